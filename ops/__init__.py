@@ -1,0 +1,1 @@
+"""The platform around pipelines and models: configuration, processes, commands."""

@@ -1,0 +1,1 @@
+"""Models: from a model directory to answers. Knows nothing of Kafka."""

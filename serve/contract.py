@@ -1,0 +1,134 @@
+"""What a caller and a replica say to each other, and nothing of how either works.
+
+A call carries the values of a micro-batch as they stood on Kafka and brings back one
+outcome for each, in the same order. Loads neither ray nor torch nor a Kafka client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple, Protocol
+
+
+class FailureKind(StrEnum):
+    """Why one record has no answer; the value stands in the dead letter's headers."""
+
+    NOT_UTF8 = "not-utf8"
+    NOT_JSON = "not-json"
+    NO_TEXT = "no-text"
+    WRONG_TYPE = "wrong-type"
+    EMPTY_TEXT = "empty-text"
+    TOO_LONG = "too-long"
+    TOMBSTONE = "tombstone"
+    RESULT_TOO_LARGE = "result-too-large"
+    POISON = "poison"
+
+
+class Failure(NamedTuple):
+    """A record that has no answer, through its own fault: trying again would not help."""
+
+    kind: FailureKind
+    message: str
+
+
+class Answer(NamedTuple):
+    """A record's prediction.
+
+    Attributes:
+        result: JSON of the ``result`` field, shaped as the Hugging Face pipeline of the task.
+        id: JSON of the input's ``id`` field; None where the input has none.
+        label: The best label, for telemetry; None for tasks without labels.
+        confidence: Its score in 0..1; None for tasks without labels.
+        tokens: Tokens that went into the model, special tokens included.
+        truncated: The text was longer than the model takes and was cut.
+    """
+
+    result: bytes
+    id: bytes | None
+    label: str | None
+    confidence: float | None
+    tokens: int
+    truncated: bool
+
+
+Outcome = Answer | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How a replica reads the records of one pipeline.
+
+    Attributes:
+        format: ``json`` (an object with a text field) or ``text`` (the value is the text).
+        text_field: The field that holds the text; unused for ``text``.
+        too_long: What becomes of a text longer than the model takes: cut and flagged, or failed.
+    """
+
+    format: Literal["json", "text"] = "json"
+    text_field: str = "text"
+    too_long: Literal["truncate", "dead-letter"] = "truncate"
+
+
+class BatchStats(NamedTuple):
+    """What one call cost.
+
+    Attributes:
+        tokens: Tokens computed, without padding, each distinct text counted once.
+        padded_tokens: Tokens computed, padding included; the ratio to ``tokens`` is >= 1.
+        distinct_texts: Texts computed after equal ones were merged.
+        seconds: Wall time inside the replica.
+    """
+
+    tokens: int
+    padded_tokens: int
+    distinct_texts: int
+    seconds: float
+
+
+class BatchReply(NamedTuple):
+    """Outcomes of one call, in the order of its values, and what they cost."""
+
+    outcomes: list[Outcome]
+    stats: BatchStats
+    digest: str
+
+
+class ReplicaInfo(NamedTuple):
+    """Who answers: fixed for the life of a replica.
+
+    Attributes:
+        engine: ``openvino``, ``torch`` or ``echo``.
+        precision: ``f32``, ``bf16``, ``f16``.
+        device: The processor or card by name.
+    """
+
+    model: str
+    version: str
+    digest: str
+    task: str
+    engine: str
+    precision: str
+    device: str
+
+
+class Predictor(Protocol):
+    """Anything that answers micro-batches: a replica, or a stand-in of the same manners."""
+
+    def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
+        """Answer each value.
+
+        Args:
+            values: Record values as they stood on Kafka; shape (N,), N >= 1.
+            options: How to read them.
+        Returns:
+            A reply with N outcomes, ``outcomes[i]`` for ``values[i]``.
+        Raises:
+            EngineError: The engine failed on the batch as a whole. The caller may
+                divide the batch to find the record that it fails on.
+        """
+        ...
+
+    def info(self) -> ReplicaInfo:
+        """Say who answers."""
+        ...

@@ -1,0 +1,1 @@
+"""Tasks: what the head on the encoder computes and how its numbers become a result."""

@@ -1,0 +1,1 @@
+"""Kafka in, Kafka out: the pipeline. Knows of models only ``serve.contract``."""

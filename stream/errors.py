@@ -1,0 +1,56 @@
+"""Every error of ``stream``.
+
+    StreamError
+    |-- BrokerUnreachable         no broker answered in time (retriable)
+    |-- BrokerRefused             the broker answers, and says no: login, TLS, permission
+    |-- TopicMissing              a topic of the pipeline does not exist
+    |-- CommitFailed              a transaction or offset commit did not happen (retriable)
+    |-- ModelUnavailable          no replica answers, or it died in the call (retriable)
+    |-- CallFailed                a replica answered with an error for the whole batch
+    `-- SystemFault               the pipeline stops: going on would drain the topic
+                                  into the dead letters
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamError(Exception):
+    """Root of the errors of ``stream``."""
+
+    retriable: ClassVar[bool] = False
+
+
+class BrokerUnreachable(StreamError):
+    """No broker answered in time."""
+
+    retriable: ClassVar[bool] = True
+
+
+class BrokerRefused(StreamError):
+    """The broker answers and says no: login, TLS or permission."""
+
+
+class TopicMissing(StreamError):
+    """A topic that the pipeline needs does not exist."""
+
+
+class CommitFailed(StreamError):
+    """A transaction or an offset commit did not happen; nothing of it is visible."""
+
+    retriable: ClassVar[bool] = True
+
+
+class ModelUnavailable(StreamError):
+    """No replica answers, or it died in the call: another try may meet a living one."""
+
+    retriable: ClassVar[bool] = True
+
+
+class CallFailed(StreamError):
+    """A replica answered with an error for the whole micro-batch."""
+
+
+class SystemFault(StreamError):
+    """Not one record's fault: the pipeline stops loudly and keeps its place."""

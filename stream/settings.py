@@ -1,0 +1,152 @@
+"""Settings of the Kafka connection and of pipelines. Frozen; read from the YAML once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from serve.contract import CallOptions
+from serve.settings import NAME_PATTERN, Settings
+
+TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
+
+
+class KafkaSettings(Settings):
+    """How to reach the brokers; the names are those of every Kafka client.
+
+    Attributes:
+        bootstrap_servers: ``host:port``, several with commas; ``embedded`` has ``bertstream
+            up`` start a broker of its own on loopback.
+        security_protocol: SSL and SASL_SSL need a broker certificate that the machine, or
+            ``ssl_cafile``, trusts.
+        sasl_mechanism: Needed with SASL_*; ``sasl_username`` and ``sasl_password`` with it.
+        ssl_check_hostname: Turn off only for a broker reached under another name.
+    """
+
+    bootstrap_servers: str = "embedded"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_check_hostname: bool = True
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL"):
+            wanted = {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_username": self.sasl_username,
+                "sasl_password": self.sasl_password,
+            }
+            missing = [key for key, value in wanted.items() if value is None]
+            if missing:
+                raise ValueError(f"{self.security_protocol} also needs {', '.join(missing)}")
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments for any client of kafka-python; the password in the clear."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            assert self.sasl_password is not None  # the validator saw to it
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value(),
+            }
+        if self.security_protocol.endswith("SSL"):
+            files = {
+                "ssl_cafile": self.ssl_cafile,
+                "ssl_certfile": self.ssl_certfile,
+                "ssl_keyfile": self.ssl_keyfile,
+            }
+            options |= {key: str(value) for key, value in files.items() if value is not None}
+            options["ssl_check_hostname"] = self.ssl_check_hostname
+        return options
+
+
+class PipelineSettings(Settings):
+    """One pipeline: which topics, which model, which guarantees.
+
+    Attributes:
+        name: Of the pipeline; also its consumer group and the stem of its transactional ids.
+        model: The model whose routing table on the control topic the pipeline follows.
+        input_topics: Read by all consumers of the pipeline as one group.
+        output_topic: Receives a prediction for each record that has one.
+        dead_letter_topic: Receives the others; None takes ``<output_topic>.dead-letters``.
+        delivery: ``exactly-once``: results and offsets in one transaction; readers must use
+            ``read_committed``. ``at-least-once``: faster when idle, after a crash some results
+            appear twice.
+        consumers: Processes of the pipeline; more than the input's partitions stay idle.
+        format: ``json``: an object with ``text_field``; ``text``: the value is the text.
+        too_long: A text longer than the model takes is cut and flagged, or dead-lettered.
+        partitions: Of topics that do not exist yet and are created.
+        start_from: Where a group without committed offsets begins.
+        max_batch_records: Records of one micro-batch, at most. One call to a replica each;
+            larger ones waste less padding, smaller ones spread better over replicas.
+        max_batch_bytes: Bytes of one micro-batch, at most; a larger record goes alone.
+        window: Micro-batches in flight. Memory is bounded by window times the batch limits;
+            2 per replica keep every replica busy.
+        commit_interval_ms: Under load, results are gathered this long into one transaction.
+            Longer costs latency, shorter costs throughput; when nothing is in flight a commit
+            never waits.
+        call_timeout_s: One call to a replica; past it the call is cancelled and tried again.
+        model_deadline_s: How long the model may be away before the pipeline stops. It keeps its
+            place; nothing goes to the dead letters.
+        max_attempts: Calls that may kill a replica or time out before the batch is divided to
+            find the record at fault.
+        max_poison_run: Poison records in a row, without one answer between, that mean the model
+            is broken and not the records: the pipeline stops.
+        session_timeout_ms: After a death without replacement the group waits this long.
+        transaction_timeout_ms: A transaction left open by a dead process hides later results at
+            most this long; a replacement of the same rank ends it at once.
+        delivery_timeout_ms: One send to Kafka, retries included.
+        stall_timeout_s: A loop that has not turned for this long is taken for hung; its process
+            ends itself and is replaced.
+        telemetry_interval_s: Length of a telemetry window.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
+    model: str = Field(pattern=NAME_PATTERN)
+    input_topics: tuple[str, ...] = Field(min_length=1)
+    output_topic: str = Field(pattern=TOPIC_PATTERN)
+    dead_letter_topic: str | None = Field(default=None, pattern=TOPIC_PATTERN)
+    delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
+    consumers: int = Field(default=1, ge=1)
+    num_cpus: float = Field(default=0.25, ge=0)
+    format: Literal["json", "text"] = "json"
+    text_field: str = "text"
+    too_long: Literal["truncate", "dead-letter"] = "truncate"
+    create_topics: bool = True
+    partitions: int = Field(default=4, ge=1)
+    start_from: Literal["earliest", "latest"] = "earliest"
+
+    max_batch_records: int = Field(default=256, ge=1)
+    max_batch_bytes: int = Field(default=1_000_000, ge=1)
+    window: int = Field(default=4, ge=1)
+    commit_interval_ms: int = Field(default=100, ge=0)
+    call_timeout_s: float = Field(default=60.0, gt=0)
+    model_deadline_s: float = Field(default=300.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    max_poison_run: int = Field(default=50, ge=1)
+    session_timeout_ms: int = Field(default=10_000, ge=6_000)
+    transaction_timeout_ms: int = Field(default=15_000, ge=1_000)
+    delivery_timeout_ms: int = Field(default=10_000, ge=1_000)
+    stall_timeout_s: float = Field(default=60.0, gt=0)
+    telemetry_interval_s: float = Field(default=5.0, gt=0)
+
+    @property
+    def dead_letters(self) -> str:
+        """Topic of the dead letters."""
+        return self.dead_letter_topic or f"{self.output_topic}.dead-letters"
+
+    def call_options(self) -> CallOptions:
+        """What a replica needs to know to read this pipeline's records."""
+        return CallOptions(format=self.format, text_field=self.text_field, too_long=self.too_long)

@@ -1,0 +1,1 @@
+"""Fine-tuning: writes the model directories that ``serve`` reads."""
