@@ -1,13 +1,13 @@
 """Every error of ``serve``.
 
-    ServeError
-    |-- ArtifactError             the model directory cannot be used
-    |   |-- ArtifactMissing       no such directory, or a file of it is not there
-    |   |-- ArtifactAltered       a file's sha256 is not the manifest's
-    |   `-- TaskMismatch          the directory was made for another task
-    |-- EngineUnavailable         engine or precision that this machine has not
-    |-- EngineError               inference failed on a batch (retriable)
-    `-- ItemTooLong               one item alone is over the token budget
+ServeError
+|-- ArtifactError             the model directory cannot be used
+|   |-- ArtifactMissing       no such directory, or a file of it is not there
+|   |-- ArtifactAltered       a file's sha256 is not the manifest's
+|   `-- TaskMismatch          the directory was made for another task
+|-- EngineUnavailable         engine or precision that this machine has not
+|-- EngineError               inference failed on a batch (retriable)
+`-- ItemTooLong               one item alone is over the token budget
 """
 
 from __future__ import annotations

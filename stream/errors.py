@@ -1,14 +1,14 @@
 """Every error of ``stream``.
 
-    StreamError
-    |-- BrokerUnreachable         no broker answered in time (retriable)
-    |-- BrokerRefused             the broker answers, and says no: login, TLS, permission
-    |-- TopicMissing              a topic of the pipeline does not exist
-    |-- CommitFailed              a transaction or offset commit did not happen (retriable)
-    |-- ModelUnavailable          no replica answers, or it died in the call (retriable)
-    |-- CallFailed                a replica answered with an error for the whole batch
-    `-- SystemFault               the pipeline stops: going on would drain the topic
-                                  into the dead letters
+StreamError
+|-- BrokerUnreachable         no broker answered in time (retriable)
+|-- BrokerRefused             the broker answers, and says no: login, TLS, permission
+|-- TopicMissing              a topic of the pipeline does not exist
+|-- CommitFailed              a transaction or offset commit did not happen (retriable)
+|-- ModelUnavailable          no replica answers, or it died in the call (retriable)
+|-- CallFailed                a replica answered with an error for the whole batch
+`-- SystemFault               the pipeline stops: going on would drain the topic
+                              into the dead letters
 """
 
 from __future__ import annotations
