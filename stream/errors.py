@@ -42,8 +42,21 @@ class CommitFailed(StreamError):
     retriable: ClassVar[bool] = True
 
 
+class Fenced(StreamError):
+    """A successor has taken this consumer's place in the group or its transactional id.
+
+    To go on would throw the successor out in turn: the pipeline stops and commits nothing.
+    """
+
+
 class ModelUnavailable(StreamError):
-    """No replica answers, or it died in the call: another try may meet a living one."""
+    """No replica took the call; the records in it are not at fault."""
+
+    retriable: ClassVar[bool] = True
+
+
+class CallLost(StreamError):
+    """A replica took the call and died, or ran out of time: perhaps through one of its records."""
 
     retriable: ClassVar[bool] = True
 

@@ -1,0 +1,284 @@
+"""A Kafka of our own: one real broker on loopback, its files in one directory.
+
+Owns the broker's process: start, stop, and finding it again from another process. Its jars
+and its Java are :mod:`ops.kafka_runtime`'s matter, its configuration :mod:`ops.broker_config`'s.
+What is in the directory::
+
+    broker.json        port, and pid with start time while it runs
+    server.properties  written at each start
+    broker.log         of the current run; broker.log.1 of the run before
+    data/              Kafka's own
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import signal
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from ops import broker_config
+from ops.broker_config import BrokerSettings
+from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
+from ops.kafka_runtime import ensure_jars, find_java
+from ops.loopback import HOST, can_listen, free_port, kafka_answers
+from serve.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+# Linux derives a process's start from the time since boot; the clock may be set in between.
+SAME_START_S = 1.0
+KILL_DEADLINE_S = 10.0
+LOG_TAIL_LINES = 25
+
+
+class BrokerState(Settings):
+    """What ``broker.json`` holds.
+
+    Attributes:
+        port: Of the clients' listener; kept so that a restart has the same address.
+        pid: Of the Java process; None when it was stopped in order.
+        created: When that process started, in seconds since 1970: tells it from a later
+            process of the same number.
+    """
+
+    port: int
+    pid: int | None = None
+    created: float = 0.0
+
+
+class EmbeddedBroker:
+    """One Kafka broker on loopback; several objects may speak for one directory."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+        self.log_file = settings.data_dir / "broker.log"
+        self._state_file = settings.data_dir / "broker.json"
+        # Kept while it runs: a child that nobody waits for stays in the process table.
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, deadline_s: float = 60.0) -> str:
+        """Start the broker and wait until it answers; a running one is left alone.
+
+        Args:
+            deadline_s: For everything but the download of missing jars.
+        Returns:
+            The bootstrap servers, ``host:port``.
+        Raises:
+            PortTaken: Another program listens on the port. Not retriable.
+            BrokerStartFailed: It died or did not answer in time; carries the end of its log.
+            RuntimeMissing: No jars or no Java.
+        """
+        jars, java = ensure_jars(), find_java()
+        ends = time.monotonic() + deadline_s
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with self._locked(ends):
+            if self.is_running():
+                logger.info("Kafka already runs, pid %s, on %s", self.pid, self.bootstrap_servers)
+            else:
+                self._launch(jars, java, ends=ends)
+            self._wait_until_it_answers(ends)
+        return self.bootstrap_servers
+
+    def stop(self, deadline_s: float = 20.0) -> None:
+        """End the broker in order, or by force when ``deadline_s`` is over; data stays."""
+        self._end(signal.SIGTERM, deadline_s=deadline_s)
+
+    def kill(self) -> None:
+        """End the broker as a crash would; returns when the process is gone."""
+        self._end(signal.SIGKILL, deadline_s=10.0)
+
+    def is_running(self) -> bool:
+        """Say whether the broker's process lives, whoever started it."""
+        return self._process() is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the running broker; None when it does not run."""
+        process = self._process()
+        return process.pid if process else None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Address for clients, the same at every start.
+
+        Raises:
+            BrokerNotStarted: There was no start yet, so no port was chosen.
+        """
+        state = self._read_state()
+        if state is None:
+            raise BrokerNotStarted(f"no broker was started in {self.settings.data_dir} yet")
+        return f"{HOST}:{state.port}"
+
+    def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
+        """Last lines of the broker's log; empty where there is none."""
+        if not self.log_file.exists():
+            return ""
+        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+    # -- the process ---------------------------------------------------------------------
+
+    def _launch(self, jars: Sequence[Path], java: Path, *, ends: float) -> None:
+        port = self._claim_port()
+        config = self.settings.data_dir / "server.properties"
+        broker_config.write_properties(
+            config, self.settings, port=port, controller_port=free_port()
+        )
+        if self.log_file.exists():
+            self.log_file.replace(self.log_file.with_name("broker.log.1"))
+        if not (broker_config.data_folder(self.settings) / "meta.properties").exists():
+            self._format(jars, java, ends=ends)
+        command = broker_config.java_command(
+            self.settings, java, jars, main="kafka.Kafka", arguments=[str(config)]
+        )
+        with self.log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=broker_config.java_environment(),
+                cwd=self.settings.data_dir,
+                # Ctrl-C in the terminal goes to the program that started the broker, which
+                # then stops it in its own order.
+                start_new_session=True,
+            )
+        created = psutil.Process(self._child.pid).create_time()
+        self._write_state(BrokerState(port=port, pid=self._child.pid, created=created))
+
+    def _format(self, jars: Sequence[Path], java: Path, *, ends: float) -> None:
+        config = self.settings.data_dir / "server.properties"
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        arguments = ["format", "-t", cluster, "-c", str(config)]
+        arguments += broker_config.scram_arguments(self.settings)
+        command = broker_config.java_command(
+            self.settings, java, jars, main="kafka.tools.StorageTool", arguments=arguments
+        )
+        with self.log_file.open("ab") as log:
+            try:
+                subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=broker_config.java_environment(),
+                    timeout=max(1.0, ends - time.monotonic()),
+                    check=True,
+                )
+            except subprocess.SubprocessError as exc:
+                raise self._start_failed("could not format its storage") from exc
+
+    def _wait_until_it_answers(self, ends: float) -> None:
+        state = self._read_state()
+        assert state is not None  # _launch wrote it
+        while not kafka_answers(state.port, self.settings.ca_file):
+            if not self.is_running():
+                raise self._start_failed("died while it started")
+            if time.monotonic() > ends:
+                self.kill()
+                raise self._start_failed("did not answer in time and was ended")
+            time.sleep(POLL_S)
+        logger.info("Kafka answers on %s, pid %s", self.bootstrap_servers, self.pid)
+
+    def _start_failed(self, what: str) -> BrokerStartFailed:
+        return BrokerStartFailed(
+            f"Kafka in {self.settings.data_dir} {what}; the end of {self.log_file}:\n"
+            f"{self.log_tail()}"
+        )
+
+    def _process(self) -> psutil.Process | None:
+        if self._child is not None:
+            self._child.poll()
+        state = self._read_state()
+        if state is None or state.pid is None:
+            return None
+        try:
+            process = psutil.Process(state.pid)
+            same = abs(process.create_time() - state.created) < SAME_START_S
+        except psutil.NoSuchProcess:
+            return None
+        return process if same and _is_alive(process) else None
+
+    def _end(self, how: signal.Signals, *, deadline_s: float) -> None:
+        process = self._process()
+        if process is not None and not _end_process(process, how, deadline_s=deadline_s):
+            logger.warning("Kafka did not stop in %g s: killing pid %d", deadline_s, process.pid)
+            _end_process(process, signal.SIGKILL, deadline_s=KILL_DEADLINE_S)
+        if self._child is not None:
+            self._child.wait(timeout=KILL_DEADLINE_S)
+            self._child = None
+        state = self._read_state()
+        if state is not None:
+            self._write_state(BrokerState(port=state.port))
+
+    # -- the directory -------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _locked(self, ends: float) -> Iterator[None]:
+        with (self.settings.data_dir / "lock").open("w") as file:
+            while not _try_lock(file.fileno()):
+                if time.monotonic() > ends:
+                    raise BrokerStartFailed(
+                        f"another process has been starting Kafka in {self.settings.data_dir} "
+                        "for too long; end it and try again"
+                    )
+                time.sleep(POLL_S)
+            yield  # closing the file gives the lock back
+
+    def _claim_port(self) -> int:
+        state = self._read_state()
+        port = self.settings.port or (state.port if state else free_port())
+        if not can_listen(port):
+            raise PortTaken(
+                f"port {port}, the address of Kafka in {self.settings.data_dir}, is taken by "
+                f"another program. Stop that program (`lsof -i :{port}` names it), or set another "
+                f"port, or remove {self._state_file} to have a new one chosen"
+            )
+        return port
+
+    def _read_state(self) -> BrokerState | None:
+        try:
+            return BrokerState.model_validate_json(self._state_file.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _write_state(self, state: BrokerState) -> None:
+        partial = self._state_file.with_suffix(".partial")
+        partial.write_text(state.model_dump_json())
+        partial.replace(self._state_file)
+
+
+def _end_process(process: psutil.Process, how: signal.Signals, *, deadline_s: float) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(how)
+    ends = time.monotonic() + deadline_s
+    while _is_alive(process):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A zombie has given back its port and its locks; its parent may be any process.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""How the embedded Kafka is configured: its settings, its properties file, its command line.
+
+The numbers fit one broker beside other work on a laptop: little memory whatever the backlog,
+little waiting, a bounded disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from ops.loopback import HOST
+from serve.settings import Settings
+
+SCRAM = "SCRAM-SHA-512"
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+# Direct buffers, class metadata and compiled code beside the heap; without these limits they
+# grow with the number of clients.
+DIRECT_MEMORY_MB = 64
+METASPACE_MB = 96
+CODE_CACHE_MB = 48
+# Removed from the broker's environment: they would change its memory or write into its log.
+JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+
+# Warnings of all, and news of these: what started, stopped, joined, left or was fenced. All
+# of Kafka's news would be 500 lines for each start.
+NEWS = (
+    "kafka.server.KafkaRaftServer",
+    "kafka.server.BrokerServer",
+    "kafka.coordinator.transaction",
+    "org.apache.kafka.coordinator.group",
+    "org.apache.kafka.controller.ReplicationControlManager",
+)
+
+PROPERTIES: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    # One node: nothing to replicate to.
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # Each partition costs files, an index in memory and time at start.
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # A topic that springs up by a mistyped name has one partition and hides the mistake.
+    "auto.create.topics.enable": "false",
+    # A killed broker is let in again when the session of its former self is over (9 s by
+    # default); late heartbeats only fence it until the next one.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "400",
+    # Latency: nobody else is going to join, and nobody shares the coordinator's writes.
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "group.coordinator.append.linger.ms": "0",
+    # Threads: the default of 8 + 3 + 10 is for a server with as many cores.
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "background.threads": "2",
+    "num.recovery.threads.per.data.dir": "2",
+    # Memory: the cleaner's map is on the heap from the start, 128 MB by default.
+    "log.cleaner.dedupe.buffer.size": "4194304",
+    "log.cleaner.io.buffer.size": "131072",
+    "log.index.size.max.bytes": "2097152",
+    # Disk: small segments, so that what is over the limit really goes.
+    "log.segment.bytes": "67108864",
+    "log.retention.bytes": "1073741824",
+    "log.retention.hours": "168",
+    # An idle broker writes a record to its metadata log twice a second by default.
+    "metadata.max.idle.interval.ms": "5000",
+}
+
+
+class BrokerUser(Settings):
+    """A client's login, SCRAM-SHA-512."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9._-]+$")
+    password: SecretStr = Field(min_length=8)
+
+
+class BrokerSettings(Settings):
+    """The embedded broker.
+
+    Attributes:
+        data_dir: All its files; made when missing. One broker per directory.
+        port: For clients; 0 has a free one chosen at the first start and kept in ``data_dir``.
+        security: ``plaintext``, or ``sasl_ssl``: TLS and login by SCRAM-SHA-512.
+        users: Who may log in, fixed at the first start; the broker itself uses the first.
+        keystore_file: PEM: private key (PKCS 8), then the certificate chain; for ``sasl_ssl``.
+        ca_file: PEM: the authority that signed it; for ``sasl_ssl``.
+        heap_mb: Of the Java process, which takes about 200 MB besides. More only for very
+            large requests or thousands of partitions.
+    """
+
+    data_dir: Path
+    port: int = Field(default=0, ge=0, le=65_535)
+    security: Literal["plaintext", "sasl_ssl"] = "plaintext"
+    users: tuple[BrokerUser, ...] = ()
+    keystore_file: Path | None = None
+    ca_file: Path | None = None
+    heap_mb: int = Field(default=192, ge=96)
+
+    @model_validator(mode="after")
+    def _sasl_ssl_is_complete(self) -> BrokerSettings:
+        if self.security == "sasl_ssl" and not (self.users and self.keystore_file and self.ca_file):
+            raise ValueError("sasl_ssl also needs users, keystore_file and ca_file")
+        return self
+
+
+def data_folder(settings: BrokerSettings) -> Path:
+    """Where Kafka keeps its own data."""
+    return settings.data_dir.resolve() / "data"
+
+
+def write_properties(
+    path: Path, settings: BrokerSettings, *, port: int, controller_port: int
+) -> None:
+    """Write Kafka's configuration, readable for its owner only: it may hold a password."""
+    name = "CLIENT"
+    protocol = settings.security.upper()
+    properties = {
+        **PROPERTIES,
+        "log.dirs": str(data_folder(settings)),
+        "listeners": f"{name}://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"{name}://{HOST}:{port}",
+        "listener.security.protocol.map": f"{name}:{protocol},CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": name,
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+    }
+    if settings.security == "sasl_ssl":
+        properties |= _sasl_ssl_properties(settings, listener=name)
+    lines = (f"{key}={_escaped(value)}\n" for key, value in properties.items())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+def scram_arguments(settings: BrokerSettings) -> list[str]:
+    """Arguments that have the storage tool create the users."""
+    arguments = []
+    for user in settings.users:
+        password = user.password.get_secret_value()
+        arguments += ["--add-scram", f"{SCRAM}=[name={user.name},password={password}]"]
+    return arguments
+
+
+def java_command(
+    settings: BrokerSettings, java: Path, jars: Sequence[Path], *, main: str, arguments: list[str]
+) -> list[str]:
+    """Command line of a Kafka program, held to little memory and a quick start."""
+    return [
+        str(java),
+        "-Xms64m",
+        f"-Xmx{settings.heap_mb}m",
+        # One small heap: the parallel collectors cost memory and threads, and the second
+        # compiler costs more processor time at start than it gives back here.
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xss512k",
+        f"-XX:MaxDirectMemorySize={DIRECT_MEMORY_MB}m",
+        f"-XX:MaxMetaspaceSize={METASPACE_MB}m",
+        f"-XX:ReservedCodeCacheSize={CODE_CACHE_MB}m",
+        "-XX:-UsePerfData",
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Djava.awt.headless=true",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSZ",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        *(f"-Dorg.slf4j.simpleLogger.log.{name}=info" for name in NEWS),
+        "-cp",
+        os.pathsep.join(str(jar) for jar in jars),
+        main,
+        *arguments,
+    ]
+
+
+def java_environment() -> dict[str, str]:
+    """Our environment, less what would change the broker's memory from outside."""
+    kept = {key: value for key, value in os.environ.items() if key not in JAVA_OPTION_VARIABLES}
+    # glibc gives each thread an arena of its own otherwise: tens of MB never used again.
+    return kept | {"MALLOC_ARENA_MAX": "2"}
+
+
+def _sasl_ssl_properties(settings: BrokerSettings, *, listener: str) -> dict[str, str]:
+    assert settings.keystore_file is not None  # the validator saw to it
+    assert settings.ca_file is not None
+    own = settings.users[0]
+    login = f'{SCRAM_LOGIN} required username="{own.name}" password="{_quoted(own.password)}";'
+    return {
+        "sasl.enabled.mechanisms": SCRAM,
+        "sasl.mechanism.inter.broker.protocol": SCRAM,
+        f"listener.name.{listener.lower()}.{SCRAM.lower()}.sasl.jaas.config": login,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(settings.keystore_file.resolve()),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(settings.ca_file.resolve()),
+        "ssl.enabled.protocols": "TLSv1.2,TLSv1.3",
+    }
+
+
+def _quoted(password: SecretStr) -> str:
+    return password.get_secret_value().replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\")

@@ -1,0 +1,69 @@
+"""Questions about ports of this machine: is one free, and does Kafka answer on it."""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+import struct
+from pathlib import Path
+
+from ops.errors import PortTaken
+
+HOST = "127.0.0.1"
+# Below the ports that systems give to outgoing connections (32768 on Linux, 49152 on macOS)
+# and above Ray's workers (10002 to 19999): nobody takes it while the broker is down.
+PORT_RANGE = range(20_000, 32_000)
+PORT_ATTEMPTS = 100
+# A request of Kafka's protocol that any client may send before it logs in: its length, key 18
+# (ApiVersions), version 0, a correlation id, no client id.
+API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+
+
+def can_listen(port: int) -> bool:
+    """Say whether a server could listen on the port of the loopback interface now."""
+    with socket.socket() as candidate:
+        # As servers do: connections that have ended but linger are no hindrance.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((HOST, port))
+            candidate.listen()
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """Choose a port that no one listens on, at random within ``PORT_RANGE``.
+
+    Raises:
+        PortTaken: None of those tried was free. Not retriable.
+    """
+    for port in random.sample(PORT_RANGE, PORT_ATTEMPTS):
+        if can_listen(port):
+            return port
+    raise PortTaken(f"no free port found between {PORT_RANGE.start} and {PORT_RANGE.stop - 1}")
+
+
+def kafka_answers(port: int, ca_file: Path | None, *, timeout_s: float = 2.0) -> bool:
+    """Ask for the API versions and say whether an answer came.
+
+    Args:
+        port: Of the clients' listener.
+        ca_file: PEM of the authority, where the listener speaks TLS.
+        timeout_s: For the connection and for each part of the answer.
+    """
+    try:
+        with socket.create_connection((HOST, port), timeout=timeout_s) as plain:
+            if ca_file is None:
+                return _api_versions(plain)
+            context = ssl.create_default_context(cafile=ca_file)
+            with context.wrap_socket(plain, server_hostname=HOST) as secured:
+                return _api_versions(secured)
+    except OSError:
+        return False
+
+
+def _api_versions(connection: socket.socket) -> bool:
+    connection.sendall(API_VERSIONS)
+    return len(connection.recv(4)) == 4  # the length of the answer

@@ -1,0 +1,49 @@
+"""Which items run together: sorted by length, cut by a budget of padded tokens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serve.errors import ItemTooLong
+
+
+def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> list[list[int]]:
+    """Group items so that no padded batch exceeds ``max_tokens``.
+
+    The longest come first: what is left for the end of a micro-batch is short, so engines
+    that run several batches at a time finish together.
+
+    Args:
+        lengths: Tokens per item, special tokens included; shape (N,), each >= 1.
+        max_tokens: Budget for B * T after padding, in tokens.
+        max_items: Upper bound for B.
+    Returns:
+        Lists of indices; together a permutation of range(N).
+    Raises:
+        ItemTooLong: One item alone exceeds max_tokens. Not retriable.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        longest = lengths[order[start]]
+        if longest > max_tokens:
+            raise ItemTooLong(
+                f"item {order[start]} has {longest} tokens and a batch may have {max_tokens}; "
+                "raise max_batch_tokens or cut the text"
+            )
+        stop = start + min(max_items, max_tokens // longest)
+        batches.append(order[start:stop])
+        start = stop
+    return batches
+
+
+def padded_tokens(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> int:
+    """Tokens that are computed when each batch is padded to its longest item."""
+    return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+
+
+def padding_ratio(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
+    """Tokens computed over tokens needed, >= 1; 1.0 where there is nothing to compute."""
+    tokens = sum(lengths)
+    return padded_tokens(lengths, batches) / tokens if tokens else 1.0

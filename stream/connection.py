@@ -1,0 +1,66 @@
+"""What all three doors to the Kafka client share: its timeouts, and its errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import errors as kafka_errors
+
+from stream.errors import BrokerRefused, BrokerUnreachable, Fenced, StreamError
+from stream.settings import KafkaSettings
+
+# A retried request sleeps this long whole: every transaction that meets the tail of the one
+# before (CONCURRENT_TRANSACTIONS) would pay the client's default of 100 ms.
+RETRY_BACKOFF_MS = 20
+# A broker that comes back is noticed within this, not within the client's default of 30 s.
+RECONNECT_BACKOFF_MAX_MS = 1_000
+REQUEST_TIMEOUT_MS = 10_000
+BOOTSTRAP_TIMEOUT_MS = 10_000
+# Partitions that are added to a topic are found within this.
+METADATA_MAX_AGE_MS = 10_000
+
+REFUSALS = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.AuthorizationError,
+    kafka_errors.UnsupportedSaslMechanismError,
+)
+FENCED = (kafka_errors.ProducerFencedError, kafka_errors.FencedInstanceIdError)
+
+
+def common_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Options for any client: connection, retries and timeouts."""
+    return kafka.client_options() | {
+        "retry_backoff_ms": RETRY_BACKOFF_MS,
+        "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+        "allow_auto_create_topics": False,
+    }
+
+
+@contextmanager
+def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) -> Iterator[None]:
+    """Raise the client's errors as ours.
+
+    Args:
+        doing: What was tried and where, for the message.
+        otherwise: What an error becomes that is neither a refusal nor fencing.
+    Raises:
+        BrokerRefused: Login, TLS or permission. Not retriable.
+        Fenced: Another holds the same transactional id or group instance. Not retriable.
+        StreamError: ``otherwise``.
+    """
+    try:
+        yield
+    except FENCED as exc:
+        raise Fenced(f"{doing}: {exc}") from exc
+    except REFUSALS as exc:
+        raise BrokerRefused(
+            f"{doing}: the broker refuses: {exc}. Check security_protocol, sasl_* and ssl_* "
+            "under kafka, and the user's permissions."
+        ) from exc
+    except kafka_errors.KafkaError as exc:
+        raise otherwise(f"{doing}: {exc}") from exc

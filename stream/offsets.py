@@ -1,0 +1,100 @@
+"""Which records are done, and how far each partition may be committed. Pure.
+
+Records of one partition are committed in the order they were read, whatever the order in
+which their answers arrive; that is what keeps the order per key.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from stream.records import Output, Partition, Record
+
+
+class Slot:
+    """The place of one record in its partition; ``output`` is None until it is done."""
+
+    __slots__ = ("output", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.output: Output | None = None
+
+
+class Prefix(NamedTuple):
+    """What can be committed now.
+
+    Attributes:
+        slots: Done, in the order of their partition.
+        offsets: Next offset to read, for each partition that has any.
+    """
+
+    slots: list[Slot]
+    offsets: dict[Partition, int]
+
+
+class OffsetTracker:
+    """Slots of every record read and not yet taken for a commit, by partition."""
+
+    def __init__(self) -> None:
+        self._slots: dict[Partition, deque[Slot]] = {}
+        self._starts: dict[Partition, int] = {}
+
+    def add(self, record: Record) -> Slot:
+        """Open a slot for a record; records of a partition must come in order."""
+        slot = Slot(record)
+        partition = Partition(record.topic, record.partition)
+        slots = self._slots.get(partition)
+        if slots is None:
+            slots = self._slots[partition] = deque()
+            self._starts[partition] = record.offset
+        slots.append(slot)
+        return slot
+
+    def take(self) -> Prefix:
+        """Remove and return the longest done prefix of every partition.
+
+        The caller commits it whole; where that fails it reads again from Kafka and calls
+        ``forget``: what was taken does not come back.
+        """
+        taken: list[Slot] = []
+        offsets: dict[Partition, int] = {}
+        for partition, slots in self._slots.items():
+            last = None
+            while slots and slots[0].output is not None:
+                last = slots.popleft()
+                taken.append(last)
+            if last is not None:
+                offsets[partition] = last.record.offset + 1
+        return Prefix(taken, offsets)
+
+    def start(self, partition: Partition) -> int | None:
+        """First offset read since the partition was assigned: where to return to if nothing
+        was ever committed."""
+        return self._starts.get(partition)
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """Drop the slots of partitions that are lost or will be read again.
+
+        Answers that arrive later land on slots that nobody looks at any more.
+        """
+        for partition in list(partitions):
+            self._slots.pop(partition, None)
+            self._starts.pop(partition, None)
+
+    def rewind(self) -> None:
+        """Drop every slot, but keep where each partition started."""
+        for slots in self._slots.values():
+            slots.clear()
+
+    def open_slots(self, partitions: Iterable[Partition] | None = None) -> Iterator[Slot]:
+        """Slots that are not done, of the given partitions or of all."""
+        wanted = self._slots.keys() if partitions is None else partitions
+        slots = chain.from_iterable(self._slots.get(partition, ()) for partition in wanted)
+        return (slot for slot in slots if slot.output is None)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots.values()))

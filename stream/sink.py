@@ -1,0 +1,152 @@
+"""The producer's side of Kafka: makes results, dead letters and offsets durable together.
+One of three doors to the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+
+from stream.connection import broker_errors, common_options
+from stream.errors import CommitFailed, StreamError
+from stream.records import Offsets, Output
+from stream.settings import KafkaSettings, PipelineSettings
+from stream.source import Source, to_client
+
+logger = logging.getLogger(__name__)
+
+# A batch is sent when full, or at the flush that ends every commit: lingering costs nothing
+# and saves the sending thread from racing the loop with batches of one record.
+LINGER_MS = 1_000
+BATCH_BYTES = 256 * 1024
+# What a record may have here is decided against the topic's own limit before it is sent.
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class ResultTooLarge(CommitFailed):
+    """The broker refused a record for its size although the topic's limit allowed it."""
+
+
+class Sink(Protocol):
+    """Where outputs and offsets go; after any error it is closed and a new one is built."""
+
+    def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:
+        """Make outputs durable and move the group's offsets past their records.
+
+        Args:
+            outputs: In the order in which they shall appear.
+            offsets: Next offset to read, per partition; may be empty.
+            group_metadata: Membership, as it stood when the offsets were taken.
+        Raises:
+            CommitFailed: Not durable, or not known to be. Retriable after a rebuild.
+            Fenced: A successor is at work.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; what is not committed is abandoned."""
+        ...
+
+
+class TransactionalSink:
+    """Exactly once: outputs and offsets in one transaction.
+
+    The transactional id comes from the consumer's rank, so building a sink ends whatever its
+    predecessor left open.
+    """
+
+    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings, *, rank: int) -> None:
+        """Connect, and fence any predecessor of the same rank."""
+        transactional_id = f"{pipeline.name}-{rank}"
+        self._delivery_timeout_ms = pipeline.delivery_timeout_ms
+        self._producer = _producer(
+            kafka,
+            pipeline,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=pipeline.transaction_timeout_ms,
+        )
+        try:
+            with broker_errors(f"starting transactions as {transactional_id}"):
+                self._producer.init_transactions()
+        except StreamError:
+            self.close()
+            raise
+
+    def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:
+        """See ``Sink``. The steps are Kafka's protocol; after a failure in any of them the
+        outcome is settled by the successor's ``init_transactions``."""
+        with broker_errors("committing a transaction", CommitFailed):
+            # 1. Begin.
+            self._producer.begin_transaction()
+            # 2. Send, and 3. wait for every record: a batch that times out would leave the
+            #    transaction committable without it.
+            _send_all(self._producer, outputs, self._delivery_timeout_ms)
+            # 4. The offsets join the transaction; here a stale member is fenced.
+            if offsets:
+                self._producer.send_offsets_to_transaction(to_client(offsets), group_metadata)
+            # 5. Commit.
+            self._producer.commit_transaction()
+
+    def close(self) -> None:
+        """See ``Sink``."""
+        _close(self._producer)
+
+
+class PlainSink:
+    """At least once: outputs first, then the offsets; a crash between doubles results."""
+
+    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings, *, source: Source) -> None:
+        """Connect. ``source`` commits the offsets."""
+        self._delivery_timeout_ms = pipeline.delivery_timeout_ms
+        self._source = source
+        self._producer = _producer(kafka, pipeline)
+
+    def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:  # noqa: ARG002
+        """See ``Sink``."""
+        with broker_errors("sending results", CommitFailed):
+            _send_all(self._producer, outputs, self._delivery_timeout_ms)
+        if offsets:
+            self._source.commit(offsets)
+
+    def close(self) -> None:
+        """See ``Sink``."""
+        _close(self._producer)
+
+
+def _producer(kafka: KafkaSettings, pipeline: PipelineSettings, **options: Any) -> KafkaProducer:
+    with broker_errors(f"connecting to {kafka.bootstrap_servers}"):
+        return KafkaProducer(
+            **common_options(kafka),
+            **options,
+            client_id=f"bertstream-{pipeline.name}",
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=min(LINGER_MS, pipeline.delivery_timeout_ms // 4),
+            batch_size=BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            delivery_timeout_ms=pipeline.delivery_timeout_ms,
+        )
+
+
+def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: int) -> None:
+    """Send, and return only when every record is acknowledged."""
+    futures = [
+        producer.send(out.topic, value=out.value, key=out.key, headers=out.headers)
+        for out in outputs
+    ]
+    try:
+        producer.flush(timeout=timeout_ms / 1000)
+        for future in futures:
+            future.get(timeout=0)
+    except MessageSizeTooLargeError as exc:
+        raise ResultTooLarge(f"sending results: {exc}") from exc
+
+
+def _close(producer: KafkaProducer) -> None:
+    try:
+        producer.close(timeout=0)
+    except KafkaError as exc:
+        logger.info("a producer was closed with records unsent: %s", exc)

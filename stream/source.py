@@ -1,0 +1,174 @@
+"""The consumer's side of Kafka: a group member that reads. One of three doors to the client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from stream.connection import broker_errors, common_options
+from stream.errors import CommitFailed
+from stream.records import Offsets, Partition, Record
+from stream.settings import KafkaSettings, PipelineSettings
+
+logger = logging.getLogger(__name__)
+
+# Heartbeats run by themselves; this is only how long the loop may fail to call poll, and the
+# watchdog is stricter. It is also how long a rebalance waits for a member.
+MAX_POLL_INTERVAL_MS = 300_000
+# Buffers of the client, beside the window: what one fetch may bring.
+FETCH_MAX_BYTES = 8 * 1024 * 1024
+PARTITION_FETCH_BYTES = 1024 * 1024
+
+Revoked = Callable[[set[Partition], bool], None]
+"""Called inside ``poll`` with the partitions that go, and whether they are already lost."""
+
+
+class Source:
+    """One static member of the pipeline's group.
+
+    Not safe for several threads. ``revoked`` runs on the client's own thread while ``poll``
+    waits for it: it must not call the source.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, pipeline: PipelineSettings, *, rank: int, revoked: Revoked
+    ) -> None:
+        """Connect and subscribe.
+
+        Args:
+            kafka: How to reach the brokers.
+            pipeline: Whose topics to read.
+            rank: Place of this consumer among the pipeline's, from 0: names the static member,
+                so that a restarted process takes its partitions over at once.
+            revoked: Told of partitions that go.
+        Raises:
+            BrokerUnreachable: Nobody answered in time.
+            BrokerRefused: Login, TLS or permission.
+        """
+        self.instance_id = f"{pipeline.name}-{rank}"
+        self._where = f"reading {', '.join(pipeline.input_topics)} at {kafka.bootstrap_servers}"
+        with broker_errors(self._where):
+            self._consumer = KafkaConsumer(
+                **common_options(kafka),
+                client_id=f"bertstream-{self.instance_id}",
+                group_id=pipeline.name,
+                group_instance_id=self.instance_id,
+                enable_auto_commit=False,
+                auto_offset_reset=pipeline.start_from,
+                isolation_level="read_committed",
+                partition_assignment_strategy=[CooperativeStickyAssignor],
+                session_timeout_ms=pipeline.session_timeout_ms,
+                heartbeat_interval_ms=pipeline.session_timeout_ms // 5,
+                max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+                max_poll_records=pipeline.max_batch_records,
+                fetch_max_bytes=FETCH_MAX_BYTES,
+                max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            )
+            self._consumer.subscribe(list(pipeline.input_topics), listener=_Listener(revoked))
+        self._paused = False
+
+    def poll(self, timeout_ms: int) -> list[Record]:
+        """Read what has arrived, waiting at most ``timeout_ms`` for the first record.
+
+        Records of one partition come in order. Partitions may go or come inside.
+
+        Raises:
+            Fenced: Another process has joined under this member's name.
+            BrokerUnreachable: The client gave up on a request. Retriable.
+        """
+        with broker_errors(self._where):
+            if self._paused:
+                self._consumer.resume(*self._consumer.paused())
+                self._paused = False
+            return self._flatten(self._consumer.poll(timeout_ms=timeout_ms))
+
+    def poll_nothing(self) -> list[Record]:
+        """Stay in the group without reading more: for a full window.
+
+        A partition that arrives during the call is not paused yet and may bring records.
+        """
+        with broker_errors(self._where):
+            self._consumer.pause(*self._consumer.assignment())
+            self._paused = True
+            return self._flatten(self._consumer.poll(timeout_ms=0))
+
+    @staticmethod
+    def _flatten(polled: dict[Any, list[Record]]) -> list[Record]:
+        return [record for records in polled.values() for record in records]
+
+    def group_metadata(self) -> Any:
+        """Membership as it stands: the broker fences a transaction that brings an old one."""
+        return self._consumer.group_metadata()
+
+    def assignment(self) -> set[Partition]:
+        """Partitions that this member owns now."""
+        return {Partition(*owned) for owned in self._consumer.assignment()}
+
+    def seek_to_committed(self, start_of: Callable[[Partition], int | None]) -> None:
+        """Go back to what is committed, on every partition that this member owns.
+
+        Args:
+            start_of: First offset read of a partition; used where nothing was committed yet,
+                because ``start_from: latest`` would skip what was read since.
+        """
+        with broker_errors(self._where):
+            for owned in self._consumer.assignment():
+                offset = self._consumer.committed(owned)
+                if offset is None:
+                    offset = start_of(Partition(*owned))
+                if offset is not None:
+                    self._consumer.seek(owned, offset)
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commit offsets outside of a transaction.
+
+        Raises:
+            CommitFailed: Not committed; perhaps the partitions have moved on. Retriable.
+            Fenced: Another process has joined under this member's name.
+        """
+        with broker_errors("committing offsets", CommitFailed):
+            self._consumer.commit(to_client(offsets))
+
+    def close(self) -> None:
+        """Close the connection; a static member keeps its place until the session times out."""
+        with broker_errors("closing the consumer"):
+            self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+
+def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Offsets in the client's types; -1 means the leader epoch is not known."""
+    return {
+        TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
+        for partition, offset in offsets.items()
+    }
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes on which partitions go. Runs on the client's IO thread, inside ``poll``."""
+
+    def __init__(self, revoked: Revoked) -> None:
+        self._revoked = revoked
+
+    def on_partitions_revoked(self, revoked: Collection[tuple[str, int]]) -> None:
+        self._pass_on(revoked, lost=False)
+
+    def on_partitions_lost(self, lost: Collection[tuple[str, int]]) -> None:
+        self._pass_on(lost, lost=True)
+
+    def on_partitions_assigned(self, assigned: Collection[tuple[str, int]]) -> None:
+        if assigned:
+            logger.info("assigned: %s", _names(assigned))
+
+    def _pass_on(self, partitions: Iterable[tuple[str, int]], *, lost: bool) -> None:
+        gone = {Partition(*partition) for partition in partitions}
+        if gone:
+            logger.info("%s: %s", "lost" if lost else "revoked", _names(gone))
+            self._revoked(gone, lost)
+
+
+def _names(partitions: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{topic}/{partition}" for topic, partition in sorted(partitions))

@@ -1,0 +1,214 @@
+"""Telemetry: numbers of a pipeline and model version, gathered in windows that add up.
+
+Knows neither clock nor Kafka client; the loop brings moments and sends the records.
+
+Buckets. ``latency``: bucket 0 up to 0.1 ms, bucket i up to 0.1 * 2**(i/4) ms, the last one
+everything above 10 minutes. ``confidence``: 20 of equal width over 0..1. ``lengths``:
+bucket b holds 2**(b-1) up to 2**b - 1 tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial, reduce
+from typing import Final, TypeVar
+
+from serve.contract import Answer, BatchStats, FailureKind, ReplicaInfo
+from stream.schema import TelemetryRecord
+
+TELEMETRY_TOPIC: Final = "bertstream.telemetry"
+MAX_LABELS: Final = 256
+OTHER_LABELS: Final = "(other)"
+CONFIDENCE_BINS: Final = 20
+LATENCY_EDGES_MS: Final = [0.1 * 2 ** (i / 4) for i in range(92)]
+QUANTILE_ERROR: Final = 2 ** (1 / 8) - 1
+
+_CONFIDENCE_EDGES: Final = [i / CONFIDENCE_BINS for i in range(1, CONFIDENCE_BINS)]
+_latency_bucket = partial(bisect_left, LATENCY_EDGES_MS)
+_confidence_bucket = partial(bisect_right, _CONFIDENCE_EDGES)
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Fact = TypeVar("_Fact", str, int)
+
+
+class Window:
+    """Gathers what one consumer saw of one model version; not for several threads.
+
+    Observe what is committed, not what is tried: a batch that is taken again after an
+    aborted transaction would count twice.
+    """
+
+    def __init__(self, *, pipeline: str, consumer: int, model: str, version: str) -> None:
+        self._pipeline = pipeline
+        self._consumer = consumer
+        self._model = model
+        self._version = version
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin the next window at zero."""
+        self._answers = self._truncated = self._retries = self._calls = 0
+        self._tokens = self._padded_tokens = self._distinct_texts = self._replica_us = 0
+        self._latency: Counter[int] = Counter()
+        self._confidence: Counter[int] = Counter()
+        self._lengths: Counter[int] = Counter()
+        self._labels: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was observed since the beginning of the window."""
+        return not (self._answers or self._calls or self._retries or self._failures)
+
+    def observe_answers(self, answers: Sequence[Answer], latencies_ms: Iterable[float]) -> None:
+        """Count predictions.
+
+        Args:
+            answers: Shape (N,).
+            latencies_ms: From the input's timestamp to now; shape (N,). A negative one, from
+                clocks that differ, counts as 0.
+        """
+        self._answers += len(answers)
+        self._truncated += sum(answer.truncated for answer in answers)
+        self._latency.update(map(_latency_bucket, latencies_ms))
+        self._lengths.update([answer.tokens.bit_length() for answer in answers])
+        scores = [answer.confidence for answer in answers if answer.confidence is not None]
+        self._confidence.update(map(_confidence_bucket, scores))
+        self._add_labels(Counter([a.label for a in answers if a.label is not None]))
+
+    def observe_failures(self, kinds: Iterable[FailureKind]) -> None:
+        """Count records that became dead letters."""
+        self._failures.update(kind.value for kind in kinds)
+
+    def observe_call(self, stats: BatchStats) -> None:
+        """Count one call that came back."""
+        self._calls += 1
+        self._tokens += stats.tokens
+        self._padded_tokens += stats.padded_tokens
+        self._distinct_texts += stats.distinct_texts
+        self._replica_us += round(stats.seconds * 1e6)
+
+    def observe_retry(self) -> None:
+        """Count one call that is made again."""
+        self._retries += 1
+
+    def to_record(
+        self, start_ms: int, end_ms: int, *, replica: ReplicaInfo | None
+    ) -> TelemetryRecord:
+        """What was observed since the last ``reset``.
+
+        Args:
+            start_ms: Beginning of the window, in ms since 1970.
+            end_ms: Its end.
+            replica: Who answers; None while that is not known.
+        """
+        return TelemetryRecord(
+            pipeline=self._pipeline,
+            consumer=self._consumer,
+            model=self._model,
+            version=self._version,
+            engine=replica.engine if replica else None,
+            precision=replica.precision if replica else None,
+            digest=replica.digest if replica else None,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            answers=self._answers,
+            failures=dict(self._failures),
+            retries=self._retries,
+            calls=self._calls,
+            tokens=self._tokens,
+            padded_tokens=self._padded_tokens,
+            distinct_texts=self._distinct_texts,
+            truncated=self._truncated,
+            replica_us=self._replica_us,
+            latency=dict(self._latency),
+            confidence=dict(self._confidence),
+            lengths=dict(self._lengths),
+            labels=dict(self._labels),
+        )
+
+    def _add_labels(self, labels: Counter[str]) -> None:
+        for label, count in labels.items():
+            # A model with a label per customer must not make a record that no broker takes.
+            full = len(self._labels) >= MAX_LABELS and label not in self._labels
+            self._labels[OTHER_LABELS if full else label] += count
+
+
+def merge(records: Iterable[TelemetryRecord]) -> TelemetryRecord:
+    """Add windows up; neither order nor grouping matters.
+
+    A name that differs becomes None. Labels are not cut again: windows of one version have
+    the same ones.
+
+    Raises:
+        ValueError: There is no record.
+    """
+    windows = list(records)
+    if not windows:
+        raise ValueError("nothing to merge: give at least one telemetry record")
+    return reduce(_merge_two, windows)
+
+
+def quantile(histogram: Mapping[int, int], q: float) -> float | None:
+    """Latency that a share ``q`` of the answers did not exceed, in ms.
+
+    Off by at most ``QUANTILE_ERROR`` (9.1 %) of the value between 0.1 ms and 10 minutes;
+    0.1 for anything below, and the last edge, a lower bound, for anything above.
+
+    Args:
+        histogram: ``latency`` of a telemetry record.
+        q: 0..1.
+    Returns:
+        None where the histogram is empty.
+    """
+    total = sum(histogram.values())
+    if total == 0:
+        return None
+    rank = max(1, math.ceil(q * total))
+    seen = 0
+    for bucket in sorted(histogram):
+        seen += histogram[bucket]
+        if seen >= rank:
+            break
+    if bucket == 0 or bucket >= len(LATENCY_EDGES_MS):
+        return LATENCY_EDGES_MS[min(bucket, len(LATENCY_EDGES_MS) - 1)]
+    # The middle in logarithms errs the same way up and down.
+    return math.sqrt(LATENCY_EDGES_MS[bucket - 1] * LATENCY_EDGES_MS[bucket])
+
+
+def _merge_two(a: TelemetryRecord, b: TelemetryRecord) -> TelemetryRecord:
+    return TelemetryRecord(
+        pipeline=_common(a.pipeline, b.pipeline),
+        consumer=_common(a.consumer, b.consumer),
+        model=_common(a.model, b.model),
+        version=_common(a.version, b.version),
+        engine=_common(a.engine, b.engine),
+        precision=_common(a.precision, b.precision),
+        digest=_common(a.digest, b.digest),
+        start_ms=min(a.start_ms, b.start_ms),
+        end_ms=max(a.end_ms, b.end_ms),
+        answers=a.answers + b.answers,
+        failures=_sum(a.failures, b.failures),
+        retries=a.retries + b.retries,
+        calls=a.calls + b.calls,
+        tokens=a.tokens + b.tokens,
+        padded_tokens=a.padded_tokens + b.padded_tokens,
+        distinct_texts=a.distinct_texts + b.distinct_texts,
+        truncated=a.truncated + b.truncated,
+        replica_us=a.replica_us + b.replica_us,
+        latency=_sum(a.latency, b.latency),
+        confidence=_sum(a.confidence, b.confidence),
+        lengths=_sum(a.lengths, b.lengths),
+        labels=_sum(a.labels, b.labels),
+    )
+
+
+def _common(a: _Fact | None, b: _Fact | None) -> _Fact | None:
+    return a if a == b else None
+
+
+def _sum(a: Mapping[_Key, int], b: Mapping[_Key, int]) -> dict[_Key, int]:
+    return {key: a.get(key, 0) + b.get(key, 0) for key in {**a, **b}}
