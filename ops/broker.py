@@ -28,7 +28,7 @@ import psutil
 from ops import broker_config
 from ops.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
-from ops.kafka_runtime import ensure_jars, find_java
+from ops.kafka_runtime import ensure_jars, find_java, java_environment
 from ops.loopback import HOST, can_listen, free_port, kafka_answers
 from serve.settings import Settings
 
@@ -146,7 +146,7 @@ class EmbeddedBroker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=broker_config.java_environment(),
+                env=java_environment(),
                 cwd=self.settings.data_dir,
                 # Ctrl-C in the terminal goes to the program that started the broker, which
                 # then stops it in its own order.
@@ -157,8 +157,7 @@ class EmbeddedBroker:
 
     def _format(self, jars: Sequence[Path], java: Path, *, ends: float) -> None:
         config = self.settings.data_dir / "server.properties"
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "-t", cluster, "-c", str(config)]
+        arguments = ["format", "-t", cluster_id(uuid.uuid4()), "-c", str(config)]
         arguments += broker_config.scram_arguments(self.settings)
         command = broker_config.java_command(
             self.settings, java, jars, main="kafka.tools.StorageTool", arguments=arguments
@@ -170,7 +169,7 @@ class EmbeddedBroker:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=broker_config.java_environment(),
+                    env=java_environment(),
                     timeout=max(1.0, ends - time.monotonic()),
                     check=True,
                 )
@@ -255,6 +254,15 @@ class EmbeddedBroker:
         partial = self._state_file.with_suffix(".partial")
         partial.write_text(state.model_dump_json())
         partial.replace(self._state_file)
+
+
+def cluster_id(source: uuid.UUID) -> str:
+    """Write a UUID as Kafka does, in base 64, never with a hyphen in front.
+
+    The storage tool takes an id that begins with a hyphen for an option: 1 of 64 would fail.
+    """
+    first, rest = source.bytes[0] & 0x7F, source.bytes[1:]
+    return urlsafe_b64encode(bytes([first]) + rest).decode().rstrip("=")
 
 
 def _end_process(process: psutil.Process, how: signal.Signals, *, deadline_s: float) -> bool:

@@ -23,17 +23,13 @@ SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
 DIRECT_MEMORY_MB = 64
 METASPACE_MB = 96
 CODE_CACHE_MB = 48
-# Removed from the broker's environment: they would change its memory or write into its log.
-JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
-
 # Warnings of all, and news of these: what started, stopped, joined, left or was fenced. All
 # of Kafka's news would be 500 lines for each start.
 NEWS = (
     "kafka.server.KafkaRaftServer",
     "kafka.server.BrokerServer",
-    "kafka.coordinator.transaction",
+    "kafka.coordinator.transaction.TransactionCoordinator",
     "org.apache.kafka.coordinator.group",
-    "org.apache.kafka.controller.ReplicationControlManager",
 )
 
 PROPERTIES: Mapping[str, str] = {
@@ -70,6 +66,9 @@ PROPERTIES: Mapping[str, str] = {
     # Memory: the cleaner's map is on the heap from the start, 128 MB by default.
     "log.cleaner.dedupe.buffer.size": "4194304",
     "log.cleaner.io.buffer.size": "131072",
+    # Requests wait on the heap: many clients with large ones would fill it.
+    "socket.request.max.bytes": "33554432",
+    "queued.max.request.bytes": "50331648",
     "log.index.size.max.bytes": "2097152",
     # Disk: small segments, so that what is over the limit really goes.
     "log.segment.bytes": "67108864",
@@ -181,13 +180,6 @@ def java_command(
         main,
         *arguments,
     ]
-
-
-def java_environment() -> dict[str, str]:
-    """Our environment, less what would change the broker's memory from outside."""
-    kept = {key: value for key, value in os.environ.items() if key not in JAVA_OPTION_VARIABLES}
-    # glibc gives each thread an arena of its own otherwise: tens of MB never used again.
-    return kept | {"MALLOC_ARENA_MAX": "2"}
 
 
 def _sasl_ssl_properties(settings: BrokerSettings, *, listener: str) -> dict[str, str]:

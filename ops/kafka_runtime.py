@@ -39,6 +39,9 @@ ROOTS = ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
 DOWNLOADS_AT_A_TIME = 6
 DOWNLOAD_ATTEMPTS = 3
 READ_TIMEOUT_S = 30
+JAVA_ANSWERS_S = 20
+# Left out for Kafka: they would change its memory or write into its log.
+JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 Progress = Callable[[int, int], None]
 
@@ -124,12 +127,24 @@ def java_version(java: Path) -> int:
     """Major version of a ``java`` binary; 0 where it does not run."""
     try:
         done = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=20, check=True
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            env=java_environment(),
+            timeout=JAVA_ANSWERS_S,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return 0
     found = re.search(r'version "(\d+)', done.stderr)
     return int(found.group(1)) if found else 0
+
+
+def java_environment() -> dict[str, str]:
+    """Our environment for a Java of ours, less what would change its memory from outside."""
+    kept = {key: value for key, value in os.environ.items() if key not in JAVA_OPTION_VARIABLES}
+    # glibc gives each thread an arena of its own otherwise: tens of MB never used again.
+    return kept | {"MALLOC_ARENA_MAX": "2"}
 
 
 def relock(path: Path = LOCK_FILE) -> list[Jar]:

@@ -16,8 +16,10 @@ HOST = "127.0.0.1"
 PORT_RANGE = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
 # A request of Kafka's protocol that any client may send before it logs in: its length, key 18
-# (ApiVersions), version 0, a correlation id, no client id.
-API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+# (ApiVersions), version 0, a correlation id that the answer repeats, no client id.
+CORRELATION_ID = 0x62657274
+API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, CORRELATION_ID, -1)
+ANSWER_HEAD_BYTES = 8
 
 
 def can_listen(port: int) -> bool:
@@ -66,4 +68,10 @@ def kafka_answers(port: int, ca_file: Path | None, *, timeout_s: float = 2.0) ->
 
 def _api_versions(connection: socket.socket) -> bool:
     connection.sendall(API_VERSIONS)
-    return len(connection.recv(4)) == 4  # the length of the answer
+    head = b""
+    while len(head) < ANSWER_HEAD_BYTES:
+        part = connection.recv(ANSWER_HEAD_BYTES - len(head))
+        if not part:
+            return False
+        head += part
+    return head[4:] == struct.pack(">i", CORRELATION_ID)  # after the length

@@ -103,7 +103,7 @@ class GoldenRecord(Settings):
     """
 
     text: str
-    result: list[dict[str, Any]] | list[float]
+    result: list[dict[str, Any]] | list[float] = Field(min_length=1)
 
 
 class Histogram(Settings):

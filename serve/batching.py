@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 from serve.errors import ItemTooLong
 
+# Once a batch has this share of the budget it ends in front of an item shorter than that share
+# of its longest: filling it up would cost more in padding than another batch costs.
+ENOUGH_OF_BUDGET = 1 / 4
+MUCH_SHORTER = 7 / 8
+
 
 def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> list[list[int]]:
     """Group items so that no padded batch exceeds ``max_tokens``.
 
-    The longest come first: what is left for the end of a micro-batch is short, so engines
-    that run several batches at a time finish together.
+    The longest come first: what is left for the end is short, so that engines that run several
+    batches at a time finish them together.
 
     Args:
         lengths: Tokens per item, special tokens included; shape (N,), each >= 1.
@@ -23,16 +28,20 @@ def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> 
         ItemTooLong: One item alone exceeds max_tokens. Not retriable.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    if order and lengths[order[0]] > max_tokens:
+        raise ItemTooLong(
+            f"item {order[0]} has {lengths[order[0]]} tokens and a batch may have {max_tokens}; "
+            "raise max_batch_tokens or cut the text"
+        )
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
-        if longest > max_tokens:
-            raise ItemTooLong(
-                f"item {order[start]} has {longest} tokens and a batch may have {max_tokens}; "
-                "raise max_batch_tokens or cut the text"
-            )
-        stop = start + min(max_items, max_tokens // longest)
+        stop = min(start + min(max_items, max_tokens // longest), len(order))
+        enough = start + max(1, int(ENOUGH_OF_BUDGET * max_tokens) // longest)
+        while enough < stop and lengths[order[enough]] >= MUCH_SHORTER * longest:
+            enough += 1
+        stop = min(stop, enough)
         batches.append(order[start:stop])
         start = stop
     return batches

@@ -11,16 +11,26 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
+from serve.contract import Outcome
 from stream.records import Output, Partition, Record
 
 
 class Slot:
-    """The place of one record in its partition; ``output`` is None until it is done."""
+    """The place of one record in its partition.
 
-    __slots__ = ("output", "record")
+    Attributes:
+        record: As it was read.
+        version: Of the model that answers it.
+        outcome: What came of it; None until it is done.
+        output: What is sent for it; None until it is done.
+    """
 
-    def __init__(self, record: Record) -> None:
+    __slots__ = ("outcome", "output", "record", "version")
+
+    def __init__(self, record: Record, version: str) -> None:
         self.record = record
+        self.version = version
+        self.outcome: Outcome | None = None
         self.output: Output | None = None
 
 
@@ -43,9 +53,9 @@ class OffsetTracker:
         self._slots: dict[Partition, deque[Slot]] = {}
         self._starts: dict[Partition, int] = {}
 
-    def add(self, record: Record) -> Slot:
+    def add(self, record: Record, version: str) -> Slot:
         """Open a slot for a record; records of a partition must come in order."""
-        slot = Slot(record)
+        slot = Slot(record, version)
         partition = Partition(record.topic, record.partition)
         slots = self._slots.get(partition)
         if slots is None:
@@ -70,6 +80,10 @@ class OffsetTracker:
             if last is not None:
                 offsets[partition] = last.record.offset + 1
         return Prefix(taken, offsets)
+
+    def has_prefix(self) -> bool:
+        """Whether ``take`` would bring anything."""
+        return any(slots and slots[0].output is not None for slots in self._slots.values())
 
     def start(self, partition: Partition) -> int | None:
         """First offset read since the partition was assigned: where to return to if nothing

@@ -86,12 +86,40 @@ class TransactionalSink:
             _send_all(self._producer, outputs, self._delivery_timeout_ms)
             # 4. The offsets join the transaction; here a stale member is fenced.
             if offsets:
+                if group_metadata.generation_id < 0:
+                    raise CommitFailed("this consumer is in no group at the moment")
                 self._producer.send_offsets_to_transaction(to_client(offsets), group_metadata)
             # 5. Commit.
             self._producer.commit_transaction()
 
     def close(self) -> None:
         """See ``Sink``."""
+        _close(self._producer)
+
+
+class PlainProducer:
+    """Sends single records and waits for each: the writer of the control topic."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        """Connect; BrokerUnreachable where nobody answers."""
+        with broker_errors(f"connecting to {kafka.bootstrap_servers}"):
+            self._producer = KafkaProducer(
+                **common_options(kafka), acks="all", delivery_timeout_ms=15_000
+            )
+
+    def send_and_wait(
+        self, topic: str, *, key: bytes, value: bytes | None, timeout_s: float
+    ) -> None:
+        """Send one record and wait until the broker has it.
+
+        Raises:
+            CommitFailed: It has not, or did not say in time.
+        """
+        with broker_errors(f"writing to {topic}", CommitFailed):
+            self._producer.send(topic, key=key, value=value).get(timeout=timeout_s)
+
+    def close(self) -> None:
+        """End the connection."""
         _close(self._producer)
 
 
@@ -128,6 +156,7 @@ def _producer(kafka: KafkaSettings, pipeline: PipelineSettings, **options: Any) 
             batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
             delivery_timeout_ms=pipeline.delivery_timeout_ms,
+            max_block_ms=pipeline.delivery_timeout_ms,
         )
 
 

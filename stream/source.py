@@ -8,8 +8,10 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
 
 from stream.connection import broker_errors, common_options
+from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.records import Offsets, Partition, Record
 from stream.settings import KafkaSettings, PipelineSettings
@@ -137,6 +139,48 @@ class Source:
         """Close the connection; a static member keeps its place until the session times out."""
         with broker_errors("closing the consumer"):
             self._consumer.close(autocommit=False, timeout_ms=5_000)
+
+
+class ControlReader:
+    """Reads the control topic for a ``ControlFollower``: partition 0, in no group."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        """Connect and go to the beginning.
+
+        Raises:
+            BrokerUnreachable: Nobody answered in time.
+        """
+        self._partition = TopicPartition(CONTROL_TOPIC, 0)
+        with broker_errors(f"reading {CONTROL_TOPIC} at {kafka.bootstrap_servers}"):
+            self._consumer = KafkaConsumer(
+                **common_options(kafka), client_id="bertstream-control", enable_auto_commit=False
+            )
+            self._consumer.assign([self._partition])
+            self._consumer.seek_to_beginning(self._partition)
+
+    def poll(self, timeout_s: float) -> list[tuple[bytes | None, bytes | None]]:
+        """See ``ControlConsumer``."""
+        with broker_errors(f"reading {CONTROL_TOPIC}"):
+            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        return [(record.key, record.value) for record in polled.get(self._partition, ())]
+
+    def position(self) -> int:
+        """See ``ControlConsumer``."""
+        with broker_errors(f"reading {CONTROL_TOPIC}"):
+            return int(self._consumer.position(self._partition, timeout_ms=5_000) or 0)
+
+    def end(self) -> int:
+        """See ``ControlConsumer``."""
+        with broker_errors(f"asking for the end of {CONTROL_TOPIC}"):
+            ends = self._consumer.end_offsets([self._partition], timeout_ms=5_000)
+        return int(ends[self._partition])
+
+    def close(self) -> None:
+        """See ``ControlConsumer``."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+        except KafkaError as exc:
+            logger.info("closing the reader of %s: %s", CONTROL_TOPIC, exc)
 
 
 def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:

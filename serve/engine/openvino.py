@@ -1,0 +1,152 @@
+"""The OpenVINO engine: a torch module converted once, compiled once, run in streams.
+
+The only file that imports openvino. Decides nothing: precision, streams and threads come
+from ``choice``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.engine.cache import cached
+from serve.engine.lanes import Lanes
+from serve.engine.machine import processor_name
+from serve.engine.protocol import Batch
+from serve.errors import EngineUnavailable
+
+# Importing openvino reports to the net and writes an id into the home directory unless its
+# telemetry package cannot be imported; there is no environment variable for it.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino as ov  # noqa: E402
+from openvino.frontend import GeneralFailure, OpConversionFailure  # noqa: E402
+from openvino.tools.ovc.error import Error as ConversionError  # noqa: E402
+
+GRAPH_FILE = "graph.xml"
+VOCABULARY = ["bertstream", "vocabulary_size"]
+# Requests beyond the streams wait inside OpenVINO, so that a stream that ends one batch starts
+# the next without asking Python.
+SPARE_REQUESTS = 1
+# What torch's exporter, the converter and the compiler raise; they have no root in common.
+REFUSALS = (RuntimeError, GeneralFailure, OpConversionFailure, ConversionError)
+
+logger = logging.getLogger(__name__)
+
+
+def processor_capabilities() -> frozenset[str]:
+    """What the processor computes in hardware: FP32, BF16, INT8 and others."""
+    return frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+class OpenVinoEngine:
+    """A compiled model on the CPU; safe to call from several threads at a time."""
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        module_factory: Callable[[], Any],
+        *,
+        precision: str,
+        streams: int,
+        threads: int,
+        cache_dir: Path | None,
+        digest: str,
+    ) -> None:
+        """Convert (or read from the cache) and compile.
+
+        Args:
+            module_factory: Makes the torch module; called only where the cache lacks the
+                graph, so a warm start needs no torch.
+            precision: ``f32`` or ``bf16``.
+            streams: Batches computed at a time.
+            threads: Cores shared by the streams.
+            cache_dir: Where converted graphs are kept; None keeps none.
+            digest: Names everything the graph depends on: the model's bytes and the version
+                of the code that makes the module.
+        Raises:
+            EngineUnavailable: OpenVINO cannot convert or compile the module.
+        """
+        core = ov.Core()
+        try:
+            graph = _load_graph(core, module_factory, cache_dir=cache_dir, digest=digest)
+            compiled = core.compile_model(graph, "CPU", _options(precision, streams, threads))
+        except REFUSALS as exc:
+            raise EngineUnavailable(f"OpenVINO cannot compile the model: {exc}") from exc
+        self.precision = precision
+        self.device = processor_name()
+        self._lanes = Lanes(
+            [compiled.create_infer_request() for _ in range(streams + SPARE_REQUESTS)],
+            _compute,
+            vocabulary_size=int(graph.get_rt_info(VOCABULARY).value),
+        )
+
+    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        """Run batches, several at a time; see ``Engine.infer``."""
+        return self._lanes.run(batches)
+
+    def close(self) -> None:
+        """Free the infer requests; calls in progress end first."""
+        self._lanes.close()
+
+
+def _options(precision: str, streams: int, threads: int) -> dict[str, Any]:
+    return {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        # Replicas on one machine know nothing of each other: pinned, they would all take
+        # the first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
+def _compute(request: Any, batch: Batch) -> NDArray[np.float32]:
+    inputs = {0: batch.input_ids, 1: batch.attention_mask}
+    output: NDArray[np.float32] = request.infer(inputs, share_inputs=True)[0]
+    return output
+
+
+def _load_graph(
+    core: Any, module_factory: Callable[[], Any], *, cache_dir: Path | None, digest: str
+) -> Any:
+    def build(directory: Path) -> None:
+        # In float32: the default would round the weights to half precision.
+        ov.save_model(_convert(module_factory()), directory / GRAPH_FILE, compress_to_fp16=False)
+
+    if cache_dir is None:
+        return _convert(module_factory())
+    release = ov.__version__.split("-")[0]
+    try:
+        home = cached(cache_dir, f"openvino-{release}-{digest}", build)
+    except OSError as exc:
+        logger.warning("no cache of compiled models in %s: %s", cache_dir, exc)
+        return _convert(module_factory())
+    return core.read_model(home / GRAPH_FILE)
+
+
+def _convert(module: Any) -> Any:
+    """The module as a graph with B and T left open."""
+    import torch
+
+    from serve.engine.torch import vocabulary_size
+
+    # B and T above 1 and a mask that masks: the exporter takes a shape of 1 and a full mask
+    # for constants.
+    ids = torch.ones((2, 16), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
+    either = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with torch.no_grad():
+        program = torch.export.export(module.eval(), (ids, mask), dynamic_shapes=(either, either))
+    graph = ov.convert_model(program)
+    graph.set_rt_info(vocabulary_size(module), VOCABULARY)
+    return graph

@@ -1,0 +1,110 @@
+"""The torch engine: batches on a GPU, and on a CPU where OpenVINO is not to be had.
+
+Decides nothing: precision, lanes and threads come from ``choice``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from serve.engine.lanes import Lanes
+from serve.engine.machine import processor_name
+from serve.engine.protocol import Batch
+from serve.errors import EngineUnavailable
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+Stream = torch.cuda.Stream | None
+
+
+def vocabulary_size(module: torch.nn.Module) -> int:
+    """Rows of the word embeddings: the largest table of token ids, positions and types."""
+    tables = (part for part in module.modules() if isinstance(part, torch.nn.Embedding))
+    return max(table.num_embeddings for table in tables)
+
+
+class TorchEngine:
+    """A torch module in inference mode; safe to call from several threads at a time.
+
+    On a GPU each lane has a CUDA stream of its own: while one lane computes, the next copies
+    its batch over or brings its answer back, and waiting for one never drains the other.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        precision: str,
+        lanes: int = 1,
+        threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        """Move the module to the device.
+
+        Args:
+            module: Owned by the engine from here on.
+            precision: ``f32``, ``bf16`` or ``f16``.
+            lanes: Batches in progress at a time; on a CPU all of them share ``threads``.
+            threads: ``torch.set_num_threads``: cores of one batch, for the whole process.
+            device: ``cpu`` or ``cuda``.
+        Raises:
+            EngineUnavailable: The module does not fit onto the device.
+        """
+        self.precision = precision
+        self._device = torch.device(device)
+        try:
+            self._module = module.eval().to(self._device, DTYPES[precision])
+        except RuntimeError as exc:
+            raise EngineUnavailable(f"the model cannot be put on {device}: {exc}") from exc
+        on_gpu = self._device.type == "cuda"
+        self.device = torch.cuda.get_device_name() if on_gpu else processor_name()
+        if not on_gpu:
+            torch.set_num_threads(threads)
+        self._lanes = Lanes(
+            [self._stream() for _ in range(lanes)],
+            self._compute,
+            vocabulary_size=vocabulary_size(module),
+        )
+
+    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        """Run batches, several at a time on a GPU; see ``Engine.infer``."""
+        return self._lanes.run(batches)
+
+    def close(self) -> None:
+        """Free the streams; calls in progress end first."""
+        self._lanes.close()
+
+    def _stream(self) -> Stream:
+        if self._device.type == "cpu":
+            return None
+        return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+
+    def _compute(self, stream: Stream, batch: Batch) -> NDArray[np.float32]:
+        with torch.inference_mode(), torch.cuda.stream(stream) if stream else nullcontext():
+            ids, mask = self._to_device(batch.input_ids), self._to_device(batch.attention_mask)
+            output = self._module(ids, mask).float()
+            return _to_host(output, stream)
+
+    def _to_device(self, values: NDArray[np.int64]) -> torch.Tensor:
+        host = torch.from_numpy(values)
+        if self._device.type == "cpu":
+            return host
+        # Only from pinned memory does the copy run beside the other lanes' computing.
+        return host.pin_memory().to(self._device, non_blocking=True)
+
+
+def _to_host(output: torch.Tensor, stream: Stream) -> NDArray[np.float32]:
+    if stream is None:
+        values: NDArray[np.float32] = output.numpy()
+        return values
+    host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+    host.copy_(output, non_blocking=True)
+    stream.synchronize()
+    # Out of pinned memory, which is scarce and which the next batch takes over.
+    return np.array(host.numpy())

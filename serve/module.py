@@ -1,0 +1,161 @@
+"""The network of a model directory as one torch module: token ids in, numbers out.
+
+Owns pooling and what is refused of a checkpoint. Knows nothing of devices or precision:
+engines compile or cast what it returns.
+
+B batch, T tokens, C classes, H hidden.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from serve.artifact import Artifact, Pooling
+from serve.errors import ArtifactError
+
+
+class Classifier(nn.Module):
+    """A sequence classifier of transformers that returns its logits alone."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits (B, C) of token ids (B, T)."""
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits  # (B, C)
+
+
+class Embedder(nn.Module):
+    """An encoder of transformers and the pooling of its token vectors."""
+
+    def __init__(self, encoder: Any, pooling: Pooling) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embeddings (B, H), or (B, 2 H) for ``mean-max``, of token ids (B, T)."""
+        # Sums over tokens lose digits in half precision, so pooling is float32 throughout.
+        states = self._states(input_ids, attention_mask).float()  # (B, T, H)
+        embedding = pool(states, attention_mask, self.pooling)  # (B, H) or (B, 2 H)
+        return functional.normalize(embedding, dim=-1) if self.pooling.normalize else embedding
+
+    def _states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        wants_layers = self.pooling.mode == "last-k"
+        output = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=wants_layers
+        )
+        if wants_layers:
+            return torch.stack(output.hidden_states[-self.pooling.last_k :]).mean(dim=0)
+        states: Tensor = output.last_hidden_state
+        return states
+
+
+def pool(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
+    """Make one vector of the token vectors of each item.
+
+    Args:
+        states: Token vectors, float32; shape (B, T, H).
+        attention_mask: 1 for a token, 0 for padding; shape (B, T), at least one token each.
+    Returns:
+        Shape (B, H), or (B, 2 H) for ``mean-max``.
+    """
+    if pooling.mode == "cls":
+        return states[:, 0]
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (B, T, 1)
+    mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    if pooling.mode in ("mean", "last-k"):
+        return mean
+    lowest = torch.finfo(states.dtype).min
+    highest = (states * mask + (1.0 - mask) * lowest).amax(dim=1)
+    return highest if pooling.mode == "max" else torch.cat((mean, highest), dim=-1)
+
+
+def build_module(artifact: Artifact) -> nn.Module:
+    """Load the network of a model directory.
+
+    Args:
+        artifact: Verified; its weights are safetensors.
+    Returns:
+        A module in float32 on the CPU, in evaluation mode, without gradients:
+        ``forward(input_ids, attention_mask)``, each int64 (B, T), gives logits (B, C) or
+        embeddings (B, H).
+    Raises:
+        ArtifactError: The weights do not fit the card or the configuration. Not retriable.
+    """
+    if artifact.card.pooling is None:
+        module: nn.Module = Classifier(_classifier(artifact))
+    else:
+        encoder = load_pretrained(AutoModel, artifact.path)
+        _require_layers(artifact.path, encoder, artifact.card.pooling)
+        module = Embedder(encoder, artifact.card.pooling)
+    return module.eval().requires_grad_(False)
+
+
+def load_pretrained(auto_class: Any, path: Path) -> Any:
+    """Load a transformers model from a local directory, every weight of it from safetensors.
+
+    Args:
+        auto_class: ``AutoModel`` or ``AutoModelForSequenceClassification``.
+        path: Holds config.json and the safetensors; nothing is looked up elsewhere.
+    Returns:
+        The model in float32, with scaled-dot-product attention; an unused pooler is removed.
+    Raises:
+        ArtifactError: Weights are missing, pickled or of another shape, the architecture is
+            unknown or would need code of the directory. Not retriable.
+    """
+    # Otherwise it logs a table of missing weights; they are judged below.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, report = auto_class.from_pretrained(
+            path,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as exc:
+        raise ArtifactError(f"{path}: transformers cannot load it: {exc}") from exc
+    missing = sorted(report["missing_keys"])
+    if auto_class is AutoModel and hasattr(model, "pooler"):
+        # Its output is not used here, and many checkpoints come without its weights.
+        model.pooler = None
+        missing = [key for key in missing if not key.startswith("pooler.")]
+    if missing:
+        raise ArtifactError(
+            f"{path}: the weights have no {', '.join(missing[:3])} ({len(missing)} missing); it "
+            "was made for another task: train it for this one first"
+        )
+    return model
+
+
+def _classifier(artifact: Artifact) -> Any:
+    model = load_pretrained(AutoModelForSequenceClassification, artifact.path)
+    labels = len(artifact.card.labels)
+    if model.config.num_labels != labels:
+        raise ArtifactError(
+            f"{artifact.path}: the weights have {model.config.num_labels} classes and the card "
+            f"{labels} labels; import it again with one label per class"
+        )
+    return model
+
+
+def _require_layers(path: Path, encoder: Any, pooling: Pooling) -> None:
+    layers = encoder.config.num_hidden_layers
+    if pooling.mode == "last-k" and pooling.last_k > layers:
+        raise ArtifactError(
+            f"{path}: pooling over the last {pooling.last_k} layers, and the encoder has {layers}; "
+            "choose a smaller last_k"
+        )

@@ -1,0 +1,261 @@
+"""A replica: bytes of a micro-batch in, outcomes out. Owns the way in between.
+
+Read, merge equal texts, tokenise, plan, compute, write. Knows nothing of ray; safe to call
+from several threads at a time, so that one call is parsed while another computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.artifact import CACHE_DIR, Artifact, load
+from serve.batching import padded_tokens, plan_batches
+from serve.contract import (
+    Answer,
+    BatchReply,
+    BatchStats,
+    CallOptions,
+    Failure,
+    FailureKind,
+    Outcome,
+    ReplicaInfo,
+)
+from serve.engine.choice import open_engine
+from serve.errors import ItemTooLong
+from serve.golden import check_golden
+from serve.reading import Reading, read
+from serve.settings import ModelSettings
+from serve.tasks.prediction import Prediction
+from serve.tasks.registry import head_of
+from serve.tokenize import Encoded, TextTokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+ECHO_RESULT = b'[{"label":"ECHO","score":1.0}]'
+WARM_UP_WORDS = (6, 30, 126)
+
+logger = logging.getLogger(__name__)
+
+
+class Computed(NamedTuple):
+    """What became of one distinct text: its prediction or why there is none, and its tokens."""
+
+    made: Prediction | Failure
+    encoded: Encoded
+
+
+class Work(NamedTuple):
+    """What became of the distinct texts of a call, and what they cost in tokens."""
+
+    computed: dict[str, Computed]
+    tokens: int
+    padded_tokens: int
+
+
+class Replica:
+    """One version of a model, loaded, compiled and warm.
+
+    Raises at construction:
+        ArtifactError: The model directory cannot be used, or no longer answers its golden
+            texts as it did when it was sealed. Not retriable.
+        EngineUnavailable: This machine has not the engine or precision. Not retriable.
+        ItemTooLong: The longest text that the model takes would not fit in a batch of
+            ``max_batch_tokens``. Not retriable.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        artifact = load(settings.path, task=settings.task)
+        self._limits = settings.engine
+        _require_room(artifact, self._limits.max_batch_tokens)
+        self._tokenizer = TextTokenizer.of(artifact)
+        self._engine = open_engine(
+            lambda: _module(artifact),
+            self._limits,
+            on_gpu=settings.num_gpus > 0,
+            cache_dir=_cache_dir(artifact.path),
+            digest=_compiled_name(artifact),
+        )
+        self._too_long = Failure(
+            FailureKind.TOO_LONG,
+            f"the text has more than the {artifact.card.max_length} tokens that the model takes",
+        )
+        self._head = head_of(artifact.card, precision=self._engine.precision)
+        self._info = ReplicaInfo(
+            model=settings.name,
+            version=settings.version,
+            digest=artifact.digest,
+            task=artifact.card.task,
+            engine=self._engine.name,
+            precision=self._engine.precision,
+            device=self._engine.device,
+        )
+        self._warm_up()
+        check_golden(artifact, self._answers_of, precision=self._engine.precision)
+
+    def info(self) -> ReplicaInfo:
+        """Say who answers."""
+        return self._info
+
+    def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
+        """Answer each value; see ``contract.Predictor``."""
+        start = time.perf_counter()
+        readings = [read(value, options) for value in values]
+        texts = dict.fromkeys(item.text for item in readings if isinstance(item, Reading))
+        work = self._predict_texts(list(texts), fail_long=options.too_long == "dead-letter")
+        outcomes = [_outcome(reading, work.computed) for reading in readings]
+        stats = BatchStats(
+            tokens=work.tokens,
+            padded_tokens=work.padded_tokens,
+            distinct_texts=len(texts),
+            seconds=time.perf_counter() - start,
+        )
+        return BatchReply(outcomes, stats, self._info.digest)
+
+    def close(self) -> None:
+        """Free the engine; calls in progress end first."""
+        self._engine.close()
+
+    def _predict_texts(self, texts: Sequence[str], *, fail_long: bool) -> Work:
+        encoded = self._tokenizer.encode(texts)
+        kept = [row for row, item in enumerate(encoded) if not (fail_long and item.truncated)]
+        made: list[Prediction | Failure] = [self._too_long] * len(texts)
+        predictions, padded = self._compute([encoded[row].ids for row in kept])
+        for row, prediction in zip(kept, predictions, strict=True):
+            made[row] = prediction
+        computed = map(Computed, made, encoded)
+        tokens = sum(len(encoded[row].ids) for row in kept)
+        return Work(dict(zip(texts, computed, strict=True)), tokens, padded)
+
+    def _compute(self, items: Sequence[Sequence[int]]) -> tuple[list[Prediction | Failure], int]:
+        """Predictions of token ids, in their order, and the tokens that padding made of them."""
+        if not items:
+            return [], 0
+        lengths = [len(ids) for ids in items]
+        plan = plan_batches(
+            lengths,
+            max_tokens=self._limits.max_batch_tokens,
+            max_items=self._limits.max_batch_items,
+        )
+        batches = [self._tokenizer.pad([items[index] for index in rows]) for rows in plan]
+        outputs = np.concatenate(self._engine.infer(batches))  # (N, C) or (N, H), as planned
+        in_order = np.empty_like(outputs)
+        in_order[np.concatenate(plan)] = outputs
+        return self._made(in_order), padded_tokens(lengths, plan)
+
+    def _made(self, outputs: NDArray[np.float32]) -> list[Prediction | Failure]:
+        finite = np.asarray(np.isfinite(outputs).all(axis=1))  # (N,)
+        predictions = iter(self._head.predictions(outputs[finite]))
+        broken = Failure(FailureKind.POISON, "the model answers with a number that is not finite")
+        return [next(predictions) if is_finite else broken for is_finite in finite.tolist()]
+
+    def _answers_of(self, texts: Sequence[str]) -> list[Prediction | Failure]:
+        work = self._predict_texts(texts, fail_long=False)
+        return [work.computed[text].made for text in texts]
+
+    def _warm_up(self) -> None:
+        """Compile and touch what the first real batches would else wait for."""
+        start = time.perf_counter()
+        for words in WARM_UP_WORDS:
+            ids = self._tokenizer.encode(["word " * words])[0].ids
+            items = min(self._limits.max_batch_items, self._limits.max_batch_tokens // len(ids))
+            self._compute([ids] * items)
+        logger.info("%s is warm after %.1f s", self._info, time.perf_counter() - start)
+
+
+class EchoReplica:
+    """A replica without a model: reads every record and answers at once.
+
+    What a pipeline achieves with it is the most that it can achieve with any model.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._info = ReplicaInfo(
+            model=settings.name,
+            version=settings.version,
+            digest=hashlib.sha256(ECHO_RESULT).hexdigest(),
+            task="text-classification",
+            engine="echo",
+            precision="f32",
+            device="none",
+        )
+
+    def info(self) -> ReplicaInfo:
+        """Say who answers."""
+        return self._info
+
+    def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
+        """Answer each value that can be read; see ``contract.Predictor``."""
+        start = time.perf_counter()
+        readings = [read(value, options) for value in values]
+        outcomes: list[Outcome] = [
+            item
+            if isinstance(item, Failure)
+            else Answer(ECHO_RESULT, item.id, "ECHO", 1.0, 1, truncated=False)
+            for item in readings
+        ]
+        texts = {item.text for item in readings if isinstance(item, Reading)}
+        seconds = time.perf_counter() - start
+        stats = BatchStats(len(texts), len(texts), len(texts), seconds)
+        return BatchReply(outcomes, stats, self._info.digest)
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+def open_replica(settings: ModelSettings) -> Replica | EchoReplica:
+    """Load what the settings ask for; raises as ``Replica`` does."""
+    return EchoReplica(settings) if settings.engine.kind == "echo" else Replica(settings)
+
+
+def _outcome(reading: Reading | Failure, computed: Mapping[str, Computed]) -> Outcome:
+    if isinstance(reading, Failure):
+        return reading
+    made, encoded = computed[reading.text]
+    if isinstance(made, Failure):
+        return made
+    return Answer(
+        result=made.result,
+        id=reading.id,
+        label=made.label,
+        confidence=made.confidence,
+        tokens=len(encoded.ids),
+        truncated=encoded.truncated,
+    )
+
+
+def _require_room(artifact: Artifact, max_batch_tokens: int) -> None:
+    length = artifact.card.max_length
+    if length > max_batch_tokens:
+        raise ItemTooLong(
+            f"{artifact.path} takes texts of {length} tokens and a batch may have "
+            f"{max_batch_tokens}; set max_batch_tokens to {length} or more"
+        )
+
+
+def _module(artifact: Artifact) -> torch.nn.Module:
+    # Only here, as a compiled graph in the cache needs neither torch nor transformers.
+    from serve.module import build_module
+
+    return build_module(artifact)
+
+
+def _cache_dir(path: Path) -> Path | None:
+    return path / CACHE_DIR if os.access(path, os.W_OK) else None
+
+
+def _compiled_name(artifact: Artifact) -> str:
+    """A name for the compiled graph: the model's bytes and the code that makes the module."""
+    source = (Path(__file__).parent / "module.py").read_bytes()
+    versions = f"{version('torch')} {version('transformers')}".encode()
+    return hashlib.sha256(b"\0".join((artifact.digest.encode(), versions, source))).hexdigest()

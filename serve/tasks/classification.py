@@ -1,0 +1,56 @@
+"""Logits to scored labels, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from serve.artifact import ProblemType
+from serve.tasks.prediction import SCORE_DECIMALS, Prediction
+
+
+class Classification:
+    """All labels with their scores: ``[{"label", "score"}, ...]``.
+
+    Labels of equal score after rounding stand in the order of their classes, so that the
+    order does not hang on digits that are not told.
+    """
+
+    def __init__(self, labels: Sequence[str], *, problem_type: ProblemType, precision: str) -> None:
+        self._labels = tuple(labels)
+        self._scores = softmax if problem_type == "single_label" else sigmoid
+        self._decimals = SCORE_DECIMALS[precision]
+
+    def predictions(self, outputs: NDArray[np.float32]) -> list[Prediction]:
+        """Score the labels of each item; logits (N, C) in, N predictions out."""
+        scores = self._scores(outputs.astype(np.float64)).round(self._decimals)  # (N, C)
+        order = np.argsort(-scores, axis=1, kind="stable")  # (N, C)
+        ranked = np.take_along_axis(scores, order, axis=1)
+        return [
+            self._prediction(classes, values)
+            for classes, values in zip(order.tolist(), ranked.tolist(), strict=True)
+        ]
+
+    def _prediction(self, classes: list[int], scores: list[float]) -> Prediction:
+        labels = [self._labels[index] for index in classes]
+        result = orjson.dumps(
+            [{"label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
+        )
+        return Prediction(result, labels[0], scores[0])
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores that add up to 1 over the classes; shape (N, C) to (N, C)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    total: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return total
+
+
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A score of its own for each class; shape (N, C) to (N, C)."""
+    # Unlike 1 / (1 + exp(-x)), the hyperbolic tangent has no argument that overflows.
+    scores: NDArray[np.float64] = (1.0 + np.tanh(logits / 2.0)) / 2.0
+    return scores

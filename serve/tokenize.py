@@ -1,0 +1,99 @@
+"""Texts to token ids and to padded arrays, by the Rust tokeniser of the model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+from tokenizers import Encoding, Tokenizer
+
+from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact
+from serve.engine.protocol import Batch
+
+# A text is first tried up to this many characters per token that the model takes. English has
+# about 5; a second round with more costs only texts that are mostly white space.
+CHARACTERS_PER_TOKEN = 16
+
+
+class Encoded(NamedTuple):
+    """Token ids of one text.
+
+    Attributes:
+        ids: Special tokens included; never more than the model takes.
+        truncated: The text had more tokens and was cut.
+    """
+
+    ids: list[int]
+    truncated: bool
+
+
+class TextTokenizer:
+    """The tokeniser of one model; safe to call from several threads at a time."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._pad_id = pad_id
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> TextTokenizer:
+        """Load the tokeniser of a model directory."""
+        tokenizer = Tokenizer.from_file(str(artifact.path / TOKENIZER_FILE))
+        config = orjson.loads((artifact.path / CONFIG_FILE).read_bytes())
+        pad_id = config.get("pad_token_id") or 0
+        return cls(tokenizer, max_length=artifact.card.max_length, pad_id=pad_id)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Tokenise texts, in one call to the library unless one is long and nearly blank.
+
+        The work for a text is bounded by what the model takes: a long one is cut in front of a
+        blank, where no token spans, and tried again with more only when its tokens did not
+        suffice. Its first tokens are those of the whole text.
+
+        Args:
+            texts: Shape (N,); any characters.
+        Returns:
+            Shape (N,).
+        """
+        limit = self._max_length * CHARACTERS_PER_TOKEN
+        cut = [_cut(text, limit) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(cut)
+        encoded = [self._encoded(encoding) for encoding in encodings]
+        for index, text in enumerate(texts):
+            while len(cut[index]) < len(text) and not encoded[index].truncated:
+                cut[index] = _cut(text, 4 * max(limit, len(cut[index])))
+                again = self._tokenizer.encode_batch_fast([cut[index]])[0]
+                encoded[index] = self._encoded(again)
+        return encoded
+
+    def pad(self, items: Sequence[Sequence[int]]) -> Batch:
+        """Arrays of B items, padded on the right to the longest.
+
+        Args:
+            items: Token ids of each; shape (B,), B >= 1.
+        """
+        shape = (len(items), max(len(ids) for ids in items))
+        input_ids = np.full(shape, self._pad_id, dtype=np.int64)
+        attention_mask = np.zeros(shape, dtype=np.int64)
+        for row, ids in enumerate(items):
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        return Batch(input_ids, attention_mask)
+
+    def _encoded(self, encoding: Encoding) -> Encoded:
+        ids = encoding.ids
+        return Encoded(ids, len(ids) == self._max_length and bool(encoding.overflowing))
+
+
+def _cut(text: str, limit: int) -> str:
+    """The part up to the last blank within ``limit`` characters, or the whole if it has none."""
+    if len(text) <= limit:
+        return text
+    blank = max(text.rfind(" ", 1, limit), text.rfind("\n", 1, limit))
+    if blank > 0:
+        return text[:blank]
+    return _cut(text, 4 * limit)

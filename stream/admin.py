@@ -1,0 +1,187 @@
+"""The administrator's side of Kafka: topics, lag, group members. One of three doors to the
+client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+
+from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
+from kafka.errors import NoError, TopicAlreadyExistsError
+
+from stream.connection import broker_errors, common_options
+from stream.control import CONTROL_TOPIC
+from stream.errors import BrokerUnreachable, TopicMissing
+from stream.outputs import TopicLimits
+from stream.records import Partition
+from stream.settings import KafkaSettings, PipelineSettings
+from stream.telemetry import TELEMETRY_TOPIC
+
+# A dead letter is its input and more than its headers: its topic must take more than the
+# broker's default of 1,048,588 bytes, which the input may have used up.
+DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
+TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
+RETRY_S = 0.3
+
+
+class TopicSpec(NamedTuple):
+    """How a topic is created; one that exists stays as it is."""
+
+    partitions: int
+    configs: Mapping[str, str] = {}
+
+
+def platform_topics() -> dict[str, TopicSpec]:
+    """Topics that every installation has."""
+    return {
+        CONTROL_TOPIC: TopicSpec(1, {"cleanup.policy": "compact"}),
+        TELEMETRY_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
+    }
+
+
+def pipeline_topics(pipeline: PipelineSettings) -> dict[str, TopicSpec]:
+    """Topics of one pipeline: its inputs, its results and its dead letters."""
+    names = [*pipeline.input_topics, pipeline.output_topic]
+    specs = {name: TopicSpec(pipeline.partitions) for name in names}
+    large = {"max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}
+    return specs | {pipeline.dead_letters: TopicSpec(pipeline.partitions, large)}
+
+
+class Admin:
+    """A connection for administration; a context manager."""
+
+    def __init__(self, kafka: KafkaSettings, *, deadline_s: float = 15.0) -> None:
+        """Connect, trying until the deadline.
+
+        Raises:
+            BrokerUnreachable: Nobody answered in time.
+            BrokerRefused: Login, TLS or permission.
+        """
+        self._where = kafka.bootstrap_servers
+        options = common_options(kafka)
+        del options["allow_auto_create_topics"]
+        end = time.monotonic() + deadline_s
+        while True:
+            left_ms = max(200, int((end - time.monotonic()) * 1000))
+            try:
+                with broker_errors(f"no broker answers at {self._where}"):
+                    self._client = KafkaAdminClient(
+                        **(options | {"bootstrap_timeout_ms": min(left_ms, 3_000)})
+                    )
+                    return
+            except BrokerUnreachable as exc:
+                if time.monotonic() + RETRY_S > end:
+                    raise BrokerUnreachable(
+                        f"no broker answers at {self._where} within {deadline_s:g} s. Is it "
+                        "running, and is kafka.bootstrap_servers right?"
+                    ) from exc
+                time.sleep(RETRY_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def topics(self) -> set[str]:
+        """Names of all topics."""
+        with self._errors("listing topics"):
+            return set(self._client.list_topics())
+
+    def ensure_topics(self, specs: Mapping[str, TopicSpec]) -> list[str]:
+        """Create the topics that do not exist; returns their names."""
+        missing = {name: spec for name, spec in specs.items() if name not in self.topics()}
+        if missing:
+            wanted = {
+                name: {
+                    "num_partitions": spec.partitions,
+                    "replication_factor": -1,
+                    "configs": dict(spec.configs),
+                }
+                for name, spec in missing.items()
+            }
+            with self._errors(f"creating {', '.join(missing)}"):
+                try:
+                    self._client.create_topics(wanted, wait_for_metadata=True)
+                except TopicAlreadyExistsError:
+                    self._client.wait_for_topics(list(wanted))
+        return list(missing)
+
+    def require_topics(self, names: list[str]) -> None:
+        """Check that topics exist.
+
+        Raises:
+            TopicMissing: Names those that do not.
+        """
+        missing = sorted(set(names) - self.topics())
+        if missing:
+            raise TopicMissing(
+                f"topic {', '.join(missing)} does not exist at {self._where}. Create it, or set "
+                "create_topics: true on the pipeline."
+            )
+
+    def limits(self, pipeline: PipelineSettings) -> TopicLimits:
+        """What the pipeline's output topics take as one batch, in bytes."""
+        names = (pipeline.output_topic, pipeline.dead_letters)
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        with self._errors("reading topic settings"):
+            found = self._client.describe_configs(wanted, config_filter="all")["topic"]
+        return TopicLimits(*(int(found[name]["max.message.bytes"]["value"]) for name in names))
+
+    def partitions(self, topics: list[str]) -> list[Partition]:
+        """Every partition of the topics."""
+        with self._errors("describing topics"):
+            described = self._client.describe_topics(topics)
+        return [
+            Partition(topic["name"], partition["partition_index"])
+            for topic in described
+            for partition in topic["partitions"]
+        ]
+
+    def lag(self, group: str, topics: list[str]) -> dict[Partition, int]:
+        """Records behind the end, per partition; a group that never committed has all before it.
+
+        Markers of transactions count as records, as everywhere in Kafka.
+        """
+        partitions = [TopicPartition(*partition) for partition in self.partitions(topics)]
+        with self._errors(f"reading the lag of {group}"):
+            ends = self._client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+            starts = self._client.list_partition_offsets(
+                dict.fromkeys(partitions, OffsetSpec.EARLIEST)
+            )
+            committed = self._client.list_group_offsets(group).get(group, {})
+        return {
+            Partition(*partition): max(
+                0,
+                ends[partition].offset
+                - (
+                    committed[partition].offset
+                    if partition in committed and committed[partition].offset >= 0
+                    else starts[partition].offset
+                ),
+            )
+            for partition in partitions
+        }
+
+    def remove_static_member(self, group: str, instance_id: str) -> bool:
+        """Take a member that has ended for good out of its group, so that nobody waits for it.
+
+        Returns:
+            False where it was not in the group.
+        """
+        member = MemberToRemove(group_instance_id=instance_id)
+        with self._errors(f"removing {instance_id} from {group}"):
+            removed = self._client.remove_group_members(group, [member])
+        return all(outcome is NoError for outcome in removed.values())
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[Any]:
+        with broker_errors(f"{doing} at {self._where}"):
+            yield

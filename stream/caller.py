@@ -1,0 +1,235 @@
+"""Gets answers for micro-batches: retries, and finds the record that a model fails on.
+
+Knows replicas only as a ``ReplicaClient``; no ray, no Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+from serve.contract import (
+    Answer,
+    BatchReply,
+    BatchStats,
+    Failure,
+    FailureKind,
+    Outcome,
+    ReplicaInfo,
+)
+from stream.errors import CallFailed, CallLost, ModelUnavailable, SystemFault
+from stream.settings import PipelineSettings
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 3.0
+# A record that a replica died of alone is tried this often alone before it is believed.
+LONE_ATTEMPTS = 2
+
+
+class ReplicaClient(Protocol):
+    """Reaches the replicas of one model; safe for several threads."""
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        """Have one replica answer a micro-batch.
+
+        Raises:
+            ModelUnavailable: No replica took the call.
+            CallLost: A replica took it and died or ran out of time.
+            CallFailed: A replica failed on the batch.
+        """
+        ...
+
+    def info(self, version: str) -> ReplicaInfo:
+        """Who answers; the same errors."""
+        ...
+
+
+class Reply(NamedTuple):
+    """What came of a micro-batch.
+
+    Attributes:
+        outcomes: One per value, in order.
+        attempts: Calls that had the value in them, one per value.
+        stats: Of every call that came back.
+        info: Who answered.
+        retries: Calls made again.
+    """
+
+    outcomes: list[Outcome]
+    attempts: list[int]
+    stats: list[BatchStats]
+    info: ReplicaInfo
+    retries: int
+
+
+class Caller:
+    """Answers micro-batches through a client, from the threads of the pipeline's window.
+
+    A call that is lost is made again with no other call beside it, so that a replica's death
+    is charged to the batch that caused it; then the batch is halved until one record remains.
+    """
+
+    def __init__(
+        self, client: ReplicaClient, settings: PipelineSettings, stopping: threading.Event
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._stopping = stopping
+        self._gate = _Gate(stopping)
+        self._infos: dict[str, ReplicaInfo] = {}
+        self._lock = threading.Lock()
+        self._poison_run = 0
+
+    def answer(self, version: str, values: list[bytes], digest: str | None = None) -> Reply:
+        """Get an outcome for every value, whatever it takes.
+
+        Args:
+            version: Of the model.
+            values: Shape (N,), N >= 1.
+            digest: Of the model directory that must answer; None takes any.
+        Raises:
+            SystemFault: The model stayed away past its deadline, or fails on everything.
+            ModelUnavailable: The pipeline is stopping.
+        """
+        try:
+            with self._gate.shared():
+                return self._call(version, values, digest, attempt=1)
+        except (CallLost, CallFailed) as exc:
+            logger.warning("a call with %d records failed, isolating: %s", len(values), exc)
+            with self._gate.exclusive():
+                return self._isolate(version, values, digest, 2, self._settings.max_attempts - 1)
+
+    def _isolate(
+        self, version: str, values: list[bytes], digest: str | None, attempt: int, tries: int
+    ) -> Reply:
+        """Try a batch ``tries`` times more, then halve it."""
+        fault: Exception | None = None
+        for turn in range(tries):
+            try:
+                return self._call(version, values, digest, attempt=attempt + turn)
+            except CallLost as exc:
+                fault = exc
+                self._pause(turn)
+            except CallFailed as exc:
+                fault, tries = exc, turn + 1
+                break
+        attempt += tries
+        if len(values) == 1:
+            return self._poison(version, attempt - 1, fault)
+        middle = len(values) // 2
+        halves = [values[:middle], values[middle:]]
+        replies = [
+            self._isolate(version, half, digest, attempt, LONE_ATTEMPTS if len(half) == 1 else 1)
+            for half in halves
+        ]
+        return _joined(replies, retries=tries)
+
+    def _call(
+        self, version: str, values: list[bytes], digest: str | None, *, attempt: int
+    ) -> Reply:
+        """One call, waiting for the model as long as its deadline allows."""
+        deadline = time.monotonic() + self._settings.model_deadline_s
+        turn = 0
+        while True:
+            try:
+                reply = self._client.call(version, values)
+                info = self._info(version, reply.digest)
+                if digest is not None and reply.digest != digest:
+                    raise ModelUnavailable(
+                        f"version {version} serves other bytes ({reply.digest[:12]}) than "
+                        f"the control topic names ({digest[:12]})"
+                    )
+                break
+            except ModelUnavailable as exc:
+                if time.monotonic() > deadline:
+                    raise SystemFault(
+                        f"the model {self._settings.model}@{version} stayed away for "
+                        f"{self._settings.model_deadline_s:g} s: {exc}. The pipeline keeps its "
+                        "place; see `bertstream status`."
+                    ) from exc
+                self._pause(turn)
+                turn += 1
+        if any(isinstance(outcome, Answer) for outcome in reply.outcomes):
+            with self._lock:
+                self._poison_run = 0
+        return Reply(reply.outcomes, [attempt] * len(values), [reply.stats], info, attempt > 1)
+
+    def _poison(self, version: str, attempts: int, fault: Exception | None) -> Reply:
+        with self._lock:
+            self._poison_run += 1
+            run = self._poison_run
+        if run > self._settings.max_poison_run:
+            raise SystemFault(
+                f"{run} records in a row failed on {self._settings.model}@{version} and none was "
+                f"answered between: {fault}. The model is broken, not the records."
+            )
+        failure = Failure(FailureKind.POISON, f"the model fails on this record alone: {fault}")
+        info = self._infos.get(version) or self._client.info(version)
+        return Reply([failure], [attempts], [], info, attempts - 1)
+
+    def _info(self, version: str, digest: str) -> ReplicaInfo:
+        info = self._infos.get(version)
+        if info is None or info.digest != digest:
+            info = self._infos[version] = self._client.info(version)
+        return info
+
+    def _pause(self, turn: int) -> None:
+        if self._stopping.wait(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**turn)):
+            raise ModelUnavailable("the pipeline is stopping")
+
+
+def _joined(replies: list[Reply], *, retries: int) -> Reply:
+    return Reply(
+        [outcome for reply in replies for outcome in reply.outcomes],
+        [attempt for reply in replies for attempt in reply.attempts],
+        [stats for reply in replies for stats in reply.stats],
+        replies[-1].info,
+        retries + sum(reply.retries for reply in replies),
+    )
+
+
+class _Gate:
+    """Many calls side by side, or one alone."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._alone = False
+        self._stopping = stopping
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            self._wait(lambda: not self._alone)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            self._wait(lambda: not self._alone)
+            self._alone = True
+        try:
+            with self._changed:
+                self._wait(lambda: not self._inside)
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+    def _wait(self, free: Callable[[], bool]) -> None:
+        while not self._changed.wait_for(free, timeout=0.2):
+            if self._stopping.is_set():
+                raise ModelUnavailable("the pipeline is stopping")

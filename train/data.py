@@ -1,0 +1,209 @@
+"""Labelled texts: how they are read, and which are trained on, watched and measured on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from train.errors import DataError
+from train.settings import TextClassificationSettings
+
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+LABEL_SEPARATOR = "|"
+# The csv module's own limit of 128 KiB would refuse a long text.
+MAX_FIELD_BYTES = 16 * 1024 * 1024
+
+Row = tuple[int, dict[str, Any]]
+
+
+class Example(NamedTuple):
+    """A text and its labels: exactly one, or in a multi-label file any number."""
+
+    text: str
+    labels: tuple[str, ...]
+
+
+class Splits(NamedTuple):
+    """Examples to learn from, to stop by and to measure on; no text is in two of them."""
+
+    train: list[Example]
+    val: list[Example]
+    test: list[Example]
+
+
+def read_examples(settings: TextClassificationSettings) -> list[Example]:
+    """Read every labelled text of the training file.
+
+    Returns:
+        In the order of the file; shape (N,), N >= 1.
+    Raises:
+        DataError: The file or a line of it cannot be used; names the line. Not retriable.
+    """
+    path = settings.data
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name a .jsonl, .csv or .tsv of labelled texts")
+    examples = [
+        Example(_text(row, settings, where), _labels(row, settings, where))
+        for number, row in _rows(path, settings.columns)
+        if (where := f"{path}, line {number}")
+    ]
+    if not examples:
+        raise DataError(f"{path} has no labelled texts")
+    return examples
+
+
+def classes(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The labels that occur, in alphabetical order.
+
+    Raises:
+        DataError: There are fewer than two, so that there is nothing to tell apart, or one
+            label and no text without it. Not retriable.
+    """
+    found = sorted({label for example in examples for label in example.labels})
+    told_apart = len({frozenset(example.labels) for example in examples})
+    if told_apart < 2:
+        raise DataError(f"every text has the labels {found}; there is nothing to tell apart")
+    return tuple(found)
+
+
+def split(examples: Sequence[Example], *, val_share: float, test_share: float, seed: int) -> Splits:
+    """Divide examples at random, with the mix of labels of the whole in every part.
+
+    Equal texts stay together. Where a text goes hangs on the seed and its own label's texts
+    alone, not on the order of the file.
+
+    Args:
+        examples: Shape (N,).
+        val_share: Of each label's distinct texts, in 0..1.
+        test_share: Likewise.
+    Raises:
+        DataError: So few texts that a part would be empty. Not retriable.
+    """
+    parts = Splits([], [], [])
+    for texts in _strata(examples).values():
+        shuffled = sorted(texts, key=lambda text: _draw(text, seed))
+        tests = round(test_share * len(texts))
+        vals = round(val_share * len(texts))
+        for place, text in enumerate(shuffled):
+            part = (
+                parts.test if place < tests else parts.val if place < tests + vals else parts.train
+            )
+            part.extend(texts[text])
+    if not all(parts):
+        raise DataError(
+            f"{len(examples)} texts are too few to divide with val_share {val_share} and "
+            f"test_share {test_share}; give at least {math.ceil(1 / min(val_share, test_share))} "
+            "distinct texts for each label"
+        )
+    return parts
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _strata(examples: Iterable[Example]) -> dict[tuple[str, ...], dict[str, list[Example]]]:
+    """Examples by labels, then by text; a text of contradicting labels is where it was first."""
+    first: dict[str, tuple[str, ...]] = {}
+    strata: dict[tuple[str, ...], dict[str, list[Example]]] = defaultdict(dict)
+    for example in examples:
+        labels = first.setdefault(example.text, example.labels)
+        strata[labels].setdefault(example.text, []).append(example)
+    return strata
+
+
+def _draw(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+
+
+def _rows(path: Path, columns: tuple[str, ...] | None) -> Iterator[Row]:
+    """Line numbers, from 1, and the fields of each line."""
+    suffix = path.suffix.lower()
+    if suffix in JSON_SUFFIXES:
+        return _json_rows(path)
+    if suffix in DELIMITERS:
+        return _table_rows(path, columns, DELIMITERS[suffix])
+    known = ", ".join((*JSON_SUFFIXES, *DELIMITERS))
+    raise DataError(f"{path}: what it holds is told by its name, which must end in {known}")
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                fields = orjson.loads(line)
+            except orjson.JSONDecodeError as exc:
+                raise DataError(f"{path}, line {number}: not JSON: {exc}") from exc
+            if not isinstance(fields, dict):
+                raise DataError(f'{path}, line {number}: not an object like {{"text": ...}}')
+            yield number, fields
+
+
+def _table_rows(path: Path, columns: tuple[str, ...] | None, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(MAX_FIELD_BYTES)
+    # Quotes in TSV are letters: its fields cannot hold tabs, so it needs none.
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        try:
+            names = columns or tuple(next(reader, ()))
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, _named(fields, names, f"{path}, line {reader.line_num}")
+        except (csv.Error, UnicodeDecodeError) as exc:
+            raise DataError(f"{path}, after line {reader.line_num}: {exc}") from exc
+
+
+def _named(fields: list[str], names: tuple[str, ...], where: str) -> dict[str, Any]:
+    if len(fields) != len(names):
+        raise DataError(
+            f"{where}: {len(fields)} fields, and there are {len(names)} columns {list(names)}; "
+            "quote a field that holds the delimiter, or name the columns"
+        )
+    return dict(zip(names, fields, strict=True))
+
+
+def _field(row: dict[str, Any], name: str, where: str) -> Any:
+    if name not in row:
+        raise DataError(f"{where}: no field {name!r}; it has {sorted(row)}")
+    return row[name]
+
+
+def _text(row: dict[str, Any], settings: TextClassificationSettings, where: str) -> str:
+    text = _field(row, settings.text_field, where)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{where}: {settings.text_field!r} must be a text that is not empty")
+    return text
+
+
+def _labels(
+    row: dict[str, Any], settings: TextClassificationSettings, where: str
+) -> tuple[str, ...]:
+    name = settings.label_name
+    value = _field(row, name, where)
+    if not settings.multi_label:
+        return (_label(value, name, where),)
+    if isinstance(value, str):
+        value = [part for part in value.split(LABEL_SEPARATOR) if part.strip()]
+    if not isinstance(value, list):
+        raise DataError(f"{where}: {name!r} must be a list of labels")
+    return tuple(sorted({_label(item, name, where) for item in value}))
+
+
+def _label(value: Any, name: str, where: str) -> str:
+    # A boolean is an int to Python, and True is rarely meant as the label "True".
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
+        raise DataError(f"{where}: {name!r} must be a string or a whole number, not {value!r}")
+    return str(value).strip()

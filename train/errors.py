@@ -1,0 +1,29 @@
+"""Every error of ``train``. What is wrong with a base model is an error of ``serve``.
+
+TrainError
+|-- DataError          the training file cannot be used; names the line where there is one
+|-- BaseUnsupported    the base model cannot be trained in the way that was asked for
+`-- OutputTaken        something lies where the model directory would go
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TrainError(Exception):
+    """Root of the errors of ``train``; trying again would not help."""
+
+    retriable: ClassVar[bool] = False
+
+
+class DataError(TrainError):
+    """The training file cannot be used; the message names the line where there is one."""
+
+
+class BaseUnsupported(TrainError):
+    """The base model cannot be trained in the way that was asked for."""
+
+
+class OutputTaken(TrainError):
+    """Something lies where the model directory would go."""
