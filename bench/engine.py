@@ -305,11 +305,12 @@ def main() -> None:
 
 
 def _resolve(device: str) -> str:
-    if device != "auto":
-        return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise SystemExit("torch finds no GPU: leave --device out to measure the processor")
+    return "cuda" if available and device != "cpu" else "cpu"
 
 
 if __name__ == "__main__":

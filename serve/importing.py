@@ -7,7 +7,6 @@ a source without the head that the task needs is refused.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import huggingface_hub
 import orjson
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from serve.artifact import (
@@ -40,10 +40,13 @@ HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*"]
 # Tokenisers without a limit of their own say 1e30.
 NO_LIMIT = 1_000_000
 
-LEGACY_MODES: dict[str, PoolingMode] = {
+LEGACY_MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
 }
 
 
@@ -83,6 +86,7 @@ def import_model(
     model = load_pretrained(auto_class, network)
     model.save_pretrained(out, max_shard_size="1TB")
     _write_tokenizer(network, out)
+    _require_vocabulary(out / TOKENIZER_FILE, model.config.vocab_size)
     card = ModelCard(
         task=task,
         labels=_labels(model.config, labels) if classifies else (),
@@ -157,17 +161,17 @@ def _kind(module: dict[str, Any]) -> str:
 
 def _mode(folder: Path) -> PoolingMode:
     config = _json(folder / CONFIG_FILE, default={})
-    if "pooling_mode" in config:
-        found: Iterable[str] = {config["pooling_mode"]}
-    else:
-        found = {key for key, value in config.items() if key.startswith("pooling_mode") and value}
-    modes = {**LEGACY_MODES, "mean": "mean", "cls": "cls", "max": "max"}
-    known = [modes[name] for name in found if name in modes]
-    if len(known) != 1 or len(known) != len(list(found)):
+    named = config.get("pooling_mode")
+    # Directories written by older releases have one switch for each mode.
+    found = [key for key, value in config.items() if key in LEGACY_MODES and value is True]
+    found += [named] if isinstance(named, str) else named or []
+    modes = [LEGACY_MODES.get(name, name) for name in found]
+    if len(modes) != 1 or modes[0] not in ("mean", "cls", "max"):
         raise ArtifactError(
-            f"{folder}: pooling {sorted(found)} has no counterpart here; name a pooling yourself"
+            f"{folder}: pooling {found} has no counterpart here; name a pooling yourself"
         )
-    return known[0]
+    mode: PoolingMode = modes[0]
+    return mode
 
 
 def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -220,6 +224,16 @@ def _write_tokenizer(directory: Path, out: Path) -> None:
     except (OSError, ValueError) as exc:
         raise ArtifactError(f"{directory}: no tokeniser that can be read: {exc}") from exc
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER_FILE))
+
+
+def _require_vocabulary(file: Path, rows: int) -> None:
+    """Refuse a tokeniser of another model; transformers makes an empty one of no files at all."""
+    tokens = Tokenizer.from_file(str(file)).get_vocab_size()
+    if not rows / 2 <= tokens <= rows:
+        raise ArtifactError(
+            f"{file}: the tokeniser has {tokens} tokens and the model {rows}; it needs the "
+            "tokenizer.json or the word list that the model was trained with"
+        )
 
 
 def _json(file: Path, *, default: Any) -> Any:

@@ -62,5 +62,7 @@ def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) 
             f"{doing}: the broker refuses: {exc}. Check security_protocol, sasl_* and ssl_* "
             "under kafka, and the user's permissions."
         ) from exc
+    except kafka_errors.KafkaConfigurationError:
+        raise  # settings that the client refuses are a mistake of this code
     except kafka_errors.KafkaError as exc:
         raise otherwise(f"{doing}: {exc}") from exc

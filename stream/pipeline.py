@@ -53,6 +53,7 @@ class Source(Protocol):
     def seek_to_committed(  # noqa: D102
         self, start_of: Callable[[Partition], int | None]
     ) -> None: ...
+    def commit(self, offsets: Offsets) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 

@@ -14,7 +14,7 @@ from stream.connection import broker_errors, common_options
 from stream.errors import CommitFailed, StreamError
 from stream.records import Offsets, Output
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.source import Source, to_client
+from stream.source import to_client
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +123,23 @@ class PlainProducer:
         _close(self._producer)
 
 
+class OffsetCommitter(Protocol):
+    """Commits offsets outside of a transaction: the consumer itself."""
+
+    def commit(self, offsets: Offsets) -> None:
+        """See ``Source.commit``."""
+        ...
+
+
 class PlainSink:
     """At least once: outputs first, then the offsets; a crash between doubles results."""
 
-    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings, *, source: Source) -> None:
-        """Connect. ``source`` commits the offsets."""
+    def __init__(
+        self, kafka: KafkaSettings, pipeline: PipelineSettings, *, committer: OffsetCommitter
+    ) -> None:
+        """Connect; the ``committer`` commits the offsets."""
         self._delivery_timeout_ms = pipeline.delivery_timeout_ms
-        self._source = source
+        self._committer = committer
         self._producer = _producer(kafka, pipeline)
 
     def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:  # noqa: ARG002
@@ -137,7 +147,7 @@ class PlainSink:
         with broker_errors("sending results", CommitFailed):
             _send_all(self._producer, outputs, self._delivery_timeout_ms)
         if offsets:
-            self._source.commit(offsets)
+            self._committer.commit(offsets)
 
     def close(self) -> None:
         """See ``Sink``."""
@@ -147,8 +157,9 @@ class PlainSink:
 def _producer(kafka: KafkaSettings, pipeline: PipelineSettings, **options: Any) -> KafkaProducer:
     with broker_errors(f"connecting to {kafka.bootstrap_servers}"):
         return KafkaProducer(
-            **common_options(kafka),
-            **options,
+            **common_options(kafka)
+            | options
+            | {"request_timeout_ms": pipeline.delivery_timeout_ms // 2},
             client_id=f"bertstream-{pipeline.name}",
             acks="all",
             enable_idempotence=True,

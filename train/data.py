@@ -154,9 +154,13 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _table_rows(path: Path, columns: tuple[str, ...] | None, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_FIELD_BYTES)
     # Quotes in TSV are letters: its fields cannot hold tabs, so it needs none.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(
+            lines,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
         try:
             names = columns or tuple(next(reader, ()))
             for fields in reader:

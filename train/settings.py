@@ -23,8 +23,8 @@ class TextClassificationSettings(Settings):
             packaged all-MiniLM-L6-v2, which needs no network. Its encoder and tokeniser are
             used, a head that it has is not.
         freeze: ``encoder``: texts are encoded once and only the head learns: seconds, and
-            enough for clear-cut texts. ``none``: every weight learns: better by several
-            points with some thousand texts, minutes on a GPU, an hour on a CPU.
+            enough where words decide. ``none``: every weight learns: more accurate with some
+            thousand texts, and every step costs three times an encoding.
         text_field: Field or column that holds the text.
         label_field: Field or column that holds the label; None takes ``label``, or ``labels``
             where there are several. In CSV several labels stand with ``|`` between.

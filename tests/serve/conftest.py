@@ -66,3 +66,10 @@ def sentiment(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory)
     source = make_source(num_labels=3)
     labels = ("negative", "neutral", "positive")
     return import_model(str(source), out, task="text-classification", labels=labels)
+
+
+@pytest.fixture(scope="session")
+def features(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A tiny encoder of 3 layers with random weights, sealed; the normalised mean."""
+    out = tmp_path_factory.mktemp("models") / "features"
+    return import_model(str(make_source(classifies=False)), out, task="feature-extraction")

@@ -1,0 +1,79 @@
+"""Reaches model replicas through Ray Serve handles. The pipeline's door to ray for calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
+
+from serve.contract import BatchReply, ReplicaInfo
+from serve.errors import EngineError
+from stream.errors import CallFailed, CallLost, ModelUnavailable
+from stream.settings import PipelineSettings
+
+INFO_TIMEOUT_S = 10.0
+
+
+def model_app(model: str, version: str) -> str:
+    """Name of the Serve app of a model version."""
+    return f"{model}@{version}"
+
+
+class ServeClient:
+    """Calls the replicas of one model; a handle per version, made at its first call."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._model = settings.model
+        self._options = settings.call_options()
+        self._timeout_s = settings.call_timeout_s
+        self._handles: dict[str, Any] = {}
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        """Have one replica answer; see ``ReplicaClient``."""
+        handle = self._handle(version)
+        reply: BatchReply = self._result(
+            version, lambda: handle.predict.remote(values, self._options), self._timeout_s
+        )
+        return reply
+
+    def info(self, version: str) -> ReplicaInfo:
+        """Who answers; see ``ReplicaClient``."""
+        handle = self._handle(version)
+        info: ReplicaInfo = self._result(version, handle.info.remote, INFO_TIMEOUT_S)
+        return info
+
+    def _handle(self, version: str) -> Any:
+        if version not in self._handles:
+            name = model_app(self._model, version)
+            try:
+                self._handles[version] = ray_serve.get_app_handle(name)
+            except (RayServeException, RayError) as exc:
+                raise ModelUnavailable(f"{name} is not deployed: {exc}") from exc
+        return self._handles[version]
+
+    def _result(self, version: str, send: Any, timeout_s: float) -> Any:
+        """Send, wait, and say in our words what went wrong."""
+        name = model_app(self._model, version)
+        response = send()
+        try:
+            return response.result(timeout_s=timeout_s)
+        except TimeoutError as exc:
+            response.cancel()
+            raise CallLost(f"{name} did not answer within {timeout_s:g} s") from exc
+        except (DeploymentUnavailableError, BackPressureError, ReplicaUnavailableError) as exc:
+            self._handles.pop(version, None)
+            raise ModelUnavailable(f"{name}: {exc}") from exc
+        except (RayActorError, RequestCancelledError) as exc:
+            raise CallLost(f"a replica of {name} died in the call: {exc}") from exc
+        except (RayTaskError, EngineError) as exc:
+            raise CallFailed(f"{name} failed: {exc.args[0] if exc.args else exc}") from exc
+        except (RayServeException, RayError) as exc:
+            raise ModelUnavailable(f"{name}: {exc}") from exc

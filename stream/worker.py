@@ -1,0 +1,199 @@
+"""One consumer's life: opens the doors, runs the loop in a thread, ends it or its process.
+
+Knows no ray: whoever reaches the replicas comes from outside.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stream.admin import Admin, pipeline_topics, platform_topics
+from stream.caller import Caller, ReplicaClient
+from stream.control import ControlFollower
+from stream.errors import BrokerUnreachable, StreamError
+from stream.outputs import TopicLimits
+from stream.pipeline import Doors, Pipeline, Progress
+from stream.pipeline import Source as SourceDoor
+from stream.settings import KafkaSettings, PipelineSettings
+from stream.sink import PlainSink, Sink, TransactionalSink
+from stream.source import ControlReader, Source
+
+logger = logging.getLogger(__name__)
+
+HUNG_EXIT_CODE = 70
+RETRY_S = 1.0
+CONTROL_START_S = 15.0
+
+
+class WorkerState(NamedTuple):
+    """How a consumer stands.
+
+    Attributes:
+        pid: Of its process.
+        rank: Its place among the pipeline's consumers.
+        progress: Of its loop; None while the doors are not open.
+        trouble: Why it is not going on at the moment, in words; None when all is well.
+        ended: The loop has ended and will not come back by itself.
+    """
+
+    pid: int
+    rank: int
+    progress: Progress | None
+    trouble: str | None
+    ended: bool
+
+
+class Worker:
+    """Runs one consumer of a pipeline in a thread of its own."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: PipelineSettings,
+        *,
+        rank: int,
+        client: ReplicaClient,
+        on_hang: Callable[[str], None] | None = None,
+    ) -> None:
+        """Start at once; a broker that is away is waited for.
+
+        Args:
+            rank: From 0, unique among the pipeline's consumers.
+            client: Reaches the replicas of the model.
+            on_hang: What to do when the loop has not turned for ``stall_timeout_s``; None
+                ends the process, as a client call that hangs cannot be ended otherwise.
+        """
+        self._kafka = kafka
+        self._settings = settings
+        self._client = client
+        self._on_hang = on_hang or _end_process
+        self.rank = rank
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._pipeline: Pipeline | None = None
+        self._trouble: str | None = None
+        self._thread = threading.Thread(target=self._live, name="pipeline", daemon=True)
+        self._thread.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def state(self) -> WorkerState:
+        """How it stands; from any thread."""
+        progress = self._pipeline.progress() if self._pipeline else None
+        trouble = self._trouble or (progress.error if progress else None)
+        return WorkerState(os.getpid(), self.rank, progress, trouble, self._ended.is_set())
+
+    def stop(self, *, timeout_s: float, leave: bool) -> bool:
+        """Finish what is in flight, commit it and end.
+
+        Args:
+            timeout_s: Of the whole.
+            leave: Take the static member out of the group: nobody of this rank will follow,
+                and its partitions shall not wait for the session to time out.
+        Returns:
+            False where it did not end in time.
+        """
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        if leave:
+            try:
+                with Admin(self._kafka, deadline_s=2.0) as admin:
+                    admin.remove_static_member(
+                        self._settings.name, f"{self._settings.name}-{self.rank}"
+                    )
+            except StreamError as exc:
+                logger.warning("its partitions wait for the session to time out: %s", exc)
+        return not self._thread.is_alive()
+
+    def _live(self) -> None:
+        follower: ControlFollower | None = None
+        try:
+            limits = self._prepare()
+            if limits is None:
+                return
+            follower = ControlFollower(lambda: ControlReader(self._kafka))
+            self._follow(follower)
+            self._pipeline = Pipeline(
+                self._settings,
+                self._doors(follower, limits),
+                rank=self.rank,
+                stopping=self._stopping,
+            )
+            self._pipeline.run()
+        except StreamError as exc:
+            self._trouble = f"{type(exc).__name__}: {exc}"
+            logger.error("the pipeline %s stops: %s", self._settings.name, self._trouble)
+        except Exception as exc:
+            self._trouble = f"{type(exc).__name__}: {exc}"
+            logger.exception("the pipeline %s stops", self._settings.name)
+            raise
+        finally:
+            self._ended.set()
+            if follower is not None:
+                follower.stop()
+
+    def _prepare(self) -> TopicLimits | None:
+        """Wait for the broker and see to the topics; None when told to stop meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                with Admin(self._kafka, deadline_s=5.0) as admin:
+                    if self._settings.create_topics:
+                        admin.ensure_topics(platform_topics() | pipeline_topics(self._settings))
+                    wanted = [*self._settings.input_topics, self._settings.output_topic]
+                    admin.require_topics([*wanted, self._settings.dead_letters])
+                    limits = admin.limits(self._settings)
+            except BrokerUnreachable as exc:
+                self._trouble = str(exc)
+                self._stopping.wait(RETRY_S)
+            else:
+                self._trouble = None
+                return limits
+        return None
+
+    def _follow(self, follower: ControlFollower) -> None:
+        try:
+            follower.start(CONTROL_START_S)
+        except BrokerUnreachable as exc:
+            # Its thread has ended; the process is replaced and begins anew.
+            raise BrokerUnreachable(f"the routing table cannot be read: {exc}") from exc
+
+    def _doors(self, follower: ControlFollower, limits: TopicLimits) -> Doors:
+        def sink(source: SourceDoor) -> Sink:
+            if self._settings.delivery == "exactly-once":
+                return TransactionalSink(self._kafka, self._settings, rank=self.rank)
+            return PlainSink(self._kafka, self._settings, committer=source)
+
+        return Doors(
+            source=lambda revoked: Source(
+                self._kafka, self._settings, rank=self.rank, revoked=revoked
+            ),
+            sink=sink,
+            caller=Caller(self._client, self._settings, self._stopping),
+            table=follower.table,
+            limits=limits,
+        )
+
+    def _watch(self) -> None:
+        """See that the loop turns: several calls of the Kafka client can hang for ever."""
+        limit_s = self._settings.stall_timeout_s
+        while not self._ended.wait(min(1.0, limit_s / 4)):
+            progress = self._pipeline.progress() if self._pipeline else None
+            if progress is not None and progress.turned_s > limit_s:
+                self._on_hang(
+                    f"the loop of {self._settings.name}-{self.rank} has not turned for "
+                    f"{progress.turned_s:.0f} s"
+                )
+                return
+
+
+def _end_process(reason: str) -> None:
+    logger.critical("%s: ending the process", reason)
+    faulthandler.dump_traceback(sys.stderr)
+    time.sleep(0.1)  # for the log
+    os._exit(HUNG_EXIT_CODE)
