@@ -5,10 +5,18 @@ OpsError
 |   |-- JarUnavailable        a jar could not be downloaded (retriable)
 |   |-- JarAltered            a jar has not the pinned sha256; it was removed (retriable)
 |   `-- JavaMissing           no Java that is new enough
-`-- BrokerError               the embedded Kafka
-    |-- PortTaken             something else listens on its port
-    |-- BrokerStartFailed     it died, or did not answer in time
-    `-- BrokerNotStarted      asked for what only a started broker has
+|-- BrokerError               the embedded Kafka
+|   |-- PortTaken             something else listens on its port
+|   |-- BrokerStartFailed     it died, or did not answer in time
+|   `-- BrokerNotStarted      asked for what only a started broker has
+|-- ConfigError               the YAML file says something that cannot be
+`-- PlatformError             the platform as a whole
+    |-- NotRunning            asked for what only a running platform has
+    |-- Busy                  another ``up`` or ``down`` is at work on the same state
+    |-- ClusterStartFailed    Ray died while it started, or did not answer in time
+    |-- ClusterUnreachable    the Ray cluster that was named does not answer
+    |-- NoRoom                the cluster has not what a replica wants
+    `-- DeployFailed          a replica cannot be built
 """
 
 from __future__ import annotations
@@ -56,3 +64,35 @@ class BrokerStartFailed(BrokerError):
 
 class BrokerNotStarted(BrokerError):
     """Asked for what only a broker has that was started once."""
+
+
+class ConfigError(OpsError):
+    """The YAML file says something that cannot be; the message lists every such thing."""
+
+
+class PlatformError(OpsError):
+    """The platform as a whole."""
+
+
+class NotRunning(PlatformError):
+    """Asked for what only a running platform has."""
+
+
+class Busy(PlatformError):
+    """Another ``up`` or ``down`` is at work on the same state directory."""
+
+
+class ClusterStartFailed(PlatformError):
+    """Ray died while it started, or did not answer in time."""
+
+
+class ClusterUnreachable(PlatformError):
+    """The Ray cluster that was named does not answer."""
+
+
+class NoRoom(PlatformError):
+    """The cluster has not what a replica wants."""
+
+
+class DeployFailed(PlatformError):
+    """A replica cannot be built; the message is the replica's own."""

@@ -65,18 +65,13 @@ class ReplicaServer:
             self._replica.close()
 
 
-def app_name(model: str, version: str) -> str:
-    """Name of the Serve app of a version."""
-    return f"{model}@{version}"
-
-
 def build_app(settings: ModelSettings) -> ray_serve.Application:
     """Describe the Serve app of one version of a model.
 
     Args:
         settings: Of the version.
     Returns:
-        An application for ``ray.serve.run(..., name=app_name(...), route_prefix=None)``.
+        An application for ``ray.serve.run(..., name=contract.app_name(...), route_prefix=None)``.
     """
     deployment = ray_serve.deployment(
         name=DEPLOYMENT_NAME,

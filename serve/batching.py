@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from serve.errors import ItemTooLong
 
-# Once a batch has this share of the budget it ends in front of an item shorter than that share
-# of its longest: filling it up would cost more in padding than another batch costs.
+# Once a batch has about this share of the budget, it ends in front of an item shorter than that
+# share of its longest: filling it up would cost more in padding than another batch costs.
 ENOUGH_OF_BUDGET = 1 / 4
 MUCH_SHORTER = 7 / 8
 

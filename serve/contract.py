@@ -112,6 +112,11 @@ class ReplicaInfo(NamedTuple):
     device: str
 
 
+def app_name(model: str, version: str) -> str:
+    """Name of the Serve app of a model version, and of the version everywhere else."""
+    return f"{model}@{version}"
+
+
 class Predictor(Protocol):
     """Anything that answers micro-batches: a replica, or a stand-in of the same manners."""
 

@@ -69,16 +69,11 @@ def _own_rank() -> int:
     return int(rank.rank) if rank is not None else 0
 
 
-def app_name(pipeline: str) -> str:
-    """Name of the Serve app of a pipeline."""
-    return f"pipeline-{pipeline}"
-
-
 def build_app(kafka: KafkaSettings, settings: PipelineSettings) -> ray_serve.Application:
     """Describe the Serve app of one pipeline.
 
     Returns:
-        An application for ``ray.serve.run(..., name=app_name(...), route_prefix=None)``.
+        An application for ``ray.serve.run(..., name=settings.app_name, route_prefix=None)``.
     """
     deployment = ray_serve.deployment(
         name=DEPLOYMENT_NAME,

@@ -14,17 +14,12 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 
-from serve.contract import BatchReply, ReplicaInfo
+from serve.contract import BatchReply, ReplicaInfo, app_name
 from serve.errors import EngineError
 from stream.errors import CallFailed, CallLost, ModelUnavailable
 from stream.settings import PipelineSettings
 
 INFO_TIMEOUT_S = 10.0
-
-
-def model_app(model: str, version: str) -> str:
-    """Name of the Serve app of a model version."""
-    return f"{model}@{version}"
 
 
 class ServeClient:
@@ -52,7 +47,7 @@ class ServeClient:
 
     def _handle(self, version: str) -> Any:
         if version not in self._handles:
-            name = model_app(self._model, version)
+            name = app_name(self._model, version)
             try:
                 self._handles[version] = ray_serve.get_app_handle(name)
             except (RayServeException, RayError) as exc:
@@ -61,7 +56,7 @@ class ServeClient:
 
     def _result(self, version: str, send: Any, timeout_s: float) -> Any:
         """Send, wait, and say in our words what went wrong."""
-        name = model_app(self._model, version)
+        name = app_name(self._model, version)
         response = send()
         try:
             return response.result(timeout_s=timeout_s)

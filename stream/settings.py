@@ -143,6 +143,11 @@ class PipelineSettings(Settings):
     telemetry_interval_s: float = Field(default=5.0, gt=0)
 
     @property
+    def app_name(self) -> str:
+        """Name of the pipeline's Serve app."""
+        return f"pipeline-{self.name}"
+
+    @property
     def dead_letters(self) -> str:
         """Topic of the dead letters."""
         return self.dead_letter_topic or f"{self.output_topic}.dead-letters"

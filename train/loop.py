@@ -6,7 +6,6 @@ H hidden, N examples.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from serve.batching import plan_batches
 from serve.engine.machine import inspect_machine
 from serve.tokenize import TextTokenizer
 from train.averaging import average_in_last_layer

@@ -12,12 +12,11 @@ from serve.tasks.prediction import EMBEDDING_DECIMALS, Prediction
 class Features:
     """One embedding per text: ``[0.0123, ...]``."""
 
-    def __init__(self, *, precision: str) -> None:
-        self._decimals = EMBEDDING_DECIMALS[precision]
-
     def predictions(self, outputs: NDArray[np.float32]) -> list[Prediction]:
         """Write each embedding; (N, H) in, N predictions out."""
         # Adding 0 turns -0.0, which rounding leaves of small negatives, into 0.0.
-        rounded = np.ascontiguousarray(outputs.round(self._decimals) + np.float32(0.0))  # (N, H)
+        rounded = np.ascontiguousarray(
+            outputs.round(EMBEDDING_DECIMALS) + np.float32(0.0)
+        )  # (N, H)
         option = orjson.OPT_SERIALIZE_NUMPY
         return [Prediction(orjson.dumps(row, option=option), None, None) for row in rounded]

@@ -20,4 +20,4 @@ def head_of(card: ModelCard, *, precision: str) -> TaskHead:
             assert card.problem_type is not None  # the card's validator saw to it
             return Classification(card.labels, problem_type=card.problem_type, precision=precision)
         case "feature-extraction":
-            return Features(precision=precision)
+            return Features()

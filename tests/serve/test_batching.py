@@ -48,6 +48,17 @@ def test_equal_lengths_fill_batches_without_padding() -> None:
     assert padding_ratio(lengths, plan) == 1.0
 
 
+def test_batch_ends_where_filling_it_would_cost_more_than_another() -> None:
+    lengths = [200] * 4 + [20] * 20
+    assert plan_batches(lengths, max_tokens=2048, max_items=64) == [
+        list(range(4)),
+        list(range(4, 24)),
+    ]
+
+    too_few_to_stand_alone = [200, 20]
+    assert plan_batches(too_few_to_stand_alone, max_tokens=2048, max_items=64) == [[0, 1]]
+
+
 def test_mixed_lengths_waste_less_than_a_tenth() -> None:
     lengths = [1 + (index * 37) % 200 for index in range(256)]
     plan = plan_batches(lengths, max_tokens=2048, max_items=64)

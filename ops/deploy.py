@@ -1,0 +1,238 @@
+"""The door of ``ops`` to Ray: deploys apps, waits for them, calls them, takes them away.
+
+ray is imported when the first function needs it: it takes seconds, and it reads the
+environment only once, so that must be set before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
+from serve.contract import BatchReply, CallOptions, ReplicaInfo, app_name
+from serve.settings import ModelSettings
+from stream.settings import KafkaSettings, PipelineSettings
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "serve"
+POLL_S = 0.25
+REST_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 60.0
+# A replica that nobody could place for this long will not be placed by waiting on.
+ROOM_DEADLINE_S = 25.0
+RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+class Cluster:
+    """A connection to the cluster as a driver; a context manager, one at a time."""
+
+    def __init__(self, address: str, environment: Mapping[str, str]) -> None:
+        """Connect.
+
+        Args:
+            address: ``host:port``, or ``auto`` for the one that RAY_ADDRESS names.
+            environment: What drivers of this cluster must have in their environment.
+        Raises:
+            ClusterUnreachable: It does not answer.
+        """
+        os.environ.update(environment)
+        import ray
+
+        try:
+            context = ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as exc:
+            raise ClusterUnreachable(
+                f"no Ray cluster answers at {address}: {exc}. Check ray.address; "
+                "ray.address: local starts one."
+            ) from exc
+        self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        self.address: str = context.address_info["gcs_address"]
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        import ray
+
+        ray.shutdown()
+
+    def deploy_model(self, settings: ModelSettings, *, deadline_s: float) -> ReplicaInfo:
+        """Deploy a version and wait until its replicas answer.
+
+        Raises:
+            NoRoom: The cluster has not what a replica wants.
+            DeployFailed: A replica cannot be built.
+        """
+        from serve.app import build_app
+
+        name = app_name(settings.name, settings.version)
+        wanted = {"CPU": settings.num_cpus, "GPU": settings.num_gpus}
+        self._deploy(name, build_app(settings), wanted, deadline_s)
+        info: ReplicaInfo = self._handle(name).info.remote().result(timeout_s=CALL_TIMEOUT_S)
+        return info
+
+    def deploy_pipeline(
+        self, kafka: KafkaSettings, settings: PipelineSettings, *, deadline_s: float
+    ) -> None:
+        """Deploy a pipeline and wait until its consumers run; errors as for a model."""
+        from stream.app import build_app
+
+        wanted = {"CPU": settings.num_cpus}
+        self._deploy(settings.app_name, build_app(kafka, settings), wanted, deadline_s)
+
+    def delete(self, names: list[str]) -> None:
+        """Take apps away; each finishes what it has begun. Unknown names are passed over."""
+        from ray import serve as ray_serve
+
+        for name in names:
+            ray_serve.delete(name, _blocking=True)
+
+    def predict(
+        self, model: str, version: str, values: list[bytes], options: CallOptions
+    ) -> BatchReply:
+        """Have a served version answer; the same way as a pipeline's call."""
+        from stream.client import ServeClient
+
+        settings = PipelineSettings(
+            name="predict",
+            model=model,
+            input_topics=("-",),
+            output_topic="-",
+            format=options.format,
+            text_field=options.text_field,
+            too_long=options.too_long,
+        )
+        return ServeClient(settings).call(version, values)
+
+    def _deploy(self, name: str, app: Any, wanted: Mapping[str, float], deadline_s: float) -> None:
+        from ray import serve as ray_serve
+        from ray.serve.api import RunTarget, run_many
+
+        with _quiet():
+            ray_serve.start(proxy_location="Disabled")
+            run_many(
+                [RunTarget(app, name=name, route_prefix=None)],
+                wait_for_ingress_deployment_creation=False,
+                wait_for_applications_running=False,
+            )
+        try:
+            self._wait(name, wanted, deadline_s)
+        except (NoRoom, DeployFailed):
+            with _quiet():
+                ray_serve.delete(name, _blocking=False)
+            raise
+
+    def _wait(self, name: str, wanted: Mapping[str, float], deadline_s: float) -> None:
+        from ray import serve as ray_serve
+
+        start = time.monotonic()
+        while True:
+            app = ray_serve.status().applications.get(name)
+            state = str(app.status.value) if app else "NOT_STARTED"
+            if app and state == RUNNING:
+                return
+            if app and state in FAILED:
+                messages = [app.message, *(d.message for d in app.deployments.values())]
+                raise DeployFailed(f"{name} does not start: {_worst(messages)}")
+            waited = time.monotonic() - start
+            if waited > ROOM_DEADLINE_S:
+                self._check_room(name, wanted)
+            if waited > deadline_s:
+                raise DeployFailed(
+                    f"{name} was not ready within {deadline_s:g} s ({state}: "
+                    f"{app.message if app else ''}); raise deploy_deadline_s, or see its log"
+                )
+            time.sleep(POLL_S)
+
+    def _check_room(self, name: str, wanted: Mapping[str, float]) -> None:
+        import ray
+
+        free, total = ray.available_resources(), ray.cluster_resources()
+        for resource, amount in wanted.items():
+            if amount > free.get(resource, 0.0) and not self._has_replica(name):
+                raise NoRoom(
+                    f"{name} wants {amount:g} {resource} and the cluster has "
+                    f"{free.get(resource, 0.0):g} free of {total.get(resource, 0.0):g}: lower "
+                    "num_cpus, num_gpus or replicas, or give the cluster more"
+                )
+
+    def _has_replica(self, name: str) -> bool:
+        from ray import serve as ray_serve
+
+        app = ray_serve.status().applications.get(name)
+        states = [d.replica_states for d in app.deployments.values()] if app else []
+        return any(count for state in states for count in state.values())
+
+    def _handle(self, name: str) -> Any:
+        from ray import serve as ray_serve
+
+        return ray_serve.get_app_handle(name)
+
+
+def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:
+    """Every app with its status and replicas, as Ray's REST API tells; needs no ray here.
+
+    Raises:
+        NotRunning: The API does not answer.
+    """
+    request = urllib.request.Request(f"{dashboard}/api/serve/applications/")
+    token = _token(token_path)
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=REST_TIMEOUT_S) as answer:
+            found: dict[str, Any] = orjson.loads(answer.read()).get("applications", {})
+            return found
+    except (OSError, orjson.JSONDecodeError) as exc:
+        raise NotRunning(f"Ray's API at {dashboard} does not answer: {exc}") from exc
+
+
+def _token(token_path: Path | None) -> str:
+    places = [token_path, os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray/auth_token"]
+    if token_path is None and "RAY_AUTH_TOKEN" in os.environ:
+        return os.environ["RAY_AUTH_TOKEN"]
+    for place in places:
+        if place and Path(place).is_file():
+            return Path(place).read_text().strip()
+    return ""
+
+
+def _worst(messages: list[str]) -> str:
+    """The message that says most: Ray puts a traceback into one of them; its end is the cause."""
+    longest = max(messages, key=len, default="")
+    lines = [line.strip() for line in longest.splitlines() if line.strip()]
+    causes = [line for line in lines if "Error" in line or "errors." in line]
+    return causes[-1] if causes else longest[:500]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Serve's progress off the terminal; what matters is told by the caller."""
+    serve_logger = logging.getLogger("ray.serve")
+    before = serve_logger.level
+    serve_logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        serve_logger.setLevel(before)
+
+
+Step = Callable[[str], None]
+"""Told of every step, in words."""

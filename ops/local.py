@@ -1,0 +1,329 @@
+"""The platform on this machine: brings it up step by step, takes it down, says how it stands.
+
+Every step looks first and does only what is missing, so ``up`` repairs after any crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from ops import processes, ray_cluster
+from ops.broker import EmbeddedBroker
+from ops.broker_config import BrokerSettings
+from ops.deploy import Cluster, applications
+from ops.errors import Busy, OpsError
+from ops.ray_cluster import RayHead
+from ops.settings import EMBEDDED, PlatformConfig
+from serve.artifact import load
+from serve.contract import app_name
+from serve.settings import Settings
+from stream.admin import Admin, pipeline_topics, platform_topics
+from stream.control import ControlFollower, publish
+from stream.schema import ControlRecord, VersionRoute
+from stream.settings import KafkaSettings
+from stream.sink import PlainProducer
+from stream.source import ControlReader
+
+logger = logging.getLogger(__name__)
+
+Step = Callable[[str], None]
+STATE_FILE = "state.json"
+CONTROL_DEADLINE_S = 15.0
+
+
+class State(BaseModel):
+    """What must be found again; ``state.json``.
+
+    Attributes:
+        instance: Mark of everything that this installation starts.
+        bootstrap_servers: Of the brokers in use.
+        head: The own Ray head; None where a running cluster was joined.
+        address: Of the Ray cluster.
+        dashboard: URL of its dashboard.
+        apps: Digest of the settings that each app runs with.
+    """
+
+    instance: str
+    bootstrap_servers: str = ""
+    head: RayHead | None = None
+    address: str = ""
+    dashboard: str = ""
+    apps: dict[str, str] = {}
+
+    @classmethod
+    def load(cls, state_dir: Path) -> State | None:
+        """Read it; None where there is none."""
+        path = state_dir / STATE_FILE
+        return cls.model_validate_json(path.read_bytes()) if path.exists() else None
+
+    def save(self, state_dir: Path) -> None:
+        """Write it, whole or not at all."""
+        path = state_dir / STATE_FILE
+        draft = path.with_suffix(".tmp")
+        draft.write_text(self.model_dump_json(indent=2))
+        draft.replace(path)
+
+    def kafka(self, settings: KafkaSettings) -> KafkaSettings:
+        """The Kafka settings with the address that is really in use."""
+        return settings.model_copy(update={"bootstrap_servers": self.bootstrap_servers})
+
+
+def up(config: PlatformConfig, on_step: Step) -> State:
+    """Bring everything up that the configuration names; what runs already is left alone.
+
+    Args:
+        on_step: Told of each step, in words.
+    Raises:
+        OpsError, StreamError, ServeError: What is wrong and what to do. A platform that did
+            not run before is ended again then.
+    """
+    config.state_dir.mkdir(parents=True, exist_ok=True)
+    with _alone(config.state_dir):
+        before = State.load(config.state_dir)
+        state = before or State(instance=uuid.uuid4().hex)
+        try:
+            _Up(config, state, on_step).run()
+        except BaseException:
+            if before is None:
+                on_step("It did not come up; ending what was started")
+                _end(config.state_dir, state, on_step)
+            raise
+        return state
+
+
+def down(state_dir: Path, on_step: Step) -> bool:
+    """Let the pipelines finish and end everything that this installation started.
+
+    Returns:
+        False where nothing was running.
+    Raises:
+        OpsError: Some process cannot be ended.
+    """
+    if not state_dir.exists():
+        return False
+    with _alone(state_dir):
+        state = State.load(state_dir)
+        if state is None:
+            return False
+        _end(state_dir, state, on_step)
+        return True
+
+
+def connection(state_dir: Path, state: State) -> Cluster:
+    """Connect to the platform's Ray cluster as a driver."""
+    return Cluster(state.address, environment(state_dir, state))
+
+
+def environment(state_dir: Path, state: State) -> dict[str, str]:
+    """What drivers need in their environment; nothing for a cluster that was joined."""
+    return ray_cluster.environment(state_dir, state.instance) if state.head else {}
+
+
+def token_path(state_dir: Path, state: State) -> Path | None:
+    """Where the cluster's token lies; None for a cluster that was joined."""
+    return ray_cluster.token_file(state_dir) if state.head else None
+
+
+def broker(state_dir: Path) -> EmbeddedBroker:
+    """The embedded Kafka of an installation, running or not."""
+    return EmbeddedBroker(BrokerSettings(data_dir=state_dir / "kafka"))
+
+
+class _Up:
+    """The steps of ``up``, each of which looks first."""
+
+    def __init__(self, config: PlatformConfig, state: State, on_step: Step) -> None:
+        self._config = config
+        self._state = state
+        self._step = on_step
+
+    def run(self) -> None:
+        digests = self._check_models()
+        os.environ[processes.MARK] = self._state.instance
+        self._save()
+        self._ensure_broker()
+        self._ensure_topics()
+        if not (self._config.models or self._config.pipelines):
+            return
+        self._ensure_ray()
+        with connection(self._config.state_dir, self._state) as cluster:
+            self._state.dashboard = self._state.dashboard or cluster.dashboard
+            self._ensure_apps(cluster, digests)
+
+    def _check_models(self) -> dict[str, str]:
+        """Verify every model directory before anything is started; digests by app."""
+        return {
+            app_name(model.name, model.version): load(model.path, task=model.task).digest
+            for model in self._config.models
+            if model.engine.kind != "echo"
+        }
+
+    def _ensure_broker(self) -> None:
+        kafka = self._config.kafka
+        if kafka.bootstrap_servers == EMBEDDED:
+            embedded = broker(self._config.state_dir)
+            ran = embedded.is_running()
+            self._step("Kafka: starting the embedded broker" if not ran else "Kafka: running")
+            self._state.bootstrap_servers = embedded.start()
+        else:
+            self._state.bootstrap_servers = kafka.bootstrap_servers
+        self._save()
+
+    def _ensure_topics(self) -> None:
+        wanted = platform_topics()
+        with Admin(self._state.kafka(self._config.kafka)) as admin:
+            for pipeline in self._config.pipelines:
+                topics = pipeline_topics(pipeline)
+                if pipeline.create_topics:
+                    wanted |= topics
+                else:
+                    admin.require_topics([*topics])
+            created = admin.ensure_topics(wanted)
+        self._step(f"Kafka: {self._state.bootstrap_servers}, {len(created)} topics created")
+
+    def _ensure_ray(self) -> None:
+        settings, state = self._config.ray, self._state
+        if settings.address == "auto" and "RAY_ADDRESS" in os.environ and state.head is None:
+            state.address = os.environ["RAY_ADDRESS"]
+        elif settings.address not in ("auto", "local"):
+            state.address = settings.address
+        elif state.head is None or not ray_cluster.is_running(state.head):
+            self._step("Ray: starting a cluster on this machine")
+            if state.head is not None:
+                ray_cluster.stop(state.head, state.instance)
+            state.head = ray_cluster.start(settings, self._config.state_dir, state.instance)
+            state.address, state.dashboard, state.apps = *state.head[:2], {}
+        self._step(f"Ray: {state.address}")
+        self._save()
+
+    def _ensure_apps(self, cluster: Cluster, digests: dict[str, str]) -> None:
+        config, kafka = self._config, self._state.kafka(self._config.kafka)
+        running = _running_apps(config.state_dir, self._state)
+        for model in config.models:
+            name = app_name(model.name, model.version)
+            digest = _digest(model, digests.get(name, ""))
+            if self._is_current(name, digest, running):
+                continue
+            info = cluster.deploy_model(model, deadline_s=config.deploy_deadline_s)
+            self._deployed(name, digest, f"{info.engine} {info.precision} on {info.device}")
+        _publish_routes(config, kafka, digests)
+        for pipeline in config.pipelines:
+            name = pipeline.app_name
+            digest = _digest(pipeline, kafka.bootstrap_servers)
+            if self._is_current(name, digest, running):
+                continue
+            cluster.deploy_pipeline(kafka, pipeline, deadline_s=config.deploy_deadline_s)
+            inputs = ", ".join(pipeline.input_topics)
+            self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
+        self._remove_stale(cluster)
+
+    def _is_current(self, name: str, digest: str, running: set[str]) -> bool:
+        current = name in running and self._state.apps.get(name) == digest
+        self._step(f"{name}: {'running' if current else 'deploying'}")
+        return current
+
+    def _deployed(self, name: str, digest: str, what: str) -> None:
+        self._state.apps[name] = digest
+        self._save()
+        self._step(f"{name}: ready, {what}")
+
+    def _remove_stale(self, cluster: Cluster) -> None:
+        """Take away what an earlier configuration had: pipelines first."""
+        wanted = {app_name(model.name, model.version) for model in self._config.models}
+        wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
+        stale = _pipelines_first(set(self._state.apps) - wanted)
+        if stale:
+            self._step(f"Removing {', '.join(stale)}")
+            cluster.delete(stale)
+            for name in stale:
+                del self._state.apps[name]
+            self._save()
+
+    def _save(self) -> None:
+        self._state.save(self._config.state_dir)
+
+
+def _publish_routes(config: PlatformConfig, kafka: KafkaSettings, digests: dict[str, str]) -> None:
+    """Put a route for every model on the control topic, unless the one there still holds.
+
+    Of several versions the one that stands last in the configuration gets all records.
+    """
+    follower = ControlFollower(lambda: ControlReader(kafka))
+    follower.start(CONTROL_DEADLINE_S)
+    table = follower.table()
+    follower.stop()
+    producer = PlainProducer(kafka)
+    for name in dict.fromkeys(model.name for model in config.models):
+        versions = [model.version for model in config.models if model.name == name]
+        held = table.get(name)
+        named = {v: digests.get(app_name(name, v)) for v in versions}
+        if held and {v: route.digest for v, route in held.versions.items()} == named:
+            continue
+        routes = {
+            version: VersionRoute(digest=digest, weight=float(version == versions[-1]))
+            for version, digest in named.items()
+        }
+        epoch = held.epoch + 1 if held else 1
+        publish(producer, ControlRecord(model=name, epoch=epoch, versions=routes))
+    producer.close()
+
+
+def _end(state_dir: Path, state: State, on_step: Step) -> None:
+    """End all that was started: pipelines, models, Ray, Kafka."""
+    if state.apps and _running_apps(state_dir, state):
+        on_step("Pipelines finish what they have begun")
+        try:
+            with connection(state_dir, state) as cluster:
+                cluster.delete(_pipelines_first(set(state.apps)))
+        except OpsError as exc:
+            logger.warning("the apps could not be taken away in order: %s", exc)
+    if state.head is not None:
+        on_step("Ray: stopping")
+        ray_cluster.stop(state.head, state.instance)
+    embedded = broker(state_dir)
+    if embedded.is_running():
+        on_step("Kafka: stopping")
+        embedded.stop()
+    left = processes.end_marked(state.instance)
+    if left:
+        raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
+    (state_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _running_apps(state_dir: Path, state: State) -> set[str]:
+    if not state.dashboard or not ray_cluster.api_answers(state.dashboard):
+        return set()
+    try:
+        apps = applications(state.dashboard, token_path(state_dir, state))
+    except OpsError:
+        return set()
+    return {name for name, app in apps.items() if app.get("status") == "RUNNING"}
+
+
+def _pipelines_first(names: set[str]) -> list[str]:
+    return sorted(names, key=lambda name: (not name.startswith("pipeline-"), name))
+
+
+def _digest(settings: Settings, more: str) -> str:
+    text = settings.model_dump_json() + more
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory for one ``up`` or ``down`` at a time."""
+    with (state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise Busy(f"another bertstream is at work on {state_dir}; wait for it") from exc
+        yield

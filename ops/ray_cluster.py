@@ -1,0 +1,181 @@
+"""A Ray head of our own: on loopback, with a token, findable and ended whole.
+
+Never touches another Ray on the machine: it has its own ports, its own temporary folder, and
+what it starts carries the installation's mark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from ops import processes
+from ops.errors import ClusterStartFailed
+from ops.loopback import HOST, can_listen, free_port
+from ops.settings import RaySettings
+
+logger = logging.getLogger(__name__)
+
+START_DEADLINE_S = 90.0
+POLL_S = 0.2
+LOG_TAIL_LINES = 25
+GRACE_S = 8.0
+
+
+class RayHead(NamedTuple):
+    """Where a running head is.
+
+    Attributes:
+        address: Of the cluster, for drivers.
+        dashboard: Its URL; also the REST API's.
+        pid: Of the process that holds all others.
+    """
+
+    address: str
+    dashboard: str
+    pid: int
+
+
+def token_file(state_dir: Path) -> Path:
+    """Where the cluster's token lies; readable for its owner only."""
+    return state_dir / "ray-token"
+
+
+def environment(state_dir: Path, instance: str) -> dict[str, str]:
+    """What the head, its workers and every driver must have in their environment."""
+    return {
+        processes.MARK: instance,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file(state_dir).resolve()),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's name for "this machine alone": all of it listens on 127.0.0.1.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "OPENVINO_TELEMETRY_DISABLE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+
+
+def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
+    """Start a head and wait until its API answers.
+
+    Args:
+        instance: Mark of the installation; names the temporary folder, too.
+    Raises:
+        ClusterStartFailed: It died or did not answer in time; carries the end of its log.
+    """
+    _write_token(token_file(state_dir))
+    port, client_port = free_port(), free_port()
+    dashboard_port = settings.dashboard_port or free_port()
+    if not can_listen(dashboard_port):
+        raise ClusterStartFailed(
+            f"port {dashboard_port} of the dashboard is in use; set ray.dashboard_port to "
+            "another, or to 0 for a free one"
+        )
+    log = state_dir / "ray.log"
+    with log.open("wb") as output:
+        head = subprocess.Popen(
+            _command(settings, instance, port, client_port, dashboard_port),
+            env=os.environ | environment(state_dir, instance),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://{HOST}:{dashboard_port}"
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not api_answers(url):
+        if head.poll() is not None or time.monotonic() > deadline:
+            processes.end_marked(instance)
+            raise ClusterStartFailed(
+                f"Ray {'ended' if head.poll() is not None else 'did not answer'} while it "
+                f"started; the end of {log}:\n{_tail(log)}"
+            )
+        time.sleep(POLL_S)
+    return RayHead(f"{HOST}:{port}", url, head.pid)
+
+
+def stop(head: RayHead, instance: str) -> None:
+    """End the head, which ends its children in order; the mark finds what it misses."""
+    ours = [process for process in processes.marked(instance) if process.pid == head.pid]
+    processes.end(ours, grace_s=GRACE_S)
+    leftovers = [
+        p for p in processes.marked(instance) if temporary_folder(instance).name in _line(p)
+    ]
+    processes.end(leftovers, grace_s=GRACE_S)
+    shutil.rmtree(temporary_folder(instance), ignore_errors=True)
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def is_running(head: RayHead) -> bool:
+    """Whether the head's process lives and its API answers."""
+    return psutil.pid_exists(head.pid) and api_answers(head.dashboard)
+
+
+def api_answers(url: str) -> bool:
+    """Whether the REST API answers, if only to say that a token is missing."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/version", timeout=2.0):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def temporary_folder(instance: str) -> Path:
+    """Ray's folder: sockets lie in it, and their paths may have 107 characters at most."""
+    name = hashlib.sha256(instance.encode()).hexdigest()[:10]
+    return Path("/tmp") / f"bertstream-{name}"
+
+
+def _command(
+    settings: RaySettings, instance: str, port: int, client_port: int, dashboard_port: int
+) -> list[str]:
+    # The script beside this interpreter, so that no other Ray on the PATH is taken.
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        f"--port={port}",
+        f"--ray-client-server-port={client_port}",
+        f"--dashboard-host={HOST}",
+        f"--dashboard-port={dashboard_port}",
+        f"--temp-dir={temporary_folder(instance)}",
+        f"--object-store-memory={settings.object_store_mb * 1024 * 1024}",
+        "--disable-usage-stats",
+    ]
+    if settings.num_cpus is not None:
+        command.append(f"--num-cpus={settings.num_cpus:g}")
+    if settings.num_gpus is not None:
+        command.append(f"--num-gpus={settings.num_gpus:g}")
+    return command
+
+
+def _write_token(path: Path) -> None:
+    if not path.exists():
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

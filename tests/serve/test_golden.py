@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+
+from serve.artifact import GOLDEN_FILE, Artifact, load, seal
+from serve.contract import Failure, FailureKind
+from serve.errors import ArtifactError
+from serve.golden import GOLDEN_TEXTS, check_golden
+from serve.tasks.prediction import Prediction
+
+SCORES = [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]
+
+
+def sealed_with(artifact: Artifact, path: Path, *results: object) -> Artifact:
+    shutil.copytree(artifact.path, path)
+    lines = [orjson.dumps({"text": f"text {n}", "result": item}) for n, item in enumerate(results)]
+    (path / GOLDEN_FILE).write_bytes(b"\n".join(lines))
+    seal(path)
+    return load(path)
+
+
+def answering(*results: object) -> object:
+    def answers_of(texts: Sequence[str]) -> list[Prediction | Failure]:
+        made = [item if isinstance(item, Failure) else orjson.dumps(item) for item in results]
+        return [
+            item if isinstance(item, Failure) else Prediction(item, None, None)
+            for item in made[: len(texts)]
+        ]
+
+    return answers_of
+
+
+@pytest.mark.parametrize(
+    ("precision", "score", "passes"),
+    [("f32", 0.905, True), ("f32", 0.88, False), ("bf16", 0.88, True), ("bf16", 0.8, False)],
+)
+def test_score_may_differ_as_much_as_the_precision_explains(
+    sentiment: Artifact, tmp_path: Path, precision: str, score: float, passes: bool
+) -> None:
+    artifact = sealed_with(sentiment, tmp_path / "model", SCORES)
+    found = answering([{"label": "good", "score": score}, {"label": "bad", "score": 0.1}])
+
+    if passes:
+        check_golden(artifact, found, precision=precision)
+    else:
+        with pytest.raises(ArtifactError, match=rf"line 1 .*'good' scores {score} and scored 0.9"):
+            check_golden(artifact, found, precision=precision)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "fault"),
+    [
+        ([0.6, 0.8001], None),
+        ([0.8, 0.6], "cosine to the former is 0.96"),
+        ([0.6, 0.8, 0.0], "3 numbers and had 2"),
+    ],
+)
+def test_embedding_must_point_the_same_way(
+    features: Artifact, tmp_path: Path, embedding: list[float], fault: str | None
+) -> None:
+    artifact = sealed_with(features, tmp_path / "model", [0.6, 0.8])
+
+    if fault is None:
+        check_golden(artifact, answering(embedding), precision="f32")
+    else:
+        with pytest.raises(ArtifactError, match=fault):
+            check_golden(artifact, answering(embedding), precision="f32")
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        ([{"label": "other", "score": 0.9}], "no label 'good'"),
+        (Failure(FailureKind.POISON, "not finite"), "not finite"),
+    ],
+)
+def test_other_answer_is_a_fault(
+    sentiment: Artifact, tmp_path: Path, answer: object, fault: str
+) -> None:
+    artifact = sealed_with(sentiment, tmp_path / "model", SCORES, SCORES)
+
+    with pytest.raises(ArtifactError, match=f"line 2 .*{fault}"):
+        check_golden(artifact, answering(SCORES, answer), precision="f32")
+
+
+def test_long_list_does_not_delay_the_start(sentiment: Artifact, tmp_path: Path) -> None:
+    artifact = sealed_with(sentiment, tmp_path / "model", *[SCORES] * 500)
+    asked: list[int] = []
+
+    def answers_of(texts: Sequence[str]) -> list[Prediction | Failure]:
+        asked.append(len(texts))
+        return [Prediction(orjson.dumps(SCORES), None, None)] * len(texts)
+
+    check_golden(artifact, answers_of, precision="f32")
+    assert asked == [GOLDEN_TEXTS]
