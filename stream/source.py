@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -14,7 +15,9 @@ from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.records import Offsets, Partition, Record
+from stream.schema import TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
+from stream.telemetry import TELEMETRY_TOPIC
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,8 @@ MAX_POLL_INTERVAL_MS = 300_000
 # Buffers of the client, beside the window: what one fetch may bring.
 FETCH_MAX_BYTES = 8 * 1024 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
+
+TELEMETRY_READ_S = 5.0
 
 Revoked = Callable[[set[Partition], bool], None]
 """Called inside ``poll`` with the partitions that go, and whether they are already lost."""
@@ -181,6 +186,36 @@ class ControlReader:
             self._consumer.close(autocommit=False, timeout_ms=1_000)
         except KafkaError as exc:
             logger.info("closing the reader of %s: %s", CONTROL_TOPIC, exc)
+
+
+def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRecord]:
+    """Windows that ended since a moment, from the telemetry topic; bounded by its end now.
+
+    Args:
+        since_ms: Milliseconds since 1970.
+    Raises:
+        BrokerUnreachable: Nobody answered in time.
+    """
+    partition = TopicPartition(TELEMETRY_TOPIC, 0)
+    with broker_errors(f"reading {TELEMETRY_TOPIC} at {kafka.bootstrap_servers}"):
+        consumer = KafkaConsumer(
+            **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
+        )
+        try:
+            consumer.assign([partition])
+            found = consumer.offsets_for_times({partition: since_ms}, timeout_ms=5_000)[partition]
+            end = consumer.end_offsets([partition], timeout_ms=5_000)[partition]
+            if found is None:
+                return []
+            consumer.seek(partition, found.offset)
+            windows: list[TelemetryRecord] = []
+            deadline = time.monotonic() + TELEMETRY_READ_S
+            while consumer.position(partition) < end and time.monotonic() < deadline:
+                for record in consumer.poll(timeout_ms=500).get(partition, ()):
+                    windows.append(TelemetryRecord.model_validate_json(record.value))
+            return windows
+        finally:
+            consumer.close(autocommit=False, timeout_ms=1_000)
 
 
 def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray import serve as ray_serve
 
-from serve.app import MAX_ENGINE_FAILURES, ReplicaServer, app_name, build_app
+from serve.app import MAX_ENGINE_FAILURES, ReplicaServer, build_app
 from serve.artifact import CARD_FILE, Artifact
-from serve.contract import Answer, BatchReply, CallOptions, Failure
+from serve.contract import Answer, BatchReply, CallOptions, Failure, app_name
 from serve.errors import EngineError
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings

@@ -1,0 +1,324 @@
+"""The command ``bertstream``: reads options, calls what does the work, prints.
+
+Commands import late what is heavy: ``--help`` needs neither torch nor ray nor a Kafka client.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.terminal import (
+    EXIT_USAGE,
+    configuration,
+    err,
+    fail,
+    json_line,
+    out,
+    step,
+    told_plainly,
+)
+
+app = typer.Typer(
+    help="Text events on Kafka through BERT replicas and back to Kafka, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+broker_app = typer.Typer(help="The embedded Kafka alone.", no_args_is_help=True)
+config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+train_app = typer.Typer(help="Fine-tune a model directory.", no_args_is_help=True)
+app.add_typer(broker_app, name="broker")
+app.add_typer(config_app, name="config")
+app.add_typer(train_app, name="train")
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
+StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
+
+
+def main() -> None:
+    """Run the command; SIGTERM counts as Ctrl-C."""
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    app()
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Leave it running and return.")
+    ] = False,
+) -> None:
+    """Bring up Kafka, Ray, models and pipelines; what runs already is left alone."""
+    from ops import local
+    from ops.status import status as read_status
+
+    with told_plainly():
+        settings = configuration(config)
+        local.up(settings, step)
+        now = read_status(settings)
+        out.print(f"Kafka          {now.bootstrap_servers}")
+        out.print(f"Ray dashboard  {now.dashboard}")
+        out.print(f"  its token    {now.token_file or 'that of the cluster that was joined'}")
+        if detach:
+            out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
+            return
+        out.print("Running. Ctrl-C ends it.")
+        try:
+            _watch(settings)
+        finally:
+            local.down(settings.state_dir, step)
+
+
+def _watch(settings: Any) -> None:
+    """Show the pipelines until Ctrl-C."""
+    from ops.status import status as read_status
+    from ops.views import status_table
+
+    try:
+        while True:
+            time.sleep(5)
+            out.print(status_table(read_status(settings)))
+    except KeyboardInterrupt:
+        err.print()
+
+
+@app.command()
+def down(config: ConfigOption = None, state_dir: StateOption = Path(".bertstream")) -> None:
+    """Let the pipelines finish and end everything that `up` started."""
+    from ops import local
+    from ops.config import DEFAULT_FILE
+
+    with told_plainly():
+        if config is not None or DEFAULT_FILE.exists():
+            state_dir = configuration(config).state_dir
+        if not local.down(state_dir, step):
+            out.print(f"Nothing runs here ({state_dir}).")
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show apps, lag, rate and latency; exit code 1 when something does not run."""
+    from ops.status import status as read_status
+    from ops.views import status_table
+
+    with told_plainly():
+        now = read_status(configuration(config))
+        if as_json:
+            json_line(now.model_dump_json())
+        else:
+            out.print(status_table(now))
+        if not now.healthy:
+            raise typer.Exit(1)
+
+
+@app.command()
+def produce(
+    topic: str,
+    file: Annotated[str, typer.Argument(help="Lines to send; - reads stdin.")] = "-",
+    key_field: Annotated[
+        str | None, typer.Option(help="JSON field whose value becomes the key.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Records per second; 0 for no limit.", min=0)] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Send each line of a file as one record: JSON lines or plain text."""
+    from ops.records import produce_lines
+
+    with told_plainly():
+        kafka = _kafka(config)
+        if file != "-" and not Path(file).is_file():
+            fail(f"there is no file {file}", EXIT_USAGE)
+        lines = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115
+        with lines:
+            count = produce_lines(kafka, topic, lines, key_field=key_field, rate=rate)
+        err.print(f"{count} records sent to {topic}")
+
+
+@app.command()
+def consume(
+    topic: str,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Start with the oldest record.")
+    ] = False,
+    max_records: Annotated[
+        int, typer.Option("--max", help="End after so many; 0 for no limit.", min=0)
+    ] = 0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="End after so many quiet seconds; 0 never.", min=0)
+    ] = 0,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show committed records as they come."""
+    from ops.records import as_json_line, as_text
+    from stream.clients import read_topic
+
+    with told_plainly():
+        records = read_topic(
+            _kafka(config), topic, from_beginning=from_beginning, timeout_s=timeout_s or None
+        )
+        for count, record in enumerate(records, start=1):
+            if as_json:
+                json_line(as_json_line(record))
+            else:
+                out.print(as_text(record), soft_wrap=True, markup=False)
+            if count == max_records:
+                break
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A model directory, or a served name[@version].")],
+    texts: Annotated[list[str] | None, typer.Argument(help="stdin's lines if none.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer texts without Kafka."""
+    from ops.prediction import predict_texts
+
+    with told_plainly():
+        wanted = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        if not wanted:
+            fail("there is no text: give some as arguments or on stdin", EXIT_USAGE)
+        for text, answer in zip(wanted, predict_texts(model, wanted, config), strict=True):
+            if as_json:
+                json_line(answer.decode())
+            else:
+                out.print(f"{text}\n  {answer.decode()}", markup=False, soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A Hugging Face directory or hub name.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
+    task: Annotated[str, typer.Option(help="text-classification or feature-extraction.")],
+    pooling: Annotated[str | None, typer.Option(help="mean, cls, max, mean-max or last-k.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="In tokens.", min=3)] = None,
+) -> None:
+    """Make a sealed model directory of a model from elsewhere."""
+    from ops.prediction import import_directory
+
+    with told_plainly():
+        artifact = import_directory(source, out_dir, task, pooling, labels, max_length)
+        out.print(f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}")
+
+
+@train_app.command("text-classification")
+def train_text_classification(
+    data: Annotated[Path, typer.Option(help="JSON lines, CSV or TSV: texts and labels.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
+    base: Annotated[
+        str | None, typer.Option(help="Directory or hub name; the packaged MiniLM if none.")
+    ] = None,
+    freeze: Annotated[
+        str, typer.Option(help="encoder: train the head alone (seconds); none: everything.")
+    ] = "encoder",
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    text_field: str = "text",
+    label_field: str | None = None,
+    multi_label: bool = False,
+    max_length: Annotated[int | None, typer.Option(min=3)] = None,
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a text classifier and write its model directory."""
+    from ops.training import train_with_progress
+
+    with told_plainly():
+        artifact = train_with_progress(
+            {
+                "data": data,
+                "out": out_dir,
+                "base": base,
+                "freeze": freeze,
+                "epochs": epochs,
+                "text_field": text_field,
+                "label_field": label_field,
+                "multi_label": multi_label,
+                "max_length": max_length,
+                "seed": seed,
+            }
+        )
+        if as_json:
+            json_line(artifact.card.model_dump_json())
+            return
+        metrics = ", ".join(f"{m.name} {m.value:.3f}" for m in artifact.card.metrics)
+        out.print(f"{artifact.path}: {metrics}")
+
+
+@broker_app.command("start")
+def broker_start(state_dir: StateOption = Path(".bertstream")) -> None:
+    """Start the embedded Kafka and leave it running."""
+    from ops import local
+
+    with told_plainly():
+        step("Kafka: starting")
+        out.print(local.broker(state_dir).start())
+
+
+@broker_app.command("stop")
+def broker_stop(state_dir: StateOption = Path(".bertstream")) -> None:
+    """Stop the embedded Kafka; its data stays."""
+    from ops import local
+
+    with told_plainly():
+        embedded = local.broker(state_dir)
+        if embedded.is_running():
+            embedded.stop()
+        else:
+            out.print(f"No broker runs here ({state_dir}).")
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
+    """Name every mistake in the file with its place; exit code 2 when there is one."""
+    from ops.config import check
+
+    problems = check(file)
+    for problem in problems:
+        out.print(f"{file}: {problem}", markup=False, soft_wrap=True)
+    if problems:
+        raise typer.Exit(EXIT_USAGE)
+    out.print(f"{file}: fine")
+
+
+@app.command()
+def demo() -> None:
+    """Show the whole: train, serve, stream 2,000 events, count, stop. About a minute."""
+    from ops.demo import run
+
+    with told_plainly():
+        raise typer.Exit(run())
+
+
+def _kafka(config: Path | None) -> Any:
+    """The Kafka settings with the address in use: of a running platform, or as configured."""
+    from ops.config import DEFAULT_FILE
+    from ops.errors import NotRunning
+    from ops.local import State, broker
+    from ops.settings import EMBEDDED, PlatformConfig
+
+    named = config is not None or DEFAULT_FILE.exists()
+    settings = configuration(config) if named else PlatformConfig()
+    if settings.kafka.bootstrap_servers != EMBEDDED:
+        return settings.kafka
+    embedded = broker(settings.state_dir)
+    if not embedded.is_running():
+        raise NotRunning("the embedded Kafka does not run; `bertstream up` starts it")
+    state = State(instance="", bootstrap_servers=embedded.bootstrap_servers)
+    return state.kafka(settings.kafka)

@@ -1,0 +1,100 @@
+"""Answers without Kafka, from a model directory or from a running platform."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+
+from ops.errors import ConfigError, OpsError
+from ops.terminal import configuration, step
+from serve.artifact import Artifact
+from serve.contract import Answer, CallOptions, Outcome
+from serve.settings import ModelSettings, Task
+
+PLAIN = CallOptions(format="text")
+
+
+def predict_texts(model: str, texts: list[str], config: Path | None) -> list[bytes]:
+    """Results as JSON, one per text; a text without an answer gets its failure.
+
+    Args:
+        model: A model directory, or the name of a served model, with or without a version.
+    """
+    values = [text.encode("utf-8", "surrogateescape") for text in texts]
+    if Path(model).is_dir():
+        outcomes = _from_directory(Path(model), values)
+    else:
+        outcomes = _from_platform(model, values, config)
+    return [_as_json(outcome) for outcome in outcomes]
+
+
+def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
+    from serve.replica import open_replica
+
+    step(f"loading {path}")
+    replica = open_replica(ModelSettings(name="model", path=path))
+    try:
+        return replica.predict(values, PLAIN).outcomes
+    finally:
+        replica.close()
+
+
+def _from_platform(model: str, values: list[bytes], config: Path | None) -> list[Outcome]:
+    from ops import local
+
+    settings = configuration(config)
+    state = local.State.load(settings.state_dir)
+    name, _, version = model.partition("@")
+    versions = [m.version for m in settings.models if m.name == name]
+    if state is None or not versions:
+        known = ", ".join(sorted({m.name for m in settings.models})) or "none"
+        raise OpsError(
+            f"{model} is neither a directory nor a served model (configured: {known}; "
+            f"{'nothing runs' if state is None else 'the platform runs'})"
+        )
+    os.environ.update(local.environment(settings.state_dir, state))
+    with local.connection(settings.state_dir, state) as cluster:
+        return cluster.predict(name, version or versions[-1], values, PLAIN).outcomes
+
+
+def _as_json(outcome: Outcome) -> bytes:
+    if isinstance(outcome, Answer):
+        return outcome.result
+    return orjson.dumps({"error": outcome.kind, "message": outcome.message})
+
+
+def import_directory(
+    source: str,
+    out: Path,
+    task: str,
+    pooling: str | None,
+    labels: str | None,
+    max_length: int | None,
+) -> Artifact:
+    """Import with options as they stand on the command line.
+
+    Raises:
+        ConfigError: An option has a value that there is not.
+    """
+    from serve.artifact import Pooling
+    from serve.importing import import_model
+
+    chosen: dict[str, Any] = {}
+    for option, value, known in (
+        ("--task", task, get_args(Task)),
+        ("--pooling", pooling, get_args(Pooling)),
+    ):
+        if value is not None and known and value not in known:
+            raise ConfigError(f"{option} {value}: there is {', '.join(map(str, known))}")
+        chosen[option] = value
+    return import_model(
+        source,
+        out,
+        task=chosen["--task"],
+        pooling=chosen["--pooling"],
+        labels=tuple(labels.split(",")) if labels else None,
+        max_length=max_length,
+    )

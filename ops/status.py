@@ -1,0 +1,154 @@
+"""How the platform stands: Ray's API, Kafka's lag and the telemetry topic, read once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ops.deploy import applications
+from ops.errors import NotRunning, OpsError
+from ops.local import State, token_path
+from ops.settings import PlatformConfig
+from serve.contract import app_name
+from stream.admin import Admin
+from stream.errors import StreamError
+from stream.schema import TelemetryRecord
+from stream.settings import KafkaSettings, PipelineSettings
+from stream.source import recent_telemetry
+from stream.telemetry import merge, quantile
+
+WINDOW_S = 30.0
+REPLICA_RUNNING = "RUNNING"
+
+
+class AppStatus(BaseModel):
+    """One Serve app; ``message`` says why where it is not RUNNING."""
+
+    name: str
+    status: str
+    replicas: int
+    message: str
+
+
+class PipelineStatus(BaseModel):
+    """One pipeline over the last half minute.
+
+    Attributes:
+        lag: Records not yet committed; None where Kafka did not say.
+        p50_ms, p99_ms: From the input's timestamp to the commit; None without records.
+    """
+
+    name: str
+    model: str
+    status: str
+    consumers: int
+    lag: int | None
+    records_per_s: float
+    dead_letters_per_s: float
+    p50_ms: float | None
+    p99_ms: float | None
+    engine: str | None
+    precision: str | None
+    message: str
+
+
+class Status(BaseModel):
+    """The whole platform."""
+
+    bootstrap_servers: str
+    ray: str
+    dashboard: str
+    token_file: str | None
+    healthy: bool
+    apps: list[AppStatus]
+    pipelines: list[PipelineStatus]
+
+
+def status(config: PlatformConfig) -> Status:
+    """Read how everything stands.
+
+    Raises:
+        NotRunning: The platform is not up.
+    """
+    state = State.load(config.state_dir)
+    if state is None:
+        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
+    apps = _apps(config.state_dir, state)
+    kafka = state.kafka(config.kafka)
+    windows = _windows(kafka)
+    pipelines = [_pipeline(settings, kafka, apps, windows) for settings in config.pipelines]
+    wanted = {app_name(m.name, m.version) for m in config.models}
+    wanted |= {settings.app_name for settings in config.pipelines}
+    token = token_path(config.state_dir, state)
+    return Status(
+        bootstrap_servers=state.bootstrap_servers,
+        ray=state.address,
+        dashboard=state.dashboard,
+        token_file=str(token.resolve()) if token else None,
+        healthy=all(name in apps and apps[name].status == "RUNNING" for name in wanted),
+        apps=list(apps.values()),
+        pipelines=pipelines,
+    )
+
+
+def _apps(state_dir: Path, state: State) -> dict[str, AppStatus]:
+    try:
+        found = applications(state.dashboard, token_path(state_dir, state))
+    except OpsError:
+        return {}
+    return {name: _app(name, app) for name, app in found.items()}
+
+
+def _app(name: str, app: dict[str, Any]) -> AppStatus:
+    deployments = app.get("deployments", {}).values()
+    states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
+    messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
+    return AppStatus(
+        name=name,
+        status=app.get("status", "UNKNOWN"),
+        replicas=states.count(REPLICA_RUNNING),
+        message=next((message.strip() for message in messages if message.strip()), ""),
+    )
+
+
+def _windows(kafka: KafkaSettings) -> list[TelemetryRecord]:
+    try:
+        return recent_telemetry(kafka, since_ms=int((time.time() - WINDOW_S) * 1000))
+    except StreamError:
+        return []
+
+
+def _pipeline(
+    settings: PipelineSettings,
+    kafka: KafkaSettings,
+    apps: dict[str, AppStatus],
+    windows: list[TelemetryRecord],
+) -> PipelineStatus:
+    own = [window for window in windows if window.pipeline == settings.name]
+    sums = merge(own) if own else None
+    app = apps.get(settings.app_name)
+    return PipelineStatus(
+        name=settings.name,
+        model=settings.model,
+        status=app.status if app else "NOT RUNNING",
+        consumers=app.replicas if app else 0,
+        lag=_lag(settings, kafka),
+        records_per_s=sums.answers / WINDOW_S if sums else 0.0,
+        dead_letters_per_s=sum(sums.failures.values()) / WINDOW_S if sums else 0.0,
+        p50_ms=quantile(sums.latency, 0.5) if sums else None,
+        p99_ms=quantile(sums.latency, 0.99) if sums else None,
+        engine=sums.engine if sums else None,
+        precision=sums.precision if sums else None,
+        message=app.message if app else "",
+    )
+
+
+def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> int | None:
+    try:
+        with Admin(kafka, deadline_s=3.0) as admin:
+            return sum(admin.lag(settings.name, [*settings.input_topics]).values())
+    except StreamError:
+        return None

@@ -1,0 +1,72 @@
+"""What every command shares: where it prints, how it fails, which file it reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from ops.config import DEFAULT_FILE, load
+from ops.errors import ConfigError, OpsError
+from ops.settings import PlatformConfig
+from serve.errors import ServeError
+from stream.errors import StreamError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Show an error of ours as one sentence and leave with its exit code."""
+    try:
+        yield
+    except ConfigError as exc:
+        fail(str(exc), EXIT_USAGE)
+    except (OpsError, StreamError, ServeError) as exc:
+        fail(str(exc), EXIT_FAILED)
+    except KeyboardInterrupt:
+        fail("interrupted", EXIT_INTERRUPTED)
+
+
+def fail(message: str, code: int) -> None:
+    """Print and leave."""
+    err.print(f"[red]error:[/] {_escaped(message)}", soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def step(message: str) -> None:
+    """Tell of a step on stderr, so that stdout stays clean."""
+    err.print(f"[cyan]•[/] {_escaped(message)}", soft_wrap=True)
+
+
+def configuration(path: Path | None) -> PlatformConfig:
+    """Read the named file, or ``bertstream.yaml`` here.
+
+    Raises:
+        ConfigError: There is none, or it has mistakes.
+    """
+    if path is None and not DEFAULT_FILE.exists():
+        raise ConfigError(
+            f"there is no {DEFAULT_FILE} here; name a file with --config, or start from "
+            "infra/bertstream.example.yaml"
+        )
+    return load(path or DEFAULT_FILE)
+
+
+def json_line(text: str) -> None:
+    """Print JSON on stdout, untouched by any formatting."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

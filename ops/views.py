@@ -1,0 +1,39 @@
+"""What people see of the platform's state: tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ops.status import Status
+
+
+def status_table(now: Status) -> Group:
+    """Apps and pipelines, one line each."""
+    apps = Table(box=None, pad_edge=False)
+    for column in ("app", "status", "replicas", "message"):
+        apps.add_column(column, overflow="ellipsis", no_wrap=column != "message")
+    for app in now.apps:
+        colour = "green" if app.status == "RUNNING" else "red"
+        state = Text(app.status, style=colour)
+        apps.add_row(app.name, state, str(app.replicas), app.message[-300:])
+    pipelines = Table(box=None, pad_edge=False)
+    for column in ("pipeline", "lag", "records/s", "dead/s", "p50 ms", "p99 ms", "engine"):
+        pipelines.add_column(column, justify="left" if column == "pipeline" else "right")
+    for pipe in now.pipelines:
+        pipelines.add_row(
+            pipe.name,
+            "?" if pipe.lag is None else str(pipe.lag),
+            f"{pipe.records_per_s:.1f}",
+            f"{pipe.dead_letters_per_s:.1f}",
+            _ms(pipe.p50_ms),
+            _ms(pipe.p99_ms),
+            " ".join(filter(None, (pipe.engine, pipe.precision))) or "-",
+        )
+    head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
+    return Group(Text(head, style="dim"), apps, Text(""), pipelines)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
