@@ -79,22 +79,22 @@ def import_directory(
     Raises:
         ConfigError: An option has a value that there is not.
     """
-    from serve.artifact import Pooling
+    from serve.artifact import Pooling, PoolingMode
     from serve.importing import import_model
 
     chosen: dict[str, Any] = {}
     for option, value, known in (
         ("--task", task, get_args(Task)),
-        ("--pooling", pooling, get_args(Pooling)),
+        ("--pooling", pooling, get_args(PoolingMode)),
     ):
-        if value is not None and known and value not in known:
+        if value is not None and value not in known:
             raise ConfigError(f"{option} {value}: there is {', '.join(map(str, known))}")
         chosen[option] = value
     return import_model(
         source,
         out,
         task=chosen["--task"],
-        pooling=chosen["--pooling"],
+        pooling=None if pooling is None else Pooling(mode=chosen["--pooling"]),
         labels=tuple(labels.split(",")) if labels else None,
         max_length=max_length,
     )

@@ -15,6 +15,7 @@ from ops.errors import ConfigError, OpsError
 from ops.settings import PlatformConfig
 from serve.errors import ServeError
 from stream.errors import StreamError
+from train.errors import TrainError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -31,7 +32,7 @@ def told_plainly() -> Iterator[None]:
         yield
     except ConfigError as exc:
         fail(str(exc), EXIT_USAGE)
-    except (OpsError, StreamError, ServeError) as exc:
+    except (OpsError, StreamError, ServeError, TrainError) as exc:
         fail(str(exc), EXIT_FAILED)
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)

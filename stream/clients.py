@@ -5,6 +5,7 @@ Part of the doors to the Kafka client.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Self
@@ -42,14 +43,18 @@ class TopicWriter:
             )
         self._sent: list[Any] = []
 
-    def write(self, key: bytes | None, value: bytes) -> None:
+    def write(
+        self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
+    ) -> None:
         """Send one record; waits when too many are unacknowledged.
 
         Raises:
             CommitFailed: An earlier record was refused.
         """
         with broker_errors(f"writing to {self._topic}", CommitFailed):
-            self._sent.append(self._producer.send(self._topic, key=key, value=value))
+            self._sent.append(
+                self._producer.send(self._topic, key=key, value=value, headers=headers)
+            )
             if len(self._sent) >= MAX_UNSENT:
                 self._settle()
 
@@ -72,13 +77,19 @@ class TopicWriter:
 
 
 def read_topic(
-    kafka: KafkaSettings, topic: str, *, from_beginning: bool, timeout_s: float | None
+    kafka: KafkaSettings,
+    topic: str,
+    *,
+    from_beginning: bool,
+    timeout_s: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Record]:
     """Committed records of all partitions, as they come; in no group.
 
     Args:
         from_beginning: Start with the oldest record, else with the next one.
         timeout_s: End after so long without a record; None never ends.
+        stop: Ends it when set.
     Raises:
         TopicMissing: There is no such topic.
     """
@@ -96,6 +107,8 @@ def read_topic(
             (consumer.seek_to_beginning if from_beginning else consumer.seek_to_end)(*partitions)
         quiet_since = time.monotonic()
         while timeout_s is None or time.monotonic() - quiet_since < timeout_s:
+            if stop is not None and stop.is_set():
+                return
             with broker_errors(f"reading {topic}"):
                 polled = consumer.poll(timeout_ms=200)
             for records in polled.values():

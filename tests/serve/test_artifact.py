@@ -28,7 +28,8 @@ from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing, TaskMi
 @pytest.fixture
 def copy(sentiment: Artifact, tmp_path: Path) -> Path:
     """A sealed model directory that a test may spoil."""
-    return Path(shutil.copytree(sentiment.path, tmp_path / "model"))
+    ignore = shutil.ignore_patterns(".cache")
+    return Path(shutil.copytree(sentiment.path, tmp_path / "model", ignore=ignore))
 
 
 def test_sealed_directory_loads_with_its_digest_and_card(sentiment: Artifact, copy: Path) -> None:

@@ -66,13 +66,13 @@ class EngineConformity:
         answers = engine.infer(batches)
         for answer, expected in zip(answers, plain(classifier(), batches), strict=True):
             assert answer.dtype == np.float32
-            np.testing.assert_allclose(answer, expected, atol=2e-5)
+            np.testing.assert_allclose(answer, expected, atol=2e-6)
 
     def test_padding_changes_nothing(self, engine: Engine) -> None:
         ids, mask = random_batch(1, 9)
         wider = Batch(np.pad(ids, ((0, 0), (0, 20))), np.pad(mask, ((0, 0), (0, 20))))
         alone, padded = engine.infer([Batch(ids, mask), wider])
-        np.testing.assert_allclose(alone, padded, atol=2e-5)
+        np.testing.assert_allclose(alone, padded, atol=2e-6)
 
     def test_answers_outlive_later_batches(self, engine: Engine) -> None:
         first = engine.infer([random_batch(4, 9)])[0]
@@ -86,7 +86,7 @@ class EngineConformity:
             answers = list(callers.map(engine.infer, calls))
         for call, answer in zip(calls, answers, strict=True):
             for mine, expected in zip(answer, plain(classifier(), call), strict=True):
-                np.testing.assert_allclose(mine, expected, atol=2e-5)
+                np.testing.assert_allclose(mine, expected, atol=2e-6)
 
     def test_nothing_in_nothing_out(self, engine: Engine) -> None:
         assert engine.infer([]) == []
@@ -104,4 +104,4 @@ class EngineConformity:
         with pytest.raises(EngineError, match=rf"shape \(1, {POSITIONS + 1}\)"):
             engine.infer([good, longer_than_the_model, good])
         expected = plain(classifier(), [good])[0]
-        np.testing.assert_allclose(engine.infer([good])[0], expected, atol=2e-5)
+        np.testing.assert_allclose(engine.infer([good])[0], expected, atol=2e-6)

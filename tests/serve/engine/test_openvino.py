@@ -65,7 +65,7 @@ def test_every_pooling_converts() -> None:
     batches = [random_batch(*shape) for shape in SHAPES]
     for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
         assert answer.shape[1] == 6 * 32
-        np.testing.assert_allclose(answer, expected, atol=2e-5)
+        np.testing.assert_allclose(answer, expected, atol=2e-6)
     engine.close()
 
 
@@ -78,7 +78,7 @@ def test_bf16_of_a_real_model_points_the_same_way() -> None:
     batches = [random_batch(8, 24), random_batch(1, 5)]
     for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
         assert (answer * expected).sum(axis=1).min() > 0.999
-        assert not np.array_equal(answer, expected)
+        assert np.abs(answer - expected).max() > 1e-4  # float32 would be closer
     engine.close()
 
 
@@ -120,7 +120,7 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     engine = open_openvino(classifier, cache_dir=tmp_path)
     assert weights.read_bytes() == whole
     batch = random_batch(3, 8)
-    np.testing.assert_allclose(engine.infer([batch])[0], plain(classifier(), [batch])[0], atol=2e-5)
+    np.testing.assert_allclose(engine.infer([batch])[0], plain(classifier(), [batch])[0], atol=2e-6)
     engine.close()
 
 

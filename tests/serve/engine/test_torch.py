@@ -39,7 +39,7 @@ def test_bf16_is_close_and_comes_out_as_float32() -> None:
     ):
         assert answer.dtype == np.float32
         assert (answer * expected).sum(axis=1).min() > 0.999
-        assert not np.array_equal(answer, expected)
+        assert np.abs(answer - expected).max() > 1e-4  # float32 would be closer
     engine.close()
 
 

@@ -1,0 +1,206 @@
+"""``python -m bench``: every rate beside its reference, in one run on a private platform.
+
+sentence-transformers, the engine alone, a replica with JSON in and out, and the platform from
+Kafka to Kafka with the same encoder; the pipelines' model has a head with two labels on it.
+Takes minutes and all cores: other work on the machine falls upon the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import orjson
+from rich.console import Console
+
+from bench import report
+from bench.engine import (
+    MAX_LENGTH,
+    Contender,
+    alternate,
+    model_directory,
+    open_contender,
+    open_reference,
+)
+from bench.installation import ECHO, Installation, installation
+from bench.pipeline import ECHO_RECORD_BYTES, Stage, stage
+from bench.texts import load_texts
+from serve.contract import BatchReply, CallOptions
+from serve.engine.machine import processor_name
+from serve.importing import import_model
+from serve.replica import Replica
+from serve.settings import EngineSettings, ModelSettings
+
+# Of the texts for the engine, the share that the slower reference computes: every fourth by
+# length, so that both have the same lengths.
+REFERENCE_EVERY = 4
+ENGINE_TEXTS = 1_024
+MICRO_BATCH = 256
+CALLERS = 2
+ROW_S = 8.0
+MIN_TEXTS, MAX_TEXTS = 1_024, 7_600
+ECHO_RECORDS = 40_000
+IDLE_RECORDS = 210
+LOAD_SHARE = 0.6
+LOAD_S = 15.0
+
+Figures = dict[str, float | str]
+
+
+def make_classifier(out: Path) -> None:
+    """Write a model directory: the packaged encoder under an untrained head with two labels."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    with model_directory("minilm") as encoder, tempfile.TemporaryDirectory() as made:
+        model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+        model.save_pretrained(made)
+        AutoTokenizer.from_pretrained(encoder).save_pretrained(made)
+        import_model(made, out, task="text-classification", max_length=MAX_LENGTH)
+
+
+def measure_alone(texts: Sequence[str], classifier: Path, *, repeats: int) -> Figures:
+    """Reference, engine and replica in this process, in turns."""
+    some = sorted(texts, key=len)[::REFERENCE_EVERY]
+    replica = Replica(ModelSettings(name="bench", path=classifier))
+    replies: list[BatchReply] = []
+    with ExitStack() as stack:
+        stack.callback(replica.close)
+        threads = stack.enter_context(ThreadPoolExecutor(CALLERS))
+        directory = stack.enter_context(model_directory("minilm"))
+        best = _contender(directory, EngineSettings(), texts, stack)
+        plain = best
+        if best.engine.precision != "f32":
+            plain = _contender(directory, EngineSettings(precision="f32"), texts, stack)
+        reference = open_reference(directory, "cpu")
+        calls = micro_batches(texts)
+
+        def answer() -> None:
+            options = CallOptions()
+            replies.extend(threads.map(lambda values: replica.predict(values, options), calls))
+
+        seconds = alternate(
+            [lambda: reference(some), best.run, plain.run, answer], device="cpu", repeats=repeats
+        )
+    stats = [reply.stats for reply in replies]
+    counts = (len(some), len(texts), len(texts), len(texts))
+    rates = [round(count / needed, 1) for count, needed in zip(counts, seconds, strict=True)]
+    return {
+        "engine": best.engine.name,
+        "precision": best.engine.precision,
+        "st_texts_per_s": rates[0],
+        "engine_texts_per_s": rates[1],
+        "engine_f32_texts_per_s": rates[2],
+        "replica_texts_per_s": rates[3],
+        "padding_ratio": round(
+            sum(each.padded_tokens for each in stats) / sum(each.tokens for each in stats), 3
+        ),
+    }
+
+
+def micro_batches(texts: Sequence[str]) -> list[list[bytes]]:
+    """Texts as JSON records, in calls as a pipeline makes them."""
+    values = [orjson.dumps({"id": index, "text": text}) for index, text in enumerate(texts)]
+    return [values[start : start + MICRO_BATCH] for start in range(0, len(values), MICRO_BATCH)]
+
+
+def texts_for(engine_texts_per_s: float) -> int:
+    """How many texts a pipeline's row needs to last ``ROW_S``."""
+    wanted = int(engine_texts_per_s * ROW_S) // MICRO_BATCH * MICRO_BATCH
+    return min(MAX_TEXTS, max(MIN_TEXTS, wanted))
+
+
+def measure_platform(
+    platform: Installation, model: ModelSettings, texts: Sequence[str], *, quick: bool
+) -> Figures:
+    """Kafka to Kafka, in both ways of delivery and with the echo model."""
+    idle_texts = texts[: IDLE_RECORDS // 4 if quick else IDLE_RECORDS]
+    with stage(platform, model, "exactly-once") as exactly_once:
+        figures = _measure_exactly_once(exactly_once, texts, idle_texts, quick=quick)
+    with stage(platform, model, "at-least-once") as at_least_once:
+        figures["at_least_once_texts_per_s"] = round(at_least_once.work_off(texts).records_per_s, 1)
+        figures |= quantiles("idle_at_least_once", at_least_once.idle_ms(idle_texts))
+    with stage(platform, ECHO, "exactly-once") as echo:
+        count = ECHO_RECORDS // 4 if quick else ECHO_RECORDS
+        backlog = echo.work_off(["echo"] * count, size_bytes=ECHO_RECORD_BYTES)
+        figures["echo_records_per_s"] = round(backlog.records_per_s, 1)
+        figures |= quantiles("idle_echo", echo.idle_ms(["echo"] * len(idle_texts)))
+        figures["kafka_rss_mb"] = round(max(float(figures["kafka_rss_mb"]), backlog.kafka_rss_mb))
+        figures["echo_pipeline_rss_mb"] = round(backlog.pipeline_rss_mb)
+    return figures
+
+
+def quantiles(prefix: str, latencies_ms: Sequence[float]) -> Figures:
+    """Median and 99th percentile under their names."""
+    p50, p99 = np.percentile(latencies_ms, (50, 99))
+    return {f"{prefix}_p50_ms": round(float(p50), 1), f"{prefix}_p99_ms": round(float(p99), 1)}
+
+
+def main() -> None:
+    """Measure, print tables to stderr and one line of JSON to stdout."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="only the line of JSON")
+    parser.add_argument("--texts", type=int, help="per pipeline; default what lasts 8 s")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats; rough figures")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    console = Console(stderr=True, quiet=options.json)
+    try:
+        figures = _measure(console, texts=options.texts, quick=options.quick)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    for table in report.tables(figures):
+        console.print(table)
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def _measure(console: Console, *, texts: int | None, quick: bool) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="bertstream-bench-") as made:
+        classifier = Path(made) / "classifier"
+        make_classifier(classifier)
+        source, engine_texts = load_texts(ENGINE_TEXTS // 2 if quick else ENGINE_TEXTS)
+        console.print("sentence-transformers, engine and replica, in turns")
+        alone = measure_alone(engine_texts, classifier, repeats=1 if quick else 3)
+        count = texts or (MIN_TEXTS if quick else texts_for(float(alone["engine_texts_per_s"])))
+        model = ModelSettings(name="minilm", path=classifier)
+        with installation((model, ECHO), console.print) as platform:
+            piped = measure_platform(platform, model, load_texts(count)[1], quick=quick)
+    about: Figures = {"cpu": processor_name(), "data": source, "texts": count}
+    return report.with_ratios(about | alone | piped)
+
+
+def _measure_exactly_once(
+    measured: Stage, texts: Sequence[str], idle_texts: Sequence[str], *, quick: bool
+) -> Figures:
+    backlog = measured.work_off(texts)
+    figures: Figures = {
+        "exactly_once_texts_per_s": round(backlog.records_per_s, 1),
+        "pipeline_rss_mb": round(backlog.pipeline_rss_mb),
+        "kafka_rss_mb": round(backlog.kafka_rss_mb),
+        "load_share": LOAD_SHARE,
+    }
+    figures |= quantiles("idle", measured.idle_ms(idle_texts))
+    per_s = LOAD_SHARE * backlog.records_per_s
+    some = texts[: int(per_s * (LOAD_S / 4 if quick else LOAD_S))]
+    return figures | quantiles("loaded", measured.loaded_ms(some, per_s=per_s))
+
+
+def _contender(
+    directory: Path, settings: EngineSettings, texts: Sequence[str], stack: ExitStack
+) -> Contender:
+    contender = open_contender(directory, settings, texts=texts, device="cpu")
+    stack.callback(contender.engine.close)
+    return contender
+
+
+if __name__ == "__main__":
+    main()

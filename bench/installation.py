@@ -1,0 +1,120 @@
+"""A whole platform for one benchmark: private, brought up by ``up``, always taken down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import psutil
+
+from ops import local
+from ops.broker import EmbeddedBroker
+from ops.deploy import applications
+from ops.processes import MARK
+from ops.settings import PlatformConfig, RaySettings
+from serve.contract import app_name
+from serve.settings import EngineSettings, ModelSettings
+from stream.admin import Admin, pipeline_topics
+from stream.settings import KafkaSettings, PipelineSettings
+
+ECHO = ModelSettings(name="echo", path=Path("."), engine=EngineSettings(kind="echo"), num_cpus=0.25)
+
+Say = Callable[[str], None]
+
+
+class Installation:
+    """A platform in a directory of its own; Kafka and Ray run from the first ``run`` on."""
+
+    def __init__(self, state_dir: Path, models: tuple[ModelSettings, ...], say: Say) -> None:
+        self._state_dir = state_dir
+        self._models = models
+        self._say = say
+        self._state = local.State(instance="")
+
+    def run(self, *pipelines: PipelineSettings) -> None:
+        """Have exactly these pipelines run; the models stay as they are."""
+        config = PlatformConfig(
+            models=self._models,
+            pipelines=pipelines,
+            ray=RaySettings(address="local", num_cpus=max(4, os.cpu_count() or 1)),
+            state_dir=self._state_dir,
+        )
+        self._state = local.up(config, self._say)
+
+    def create_topics(self, pipeline: PipelineSettings) -> None:
+        """Create a pipeline's topics, so that they can be filled before it runs."""
+        with Admin(KafkaSettings(bootstrap_servers=self.bootstrap_servers)) as admin:
+            admin.ensure_topics(pipeline_topics(pipeline))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Address of the embedded Kafka."""
+        return self._state.bootstrap_servers
+
+    @property
+    def broker(self) -> EmbeddedBroker:
+        """The embedded Kafka, to stop, kill and start it."""
+        return local.broker(self._state_dir)
+
+    def pids_of_pipeline(self, pipeline: PipelineSettings) -> list[int]:
+        """Processes of a pipeline's consumers, as Ray's API tells."""
+        return self._pids(pipeline.app_name)
+
+    def pids_of_model(self, model: ModelSettings) -> list[int]:
+        """Processes of a model's replicas."""
+        return self._pids(app_name(model.name, model.version))
+
+    def rss_mb(self, pids: list[int]) -> float:
+        """Memory of processes together, in 10^6 bytes."""
+        return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 1e6
+
+    def kill(self, pid: int) -> None:
+        """End a process as a crash would.
+
+        Raises:
+            RuntimeError: It is none of this installation's.
+        """
+        if psutil.Process(pid).environ().get(MARK) != self._state.instance:
+            raise RuntimeError(f"process {pid} belongs to somebody else")
+        os.kill(pid, signal.SIGKILL)
+
+    def _pids(self, app: str) -> list[int]:
+        token = local.token_path(self._state_dir, self._state)
+        return replica_pids(applications(self._state.dashboard, token).get(app, {}))
+
+
+def replica_pids(app: dict[str, Any]) -> list[int]:
+    """Pids of an app's running replicas, from Ray's answer about it."""
+    return [
+        int(replica["pid"])
+        for deployment in app.get("deployments", {}).values()
+        for replica in deployment.get("replicas", ())
+        if replica.get("state") == "RUNNING" and replica.get("pid")
+    ]
+
+
+@contextmanager
+def installation(models: tuple[ModelSettings, ...], say: Say) -> Iterator[Installation]:
+    """A platform with these models and no pipeline yet; gone afterwards, whatever happens."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bertstream-bench-") as directory:
+            state_dir = Path(directory)
+            try:
+                running = Installation(state_dir, models, say)
+                running.run()
+                yield running
+            finally:
+                local.down(state_dir, say)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,128 @@
+"""From Kafka to Kafka: throughput of a backlog, latency when idle and under a load."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+from bench.counting import Arrival, Counter, Feeder, latencies_ms, records_per_s, tally
+from bench.installation import Installation
+from serve.settings import ModelSettings
+from stream.settings import PipelineSettings
+
+Delivery = Literal["exactly-once", "at-least-once"]
+
+ECHO_RECORD_BYTES = 200
+START_DEADLINE_S = 120.0
+BACKLOG_DEADLINE_S = 180.0
+RECORD_DEADLINE_S = 30.0
+# The first records after a start wait for connections, handles and imports.
+IDLE_WARM_UP = 10
+PACE_S = 0.005
+
+
+class Backlog(NamedTuple):
+    """How a pipeline worked off a backlog; memory in 10^6 bytes."""
+
+    records_per_s: float
+    pipeline_rss_mb: float
+    kafka_rss_mb: float
+
+
+class Stage:
+    """One pipeline with its own topics, a producer before it and a counter behind it."""
+
+    def __init__(self, platform: Installation, model: ModelSettings, delivery: Delivery) -> None:
+        name = f"{model.name}-{delivery}"
+        self._platform = platform
+        self._pipeline = PipelineSettings(
+            name=name,
+            model=model.name,
+            input_topics=(f"{name}-in",),
+            output_topic=f"{name}-out",
+            delivery=delivery,
+        )
+        platform.run()
+        platform.create_topics(self._pipeline)
+        self._feeder = Feeder(platform.bootstrap_servers, f"{name}-in")
+        self._counter = Counter(platform.bootstrap_servers, f"{name}-out")
+
+    def close(self) -> None:
+        """Stop counting; the pipeline stays until the platform runs another."""
+        self._counter.close()
+
+    def work_off(self, texts: Sequence[str], *, size_bytes: int = 0) -> Backlog:
+        """Fill the input, start the pipeline and take its rate, first result to last.
+
+        Raises:
+            RuntimeError: A result is missing, doubled or out of order.
+        """
+        for text in texts:
+            self._feeder.send(text, size_bytes=size_bytes)
+        self._feeder.flush()
+        self._platform.run(self._pipeline)
+        self._await(1, START_DEADLINE_S)
+        self._await(len(texts), BACKLOG_DEADLINE_S)
+        arrivals = self._checked()
+        kafka_pid = self._platform.broker.pid
+        return Backlog(
+            records_per_s(arrivals),
+            self._platform.rss_mb(self._platform.pids_of_pipeline(self._pipeline)),
+            self._platform.rss_mb([kafka_pid] if kafka_pid else []),
+        )
+
+    def idle_ms(self, texts: Sequence[str]) -> list[float]:
+        """Latency of each text sent alone, the next one only after the last one's result.
+
+        Called after ``work_off``, so that the pipeline runs and is warm.
+        """
+        dice = random.Random(0)
+        before = self._counter.count()
+        for text in texts:
+            # Not in step with anything that the pipeline does at intervals.
+            time.sleep(dice.uniform(0.01, 0.06))
+            self._feeder.send(text)
+            self._await(self._feeder.produced, RECORD_DEADLINE_S)
+        self._checked()
+        return self._latencies(before)[IDLE_WARM_UP:]
+
+    def loaded_ms(self, texts: Sequence[str], *, per_s: float) -> list[float]:
+        """Latency of each text when they come at a steady rate."""
+        before, start = self._counter.count(), time.perf_counter()
+        for index, text in enumerate(texts):
+            while (time.perf_counter() - start) * per_s < index:
+                time.sleep(PACE_S)
+            self._feeder.send(text)
+        self._await(self._feeder.produced, BACKLOG_DEADLINE_S)
+        self._checked()
+        return self._latencies(before)
+
+    def _latencies(self, since: int) -> list[float]:
+        return latencies_ms(self._feeder.sent, self._counter.arrivals(since))
+
+    def _await(self, count: int, deadline_s: float) -> None:
+        if not self._counter.wait_for(count, deadline_s):
+            raise RuntimeError(
+                f"{self._pipeline.name}: {self._counter.count()} of {count} results came "
+                f"within {deadline_s:g} s"
+            )
+
+    def _checked(self) -> list[Arrival]:
+        arrivals = self._counter.arrivals()
+        counted = tally(self._feeder.produced, arrivals)
+        if not counted.is_exact:
+            raise RuntimeError(f"{self._pipeline.name}: {counted}")
+        return arrivals
+
+
+@contextmanager
+def stage(platform: Installation, model: ModelSettings, delivery: Delivery) -> Iterator[Stage]:
+    """A stage on the platform, which runs no other pipeline then."""
+    made = Stage(platform, model, delivery)
+    try:
+        yield made
+    finally:
+        made.close()

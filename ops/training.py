@@ -1,0 +1,56 @@
+"""Training from the command line: the settings from options, and a bar."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ops.errors import ConfigError
+from ops.terminal import err
+from serve.artifact import Artifact
+from train.settings import TextClassificationSettings
+
+
+def train_with_progress(options: dict[str, Any]) -> Artifact:
+    """Train a text classifier and show how far it is.
+
+    Args:
+        options: Fields of ``TextClassificationSettings``.
+    Raises:
+        ConfigError: An option has a value that there is not.
+        TrainError: The data or the base cannot be used.
+    """
+    try:
+        settings = TextClassificationSettings.model_validate(options)
+    except ValidationError as exc:
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
+        raise ConfigError("; ".join(wrong)) from exc
+    # Threads that spin while they wait take the cores from everything else on a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from train.text_classification import train
+
+    with _bar() as bar:
+        return train(settings, _shown_on(bar))
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TextColumn("{task.fields[loss]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
+
+
+def _shown_on(bar: Progress) -> Callable[[int, int, float | None], None]:
+    tasks = {
+        phase: bar.add_task(phase, total=None, loss="", visible=False)
+        for phase in ("encoding", "training")
+    }
+
+    def show(step: int, total: int, loss: float | None) -> None:
+        phase = "encoding" if loss is None else "training"
+        text = "" if loss is None else f"loss {loss:.3f}"
+        bar.update(tasks[phase], completed=step, total=total, loss=text, visible=True)
+
+    return show

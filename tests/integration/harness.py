@@ -1,0 +1,349 @@
+"""What the integration tests share: a stand-in for replicas, and an independent count.
+
+The count is made with librdkafka, so that a mistake of the client under test cannot hide itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
+from stream.admin import Admin, pipeline_topics, platform_topics
+from stream.control import publish
+from stream.errors import CallFailed, CallLost, ModelUnavailable
+from stream.schema import ControlRecord, VersionRoute
+from stream.settings import KafkaSettings, PipelineSettings
+from stream.sink import PlainProducer
+from stream.worker import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "d" * 64
+KEYS = 100
+leaves_sockets = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+class FakeModel:
+    """Answers like replicas of one version, and fails on texts that say so.
+
+    ``poison`` in a value fails the call, ``killer`` loses it, and ``huge`` has a result of
+    ``huge_bytes``. All calls wait while ``open`` is not set.
+    """
+
+    def __init__(
+        self, *, delay_s: float = 0.0, broken: bool = False, huge_bytes: int = 2_000_000
+    ) -> None:
+        self.delay_s = delay_s
+        self.broken = broken
+        self.huge_bytes = huge_bytes
+        self.away = threading.Event()
+        self.open = threading.Event()
+        self.open.set()
+        self.calls: list[list[bytes]] = []
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        self.calls.append(values)
+        if self.away.is_set():
+            raise ModelUnavailable("no replica")
+        assert self.open.wait(120), "nobody let the calls go on"
+        if self.delay_s:
+            time.sleep(self.delay_s)  # the time that a model computes
+        if self.broken or any(b"poison" in value for value in values):
+            raise CallFailed("the engine failed")
+        if any(b"killer" in value for value in values):
+            raise CallLost("the replica died")
+        return BatchReply(
+            [self._answer(value) for value in values], BatchStats(3, 3, 1, self.delay_s), DIGEST
+        )
+
+    def info(self, version: str) -> ReplicaInfo:
+        return ReplicaInfo("m", version, DIGEST, "text-classification", "echo", "f32", "cpu")
+
+    def _answer(self, value: bytes) -> Answer:
+        label = "x" * self.huge_bytes if b"huge" in value else "E"
+        result = orjson.dumps([{"label": label, "score": 1.0}])
+        return Answer(result, orjson.dumps(json.loads(value)["id"]), "E", 1.0, 3, False)
+
+
+class Received(NamedTuple):
+    """A record of an output topic, as the independent consumer saw it."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    timestamp_s: float
+
+    @property
+    def number(self) -> int:
+        return int(orjson.loads(self.value)["id"])
+
+    def header(self, name: str) -> str:
+        return dict(self.headers)[name].decode()
+
+
+class Ledger:
+    """Produces numbered records and counts what becomes of them."""
+
+    def __init__(self, bootstrap: str, pipeline: PipelineSettings, **options: Any) -> None:
+        """Connect.
+
+        Args:
+            options: Of librdkafka, for login and TLS.
+        """
+        self._options = {"bootstrap.servers": bootstrap, "log_level": 0} | options
+        self._pipeline = pipeline
+        self._producer = Producer(self._options | {"linger.ms": 2, "message.max.bytes": 10_000_000})
+        self._follower: Consumer | None = None
+        self.received: list[Received] = []
+        self.sent = 0
+
+    def produce(self, count: int, *, text: str = "x" * 150, **where: Any) -> None:
+        """Send ``count`` records with numbers that go on from the last call."""
+        for number in range(self.sent, self.sent + count):
+            self.send(orjson.dumps({"id": number, "text": text}), _key(number), **where)
+        self.sent += count
+        self.flush()
+
+    def send(self, value: bytes | None, key: bytes | None = None, **rest: Any) -> None:
+        """Send one record as it is."""
+        topic = rest.pop("topic", self._pipeline.input_topics[0])
+        while True:
+            try:
+                self._producer.produce(topic, value, key=key, **rest)
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def flush(self) -> None:
+        assert self._producer.flush(60) == 0, "the test's own records did not reach the broker"
+
+    def wait_for(
+        self, done: Callable[[list[Received]], bool], *, deadline_s: float = 60.0
+    ) -> list[Received]:
+        """Read results, committed ones only, until ``done`` says so of all that came."""
+        if self._follower is None:
+            self._follower = self._consumer(self._pipeline.output_topic)
+        ends = time.monotonic() + deadline_s
+        while not done(self.received):
+            left_s = ends - time.monotonic()
+            assert left_s > 0, f"{len(self.received)} of {self.sent} results in {deadline_s} s"
+            messages = self._follower.consume(500, min(0.1, left_s))
+            self.received += [_received(m) for m in messages if m.error() is None]
+        return self.received
+
+    def wait_for_count(self, count: int, *, deadline_s: float = 60.0) -> list[Received]:
+        return self.wait_for(lambda received: len(received) >= count, deadline_s=deadline_s)
+
+    def wait_for_newer(self, moment_s: float, *, deadline_s: float = 60.0) -> float:
+        """Wait for a result that was made after a moment; returns how long after it was read."""
+        self.wait_for(
+            lambda received: any(r.timestamp_s > moment_s for r in received[-2000:]),
+            deadline_s=deadline_s,
+        )
+        return time.time() - moment_s
+
+    def read_all(self, topic: str | None = None, *, deadline_s: float = 60.0) -> list[Received]:
+        """Read a topic from its beginning to the end of what is committed now."""
+        consumer = self._consumer(topic or self._pipeline.output_topic)
+        open_partitions = {p.partition for p in consumer.assignment()}
+        found: list[Received] = []
+        ends = time.monotonic() + deadline_s
+        while open_partitions:
+            assert time.monotonic() < ends, f"partitions {open_partitions} have no end"
+            for message in consumer.consume(500, 0.2):
+                if message.error() is None:
+                    found.append(_received(message))
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    open_partitions.discard(message.partition())
+        consumer.close()
+        return found
+
+    def assert_exactly_once(self) -> None:
+        """Every record has one result, and those of a key stand in the order of their input."""
+        numbers = Counter(r.number for r in self.read_all())
+        lost = [n for n in range(self.sent) if n not in numbers]
+        doubled = [n for n, times in numbers.items() if times > 1]
+        assert not lost, f"{len(lost)} lost, {lost[:5]}"
+        assert not doubled, f"{len(doubled)} doubled, {doubled[:5]}"
+        assert not out_of_order(self.read_all())
+
+    def close(self) -> None:
+        if self._follower is not None:
+            self._follower.close()
+
+    def _consumer(self, topic: str) -> Consumer:
+        consumer = Consumer(
+            self._options
+            | {
+                "group.id": f"count-{uuid.uuid4().hex}",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.error.backoff.ms": 50,
+                "reconnect.backoff.max.ms": 500,
+            }
+        )
+        partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        return consumer
+
+
+def out_of_order(results: Iterable[Received]) -> list[bytes | None]:
+    """Keys of which a later record's result stands before an earlier one's."""
+    by_key: dict[bytes | None, list[int]] = defaultdict(list)
+    for result in results:
+        by_key[result.key].append(result.number)
+    return [key for key, numbers in by_key.items() if numbers != sorted(numbers)]
+
+
+class ConsumerProcess:
+    """A worker in a process of its own, to be killed and stopped from outside."""
+
+    def __init__(
+        self, kafka: KafkaSettings, pipeline: PipelineSettings, *, rank: int = 0, delay_s: float = 0
+    ) -> None:
+        wanted = {
+            "bootstrap_servers": kafka.bootstrap_servers,
+            "pipeline": pipeline.model_dump(mode="json"),
+            "rank": rank,
+            "delay_s": delay_s,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.consumer_process", json.dumps(wanted)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def kill(self) -> float:
+        """End it as a crash would; returns the moment, in seconds since 1970."""
+        self.process.kill()
+        self.process.wait(10)
+        return time.time()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, deadline_s: float = 30.0) -> int:
+        """End it in order; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(deadline_s)
+
+
+class Bench:
+    """Makes pipelines, workers and ledgers on one broker, and ends them all."""
+
+    def __init__(self, kafka: KafkaSettings, **options: Any) -> None:
+        self.kafka = kafka
+        self._options = options
+        self._workers: list[Worker] = []
+        self._processes: list[ConsumerProcess] = []
+        self._models: list[FakeModel] = []
+        self._ledgers: list[Ledger] = []
+
+    def pipeline(self, *, routed: bool = True, **changes: Any) -> PipelineSettings:
+        """A pipeline with topics of its own, and a route unless that is not wanted."""
+        tag = uuid.uuid4().hex[:10]
+        settings = {
+            "name": f"p-{tag}",
+            "model": f"m-{tag}",
+            "input_topics": (f"in-{tag}",),
+            "output_topic": f"out-{tag}",
+            "max_batch_records": 50,
+            "session_timeout_ms": 6_000,
+        }
+        pipeline = PipelineSettings.model_validate(settings | changes)
+        with Admin(self.kafka) as admin:
+            admin.ensure_topics(platform_topics())
+            if pipeline.create_topics:
+                admin.ensure_topics(pipeline_topics(pipeline))
+        if routed:
+            self.route(pipeline)
+        return pipeline
+
+    def route(self, pipeline: PipelineSettings) -> None:
+        producer = PlainProducer(self.kafka)
+        record = ControlRecord(
+            model=pipeline.model, epoch=1, versions={"1": VersionRoute(weight=1.0)}
+        )
+        publish(producer, record)
+        producer.close()
+
+    def ledger(self, pipeline: PipelineSettings) -> Ledger:
+        ledger = Ledger(self.kafka.bootstrap_servers, pipeline, **self._options)
+        self._ledgers.append(ledger)
+        return ledger
+
+    def worker(
+        self,
+        pipeline: PipelineSettings,
+        model: FakeModel | None = None,
+        *,
+        rank: int = 0,
+        on_hang: Callable[[str], None] | None = None,
+    ) -> Worker:
+        model = model or FakeModel()
+        self._models.append(model)
+        worker = Worker(self.kafka, pipeline, rank=rank, client=model, on_hang=on_hang)
+        self._workers.append(worker)
+        return worker
+
+    def process(
+        self, pipeline: PipelineSettings, *, rank: int = 0, delay_s: float = 0.0
+    ) -> ConsumerProcess:
+        process = ConsumerProcess(self.kafka, pipeline, rank=rank, delay_s=delay_s)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for model in self._models:
+            model.open.set()
+        for process in self._processes:
+            process.send(signal.SIGCONT)
+            process.kill()
+        still = [w for w in self._workers if not w.stop(timeout_s=30, leave=False)]
+        for ledger in self._ledgers:
+            ledger.close()
+        assert not still, "a worker did not stop in 30 s"
+
+
+def wait_until(true: Callable[[], bool], what: str, *, deadline_s: float = 30.0) -> None:
+    """Wait for something that has no event to wait on."""
+    ends = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < ends, f"not within {deadline_s} s: {what}"
+        time.sleep(0.02)
+
+
+def answers(worker: Worker) -> int:
+    """Answers that the worker has committed."""
+    progress = worker.state().progress
+    return progress.answers if progress else 0
+
+
+def _key(number: int) -> bytes:
+    return b"%d" % (number % KEYS)
+
+
+def _received(message: Message) -> Received:
+    _, timestamp_ms = message.timestamp()
+    headers = list(message.headers() or [])
+    return Received(message.key(), message.value(), headers, timestamp_ms / 1000)
