@@ -121,34 +121,6 @@ def run_engine(
     engine.infer([tokenizer.pad([items[index] for index in batch]) for batch in plan])
 
 
-def measure_reference(texts: Sequence[str], *, model: str = "minilm", device: str = "cpu") -> float:
-    """Texts per second of sentence-transformers alone; the median of the repeats."""
-    with model_directory(model) as directory:
-        reference = open_reference(directory, device)
-        (seconds,) = alternate([lambda: reference(texts)], device=device)
-    return len(texts) / seconds
-
-
-def measure_engine(
-    texts: Sequence[str],
-    settings: EngineSettings,
-    *,
-    model: str = "minilm",
-    device: str = "cpu",
-) -> EngineRate:
-    """Rate of the engine alone; the median of the repeats.
-
-    Raises:
-        EngineUnavailable: The machine has not what the settings ask for.
-    """
-    with model_directory(model) as directory:
-        contender = open_contender(directory, settings, texts=texts, device=device)
-        (seconds,) = alternate([contender.run], device=device)
-        rate = _rate(contender, directory, texts, seconds=seconds)
-        contender.engine.close()
-    return rate
-
-
 def open_contender(
     directory: Path, settings: EngineSettings, *, texts: Sequence[str], device: str
 ) -> Contender:

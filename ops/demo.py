@@ -31,7 +31,7 @@ from stream.settings import KafkaSettings, PipelineSettings
 
 REVIEWS = Path(__file__).parent / "demo_data" / "reviews.jsonl"
 EVENTS = 2_400
-RATE_PER_S = 300.0
+RATE_PER_S = 150.0
 SEED = 7
 STREAM_DEADLINE_S = 240.0
 SHOWN = 9
@@ -198,9 +198,9 @@ def _shown() -> Iterator[Any]:
     def show(tally: Tally, sent: int) -> None:
         if time.monotonic() - printed[0] >= 1.0:
             printed[0] = time.monotonic()
-            err.print(_headline(tally, sent))
+            err.print(_headline(tally, sent), soft_wrap=True)
             for arrival in list(tally.latest)[-2:]:
-                err.print(f"    {_row(arrival)}", markup=False)
+                err.print(f"    {_row(arrival)}", markup=False, soft_wrap=True)
 
     yield show
 

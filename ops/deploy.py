@@ -101,8 +101,9 @@ class Cluster:
         """Take apps away; each finishes what it has begun. Unknown names are passed over."""
         from ray import serve as ray_serve
 
-        for name in names:
-            ray_serve.delete(name, _blocking=True)
+        with _quiet():
+            for name in names:
+                ray_serve.delete(name, _blocking=True)
 
     def predict(
         self, model: str, version: str, values: list[bytes], options: CallOptions

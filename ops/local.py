@@ -135,7 +135,7 @@ def token_path(state_dir: Path, state: State) -> Path | None:
 
 def broker(state_dir: Path) -> EmbeddedBroker:
     """The embedded Kafka of an installation, running or not."""
-    return EmbeddedBroker(BrokerSettings(data_dir=state_dir / "kafka"))
+    return EmbeddedBroker(BrokerSettings(data_dir=(state_dir / "kafka").resolve()))
 
 
 class _Up:

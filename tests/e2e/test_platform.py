@@ -1,0 +1,188 @@
+"""The platform as a user meets it: one command after the other, on a real Kafka and Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ops import processes
+from ops.local import State
+
+pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
+
+BERTSTREAM = Path(sys.executable).parent / "bertstream"
+CONFIG = """
+state_dir: {state_dir}
+ray: {{address: local, num_cpus: 2}}
+models:
+  - {{name: echo, path: ., num_cpus: 0.2, engine: {{kind: echo}}}}
+pipelines:
+  - name: words
+    model: echo
+    input_topics: [words]
+    output_topic: words.out
+    partitions: 2
+    telemetry_interval_s: 1
+"""
+
+
+class Platform:
+    """A running platform and the command to talk to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "bertstream.yaml"
+        self.state_dir = folder / "state"
+        self.config.write_text(CONFIG.format(state_dir=self.state_dir))
+
+    def run(self, *words: str, stdin: str = "", code: int = 0) -> str:
+        command = [str(BERTSTREAM), *words, "--config", str(self.config)]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180)
+        assert done.returncode == code, done.stderr + done.stdout
+        return done.stdout
+
+    def state(self) -> State:
+        state = State.load(self.state_dir)
+        assert state is not None
+        return state
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", "--json"))
+        return found
+
+    def ask(self, count: int) -> list[dict[str, Any]]:
+        """Produce, and read as many results as were ever produced."""
+        lines = "".join(json.dumps({"id": n, "text": f"word {n}"}) + "\n" for n in range(count))
+        self.run("produce", "words", "--key-field", "id", stdin=lines)
+        out = self.run("consume", "words.out", "--from-beginning", "--timeout", "8", "--json")
+        return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    running = Platform(tmp_path_factory.mktemp("platform"))
+    running.run("up", "--detach")
+    instance = running.state().instance
+    try:
+        yield running
+    finally:
+        running.run("down")
+        assert not processes.marked(instance)
+
+
+def eventually(question: Callable[[], bool], deadline_s: float) -> None:
+    end = time.monotonic() + deadline_s
+    while not question():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def test_records_come_back_once_with_their_headers(platform: Platform) -> None:
+    results = platform.ask(50)
+    assert sorted(result["value"]["id"] for result in results) == list(range(50))
+    one = results[0]
+    assert one["value"]["result"] == [{"label": "ECHO", "score": 1.0}]
+    assert one["key"] == str(one["value"]["id"])
+    assert one["headers"]["bertstream-model"] == "echo@1"
+    source = one["value"]["source"]
+    place = f"{source['topic']}/{source['partition']}/{source['offset']}"
+    assert one["headers"]["bertstream-source"] == place
+
+
+def test_status_says_how_it_stands(platform: Platform) -> None:
+    eventually(lambda: platform.status()["pipelines"][0]["lag"] == 0, 30)
+    now = platform.status()
+    assert now["healthy"]
+    assert {app["name"]: app["status"] for app in now["apps"]} == {
+        "echo@1": "RUNNING",
+        "pipeline-words": "RUNNING",
+    }
+    assert Path(now["token_file"]).stat().st_mode & 0o077 == 0
+
+
+def test_up_again_changes_nothing(platform: Platform) -> None:
+    before = platform.state()
+    platform.run("up", "--detach")
+    assert platform.state() == before
+
+
+def test_served_model_answers_without_kafka(platform: Platform) -> None:
+    answer = json.loads(platform.run("predict", "echo", "hello", "--json"))
+    assert answer == [{"label": "ECHO", "score": 1.0}]
+
+
+def test_killed_consumer_comes_back_and_nothing_doubles(platform: Platform) -> None:
+    before = len(platform.ask(0))
+    victims = [p for p in processes.marked(platform.state().instance) if _is_pipeline(p)]
+    assert len(victims) == 1
+    os.kill(victims[0].pid, signal.SIGKILL)
+    results = platform.ask(40)
+    if len(results) < before + 40:  # it was still coming back when reading ended
+        eventually(lambda: len(platform.ask(0)) >= before + 40, 60)
+        results = platform.ask(0)
+    places = [result["headers"]["bertstream-source"] for result in results]
+    assert len(places) == len(set(places)) == before + 40
+
+
+def _is_pipeline(process: psutil.Process) -> bool:
+    try:
+        return "pipeline-words" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_up_repairs_a_dead_broker(platform: Platform) -> None:
+    before = platform.state()
+    broker = json.loads((platform.state_dir / "kafka" / "broker.json").read_text())
+    os.kill(broker["pid"], signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(broker["pid"]), 20)
+    platform.run("up", "--detach")
+    assert platform.state().bootstrap_servers == before.bootstrap_servers
+    seen = len(platform.ask(0))
+    eventually(lambda: len(platform.ask(5)) >= seen + 5, 60)
+
+
+def test_model_without_room_is_told_and_what_runs_goes_on(platform: Platform) -> None:
+    text = platform.config.read_text()
+    big = "  - {name: big, path: ., num_cpus: 64, engine: {kind: echo}}\npipelines:"
+    platform.config.write_text(text.replace("pipelines:", big))
+    try:
+        done = subprocess.run(
+            [str(BERTSTREAM), "up", "--detach", "--config", str(platform.config)],
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    finally:
+        platform.config.write_text(text)
+    assert done.returncode == 1
+    assert "wants 64 CPU" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert platform.status()["healthy"]
+
+
+def test_failed_up_leaves_nothing(tmp_path: Path) -> None:
+    broken = Platform(tmp_path)
+    broken.config.write_text(
+        broken.config.read_text().replace("num_cpus: 2}", "num_cpus: 2, dashboard_port: 1}")
+    )
+    before = {process.pid for process in psutil.process_iter()}
+    done = subprocess.run(
+        [str(BERTSTREAM), "up", "--detach", "--config", str(broken.config)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 1
+    assert "dashboard_port" in done.stderr
+    started = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
+    assert not [p for p in started if str(tmp_path) in " ".join(p.info["cmdline"] or [])]

@@ -1,0 +1,181 @@
+"""The documents say what the code says: settings, failures, files, targets, the example."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from ops.config import check
+from ops.settings import PlatformConfig, RaySettings
+from serve.contract import FailureKind
+from serve.settings import EngineSettings, ModelSettings, Settings
+from stream.settings import KafkaSettings, PipelineSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PACKAGES = ("serve", "stream", "train", "ops", "bench")
+SETTINGS: tuple[type[Settings], ...] = (
+    PlatformConfig,
+    KafkaSettings,
+    RaySettings,
+    ModelSettings,
+    EngineSettings,
+    PipelineSettings,
+)
+MAX_DECISION_LINES = 15
+CODE = re.compile(r"`([^`\n]+)`")
+FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A slash that begins a path, not one within a path, an address or an alternative.
+ABSOLUTE_PATH = re.compile(r"(?<![\w./~:>})`*-])/[a-z][\w.-]*/[\w./-]+")
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def spans(text: str) -> list[str]:
+    """What stands as code within the sentences."""
+    return CODE.findall(FENCED.sub("", text))
+
+
+def section(text: str, heading: str) -> str:
+    """A section of Markdown, without its heading, down to the next of its level or above."""
+    level = heading.split(" ")[0]
+    start = text.index(f"\n{heading}\n") + len(heading) + 2
+    end = re.search(rf"^#{{1,{len(level)}}} ", text[start:], re.MULTILINE)
+    return text[start : start + end.start() if end else len(text)]
+
+
+def rows(markdown: str) -> Iterator[list[str]]:
+    """Cells of every table row; headers are left out."""
+    lines = markdown.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("| ") and not following.startswith("|---"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def settings_table(text: str, name: str) -> dict[str, str]:
+    """Key and default of each row of a settings table."""
+    after = text.split(f"<!-- settings: {name} -->\n", 1)[1]
+    table = after.split("\n#", 1)[0]
+    return {cells[0].strip("`"): cells[1].strip("`") for cells in rows(table)}
+
+
+def as_documented(default: object) -> str:
+    """A default as the YAML file would say it."""
+    match default:
+        case _ if default is PydanticUndefined:
+            return "required"
+        case None:
+            return "null"
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case ():
+            return "[]"
+        case Settings():
+            return "{}"
+        case _:
+            return str(default)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda kind: kind.__name__)
+def test_settings_table_has_every_field_with_its_default(settings: type[Settings]) -> None:
+    fields = {name: as_documented(f.default) for name, f in settings.model_fields.items()}
+    assert settings_table(text_of("README.md"), settings.__name__) == fields
+
+
+def test_there_is_no_other_settings_table() -> None:
+    named = re.findall(r"<!-- settings: (\w+) -->", text_of("README.md"))
+    assert sorted(named) == sorted(settings.__name__ for settings in SETTINGS)
+
+
+def test_bad_input_table_names_every_kind_of_failure() -> None:
+    faults = section(text_of("README.md"), "## Bad input and faults")
+    kinds = [cells[0].strip("`") for cells in rows(faults) if cells[0].startswith("`")]
+    assert sorted(kinds) == sorted(FailureKind)
+
+
+def test_file_map_is_complete() -> None:
+    file_map = section(text_of("ARCHITECTURE.md"), "## File map")
+    named = [cells[0].strip("`") for cells in rows(file_map)]
+    modules = [
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    assert sorted(named) == sorted(modules)
+
+
+def test_files_that_documents_name_exist() -> None:
+    known = "|".join((*PACKAGES, "tests", "infra"))
+    path = re.compile(rf"(?:{known})/[\w./-]*")
+    missing = [
+        f"{document}: {name}"
+        for document in DOCUMENTS
+        for name in spans(text_of(document))
+        if path.fullmatch(name) and not (ROOT / name).exists()
+    ]
+    assert missing == []
+
+
+def test_libraries_are_imported_at_their_doors_only() -> None:
+    doors = section(text_of("ARCHITECTURE.md"), "## Who may import whom")
+    table = {cells[0].strip("`"): set(spans(cells[1])) for cells in rows(doors)}
+    assert set(table) >= {"ray", "kafka", "openvino"}
+    found: dict[str, set[str]] = {library: set() for library in table}
+    for package in ("serve", "stream", "train", "ops"):
+        for file in (ROOT / package).rglob("*.py"):
+            for library in imported(file) & table.keys():
+                found[library].add(file.relative_to(ROOT).as_posix())
+    assert found == table
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of all that a file imports, at its beginning or later."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_exist(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", text_of("Makefile"), re.MULTILINE))
+    text = text_of(document)
+    code = "\n".join([*spans(text), *FENCED.findall(text)])
+    named = set(re.findall(r"\bmake ([a-z-]+)", code))
+    assert named <= targets
+
+
+def test_readme_names_the_two_commands() -> None:
+    first_steps = section(text_of("README.md"), "## Two commands")
+    commands = [line.split("#")[0].strip() for line in FENCED.findall(first_steps)[0].splitlines()]
+    assert commands == ["make demo", "make test"]
+
+
+def test_example_configuration_is_valid() -> None:
+    assert check(ROOT / "infra" / "bertstream.example.yaml") == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_name_no_place_of_one_machine(document: str) -> None:
+    # Where a reader puts a path of their own it says so.
+    text = text_of(document).replace("/path/to/", "")
+    assert ABSOLUTE_PATH.findall(text) == []
+
+
+def test_decisions_are_numbered_and_short() -> None:
+    headings = re.findall(r"^## (\d+)\. .+$", text_of("DECISIONS.md"), re.MULTILINE)
+    assert headings == [str(number + 1) for number in range(len(headings))]
+    for part in text_of("DECISIONS.md").split("\n## ")[1:]:
+        assert len(part.strip().splitlines()) <= MAX_DECISION_LINES, part.splitlines()[0]
