@@ -25,13 +25,13 @@ from bench import report
 from bench.engine import (
     MAX_LENGTH,
     Contender,
-    alternate,
     model_directory,
     open_contender,
     open_reference,
 )
+from bench.disturbance import seconds_in_turns
 from bench.installation import ECHO, Installation, installation
-from bench.pipeline import ECHO_RECORD_BYTES, Stage, stage
+from bench.pipeline import ECHO_RECORD_BYTES, Latency, Stage, stage
 from bench.texts import load_texts
 from serve.contract import BatchReply, CallOptions
 from serve.engine.machine import processor_name
@@ -88,23 +88,17 @@ def measure_alone(texts: Sequence[str], classifier: Path, *, repeats: int) -> Fi
             options = CallOptions()
             replies.extend(threads.map(lambda values: replica.predict(values, options), calls))
 
-        seconds = alternate(
-            [lambda: reference(some), best.run, plain.run, answer], device="cpu", repeats=repeats
-        )
+        runs = [lambda: reference(some), best.run, plain.run, answer]
+        samples = seconds_in_turns(runs, repeats=repeats)
     stats = [reply.stats for reply in replies]
     counts = (len(some), len(texts), len(texts), len(texts))
-    rates = [round(count / needed, 1) for count, needed in zip(counts, seconds, strict=True)]
-    return {
-        "engine": best.engine.name,
-        "precision": best.engine.precision,
-        "st_texts_per_s": rates[0],
-        "engine_texts_per_s": rates[1],
-        "engine_f32_texts_per_s": rates[2],
-        "replica_texts_per_s": rates[3],
-        "padding_ratio": round(
-            sum(each.padded_tokens for each in stats) / sum(each.tokens for each in stats), 3
-        ),
-    }
+    names = ("st", "engine", "engine_f32", "replica")
+    figures: Figures = {"engine": best.engine.name, "precision": best.engine.precision}
+    for name, count, sample in zip(names, counts, samples, strict=True):
+        figures[f"{name}_texts_per_s"] = round(count / sample.value, 1)
+        figures[f"{name}_others_cores"] = round(sample.others_cores, 2)
+    tokens, padded = (sum(each) for each in zip(*(stat[:2] for stat in stats), strict=True))
+    return figures | {"padding_ratio": round(padded / tokens, 3)}
 
 
 def micro_batches(texts: Sequence[str]) -> list[list[bytes]]:
@@ -127,22 +121,29 @@ def measure_platform(
     with stage(platform, model, "exactly-once") as exactly_once:
         figures = _measure_exactly_once(exactly_once, texts, idle_texts, quick=quick)
     with stage(platform, model, "at-least-once") as at_least_once:
-        figures["at_least_once_texts_per_s"] = round(at_least_once.work_off(texts).records_per_s, 1)
+        rate = at_least_once.work_off(texts).rate
+        figures["at_least_once_texts_per_s"] = round(rate.value, 1)
+        figures["at_least_once_others_cores"] = round(rate.others_cores, 2)
         figures |= quantiles("idle_at_least_once", at_least_once.idle_ms(idle_texts))
     with stage(platform, ECHO, "exactly-once") as echo:
         count = ECHO_RECORDS // 4 if quick else ECHO_RECORDS
         backlog = echo.work_off(["echo"] * count, size_bytes=ECHO_RECORD_BYTES)
-        figures["echo_records_per_s"] = round(backlog.records_per_s, 1)
+        figures["echo_records_per_s"] = round(backlog.rate.value, 1)
+        figures["echo_others_cores"] = round(backlog.rate.others_cores, 2)
         figures |= quantiles("idle_echo", echo.idle_ms(["echo"] * len(idle_texts)))
         figures["kafka_rss_mb"] = round(max(float(figures["kafka_rss_mb"]), backlog.kafka_rss_mb))
         figures["echo_pipeline_rss_mb"] = round(backlog.pipeline_rss_mb)
     return figures
 
 
-def quantiles(prefix: str, latencies_ms: Sequence[float]) -> Figures:
-    """Median and 99th percentile under their names."""
-    p50, p99 = np.percentile(latencies_ms, (50, 99))
-    return {f"{prefix}_p50_ms": round(float(p50), 1), f"{prefix}_p99_ms": round(float(p99), 1)}
+def quantiles(prefix: str, latency: Latency) -> Figures:
+    """Median and 99th percentile under their names, and the disturbance beside them."""
+    p50, p99 = np.percentile(latency.milliseconds, (50, 99))
+    return {
+        f"{prefix}_p50_ms": round(float(p50), 1),
+        f"{prefix}_p99_ms": round(float(p99), 1),
+        f"{prefix}_others_cores": round(latency.others_cores, 2),
+    }
 
 
 def main() -> None:
@@ -183,13 +184,14 @@ def _measure_exactly_once(
 ) -> Figures:
     backlog = measured.work_off(texts)
     figures: Figures = {
-        "exactly_once_texts_per_s": round(backlog.records_per_s, 1),
+        "exactly_once_texts_per_s": round(backlog.rate.value, 1),
+        "exactly_once_others_cores": round(backlog.rate.others_cores, 2),
         "pipeline_rss_mb": round(backlog.pipeline_rss_mb),
         "kafka_rss_mb": round(backlog.kafka_rss_mb),
         "load_share": LOAD_SHARE,
     }
     figures |= quantiles("idle", measured.idle_ms(idle_texts))
-    per_s = LOAD_SHARE * backlog.records_per_s
+    per_s = LOAD_SHARE * backlog.rate.value
     some = texts[: int(per_s * (LOAD_S / 4 if quick else LOAD_S))]
     return figures | quantiles("loaded", measured.loaded_ms(some, per_s=per_s))
 

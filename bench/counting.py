@@ -21,6 +21,8 @@ FLUSH_TIMEOUT_S = 60.0
 FIRST_GROUP_S = 0.05
 # The client's default of 10 s would be counted as the product's recovery.
 RECONNECT_MAX_MS = 300
+# The client writes on stderr whenever a broker goes, which here is done on purpose.
+QUIET_LOG = 2
 
 
 class Arrival(NamedTuple):
@@ -111,6 +113,7 @@ class Counter:
                 "group.id": f"counter-{topic}",
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
+                "log_level": QUIET_LOG,
                 "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
             }
         )
@@ -186,6 +189,7 @@ class Feeder:
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,
                 "linger.ms": 0,
+                "log_level": QUIET_LOG,
                 # A broker that is away for a while shall cost no record.
                 "message.timeout.ms": 120_000,
                 "reconnect.backoff.max.ms": RECONNECT_MAX_MS,

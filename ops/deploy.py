@@ -30,7 +30,7 @@ POLL_S = 0.25
 REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
 # A replica that nobody could place for this long will not be placed by waiting on.
-ROOM_DEADLINE_S = 25.0
+ROOM_DEADLINE_S = 15.0
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -179,7 +179,7 @@ class Cluster:
 
         app = ray_serve.status().applications.get(name)
         states = [d.replica_states for d in app.deployments.values()] if app else []
-        return any(count for state in states for count in state.values())
+        return any(state.get("RUNNING") for state in states)
 
     def _handle(self, name: str) -> Any:
         from ray import serve as ray_serve

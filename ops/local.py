@@ -293,7 +293,7 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if embedded.is_running():
         on_step("Kafka: stopping")
         embedded.stop()
-    left = processes.end_marked(state.instance)
+    left = processes.end(lambda: processes.marked(state.instance))
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)

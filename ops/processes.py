@@ -1,66 +1,72 @@
-"""Processes of one installation: found by a mark in their environment, ended and seen gone.
+"""Processes of one installation: found, ended and seen gone.
 
-Ray starts processes that start processes; the mark is inherited by all of them, whatever
-becomes of their parents.
+Ray starts processes that start processes, and whose parents end before them. Two things tell
+ours from others': a mark in the environment, which children inherit, and open files in Ray's
+folder. The mark alone is not enough: a process that changes its title, as Ray's agents and
+workers do, writes it over its environment.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
-
-logger = logging.getLogger(__name__)
 
 MARK = "BERTSTREAM_INSTANCE"
 KILL_DEADLINE_S = 10.0
 
 
 def marked(instance: str) -> list[psutil.Process]:
-    """Processes of this user that carry the mark, without the caller."""
+    """Living processes of this user that carry the mark, without the caller."""
+    return _those(lambda process: process.environ().get(MARK) == instance)
+
+
+def using(folder: Path) -> list[psutil.Process]:
+    """Living processes of this user with an open file in the folder, and their children."""
+    found = _those(lambda process: any(_is_in(file.path, folder) for file in process.open_files()))
+    children = []
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            children += process.children(recursive=True)
+    return list({*found, *children})
+
+
+def end(find: Callable[[], list[psutil.Process]], *, grace_s: float = 5.0) -> list[int]:
+    """Terminate what is found, kill what stays, until nothing is found any more.
+
+    Args:
+        find: Called again after each round, as processes appear meanwhile.
+        grace_s: Between the polite signal and the other one.
+    Returns:
+        Process numbers that resist; empty when all are gone.
+    """
+    deadline = time.monotonic() + grace_s + 2 * KILL_DEADLINE_S
+    while (found := find()) and time.monotonic() < deadline:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(found, timeout=grace_s)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=KILL_DEADLINE_S)
+    return [process.pid for process in found]
+
+
+def _those(ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == instance:
+        # Another user's, or gone meanwhile.
+        with contextlib.suppress(psutil.Error, OSError):
+            living = process.status() != psutil.STATUS_ZOMBIE
+            if living and process.pid != os.getpid() and ours(process):
                 found.append(process)
-        except (psutil.Error, OSError):  # gone meanwhile, or another user's
-            continue
     return found
 
 
-def end(processes: list[psutil.Process], *, grace_s: float) -> list[psutil.Process]:
-    """Terminate, wait, kill, wait; returns what still lives."""
-    for process in processes:
-        _signal(process.terminate)
-    _, alive = psutil.wait_procs(processes, timeout=grace_s)
-    for process in alive:
-        _signal(process.kill)
-    _, alive = psutil.wait_procs(alive, timeout=KILL_DEADLINE_S)
-    return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-
-
-def end_marked(instance: str, *, grace_s: float = 5.0) -> list[int]:
-    """End every marked process, and those that appear meanwhile; returns pids that resist."""
-    deadline = time.monotonic() + grace_s + 2 * KILL_DEADLINE_S
-    while time.monotonic() < deadline:
-        processes = [p for p in marked(instance) if _is_alive(p)]
-        if not processes:
-            return []
-        end(processes, grace_s=grace_s)
-    return [process.pid for process in marked(instance) if _is_alive(process)]
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def _signal(send: object) -> None:
-    try:
-        send()  # type: ignore[operator]
-    except psutil.NoSuchProcess:
-        logger.debug("a process ended by itself")
+def _is_in(path: str, folder: Path) -> bool:
+    return Path(path).is_relative_to(folder)

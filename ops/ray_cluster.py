@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 START_DEADLINE_S = 90.0
 POLL_S = 0.2
 LOG_TAIL_LINES = 25
-GRACE_S = 8.0
+GRACE_S = 4.0
 
 
 class RayHead(NamedTuple):
@@ -64,7 +64,6 @@ def environment(state_dir: Path, instance: str) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
-        "OPENVINO_TELEMETRY_DISABLE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true",
     }
@@ -100,7 +99,7 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     deadline = time.monotonic() + START_DEADLINE_S
     while not api_answers(url):
         if head.poll() is not None or time.monotonic() > deadline:
-            processes.end_marked(instance)
+            stop(RayHead("", "", head.pid), instance)
             raise ClusterStartFailed(
                 f"Ray {'ended' if head.poll() is not None else 'did not answer'} while it "
                 f"started; the end of {log}:\n{_tail(log)}"
@@ -109,22 +108,21 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     return RayHead(f"{HOST}:{port}", url, head.pid)
 
 
-def stop(head: RayHead, instance: str) -> None:
-    """End the head, which ends its children in order; the mark finds what it misses."""
-    ours = [process for process in processes.marked(instance) if process.pid == head.pid]
-    processes.end(ours, grace_s=GRACE_S)
-    leftovers = [
-        p for p in processes.marked(instance) if temporary_folder(instance).name in _line(p)
-    ]
-    processes.end(leftovers, grace_s=GRACE_S)
-    shutil.rmtree(temporary_folder(instance), ignore_errors=True)
+def stop(head: RayHead, instance: str) -> list[int]:
+    """End the head and all of its processes; those of other clusters stay.
 
+    Returns:
+        Process numbers that resist; empty when all are gone.
+    """
+    folder = temporary_folder(instance)
 
-def _line(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    def ours() -> list[psutil.Process]:
+        heads = [process for process in processes.marked(instance) if process.pid == head.pid]
+        return [*heads, *processes.using(folder)]
+
+    left = processes.end(ours, grace_s=GRACE_S)
+    shutil.rmtree(folder, ignore_errors=True)
+    return left
 
 
 def is_running(head: RayHead) -> bool:
@@ -161,6 +159,13 @@ def _command(
         f"--dashboard-port={dashboard_port}",
         f"--temp-dir={temporary_folder(instance)}",
         f"--object-store-memory={settings.object_store_mb * 1024 * 1024}",
+        # Nothing to add nodes to; and no driver that would print the workers' logs.
+        "--no-monitor",
+        "--include-log-monitor=false",
+        # By default all clusters of a machine take these from the same place.
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--dashboard-agent-listen-port=0",
         "--disable-usage-stats",
     ]
     if settings.num_cpus is not None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from serve.contract import (
     Answer,
@@ -25,6 +25,8 @@ from stream.errors import CallFailed, CallLost, ModelUnavailable, SystemFault
 from stream.settings import PipelineSettings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 3.0
@@ -134,18 +136,29 @@ class Caller:
         self, version: str, values: list[bytes], digest: str | None, *, attempt: int
     ) -> Reply:
         """One call, waiting for the model as long as its deadline allows."""
+
+        def call() -> tuple[BatchReply, ReplicaInfo]:
+            reply = self._client.call(version, values)
+            if digest is not None and reply.digest != digest:
+                raise ModelUnavailable(
+                    f"version {version} serves other bytes ({reply.digest[:12]}) than "
+                    f"the control topic names ({digest[:12]})"
+                )
+            return reply, self._info(version, reply.digest)
+
+        reply, info = self._patiently(version, call)
+        if any(isinstance(outcome, Answer) for outcome in reply.outcomes):
+            with self._lock:
+                self._poison_run = 0
+        return Reply(reply.outcomes, [attempt] * len(values), [reply.stats], info, attempt > 1)
+
+    def _patiently(self, version: str, ask: Callable[[], T]) -> T:
+        """Ask until the model is there, as long as its deadline allows."""
         deadline = time.monotonic() + self._settings.model_deadline_s
         turn = 0
         while True:
             try:
-                reply = self._client.call(version, values)
-                info = self._info(version, reply.digest)
-                if digest is not None and reply.digest != digest:
-                    raise ModelUnavailable(
-                        f"version {version} serves other bytes ({reply.digest[:12]}) than "
-                        f"the control topic names ({digest[:12]})"
-                    )
-                break
+                return ask()
             except ModelUnavailable as exc:
                 if time.monotonic() > deadline:
                     raise SystemFault(
@@ -155,10 +168,6 @@ class Caller:
                     ) from exc
                 self._pause(turn)
                 turn += 1
-        if any(isinstance(outcome, Answer) for outcome in reply.outcomes):
-            with self._lock:
-                self._poison_run = 0
-        return Reply(reply.outcomes, [attempt] * len(values), [reply.stats], info, attempt > 1)
 
     def _poison(self, version: str, attempts: int, fault: Exception | None) -> Reply:
         with self._lock:
@@ -170,7 +179,10 @@ class Caller:
                 f"answered between: {fault}. The model is broken, not the records."
             )
         failure = Failure(FailureKind.POISON, f"the model fails on this record alone: {fault}")
-        info = self._infos.get(version) or self._client.info(version)
+        # The replica may have died of it, and its successor may still be starting.
+        info = self._patiently(
+            version, lambda: self._infos.get(version) or self._client.info(version)
+        )
         return Reply([failure], [attempts], [], info, attempts - 1)
 
     def _info(self, version: str, digest: str) -> ReplicaInfo:

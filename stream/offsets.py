@@ -47,11 +47,16 @@ class Prefix(NamedTuple):
 
 
 class OffsetTracker:
-    """Slots of every record read and not yet taken for a commit, by partition."""
+    """Slots of every record read and not yet taken for a commit, by partition.
+
+    Attributes:
+        value_bytes: Of the values of their records, together.
+    """
 
     def __init__(self) -> None:
         self._slots: dict[Partition, deque[Slot]] = {}
         self._starts: dict[Partition, int] = {}
+        self.value_bytes = 0
 
     def add(self, record: Record, version: str) -> Slot:
         """Open a slot for a record; records of a partition must come in order."""
@@ -62,6 +67,7 @@ class OffsetTracker:
             slots = self._slots[partition] = deque()
             self._starts[partition] = record.offset
         slots.append(slot)
+        self.value_bytes += _size(slot)
         return slot
 
     def take(self) -> Prefix:
@@ -77,6 +83,7 @@ class OffsetTracker:
             while slots and slots[0].output is not None:
                 last = slots.popleft()
                 taken.append(last)
+                self.value_bytes -= _size(last)
             if last is not None:
                 offsets[partition] = last.record.offset + 1
         return Prefix(taken, offsets)
@@ -96,13 +103,14 @@ class OffsetTracker:
         Answers that arrive later land on slots that nobody looks at any more.
         """
         for partition in list(partitions):
-            self._slots.pop(partition, None)
+            self.value_bytes -= sum(map(_size, self._slots.pop(partition, ())))
             self._starts.pop(partition, None)
 
     def rewind(self) -> None:
         """Drop every slot, but keep where each partition started."""
         for slots in self._slots.values():
             slots.clear()
+        self.value_bytes = 0
 
     def open_slots(self, partitions: Iterable[Partition] | None = None) -> Iterator[Slot]:
         """Slots that are not done, of the given partitions or of all."""
@@ -112,3 +120,7 @@ class OffsetTracker:
 
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))
+
+
+def _size(slot: Slot) -> int:
+    return len(slot.record.value or b"")

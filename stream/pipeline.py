@@ -17,7 +17,13 @@ from serve.routing import route
 from stream.caller import Caller, Reply
 from stream.control import RoutingTable
 from stream.dispatch import Queues
-from stream.errors import BrokerUnreachable, CommitFailed, StreamError, SystemFault
+from stream.errors import (
+    BrokerUnreachable,
+    CommitFailed,
+    ModelUnavailable,
+    StreamError,
+    SystemFault,
+)
 from stream.offsets import OffsetTracker, Prefix, Slot
 from stream.outputs import OutputMaker, TopicLimits
 from stream.records import Offsets, Output, Partition, Record
@@ -35,6 +41,9 @@ IDLE_POLL_MS = 100
 BUSY_WAIT_S = 0.005
 # A full window still takes part in the group this often.
 FULL_POLL_S = 0.1
+# Windows' worth of records that may be held before a commit: answers behind a call that takes
+# long stay in memory until it is back.
+MAX_HELD_WINDOWS = 4
 # How long a rebalance may wait for answers that are under way.
 DRAIN_S = 3.0
 STOP_DRAIN_S = 15.0
@@ -135,6 +144,7 @@ class Pipeline:
         self._has_committed = False
         self._broken: StreamError | None = None
         self._error: str | None = None
+        self._last_routes: Mapping[str, float] = {}
         self._answers = self._dead_letters = self._commits = self._failed_commits = 0
 
     # --- life ---------------------------------------------------------------------------
@@ -175,9 +185,16 @@ class Pipeline:
     def _open(self) -> None:
         self._source: Source | None = None
         self._sink: Sink | None = None
+        self._wait_for_route()
         self._source = self._persist(lambda: self._doors.source(self._revoked))
         if self._source is not None:
             self._sink = self._persist(lambda: self._doors.sink(self._source))  # type: ignore[arg-type]
+
+    def _wait_for_route(self) -> None:
+        """A record cannot be given its version before there is one."""
+        while self._routes() is None and not self._stopping.wait(BUSY_WAIT_S):
+            self._turned_at = self._clock()
+            self._note(self._unrouted())
 
     def _persist(self, attempt: Callable[[], T]) -> T | None:
         """Try until it works; None when told to stop meanwhile."""
@@ -208,9 +225,12 @@ class Pipeline:
                 self._note(exc)
                 self._back_off(failures)
                 self._recover()
+            except ModelUnavailable:
+                if not self._stopping.is_set():
+                    raise
             else:
                 failures = 0
-                self._note(None)
+                self._note(self._unrouted())
 
     def _turn(self) -> None:
         assert self._source is not None
@@ -254,7 +274,7 @@ class Pipeline:
     def _read(self) -> list[Record]:
         """Read as much as there is room for, waiting no longer than anything else can."""
         assert self._source is not None
-        if self._queues.is_full() or self._routes() is None:
+        if self._queues.is_full() or self._is_holding_too_much() or self._routes() is None:
             self._answered.wait(BUSY_WAIT_S)
             if self._clock() - self._full_poll_at < FULL_POLL_S:
                 return []
@@ -271,11 +291,22 @@ class Pipeline:
         """Weights by version; None while the control topic names none for the model."""
         record = self._doors.table().get(self._settings.model)
         if record is None:
-            self._error = (
-                f"waiting: the control topic has no route for model {self._settings.model}"
-            )
             return None
-        return {version: routed.weight for version, routed in record.versions.items()}
+        self._last_routes = {v: routed.weight for v, routed in record.versions.items()}
+        return self._last_routes
+
+    def _unrouted(self) -> ModelUnavailable | None:
+        """Why nothing can be read, where that is for want of a route."""
+        if self._settings.model in self._doors.table():
+            return None
+        return ModelUnavailable(f"the control topic has no route for model {self._settings.model}")
+
+    def _is_holding_too_much(self) -> bool:
+        windows = MAX_HELD_WINDOWS * self._settings.window
+        return (
+            len(self._tracker) >= windows * self._settings.max_batch_records
+            or self._tracker.value_bytes >= windows * self._settings.max_batch_bytes
+        )
 
     def _digest(self, version: str) -> str | None:
         record = self._doors.table().get(self._settings.model)
@@ -285,7 +316,8 @@ class Pipeline:
     def _admit(self, record: Record) -> None:
         """Give a record its slot, its version and its place in the queue."""
         place = b"%s/%d/%d" % (record.topic.encode(), record.partition, record.offset)
-        weights = tuple((self._routes() or {"": 1.0}).items())
+        # A route may be taken away between two polls; what is read then goes the old way.
+        weights = tuple((self._routes() or self._last_routes).items())
         slot = self._tracker.add(record, route(record.key, place, weights))
         if record.value is None:
             failure = Failure(FailureKind.TOMBSTONE, "the record has no value: nothing to predict")
@@ -340,6 +372,8 @@ class Pipeline:
         if not self._tracker.has_prefix():
             return self._telemetry_is_due()
         if not self._calls and not len(self._queues):
+            return True
+        if self._is_holding_too_much():
             return True
         return (self._clock() - self._committed_at) * 1000 >= self._settings.commit_interval_ms
 

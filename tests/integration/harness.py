@@ -182,6 +182,16 @@ class Ledger:
         assert not doubled, f"{len(doubled)} doubled, {doubled[:5]}"
         assert not out_of_order(self.read_all())
 
+    def wait_for_partitions(self, count: int) -> None:
+        """Wait until the input topic's new partitions can be written to."""
+        topic = self._pipeline.input_topics[0]
+
+        def known() -> bool:
+            found = self._producer.list_topics(topic, timeout=10).topics[topic]
+            return len(found.partitions) == count
+
+        wait_until(known, f"{count} partitions")
+
     def close(self) -> None:
         if self._follower is not None:
             self._follower.close()
@@ -322,6 +332,8 @@ class Bench:
         still = [w for w in self._workers if not w.stop(timeout_s=30, leave=False)]
         for ledger in self._ledgers:
             ledger.close()
+        for made in (self._workers, self._processes, self._models, self._ledgers):
+            made.clear()
         assert not still, "a worker did not stop in 30 s"
 
 

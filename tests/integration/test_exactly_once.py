@@ -14,7 +14,7 @@ from tests.broker import Broker
 from tests.integration.harness import Bench, FakeModel, answers, leaves_sockets, wait_until
 
 logger = logging.getLogger(__name__)
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, leaves_sockets]
 
 
 def test_kill_9_in_mid_stream(bench: Bench) -> None:
@@ -36,7 +36,6 @@ def test_kill_9_in_mid_stream(bench: Bench) -> None:
     assert min(recoveries) < 5.0
 
 
-@leaves_sockets
 def test_broker_restarts_in_mid_stream(own_bench: Bench, own_broker: Broker) -> None:
     pipeline = own_bench.pipeline()
     ledger = own_bench.ledger(pipeline)
@@ -80,6 +79,7 @@ def test_partitions_added_while_it_runs_are_read(bench: Bench) -> None:
     topic = pipeline.input_topics[0]
     admin = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})
     admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
+    ledger.wait_for_partitions(2)
     ledger.produce(10, partition=1)
     ledger.wait_for_count(20, deadline_s=40)
     ledger.assert_exactly_once()
