@@ -22,6 +22,7 @@ import orjson
 from rich.console import Console
 
 from bench import report
+from bench.disturbance import seconds_in_turns
 from bench.engine import (
     MAX_LENGTH,
     Contender,
@@ -29,7 +30,6 @@ from bench.engine import (
     open_contender,
     open_reference,
 )
-from bench.disturbance import seconds_in_turns
 from bench.installation import ECHO, Installation, installation
 from bench.pipeline import ECHO_RECORD_BYTES, Latency, Stage, stage
 from bench.texts import load_texts

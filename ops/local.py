@@ -22,7 +22,7 @@ from ops.broker_config import BrokerSettings
 from ops.deploy import Cluster, applications
 from ops.errors import Busy, OpsError
 from ops.ray_cluster import RayHead
-from ops.settings import EMBEDDED, PlatformConfig
+from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from serve.artifact import load
 from serve.contract import app_name
 from serve.settings import Settings
@@ -192,14 +192,13 @@ class _Up:
 
     def _ensure_ray(self) -> None:
         settings, state = self._config.ray, self._state
-        if settings.address == "auto" and "RAY_ADDRESS" in os.environ and state.head is None:
-            state.address = os.environ["RAY_ADDRESS"]
-        elif settings.address not in ("auto", "local"):
-            state.address = settings.address
+        joined = _cluster_to_join(settings) if state.head is None else None
+        if joined is not None:
+            if joined != state.address:
+                state.address, state.dashboard, state.apps = joined, "", {}
         elif state.head is None or not ray_cluster.is_running(state.head):
             self._step("Ray: starting a cluster on this machine")
-            if state.head is not None:
-                ray_cluster.stop(state.head, state.instance)
+            ray_cluster.stop(state.instance)  # what a crash may have left
             state.head = ray_cluster.start(settings, self._config.state_dir, state.instance)
             state.address, state.dashboard, state.apps = *state.head[:2], {}
         self._step(f"Ray: {state.address}")
@@ -277,6 +276,12 @@ def _publish_routes(config: PlatformConfig, kafka: KafkaSettings, digests: dict[
     producer.close()
 
 
+def _cluster_to_join(settings: RaySettings) -> str | None:
+    if settings.address == "auto":
+        return ray_cluster.running_elsewhere()
+    return None if settings.address == "local" else settings.address
+
+
 def _end(state_dir: Path, state: State, on_step: Step) -> None:
     """End all that was started: pipelines, models, Ray, Kafka."""
     if state.apps and _running_apps(state_dir, state):
@@ -288,7 +293,7 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
         on_step("Ray: stopping")
-        ray_cluster.stop(state.head, state.instance)
+        ray_cluster.stop(state.instance)
     embedded = broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")

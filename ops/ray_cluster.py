@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 START_DEADLINE_S = 90.0
 POLL_S = 0.2
 LOG_TAIL_LINES = 25
-GRACE_S = 4.0
+# Nothing of Ray's outlives a head, and told to end all at once its processes wait for each other.
+GRACE_S = 1.0
 
 
 class RayHead(NamedTuple):
@@ -89,7 +91,7 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     with log.open("wb") as output:
         head = subprocess.Popen(
             _command(settings, instance, port, client_port, dashboard_port),
-            env=os.environ | environment(state_dir, instance),
+            env=_head_environment(state_dir, instance),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -99,7 +101,7 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     deadline = time.monotonic() + START_DEADLINE_S
     while not api_answers(url):
         if head.poll() is not None or time.monotonic() > deadline:
-            stop(RayHead("", "", head.pid), instance)
+            stop(instance)
             raise ClusterStartFailed(
                 f"Ray {'ended' if head.poll() is not None else 'did not answer'} while it "
                 f"started; the end of {log}:\n{_tail(log)}"
@@ -108,8 +110,8 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     return RayHead(f"{HOST}:{port}", url, head.pid)
 
 
-def stop(head: RayHead, instance: str) -> list[int]:
-    """End the head and all of its processes; those of other clusters stay.
+def stop(instance: str) -> list[int]:
+    """End an installation's head and all that it started, also one that is half there.
 
     Returns:
         Process numbers that resist; empty when all are gone.
@@ -117,12 +119,29 @@ def stop(head: RayHead, instance: str) -> list[int]:
     folder = temporary_folder(instance)
 
     def ours() -> list[psutil.Process]:
-        heads = [process for process in processes.marked(instance) if process.pid == head.pid]
-        return [*heads, *processes.using(folder)]
+        named = [p for p in processes.marked(instance) if str(folder) in _line(p)]
+        return list({*named, *processes.using(folder)})
 
     left = processes.end(ours, grace_s=GRACE_S)
     shutil.rmtree(folder, ignore_errors=True)
     return left
+
+
+def running_elsewhere() -> str | None:
+    """Address of a cluster that somebody else runs: RAY_ADDRESS, or what `ray start` noted here.
+
+    A noted one that does not listen any more is passed over.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        address = (Path(parent) / "ray" / "ray_current_cluster").read_text().strip()
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=2.0):
+            return address
+    except (OSError, ValueError):
+        return None
 
 
 def is_running(head: RayHead) -> bool:
@@ -173,6 +192,20 @@ def _command(
     if settings.num_gpus is not None:
         command.append(f"--num-gpus={settings.num_gpus:g}")
     return command
+
+
+def _head_environment(state_dir: Path, instance: str) -> dict[str, str]:
+    ours = os.environ | environment(state_dir, instance)
+    ours.pop("RAY_ADDRESS", None)
+    # Its own default is one number for all clusters of a machine.
+    return ours | {"DASHBOARD_METRIC_PORT": str(free_port())}
+
+
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def _write_token(path: Path) -> None:

@@ -17,8 +17,9 @@ class RaySettings(Settings):
     """The Ray cluster that everything runs on.
 
     Attributes:
-        address: ``auto`` joins the cluster that RAY_ADDRESS names, and else starts one of its
-            own; ``local`` always starts one of its own; ``host:port`` joins that one.
+        address: ``auto`` joins the cluster that RAY_ADDRESS names or that `ray start` left
+            running on this machine, and else starts one of its own; ``local`` always starts one
+            of its own; ``host:port`` joins that one. What was joined is never stopped.
         num_cpus: Of an own cluster; None takes what the machine has.
         num_gpus: Of an own cluster; None takes what the machine has.
         dashboard_port: Of an own cluster, on loopback; 0 chooses a free one.

@@ -58,13 +58,26 @@ class TransactionalSink:
     predecessor left open.
     """
 
-    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings, *, rank: int) -> None:
-        """Connect, and fence any predecessor of the same rank."""
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        pipeline: PipelineSettings,
+        *,
+        rank: int,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
+        """Connect, and fence any predecessor of the same rank.
+
+        Args:
+            batch_bytes: What every topic takes as one batch. One that is refused for its size
+                is divided by the client, which loses its place in a transaction.
+        """
         transactional_id = f"{pipeline.name}-{rank}"
         self._delivery_timeout_ms = pipeline.delivery_timeout_ms
         self._producer = _producer(
             kafka,
             pipeline,
+            batch_bytes,
             transactional_id=transactional_id,
             transaction_timeout_ms=pipeline.transaction_timeout_ms,
         )
@@ -135,12 +148,17 @@ class PlainSink:
     """At least once: outputs first, then the offsets; a crash between doubles results."""
 
     def __init__(
-        self, kafka: KafkaSettings, pipeline: PipelineSettings, *, committer: OffsetCommitter
+        self,
+        kafka: KafkaSettings,
+        pipeline: PipelineSettings,
+        *,
+        committer: OffsetCommitter,
+        batch_bytes: int = BATCH_BYTES,
     ) -> None:
-        """Connect; the ``committer`` commits the offsets."""
+        """Connect; the ``committer`` commits the offsets, ``batch_bytes`` are as above."""
         self._delivery_timeout_ms = pipeline.delivery_timeout_ms
         self._committer = committer
-        self._producer = _producer(kafka, pipeline)
+        self._producer = _producer(kafka, pipeline, batch_bytes)
 
     def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:  # noqa: ARG002
         """See ``Sink``."""
@@ -154,7 +172,9 @@ class PlainSink:
         _close(self._producer)
 
 
-def _producer(kafka: KafkaSettings, pipeline: PipelineSettings, **options: Any) -> KafkaProducer:
+def _producer(
+    kafka: KafkaSettings, pipeline: PipelineSettings, batch_bytes: int, **options: Any
+) -> KafkaProducer:
     with broker_errors(f"connecting to {kafka.bootstrap_servers}"):
         return KafkaProducer(
             **common_options(kafka)
@@ -164,7 +184,7 @@ def _producer(kafka: KafkaSettings, pipeline: PipelineSettings, **options: Any) 
             acks="all",
             enable_idempotence=True,
             linger_ms=min(LINGER_MS, pipeline.delivery_timeout_ms // 4),
-            batch_size=BATCH_BYTES,
+            batch_size=min(batch_bytes, BATCH_BYTES),
             max_request_size=MAX_REQUEST_BYTES,
             delivery_timeout_ms=pipeline.delivery_timeout_ms,
             max_block_ms=pipeline.delivery_timeout_ms,

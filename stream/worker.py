@@ -165,9 +165,10 @@ class Worker:
 
     def _doors(self, follower: ControlFollower, limits: TopicLimits) -> Doors:
         def sink(source: SourceDoor) -> Sink:
-            if self._settings.delivery == "exactly-once":
-                return TransactionalSink(self._kafka, self._settings, rank=self.rank)
-            return PlainSink(self._kafka, self._settings, committer=source)
+            kafka, settings, batch_bytes = self._kafka, self._settings, min(limits)
+            if settings.delivery == "exactly-once":
+                return TransactionalSink(kafka, settings, rank=self.rank, batch_bytes=batch_bytes)
+            return PlainSink(kafka, settings, committer=source, batch_bytes=batch_bytes)
 
         return Doors(
             source=lambda revoked: Source(

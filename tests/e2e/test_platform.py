@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -174,18 +175,18 @@ def test_model_without_room_is_told_and_what_runs_goes_on(platform: Platform) ->
 
 def test_failed_up_leaves_nothing(tmp_path: Path) -> None:
     broken = Platform(tmp_path)
-    broken.config.write_text(
-        broken.config.read_text().replace("num_cpus: 2}", "num_cpus: 2, dashboard_port: 1}")
-    )
-    before = {process.pid for process in psutil.process_iter()}
-    done = subprocess.run(
-        [str(BERTSTREAM), "up", "--detach", "--config", str(broken.config)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = f"num_cpus: 2, dashboard_port: {taken.getsockname()[1]}}}"
+        broken.config.write_text(broken.config.read_text().replace("num_cpus: 2}", port))
+        done = subprocess.run(
+            [str(BERTSTREAM), "up", "--detach", "--config", str(broken.config)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
     assert done.returncode == 1
     assert "dashboard_port" in done.stderr
-    started = [p for p in psutil.process_iter(["cmdline"]) if p.pid not in before]
-    assert not [p for p in started if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert State.load(broken.state_dir) is None
+    running = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
+    assert not [line for line in running if str(tmp_path) in " ".join(line)]

@@ -1,0 +1,77 @@
+"""What a consumer holds in memory does not grow with the backlog."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psutil
+import pytest
+
+from serve.contract import BatchReply
+from stream.pipeline import MAX_HELD_WINDOWS
+from tests.integration.harness import Bench, FakeModel, wait_until
+
+pytestmark = pytest.mark.kafka
+
+BACKLOG = 200_000
+SAMPLES = 40
+SAMPLE_EVERY_S = 0.25
+MAX_GROWTH_BYTES = 120e6
+
+
+def test_a_backlog_is_not_read_into_memory(bench: Bench) -> None:
+    pipeline = bench.pipeline()
+    ledger = bench.ledger(pipeline)
+    ledger.produce(BACKLOG, text="x" * 180)
+    consumer = psutil.Process(bench.process(pipeline, delay_s=0.2).pid)
+    ledger.wait_for_count(200)
+    start = consumer.memory_info().rss
+    most = start
+    for _ in range(SAMPLES):
+        time.sleep(SAMPLE_EVERY_S)  # the distance of samples, not a wait for anything
+        most = max(most, consumer.memory_info().rss)
+    assert len(ledger.wait_for_count(300)) < BACKLOG / 2, "there was no backlog any more"
+    assert most - start < MAX_GROWTH_BYTES, f"{(most - start) / 1e6:.0f} MB"
+
+
+class OneSlowCall(FakeModel):
+    """Its first call takes as long as the test wants; all others answer at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_may_end = threading.Event()
+        self._lock = threading.Lock()
+        self._first = True
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        with self._lock:
+            first, self._first = self._first, False
+        if first:
+            assert self.first_may_end.wait(120)
+        return super().call(version, values)
+
+
+def test_answers_behind_a_slow_call_are_bounded(bench: Bench) -> None:
+    """They cannot be committed before it: without a bound they would pile up until it is back."""
+    pipeline = bench.pipeline(partitions=1, max_batch_records=20)
+    ledger = bench.ledger(pipeline)
+    ledger.produce(5_000)
+    model = OneSlowCall()
+    worker = bench.worker(pipeline, model)
+    bound = MAX_HELD_WINDOWS * pipeline.window * pipeline.max_batch_records
+
+    def waiting() -> int:
+        progress = worker.state().progress
+        return progress.waiting if progress else 0
+
+    wait_until(lambda: waiting() >= bound, "it is full")
+    calls = -1
+    while calls != len(model.calls):  # until it makes no more calls
+        calls = len(model.calls)
+        time.sleep(0.5)
+    # One poll may go over the bound by what it brings at once.
+    assert waiting() <= bound + pipeline.max_batch_records
+    model.first_may_end.set()
+    ledger.wait_for_count(5_000)
+    ledger.assert_exactly_once()
