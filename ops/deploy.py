@@ -11,10 +11,9 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -29,9 +28,26 @@ NAMESPACE = "serve"
 POLL_S = 0.25
 REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
-# A replica that nobody could place for this long will not be placed by waiting on.
-ROOM_DEADLINE_S = 15.0
+# A replica that an own cluster, which does not grow, has not placed for this long never will be.
+ROOM_DEADLINE_S = 30.0
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+class Wanted(NamedTuple):
+    """What an app reserves on the cluster.
+
+    Attributes:
+        replicas: How many.
+        cpus, gpus: Of one replica.
+    """
+
+    replicas: int
+    cpus: float
+    gpus: float = 0.0
+
+    def each(self) -> dict[str, float]:
+        """Of one replica, by Ray's names."""
+        return {"CPU": self.cpus, "GPU": self.gpus}
 
 
 class Cluster:
@@ -42,12 +58,14 @@ class Cluster:
 
         Args:
             address: ``host:port``, or ``auto`` for the one that RAY_ADDRESS names.
-            environment: What drivers of this cluster must have in their environment.
+            environment: What drivers of an own cluster must have in their environment; empty
+                for one that was joined, which may grow when it is full.
         Raises:
             ClusterUnreachable: It does not answer.
         """
         os.environ.update(environment)
         import ray
+        import ray.serve  # before its logger is silenced below
 
         try:
             context = ray.init(
@@ -62,8 +80,11 @@ class Cluster:
                 f"no Ray cluster answers at {address}: {exc}. Check ray.address; "
                 "ray.address: local starts one."
             ) from exc
+        # What matters is told by the caller; Serve's own progress is not for the terminal.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self.address: str = context.address_info["gcs_address"]
+        self._grows = not environment
 
     def __enter__(self) -> Cluster:
         return self
@@ -83,7 +104,7 @@ class Cluster:
         from serve.app import build_app
 
         name = app_name(settings.name, settings.version)
-        wanted = {"CPU": settings.num_cpus, "GPU": settings.num_gpus}
+        wanted = Wanted(settings.replicas, settings.num_cpus, settings.num_gpus)
         self._deploy(name, build_app(settings), wanted, deadline_s)
         info: ReplicaInfo = self._handle(name).info.remote().result(timeout_s=CALL_TIMEOUT_S)
         return info
@@ -94,16 +115,23 @@ class Cluster:
         """Deploy a pipeline and wait until its consumers run; errors as for a model."""
         from stream.app import build_app
 
-        wanted = {"CPU": settings.num_cpus}
+        wanted = Wanted(settings.consumers, settings.num_cpus)
         self._deploy(settings.app_name, build_app(kafka, settings), wanted, deadline_s)
 
     def delete(self, names: list[str]) -> None:
-        """Take apps away; each finishes what it has begun. Unknown names are passed over."""
-        from ray import serve as ray_serve
+        """Take apps away; each finishes what it has begun. Unknown names are passed over.
 
-        with _quiet():
-            for name in names:
+        Raises:
+            ClusterUnreachable: The cluster died, or an app has not ended within a minute.
+        """
+        from ray import serve as ray_serve
+        from ray.exceptions import RayError
+
+        for name in names:
+            try:
                 ray_serve.delete(name, _blocking=True)
+            except (RayError, TimeoutError) as exc:
+                raise ClusterUnreachable(f"{name} could not be taken away: {exc}") from exc
 
     def predict(
         self, model: str, version: str, values: list[bytes], options: CallOptions
@@ -122,28 +150,28 @@ class Cluster:
         )
         return ServeClient(settings).call(version, values)
 
-    def _deploy(self, name: str, app: Any, wanted: Mapping[str, float], deadline_s: float) -> None:
+    def _deploy(self, name: str, app: Any, wanted: Wanted, deadline_s: float) -> None:
         from ray import serve as ray_serve
         from ray.serve.api import RunTarget, run_many
 
-        with _quiet():
-            ray_serve.start(proxy_location="Disabled")
-            run_many(
-                [RunTarget(app, name=name, route_prefix=None)],
-                wait_for_ingress_deployment_creation=False,
-                wait_for_applications_running=False,
-            )
+        self._check_size(name, wanted)
+        ray_serve.start(proxy_location="Disabled")
+        run_many(
+            [RunTarget(app, name=name, route_prefix=None)],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
         try:
             self._wait(name, wanted, deadline_s)
         except (NoRoom, DeployFailed):
-            with _quiet():
-                ray_serve.delete(name, _blocking=False)
+            ray_serve.delete(name, _blocking=False)
             raise
 
-    def _wait(self, name: str, wanted: Mapping[str, float], deadline_s: float) -> None:
+    def _wait(self, name: str, wanted: Wanted, deadline_s: float) -> None:
         from ray import serve as ray_serve
 
         start = time.monotonic()
+        room_deadline_s = deadline_s if self._grows else min(ROOM_DEADLINE_S, deadline_s)
         while True:
             app = ray_serve.status().applications.get(name)
             state = str(app.status.value) if app else "NOT_STARTED"
@@ -153,7 +181,7 @@ class Cluster:
                 messages = [app.message, *(d.message for d in app.deployments.values())]
                 raise DeployFailed(f"{name} does not start: {_worst(messages)}")
             waited = time.monotonic() - start
-            if waited > ROOM_DEADLINE_S:
+            if waited > room_deadline_s:
                 self._check_room(name, wanted)
             if waited > deadline_s:
                 raise DeployFailed(
@@ -162,24 +190,29 @@ class Cluster:
                 )
             time.sleep(POLL_S)
 
-    def _check_room(self, name: str, wanted: Mapping[str, float]) -> None:
+    def _check_size(self, name: str, wanted: Wanted) -> None:
+        """Refuse what an own cluster could not hold if it were empty."""
         import ray
 
-        free, total = ray.available_resources(), ray.cluster_resources()
-        for resource, amount in wanted.items():
-            if amount > free.get(resource, 0.0) and not self._has_replica(name):
-                raise NoRoom(
-                    f"{name} wants {amount:g} {resource} and the cluster has "
-                    f"{free.get(resource, 0.0):g} free of {total.get(resource, 0.0):g}: lower "
-                    "num_cpus, num_gpus or replicas, or give the cluster more"
-                )
+        total, free = ray.cluster_resources(), ray.available_resources()
+        for resource, amount in wanted.each().items():
+            if not self._grows and amount * wanted.replicas > total.get(resource, 0.0):
+                raise NoRoom(_no_room(name, wanted, resource, free=free, total=total))
 
-    def _has_replica(self, name: str) -> bool:
-        from ray import serve as ray_serve
+    def _check_room(self, name: str, wanted: Wanted) -> None:
+        """Refuse what is not placed, and is more than what is free."""
+        import ray
 
-        app = ray_serve.status().applications.get(name)
-        states = [d.replica_states for d in app.deployments.values()] if app else []
-        return any(state.get("RUNNING") for state in states)
+        total, free = ray.cluster_resources(), ray.available_resources()
+        for resource, amount in wanted.each().items():
+            if amount > free.get(resource, 0.0) and self._is_unplaced(name):
+                raise NoRoom(_no_room(name, wanted, resource, free=free, total=total))
+
+    def _is_unplaced(self, name: str) -> bool:
+        app = applications(self.dashboard, None).get(name, {})
+        deployments = app.get("deployments", {}).values()
+        replicas = [r for deployment in deployments for r in deployment.get("replicas", ())]
+        return any(r.get("state") == "STARTING" and not r.get("node_id") for r in replicas)
 
     def _handle(self, name: str) -> Any:
         from ray import serve as ray_serve
@@ -215,25 +248,26 @@ def _token(token_path: Path | None) -> str:
     return ""
 
 
+def _no_room(
+    name: str,
+    wanted: Wanted,
+    resource: str,
+    *,
+    free: Mapping[str, float],
+    total: Mapping[str, float],
+) -> str:
+    each, count = wanted.each()[resource], wanted.replicas
+    times = f", {count} times" if count > 1 else ""
+    return (
+        f"{name} wants {each:g} {resource}{times}, and the cluster has "
+        f"{total.get(resource, 0.0):g}, {free.get(resource, 0.0):g} of them free: lower "
+        f"num_{resource.lower()}s, replicas or consumers, or give the cluster more"
+    )
+
+
 def _worst(messages: list[str]) -> str:
     """The message that says most: Ray puts a traceback into one of them; its end is the cause."""
     longest = max(messages, key=len, default="")
     lines = [line.strip() for line in longest.splitlines() if line.strip()]
     causes = [line for line in lines if "Error" in line or "errors." in line]
     return causes[-1] if causes else longest[:500]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Serve's progress off the terminal; what matters is told by the caller."""
-    serve_logger = logging.getLogger("ray.serve")
-    before = serve_logger.level
-    serve_logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        serve_logger.setLevel(before)
-
-
-Step = Callable[[str], None]
-"""Told of every step, in words."""

@@ -293,12 +293,12 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
         on_step("Ray: stopping")
-        ray_cluster.stop(state.instance)
+    left = ray_cluster.stop(state.instance)  # also one that a crash kept from the state
     embedded = broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")
         embedded.stop()
-    left = processes.end(lambda: processes.marked(state.instance))
+    left += processes.end(lambda: processes.marked(state.instance))
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)

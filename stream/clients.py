@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from stream.admin import Admin
 from stream.connection import broker_errors, common_options
 from stream.errors import CommitFailed, TopicMissing
 from stream.records import Record
@@ -31,6 +32,9 @@ class TopicWriter:
             TopicMissing: There is no such topic.
         """
         self._topic = topic
+        with Admin(kafka) as admin:
+            if topic not in admin.topics():
+                raise TopicMissing(f"topic {topic} does not exist at {kafka.bootstrap_servers}")
         with broker_errors(f"writing to {topic} at {kafka.bootstrap_servers}"):
             self._producer = KafkaProducer(
                 **common_options(kafka),

@@ -5,7 +5,9 @@ StreamError
 |-- BrokerRefused             the broker answers, and says no: login, TLS, permission
 |-- TopicMissing              a topic of the pipeline does not exist
 |-- CommitFailed              a transaction or offset commit did not happen (retriable)
-|-- ModelUnavailable          no replica answers, or it died in the call (retriable)
+|-- Fenced                    a successor has taken this consumer's place
+|-- ModelUnavailable          no replica took the call (retriable)
+|-- CallLost                  a replica took the call and never answered (retriable)
 |-- CallFailed                a replica answered with an error for the whole batch
 `-- SystemFault               the pipeline stops: going on would drain the topic
                               into the dead letters

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from kafka.errors import KafkaTimeoutError
@@ -17,7 +17,7 @@ from kafka.errors import KafkaTimeoutError
 from stream.admin import Admin
 from stream.caller import Caller
 from stream.control import ControlFollower
-from stream.errors import CommitFailed, Fenced
+from stream.errors import CommitFailed, Fenced, StreamError
 from stream.pipeline import Doors, Pipeline
 from stream.records import Output, Partition, Record
 from stream.settings import PipelineSettings
@@ -48,7 +48,7 @@ def running(
     model: FakeModel | None = None,
 ) -> Iterator[Pipeline]:
     """A pipeline with doors of the test's choice; whatever ended it is raised at the end."""
-    stopping, failures = threading.Event(), []
+    stopping, failures = threading.Event(), list[StreamError]()
     follower = ControlFollower(lambda: ControlReader(bench.kafka))
     follower.start(15)
     with Admin(bench.kafka) as admin:
@@ -65,7 +65,7 @@ def running(
     def run() -> None:
         try:
             pipeline.run()
-        except BaseException as exc:
+        except StreamError as exc:
             failures.append(exc)
 
     thread = threading.Thread(target=run)
@@ -76,9 +76,8 @@ def running(
         stopping.set()
         thread.join(30)
         follower.stop()
-    assert not thread.is_alive()
-    if failures:
-        raise failures[0]
+        assert not thread.is_alive()
+        assert not failures, failures
 
 
 def joined(bench: Bench, settings: PipelineSettings, *, rank: int = 0) -> Source:
@@ -238,7 +237,7 @@ def test_going_back_where_nothing_was_committed(bench: Bench) -> None:
 class OneThreadSource(Source):
     """Notes from which threads the consumer is called."""
 
-    threads: set[int] = set()
+    threads: ClassVar[set[int]] = set()
 
     def poll(self, timeout_ms: int) -> list[Record]:
         self.threads.add(threading.get_ident())
