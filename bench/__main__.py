@@ -51,6 +51,7 @@ ECHO_RECORDS = 40_000
 IDLE_RECORDS = 210
 LOAD_SHARE = 0.6
 LOAD_S = 15.0
+TABLE_WIDTH = 110
 
 Figures = dict[str, float | str]
 
@@ -153,8 +154,10 @@ def main() -> None:
     parser.add_argument("--texts", type=int, help="per pipeline; default what lasts 8 s")
     parser.add_argument("--quick", action="store_true", help="fewer repeats; rough figures")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    console = Console(stderr=True, quiet=options.json)
+    # The product's client reports every producer that is closed young.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    width = None if sys.stderr.isatty() else TABLE_WIDTH
+    console = Console(stderr=True, quiet=options.json, width=width)
     try:
         figures = _measure(console, texts=options.texts, quick=options.quick)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
@@ -18,12 +19,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ops.errors import ConfigError
-from ops.settings import PlatformConfig
+from ops.settings import PlatformConfig, Steps, conflicts
 
 DEFAULT_FILE = Path("bertstream.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-Steps = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
@@ -69,24 +68,38 @@ def _read(path: Path) -> tuple[PlatformConfig | None, list[Problem]]:
         content = yaml.safe_load(text)
     except FileNotFoundError:
         return None, [Problem(0, "", f"there is no file {path}")]
-    except UnicodeDecodeError:
-        return None, [Problem(0, "", "the file is not UTF-8")]
+    except (OSError, UnicodeDecodeError) as exc:
+        return None, [Problem(0, "", f"it cannot be read as UTF-8 text: {exc}")]
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         return None, [Problem(mark.line + 1 if mark else 0, "", f"not YAML: {exc}")]
     if not isinstance(content, dict):
         return None, [Problem(1, "", "the file must hold keys such as kafka, models, pipelines")]
-    lines = dict(_lines(root, ()))
-    problems: list[Problem] = []
-    content = _with_variables(content, (), lines, problems)
-    if problems:
-        return None, problems
-    _resolve_paths(content, path.parent)
+    return _judge(content, list(_lines(root, ())), path.parent)
+
+
+def _judge(
+    content: dict[str, Any], keys: list[tuple[Steps, int]], folder: Path
+) -> tuple[PlatformConfig | None, list[Problem]]:
+    lines, filled = dict(keys), _Filled()
+    content = filled.put(content, ())
+    _resolve_paths(content, folder)
+    found = [
+        *_keys_twice(keys),
+        *((at, f"the environment variable {names} is not set") for at, names in filled.unset),
+        *conflicts(content),
+    ]
+    problems = [Problem(lines.get(at, 0), _dotted(at), message) for at, message in found]
+    unset = {at for at, _ in filled.unset}
     try:
-        return PlatformConfig.model_validate(content), []
+        config = PlatformConfig.model_validate(content)
     except ValidationError as exc:
-        found = [_problem(error, lines) for error in exc.errors(include_url=False)]
-        return None, sorted(found)
+        for error in exc.errors(include_url=False):
+            # Without a place it is what ``conflicts`` has found with one.
+            if error["loc"] and error["loc"] not in unset:
+                problems.append(_problem(error, lines, secret=error["loc"] in filled.places))
+        return None, sorted(problems)
+    return (None if problems else config), sorted(problems)
 
 
 def _lines(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, int]]:
@@ -101,31 +114,55 @@ def _lines(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, int]]:
             yield from _lines(item, (*steps, index))
 
 
-def _with_variables(
-    value: Any, steps: Steps, lines: dict[Steps, int], problems: list[Problem]
-) -> Any:
-    """Put the environment's values where the file says ``${NAME}``."""
-    if isinstance(value, dict):
-        return {k: _with_variables(v, (*steps, k), lines, problems) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_with_variables(v, (*steps, i), lines, problems) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    for name in VARIABLE.findall(value):
-        if name not in os.environ:
-            message = f"the environment variable {name} is not set"
-            problems.append(Problem(lines.get(steps, 0), _dotted(steps), message))
-    return VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value)
+def _keys_twice(keys: list[tuple[Steps, int]]) -> Iterator[tuple[Steps, str]]:
+    """YAML itself takes the last of equal keys and says nothing."""
+    for steps, times in Counter(steps for steps, _ in keys).items():
+        if times > 1:
+            yield steps, f"{steps[-1]} stands here {times} times"
+
+
+class _Filled:
+    """Puts the environment's values where the file says ``${NAME}``.
+
+    Attributes:
+        places: Where it did: the values there are not to be shown.
+        unset: Those of them whose variable is not set, and its name.
+    """
+
+    def __init__(self) -> None:
+        self.places: set[Steps] = set()
+        self.unset: list[tuple[Steps, str]] = []
+
+    def put(self, value: Any, steps: Steps) -> Any:
+        """The value with everything in it replaced."""
+        if isinstance(value, dict):
+            return {key: self.put(item, (*steps, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.put(item, (*steps, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str) or not VARIABLE.search(value):
+            return value
+        self.places.add(steps)
+        missing = [name for name in VARIABLE.findall(value) if name not in os.environ]
+        if missing:
+            self.unset.append((steps, ", ".join(missing)))
+        return VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value)
 
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
+    """Make paths absolute: replicas run in other working directories."""
     models = content.get("models")
     for model in models if isinstance(models, list) else []:
-        if isinstance(model, dict) and isinstance(model.get("path"), str):
-            model["path"] = str(folder / Path(model["path"]).expanduser())
+        _resolve(model, ("path",), folder)
+    _resolve(content.get("kafka"), ("ssl_cafile", "ssl_certfile", "ssl_keyfile"), folder)
 
 
-def _problem(error: Any, lines: dict[Steps, int]) -> Problem:
+def _resolve(settings: Any, keys: tuple[str, ...], folder: Path) -> None:
+    for key in keys if isinstance(settings, dict) else ():
+        if isinstance(settings.get(key), str):
+            settings[key] = str((folder / Path(settings[key]).expanduser()).resolve())
+
+
+def _problem(error: Any, lines: dict[Steps, int], *, secret: bool) -> Problem:
     steps: Steps = tuple(error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
@@ -135,7 +172,9 @@ def _problem(error: Any, lines: dict[Steps, int]) -> Problem:
         message += f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
     elif error["type"] == "missing":
         message = f"{steps[-1]} is missing"
-    elif "password" not in _dotted(steps) and not isinstance(error["input"], dict | list):
+    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
+        message = f'it must be text: write "{error["input"]}" in quotes'
+    elif not (secret or "password" in _dotted(steps) or isinstance(error["input"], dict | list)):
         message += f", not {error['input']!r}"
     line = next((lines[steps[:n]] for n in range(len(steps), 0, -1) if steps[:n] in lines), 0)
     return Problem(line, _dotted(steps), message)

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 START_DEADLINE_S = 90.0
 POLL_S = 0.2
 LOG_TAIL_LINES = 25
+# The file in its temporary folder in which `ray start` leaves the cluster's address.
+NOTE = "ray_current_cluster"
 # Nothing of Ray's outlives a head, and told to end all at once its processes wait for each other.
 GRACE_S = 1.0
 
@@ -99,7 +101,9 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
         )
     url = f"http://{HOST}:{dashboard_port}"
     deadline = time.monotonic() + START_DEADLINE_S
-    while not api_answers(url):
+    # Ray notes its address last, when its node runs.
+    noted = temporary_folder(instance) / NOTE
+    while not (noted.exists() and api_answers(url)):
         if head.poll() is not None or time.monotonic() > deadline:
             stop(instance)
             raise ClusterStartFailed(
@@ -136,7 +140,7 @@ def running_elsewhere() -> str | None:
         return os.environ["RAY_ADDRESS"]
     parent = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     try:
-        address = (Path(parent) / "ray" / "ray_current_cluster").read_text().strip()
+        address = (Path(parent) / "ray" / NOTE).read_text().strip()
         host, _, port = address.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=2.0):
             return address

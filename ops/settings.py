@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +12,10 @@ from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 
 EMBEDDED = "embedded"
+
+Steps = tuple[str | int, ...]
+# Place, full name and content of an item.
+Named = tuple[Steps, str, Mapping[str, Any]]
 
 
 class RaySettings(Settings):
@@ -54,24 +59,57 @@ class PlatformConfig(Settings):
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:
-        problems = [
-            *_twice("model", [f"{model.name}@{model.version}" for model in self.models]),
-            *_twice("pipeline", [pipeline.name for pipeline in self.pipelines]),
-        ]
-        names = {model.name for model in self.models}
-        for pipeline in self.pipelines:
-            if pipeline.model not in names:
-                problems.append(
-                    f"pipeline {pipeline.name} uses model {pipeline.model}, which is not under "
-                    f"models ({', '.join(sorted(names)) or 'none there'})"
-                )
-            outputs = {pipeline.output_topic, pipeline.dead_letters}
-            for topic in sorted(outputs & set(pipeline.input_topics)):
-                problems.append(f"pipeline {pipeline.name} reads and writes topic {topic}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        found = [message for _, message in conflicts(self.model_dump())]
+        if found:
+            raise ValueError("; ".join(found))
         return self
 
 
-def _twice(kind: str, names: list[str]) -> list[str]:
-    return [f"{kind} {name} is there twice" for name in sorted(set(names)) if names.count(name) > 1]
+def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
+    """What does not fit together in a configuration whose parts may each be right.
+
+    Args:
+        content: Of the file as it stands there: keys may be missing, values of any type.
+    Returns:
+        The place, as keys and indices from the top, and what is wrong there.
+    """
+    models = [*_named(content, "models", ("name", "version"))]
+    pipelines = [*_named(content, "pipelines", ("name",))]
+    yield from _twice("model", models)
+    yield from _twice("pipeline", pipelines)
+    served = sorted({str(model["name"]) for _, _, model in models})
+    for steps, name, pipeline in pipelines:
+        model = pipeline.get("model")
+        if model is not None and model not in served:
+            known = ", ".join(served) or "none there"
+            message = f"pipeline {name} uses model {model}, which is not under models ({known})"
+            yield (*steps, "model"), message
+        yield from _topic_conflicts(steps, name, pipeline)
+
+
+def _topic_conflicts(
+    steps: Steps, name: str, pipeline: Mapping[str, Any]
+) -> Iterator[tuple[Steps, str]]:
+    inputs, output = pipeline.get("input_topics"), pipeline.get("output_topic")
+    dead_letters = pipeline.get("dead_letter_topic") or f"{output}.dead-letters"
+    if dead_letters == output:
+        yield (*steps, "dead_letter_topic"), f"pipeline {name} has its results there, too"
+    for topic in dict.fromkeys((output, dead_letters)):
+        if isinstance(inputs, list | tuple) and topic in inputs:
+            yield (*steps, "input_topics"), f"pipeline {name} reads and writes topic {topic}"
+
+
+def _named(content: Mapping[str, Any], kind: str, keys: tuple[str, ...]) -> Iterator[Named]:
+    """Every item of a list that has a name."""
+    items = content.get(kind)
+    for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
+        if isinstance(item, Mapping) and item.get("name") is not None:
+            yield (kind, index), "@".join(str(item.get(key, "1")) for key in keys), item
+
+
+def _twice(kind: str, items: list[Named]) -> Iterator[tuple[Steps, str]]:
+    seen: set[str] = set()
+    for steps, name, _ in items:
+        if name in seen:
+            yield (*steps, "name"), f"{kind} {name} is there twice"
+        seen.add(name)

@@ -1,21 +1,21 @@
-"""From labelled texts to a sealed model directory. Owns the order of the steps and the files."""
+"""Labelled texts to a sealed model directory: ``train`` is the whole way."""
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForSequenceClassification
-from transformers import logging as transformers_logging
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from transformers import AutoModelForSequenceClassification
 
 from serve.artifact import (
     GOLDEN_FILE,
@@ -23,195 +23,192 @@ from serve.artifact import (
     TOKENIZER_FILE,
     Artifact,
     GoldenRecord,
-    Metric,
     ModelCard,
+    ProblemType,
     load,
     seal,
     write_card,
 )
-from serve.importing import PACKAGED_BASE, locate, transformer_directory
+from serve.batching import plan_batches
+from serve.engine.torch import TorchEngine
+from serve.importing import import_model
+from serve.module import build_module
 from serve.tasks.classification import sigmoid, softmax
-from serve.tasks.prediction import SCORE_DECIMALS
+from serve.tasks.registry import head_of
 from serve.tokenize import TextTokenizer
 from train.data import Example, Splits, classes, file_sha256, read_examples, split
-from train.errors import BaseUnsupported, DataError, OutputTaken
-from train.evaluate import metrics, reference
-from train.loop import Dataset, Progress, fit
+from train.errors import OutputTaken
+from train.evaluate import Predictions, evaluate, reference
+from train.loop import Dataset, Progress, choose_compute, fit
 from train.settings import TextClassificationSettings
 
 GOLDEN_TEXTS = 32
-MAX_LENGTH = 512
+PROBLEM_TYPES: dict[ProblemType, str] = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+}
+
+logger = logging.getLogger(__name__)
 
 
 def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
-    """Fine-tune a classifier and write its model directory, whole or not at all.
+    """Fine-tune a base model into a text classifier and seal its directory.
+
+    All work is done in a hidden directory beside ``settings.out``, which becomes it at the
+    end: what is interrupted leaves nothing behind.
 
     Args:
-        settings: What to train on and how.
-        progress: Called with steps done, steps in all and the loss.
+        progress: Called after every step with steps done, steps in all, and the loss or None.
     Returns:
-        The artifact, sealed and verified.
+        The artifact at ``settings.out``; its card holds the metrics of texts never trained on.
     Raises:
         DataError: The training file cannot be used. Not retriable.
-        OutputTaken: Something lies at ``out``. Not retriable.
-        BaseUnsupported: The base cannot be trained in the way asked for. Not retriable.
-        ArtifactMissing: There is no such base. Not retriable.
+        OutputTaken: ``settings.out`` is there and not empty. Not retriable.
+        BaseUnsupported: The base's encoder cannot be frozen. Not retriable.
+        ArtifactError: The base cannot be read. Not retriable.
+        EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
     """
-    if settings.out.exists() and any(settings.out.iterdir()):
-        raise OutputTaken(f"{settings.out} is not empty; name a new directory or remove it")
+    out = settings.out
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputTaken(f"{out} is there already; name another directory or remove it")
     examples = read_examples(settings)
     labels = classes(examples)
-    parts = split(
-        examples, val_share=settings.val_share, test_share=settings.test_share, seed=settings.seed
+    splits = split(
+        examples,
+        val_share=settings.val_share,
+        test_share=settings.test_share,
+        seed=settings.seed,
     )
-    base = transformer_directory(locate(settings.base))
-    model = _new_classifier(base, labels, settings)
-    max_length = _max_length(base, model, settings)
-    with _draft(settings.out) as draft:
-        model.save_pretrained(draft, max_shard_size="1TB")
-        shutil.copyfile(base / TOKENIZER_FILE, draft / TOKENIZER_FILE)
-        tokenizer = TextTokenizer(
-            Tokenizer.from_file(str(draft / TOKENIZER_FILE)),
-            max_length=max_length,
-            pad_id=model.config.pad_token_id or 0,
-        )
-        datasets = [_dataset(part, labels, tokenizer, settings) for part in parts]
-        fit(model, (datasets[0], datasets[1]), settings, tokenizer=tokenizer, progress=progress)
-        model.save_pretrained(draft, max_shard_size="1TB")
-        measured = _evaluate(model, parts, datasets[2], labels, tokenizer, settings, draft)
-        card = ModelCard(
-            task="text-classification",
-            labels=labels,
-            problem_type="multi_label" if settings.multi_label else "single_label",
-            max_length=max_length,
-            metrics=measured,
-            base=settings.base or PACKAGED_BASE,
-            training_data_sha256=file_sha256(settings.data),
-            code_version=version("bertstream"),
-        )
-        write_card(draft, card)
-        seal(draft)
-    return load(settings.out, task="text-classification")
-
-
-@contextmanager
-def _draft(out: Path) -> Iterator[Path]:
-    """A directory beside ``out`` that takes its place at the end, or is removed."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        if out.exists():
-            out.rmdir()  # empty, as was checked
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _new_classifier(
-    base: Path, labels: tuple[str, ...], settings: TextClassificationSettings
-) -> Any:
-    """The base's encoder with a new head, float32."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    torch.manual_seed(settings.seed)
-    try:
-        config = AutoConfig.from_pretrained(
-            base,
-            local_files_only=True,
-            trust_remote_code=False,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: index for index, label in enumerate(labels)},
-            problem_type=(
-                "multi_label_classification"
-                if settings.multi_label
-                else "single_label_classification"
-            ),
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+        base = import_model(
+            settings.base,
+            Path(work, "base"),
+            task="feature-extraction",
+            max_length=settings.max_length,
         )
-        return AutoModelForSequenceClassification.from_pretrained(
-            base,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, RuntimeError) as exc:
-        raise BaseUnsupported(f"{base}: transformers cannot load it: {exc}") from exc
+        model_dir = Path(work, "model")
+        trained = _fine_tune(base, model_dir, splits, labels, settings=settings, progress=progress)
+        _describe(trained, splits.test, settings)
+        os.rename(model_dir, out)
+    return load(out)
 
 
-def _max_length(base: Path, model: Any, settings: TextClassificationSettings) -> int:
-    limit = int(getattr(model.config, "max_position_embeddings", MAX_LENGTH))
-    wanted = settings.max_length or min(limit, 256)
-    if wanted > limit:
-        raise BaseUnsupported(f"{base} takes {limit} tokens; max_length {wanted} is more")
-    return wanted
+def _fine_tune(
+    base: Artifact,
+    out: Path,
+    splits: Splits,
+    labels: tuple[str, ...],
+    *,
+    settings: TextClassificationSettings,
+    progress: Progress,
+) -> Artifact:
+    """Write the trained network with its tokeniser and a card that has no metrics yet."""
+    problem_type: ProblemType = "multi_label" if settings.multi_label else "single_label"
+    torch.manual_seed(settings.seed)  # the head's first weights are drawn here
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base.path,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type=PROBLEM_TYPES[problem_type],
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    tokenizer = TextTokenizer.of(base)
+    datasets = [_dataset(part, tokenizer, labels, problem_type) for part in splits[:2]]
+    fit(model, *datasets, settings=settings, tokenizer=tokenizer, progress=progress)
+    model.save_pretrained(out, max_shard_size="1TB")
+    shutil.copyfile(base.path / TOKENIZER_FILE, out / TOKENIZER_FILE)
+    card = ModelCard(
+        task="text-classification",
+        labels=labels,
+        problem_type=problem_type,
+        max_length=base.card.max_length,
+        base=base.card.base,
+        training_data_sha256=file_sha256(settings.data),
+        code_version=version("bertstream"),
+    )
+    write_card(out, card)
+    return Artifact(out, seal(out), card)
+
+
+def _describe(
+    artifact: Artifact, test: Sequence[Example], settings: TextClassificationSettings
+) -> None:
+    """Measure what was written, as it will be served, and add that to the directory."""
+    card = artifact.card
+    assert card.problem_type is not None  # the card's validator saw to it
+    encoded = TextTokenizer.of(artifact).encode([example.text for example in test])
+    items = [item.ids for item in encoded]
+    logits = _logits(artifact, items, settings)  # (N, C)
+    to_scores = softmax if card.problem_type == "single_label" else sigmoid
+    truth = _marks(test, card.labels)
+    predictions = Predictions(to_scores(logits.astype(np.float64)), truth, card.problem_type)
+    metrics = evaluate(predictions, card.labels, seed=settings.seed)
+    logger.info("on %d texts never trained on: %s", len(test), metrics)
+    lengths = [len(ids) for ids in items]
+    write_card(artifact.path, card.model_copy(update={"metrics": metrics}))
+    summary = reference(predictions, card.labels, token_counts=lengths)
+    _write_json(artifact.path / REFERENCE_FILE, [summary])
+    results = head_of(card, precision="f32").predictions(logits)
+    golden = [
+        GoldenRecord(text=test[row].text, result=orjson.loads(results[row].result))
+        for row in _golden_rows(lengths)
+    ]
+    _write_json(artifact.path / GOLDEN_FILE, golden)
+    seal(artifact.path)
+
+
+def _logits(
+    artifact: Artifact, items: Sequence[Sequence[int]], settings: TextClassificationSettings
+) -> NDArray[np.float32]:
+    """Logits (N, C) in float32, by the engine that also serves."""
+    engine = TorchEngine(
+        build_module(artifact),
+        precision="f32",
+        threads=torch.get_num_threads(),
+        device=choose_compute(settings).device.type,
+    )
+    tokenizer = TextTokenizer.of(artifact)
+    plan = plan_batches(
+        [len(ids) for ids in items],
+        max_tokens=settings.batch_tokens,
+        max_items=settings.batch_items,
+    )
+    outputs = engine.infer([tokenizer.pad([items[row] for row in rows]) for rows in plan])
+    engine.close()
+    in_order = np.empty((len(items), len(artifact.card.labels)), dtype=np.float32)
+    in_order[np.concatenate(plan)] = np.concatenate(outputs)
+    return in_order
 
 
 def _dataset(
-    part: Sequence[Example],
-    labels: tuple[str, ...],
+    examples: Sequence[Example],
     tokenizer: TextTokenizer,
-    settings: TextClassificationSettings,
+    labels: Sequence[str],
+    problem_type: ProblemType,
 ) -> Dataset:
-    items = [encoded.ids for encoded in tokenizer.encode([example.text for example in part])]
-    truth = _truth(part, labels)  # (N, C)
-    if settings.multi_label:
-        return Dataset(items, torch.from_numpy(truth.astype(np.float32)))
-    return Dataset(items, torch.from_numpy(truth.argmax(axis=1)))
+    items = [item.ids for item in tokenizer.encode([example.text for example in examples])]
+    marks = torch.from_numpy(_marks(examples, labels))  # (N, C)
+    targets = marks.float() if problem_type == "multi_label" else marks.int().argmax(dim=1)
+    return Dataset(items, targets)
 
 
-def _truth(part: Sequence[Example], labels: tuple[str, ...]) -> Any:
-    """Which labels each text has; bool (N, C)."""
-    return np.array([[label in example.labels for label in labels] for example in part])
+def _marks(examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Which labels each example has; shape (N, C)."""
+    return np.array([[label in example.labels for label in labels] for example in examples])
 
 
-def _evaluate(
-    model: Any,
-    parts: Splits,
-    test: Dataset,
-    labels: tuple[str, ...],
-    tokenizer: TextTokenizer,
-    settings: TextClassificationSettings,
-    draft: Path,
-) -> tuple[Metric, ...]:
-    """Measure on the held-out texts; write the golden texts and the reference beside."""
-    logits = _logits(model, test.items, tokenizer)  # (N, C)
-    scores = sigmoid(logits) if settings.multi_label else softmax(logits)
-    if not np.isfinite(scores).all():
-        raise DataError("training diverged: the model answers with numbers that are not finite")
-    best = scores.argmax(axis=1)
-    predicted = scores >= 0.5 if settings.multi_label else np.eye(len(labels), dtype=bool)[best]
-    golden = [
-        GoldenRecord(text=example.text, result=_result(row, labels))
-        for example, row in zip(parts.test[:GOLDEN_TEXTS], scores, strict=False)
-    ]
-    lines = [orjson.dumps(record.model_dump()) for record in golden]
-    (draft / GOLDEN_FILE).write_bytes(b"\n".join(lines) + b"\n")
-    looks = reference(
-        [len(ids) for ids in test.items],
-        [labels[index] for index in best.tolist()],
-        scores.max(axis=1).tolist(),
-    )
-    (draft / REFERENCE_FILE).write_text(looks.model_dump_json(indent=2))
-    return metrics(_truth(parts.test, labels), predicted, seed=settings.seed)
+def _golden_rows(lengths: Sequence[int]) -> list[int]:
+    """Rows spread evenly over the lengths, the shortest and the longest among them."""
+    by_length = np.argsort(lengths, kind="stable")
+    places = np.linspace(0, len(lengths) - 1, num=min(GOLDEN_TEXTS, len(lengths)))
+    return [int(row) for row in by_length[places.astype(int)]]
 
 
-def _logits(model: Any, items: Sequence[Sequence[int]], tokenizer: TextTokenizer) -> Any:
-    """Logits in float32 on the CPU, one text at a time: no padding to explain; (N, C)."""
-    rows = []
-    with torch.inference_mode():
-        for ids in items:
-            input_ids, mask = (torch.from_numpy(array) for array in tokenizer.pad([ids]))
-            rows.append(model(input_ids, attention_mask=mask).logits[0].double().numpy())
-    return np.stack(rows)
-
-
-def _result(scores: Any, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    rounded = scores.round(SCORE_DECIMALS["f32"])
-    order = np.argsort(-rounded, kind="stable")
-    return [{"label": labels[index], "score": float(rounded[index])} for index in order]
+def _write_json(file: Path, documents: Sequence[BaseModel]) -> None:
+    lines = [orjson.dumps(document.model_dump()) + b"\n" for document in documents]
+    file.write_bytes(b"".join(lines))

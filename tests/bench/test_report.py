@@ -14,7 +14,7 @@ RATES: dict[str, float | str] = {
     "exactly_once_texts_per_s": 360.0,
     "at_least_once_texts_per_s": 372.0,
 }
-TARGET = Target("ratio", "ratio", 0.85, True, ("a", "b"), POSSIBLE_RATIO)
+TARGET = Target("ratio", "ratio", 0.85, True, ("a",), ("b",), POSSIBLE_RATIO)
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,14 @@ TARGET = Target("ratio", "ratio", 0.85, True, ("a", "b"), POSSIBLE_RATIO)
     [
         (0.85, 0.0, QUIET_CORES, Verdict.MET),
         (0.84, 0.0, 0.0, Verdict.MISSED),
+        (0.90, 1.0, 0.0, Verdict.MET),
         (0.90, 0.0, 1.0, Verdict.DISTURBED),
         (0.10, 1.0, 0.0, Verdict.DISTURBED),
+        (0.10, 0.0, 1.0, Verdict.MISSED),
         (3.40, 0.0, 0.0, Verdict.IMPOSSIBLE),
     ],
 )
-def test_only_an_undisturbed_and_possible_figure_is_judged(
+def test_a_disturbance_that_may_have_decided_withholds_the_verdict(
     ratio: float, a: float, b: float, verdict: Verdict
 ) -> None:
     figures = {"ratio": ratio, "a_others_cores": a, "b_others_cores": b}

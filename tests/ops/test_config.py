@@ -72,6 +72,43 @@ def test_what_is_no_configuration_at_all(tmp_path: Path, text: str, complaint: s
     assert complaint in problem.message
 
 
+def test_key_that_stands_twice_is_told(tmp_path: Path) -> None:
+    (problem,) = check(written(tmp_path, GOOD + "    model: sentiment\n"))
+    assert (problem.line, problem.path) == (8, "pipelines.0.model")
+    assert "2 times" in problem.message
+
+
+def test_mistakes_of_all_kinds_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("model: sentiment", "model: sentimnt") + "    window: many\nraj: {}\n"
+    problems = [(problem.line, problem.path) for problem in check(written(tmp_path, text))]
+    assert problems == [(5, "pipelines.0.model"), (8, "pipelines.0.window"), (9, "raj")]
+
+
+def test_number_where_text_is_wanted_is_to_be_quoted(tmp_path: Path) -> None:
+    text = GOOD.replace("name: sentiment,", "name: sentiment, version: 2,")
+    (problem,) = check(written(tmp_path, text))
+    assert 'write "2" in quotes' in problem.message
+
+
+def test_value_from_the_environment_is_not_shown_wherever_it_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_SECRET", "hunter2")
+    (problem,) = check(written(tmp_path, GOOD + "    window: ${SOME_SECRET}\n"))
+    assert problem.path == "pipelines.0.window"
+    assert "hunter2" not in str(problem)
+
+
+def test_paths_are_absolute_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, GOOD + "kafka: {bootstrap_servers: 'b:1', ssl_cafile: ca.pem}\n")
+    monkeypatch.chdir(tmp_path)
+    config = load(Path("bertstream.yaml"))
+    assert config.models[0].path == tmp_path / "models/sentiment"
+    assert config.kafka.ssl_cafile == tmp_path / "ca.pem"
+
+
 def test_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no file"):
         load(tmp_path / "none.yaml")
@@ -86,8 +123,9 @@ def test_secrets_come_from_the_environment_and_are_never_shown(
     )
     file = written(tmp_path, text)
     monkeypatch.delenv("KAFKA_PASSWORD", raising=False)
-    (problem,) = check(file)
-    assert "KAFKA_PASSWORD is not set" in problem.message
+    problems = {problem.path: problem.message for problem in check(file)}
+    assert problems.keys() == {"kafka.sasl_password", "kafka.wrong"}
+    assert "KAFKA_PASSWORD is not set" in problems["kafka.sasl_password"]
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     (problem,) = check(file)
     assert "hunter2" not in str(problem)

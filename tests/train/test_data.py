@@ -1,0 +1,71 @@
+"""Training files: what is read, what is refused with its line, how it is divided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from train.data import Example, classes, read_examples, split
+from train.errors import DataError
+from train.settings import TextClassificationSettings
+
+
+def examples_of(folder: Path, name: str, text: str, **options: object) -> list[Example]:
+    (folder / name).write_text(text)
+    settings = {"data": folder / name, "out": folder / "out"} | options
+    return read_examples(TextClassificationSettings.model_validate(settings))
+
+
+def test_json_lines_and_tables_say_the_same(tmp_path: Path) -> None:
+    wanted = [Example("good", ("pos",)), Example("bad, really", ("neg",))]
+    lines = '{"text": "good", "label": "pos"}\n{"text": "bad, really", "label": "neg"}\n'
+    assert examples_of(tmp_path, "a.jsonl", lines) == wanted
+    assert examples_of(tmp_path, "a.csv", 'text,label\ngood,pos\n"bad, really",neg\n') == wanted
+    headless = "good\tpos\nbad, really\tneg\n"
+    assert examples_of(tmp_path, "a.tsv", headless, columns=("text", "label")) == wanted
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    lines = '{"text": "x", "labels": ["a", "b"]}\n{"text": "y", "labels": []}\n'
+    found = examples_of(tmp_path, "m.jsonl", lines, multi_label=True)
+    assert found == [Example("x", ("a", "b")), Example("y", ())]
+
+
+@pytest.mark.parametrize(
+    "second", ["no json", '{"label": "a"}', '{"text": "x"}', '{"text": 5, "label": "a"}']
+)
+def test_line_that_cannot_be_used_is_named(tmp_path: Path, second: str) -> None:
+    with pytest.raises(DataError, match="line 2"):
+        examples_of(tmp_path, "bad.jsonl", '{"text": "x", "label": "a"}\n' + second + "\n")
+
+
+def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_examples(TextClassificationSettings(data=tmp_path / "no.jsonl", out=tmp_path / "o"))
+    with pytest.raises(DataError, match="no labelled texts"):
+        examples_of(tmp_path, "empty.jsonl", "")
+
+
+def test_one_class_is_nothing_to_tell_apart() -> None:
+    with pytest.raises(DataError, match="nothing to tell apart"):
+        classes([Example("a", ("x",)), Example("b", ("x",))])
+
+
+def test_split_keeps_equal_texts_together_and_the_mix_of_labels() -> None:
+    examples = [Example(f"text {n % 60}", ("a" if n % 60 < 20 else "b",)) for n in range(120)]
+    parts = split(examples, val_share=0.1, test_share=0.2, seed=3)
+    texts = [{example.text for example in part} for part in parts]
+    assert not texts[0] & texts[1]
+    assert not texts[0] & texts[2]
+    assert not texts[1] & texts[2]
+    assert sum(map(len, parts)) == 120
+    for part in parts:
+        share = sum(example.labels == ("a",) for example in part) / len(part)
+        assert share == pytest.approx(1 / 3, abs=0.05)
+    assert (
+        split(examples[::-1], val_share=0.1, test_share=0.2, seed=3).test
+        == [example for text in parts.test for example in [text]]
+        or {e.text for e in split(examples[::-1], val_share=0.1, test_share=0.2, seed=3).test}
+        == (texts[2])
+    )
