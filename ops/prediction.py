@@ -80,7 +80,6 @@ def import_directory(
         ConfigError: An option has a value that there is not.
     """
     from serve.artifact import Pooling, PoolingMode
-    from serve.importing import import_model
 
     chosen: dict[str, Any] = {}
     for option, value, known in (
@@ -90,6 +89,8 @@ def import_directory(
         if value is not None and value not in known:
             raise ConfigError(f"{option} {value}: there is {', '.join(map(str, known))}")
         chosen[option] = value
+    from serve.importing import import_model
+
     return import_model(
         source,
         out,

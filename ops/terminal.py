@@ -6,16 +6,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
-from ops.config import DEFAULT_FILE, load
 from ops.errors import ConfigError, OpsError
-from ops.settings import PlatformConfig
 from serve.errors import ServeError
 from stream.errors import StreamError
 from train.errors import TrainError
+
+if TYPE_CHECKING:
+    from ops.settings import PlatformConfig
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -55,6 +57,8 @@ def configuration(path: Path | None) -> PlatformConfig:
     Raises:
         ConfigError: There is none, or it has mistakes.
     """
+    from ops.config import DEFAULT_FILE, load
+
     if path is None and not DEFAULT_FILE.exists():
         raise ConfigError(
             f"there is no {DEFAULT_FILE} here; name a file with --config, or start from "

@@ -36,17 +36,11 @@ Shape = TypeVar("Shape", bound=Settings)
 
 
 class Metric(Settings):
-    """One figure of an evaluation and which way is better.
-
-    Attributes:
-        low, high: 95 % interval; None where it was not estimated.
-    """
+    """One figure of an evaluation and which way is better."""
 
     name: str
     value: float
     direction: Literal["higher", "lower"]
-    low: float | None = None
-    high: float | None = None
 
 
 class Pooling(Settings):

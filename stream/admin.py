@@ -76,7 +76,8 @@ class Admin:
                 if time.monotonic() + RETRY_S > end:
                     raise BrokerUnreachable(
                         f"no broker answers at {self._where} within {deadline_s:g} s. Is it "
-                        "running, and is kafka.bootstrap_servers right?"
+                        "running, and are kafka.bootstrap_servers, login and TLS right? The "
+                        "client's log has what it met."
                     ) from exc
                 time.sleep(RETRY_S)
 

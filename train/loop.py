@@ -287,7 +287,7 @@ def encode(
 def shuffled(examples: Batch, size: int) -> list[Batch]:
     """Divide a batch at random into small ones."""
     order = torch.randperm(len(examples.targets)).to(examples.targets.device)
-    return [examples.rows(rows) for rows in order.split(size)]
+    return [examples.rows(rows) for rows in torch.split(order, size)]
 
 
 def choose_compute(settings: TextClassificationSettings) -> Compute:

@@ -42,23 +42,31 @@ def _is_in_session(process: psutil.Process, leader: int) -> bool:
         return False
 
 
+def _instance(folder: Path) -> str:
+    return f"test-{os.getpid()}-{folder.name}"
+
+
 def _start(folder: Path) -> Running:
     folder.mkdir()
-    instance = f"test-{os.getpid()}-{folder.name}"
     settings = RaySettings(num_cpus=1, object_store_mb=80)
-    return Running(instance, folder, ray_cluster.start(settings, folder, instance))
+    head = ray_cluster.start(settings, folder, _instance(folder))
+    return Running(_instance(folder), folder, head)
 
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Running]]:
     """Two of them, side by side."""
     parent = tmp_path_factory.mktemp("heads")
-    with ThreadPoolExecutor() as pool:
-        started = list(pool.map(_start, [parent / "a", parent / "b"]))
-    yield started
-    for running in started:
-        assert ray_cluster.stop(running.instance) == []
-        assert running.session() == []
+    folders = [parent / "a", parent / "b"]
+    started: list[Running] = []
+    try:
+        with ThreadPoolExecutor() as pool:
+            started += pool.map(_start, folders)
+        yield started
+    finally:
+        left = [ray_cluster.stop(_instance(folder)) for folder in folders]
+    assert left == [[], []]
+    assert [running.session() for running in started] == [[], []]
 
 
 @outlived

@@ -5,35 +5,37 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.evaluate import accuracy, macro_f1, metrics, reference
+from train.evaluate import Predictions, evaluate, reference
 
 TRUTH = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
-PREDICTED = np.eye(2, dtype=bool)[[0, 0, 1, 1]]
+SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
 
 
-def test_accuracy_and_macro_f1_by_hand() -> None:
-    assert accuracy(TRUTH, PREDICTED) == 0.75
-    assert macro_f1(TRUTH, PREDICTED) == pytest.approx((4 / 5 + 2 / 3) / 2)
+def figures(times: int = 1, *, multi: bool = False) -> dict[str, float]:
+    kind = "multi_label" if multi else "single_label"
+    predictions = Predictions(np.tile(SCORES, (times, 1)), np.tile(TRUTH, (times, 1)), kind)
+    return {metric.name: metric.value for metric in evaluate(predictions, ("a", "b"), seed=0)}
 
 
-def test_label_that_nobody_has_counts_as_right() -> None:
-    nobody = np.zeros((3, 1), dtype=bool)
-    assert macro_f1(nobody, nobody) == 1.0
+def test_accuracy_and_f1_by_hand() -> None:
+    found = figures()
+    assert found["accuracy"] == 0.75
+    assert found["f1/a"] == pytest.approx(4 / 5, abs=1e-4)
+    assert found["f1/b"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2, abs=1e-4)
 
 
 def test_interval_holds_the_value_and_narrows_with_more_texts() -> None:
-    few, _ = metrics(TRUTH, PREDICTED, seed=0)
-    many, _ = metrics(np.tile(TRUTH, (50, 1)), np.tile(PREDICTED, (50, 1)), seed=0)
-    for metric in (few, many):
-        assert metric.low is not None
-        assert metric.high is not None
-        assert metric.low <= metric.value == 0.75 <= metric.high
-    assert many.high - many.low < few.high - few.low  # type: ignore[operator]
+    few, many = figures(), figures(50)
+    for found in (few, many):
+        assert found["accuracy_low"] <= 0.75 <= found["accuracy_high"]
+    width = many["accuracy_high"] - many["accuracy_low"]
+    assert width < few["accuracy_high"] - few["accuracy_low"]
 
 
-def test_reference_counts_every_text_once() -> None:
-    looks = reference([3, 20, 300], ["a", "b", "a"], [0.5, 0.99, 1.0])
-    assert looks.texts == sum(looks.tokens.counts) == 3
-    assert looks.labels == {"a": 2, "b": 1}
-    assert looks.confidence is not None
-    assert sum(looks.confidence.counts) == 3
+def test_several_labels_count_each_above_one_half() -> None:
+    truth = np.array([[True, True], [False, False]])
+    predictions = Predictions(np.array([[0.9, 0.6], [0.4, 0.6]]), truth, "multi_label")
+    found = {m.name: m.value for m in evaluate(predictions, ("a", "b"), seed=0)}
+    assert found["accuracy"] == 0.5
+    assert found["f1/a"] == 1.0

@@ -141,7 +141,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "file").touch()
-    with pytest.raises(OutputTaken, match="not empty"):
+    with pytest.raises(OutputTaken, match="there already"):
         train(TextClassificationSettings(data=REVIEWS, out=taken), ignore)
     with pytest.raises(BaseUnsupported, match="512 tokens"):
         train(TextClassificationSettings(data=REVIEWS, out=tmp_path / "n", max_length=600), ignore)
