@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,13 +71,14 @@ class Cluster:
         import ray.serve  # before its logger is silenced below
 
         try:
-            context = ray.init(
-                address=address,
-                namespace=NAMESPACE,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
+            with _sigterm_kept():
+                context = ray.init(
+                    address=address,
+                    namespace=NAMESPACE,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                )
         except (ConnectionError, RuntimeError, ValueError) as exc:
             raise ClusterUnreachable(
                 f"no Ray cluster answers at {address}: {exc}. Check ray.address; "
@@ -92,7 +96,8 @@ class Cluster:
     def __exit__(self, *exc_info: object) -> None:
         import ray
 
-        ray.shutdown()
+        with _sigterm_kept():
+            ray.shutdown()
 
     def deploy_model(self, settings: ModelSettings, *, deadline_s: float) -> ReplicaInfo:
         """Deploy a version and wait until its replicas answer.
@@ -218,6 +223,17 @@ class Cluster:
         from ray import serve as ray_serve
 
         return ray_serve.get_app_handle(name)
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Give SIGTERM back to whom it belonged: Ray takes it, and then leaves the default."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class Source:
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             )
             self._consumer.subscribe(list(pipeline.input_topics), listener=_Listener(revoked))
+            # A member that joins before it knows its topics gets no partitions, joins again at
+            # once, and the second join can hang for ever: so they are asked for first.
+            for topic in pipeline.input_topics:
+                self._consumer.partitions_for_topic(topic)
         self._paused = False
 
     def poll(self, timeout_ms: int) -> list[Record]:

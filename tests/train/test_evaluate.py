@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.evaluate import Predictions, evaluate, reference
+from train.evaluate import Predictions, evaluate
 
 TRUTH = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
 SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])

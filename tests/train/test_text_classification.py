@@ -14,10 +14,11 @@ from transformers import BertConfig, BertModel
 from ops.demo import REVIEWS
 from serve.artifact import Artifact, load
 from serve.contract import Answer, CallOptions
+from serve.errors import ArtifactError
 from serve.importing import locate
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
-from train.errors import BaseUnsupported, OutputTaken
+from train.errors import OutputTaken
 from train.settings import TextClassificationSettings
 from train.text_classification import train
 
@@ -143,5 +144,5 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     (taken / "file").touch()
     with pytest.raises(OutputTaken, match="there already"):
         train(TextClassificationSettings(data=REVIEWS, out=taken), ignore)
-    with pytest.raises(BaseUnsupported, match="512 tokens"):
+    with pytest.raises(ArtifactError, match="512 positions"):
         train(TextClassificationSettings(data=REVIEWS, out=tmp_path / "n", max_length=600), ignore)

@@ -1,0 +1,87 @@
+"""On somebody else's Ray cluster, in the foreground: what `up` joined is left as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops import processes, ray_cluster
+from ops.deploy import applications
+from ops.local import State, broker
+from ops.ray_cluster import RayHead
+from ops.settings import RaySettings
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.ray,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+]
+
+BERTSTREAM = Path(sys.executable).parent / "bertstream"
+CONFIG = """
+models:
+  - {name: echo, path: ., num_cpus: 0.2, engine: {kind: echo}}
+pipelines:
+  - {name: words, model: echo, input_topics: [words], output_topic: words.out, partitions: 1}
+"""
+DEADLINE_S = 120
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Iterator[tuple[RayHead, dict[str, str]]]:
+    """A cluster that is not ours, and what its users have in their environment."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    instance = f"theirs-{os.getpid()}"
+    try:
+        head = ray_cluster.start(RaySettings(num_cpus=2), folder, instance)
+        known = ray_cluster.environment(folder, instance) | {"RAY_ADDRESS": head.address}
+        del known[processes.MARK]
+        yield head, known
+    finally:
+        assert ray_cluster.stop(instance) == []
+
+
+def wait_for_line(file: Path, text: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while text not in file.read_text():
+        assert process.poll() is None, file.read_text()
+        assert time.monotonic() < end, file.read_text()
+        time.sleep(0.1)
+
+
+def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
+    tmp_path: Path, theirs: tuple[RayHead, dict[str, str]]
+) -> None:
+    head, known = theirs
+    token = Path(known["RAY_AUTH_TOKEN_PATH"])
+    (tmp_path / "bertstream.yaml").write_text(CONFIG)
+    told = tmp_path / "told"
+    with (
+        told.open("wb") as output,
+        subprocess.Popen(
+            [str(BERTSTREAM), "up"],
+            cwd=tmp_path,
+            env=os.environ | known,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        wait_for_line(told, "Ctrl-C ends it", process)
+        state = State.load(tmp_path / ".bertstream")
+        assert state is not None
+        assert (state.address, state.head) == (head.address, None)
+        assert set(applications(head.dashboard, token)) == {"echo@1", "pipeline-words"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0, told.read_text()
+    assert applications(head.dashboard, token) == {}
+    assert not broker(tmp_path / ".bertstream").is_running()
+    assert processes.marked(state.instance) == []
