@@ -143,6 +143,31 @@ def test_a_broker_that_hangs_in_mid_transaction_commits_nothing(
     assert [r.number for r in ledger.read_all()] == [0, 2]
 
 
+def test_a_record_whose_delivery_timed_out_is_not_passed_over_by_the_commit(
+    own_bench: Bench, own_broker: Broker
+) -> None:
+    settings = own_bench.pipeline(partitions=1, delivery_timeout_ms=2_000)
+    ledger = own_bench.ledger(settings)
+    sink = TransactionalSink(own_bench.kafka, settings, rank=0)
+    sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
+    pid = own_broker.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    # It is back when the record has been given up, in time for the commit to succeed.
+    wakes = threading.Timer(4.0, os.kill, (pid, signal.SIGCONT))
+    wakes.start()
+    try:
+        with pytest.raises(CommitFailed):
+            sink.commit([Output(settings.output_topic, b"k", b'{"id": 1}', [])], {}, None)
+    finally:
+        wakes.join()
+    sink.close()
+    successor = TransactionalSink(own_bench.kafka, settings, rank=0)
+    successor.commit([Output(settings.output_topic, b"k", b'{"id": 2}', [])], {}, None)
+    successor.close()
+    assert [r.number for r in ledger.read_all()] == [0, 2]
+
+
 class DoubtfulSink(TransactionalSink):
     """Its third commit fails, either before the broker has decided or after."""
 
