@@ -55,14 +55,25 @@ def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) 
     """
     try:
         yield
-    except FENCED as exc:
-        raise Fenced(f"{doing}: {exc}") from exc
-    except REFUSALS as exc:
-        raise BrokerRefused(
-            f"{doing}: the broker refuses: {exc}. Check security_protocol, sasl_* and ssl_* "
-            "under kafka, and the user's permissions."
-        ) from exc
     except kafka_errors.KafkaConfigurationError:
         raise  # settings that the client refuses are a mistake of this code
     except kafka_errors.KafkaError as exc:
+        if _is_caused_by(exc, FENCED):
+            raise Fenced(f"{doing}: {exc}") from exc
+        if _is_caused_by(exc, REFUSALS):
+            raise BrokerRefused(
+                f"{doing}: the broker refuses: {exc}. Check security_protocol, sasl_* and ssl_* "
+                "under kafka, and the user's permissions."
+            ) from exc
         raise otherwise(f"{doing}: {exc}") from exc
+
+
+def _is_caused_by(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether an error is of a kind, or carries one that is.
+
+    After the first error of a transaction the client raises a general one at every call, and
+    puts the first among its arguments.
+    """
+    if isinstance(exc, kinds) or any(isinstance(argument, kinds) for argument in exc.args):
+        return True
+    return exc.__cause__ is not None and _is_caused_by(exc.__cause__, kinds)

@@ -3,6 +3,7 @@
 TrainError
 |-- DataError          the training file cannot be used; names the line where there is one
 |-- BaseUnsupported    the base model cannot be trained in the way that was asked for
+|-- TrainingDiverged   the loss was never a finite number
 `-- OutputTaken        something lies where the model directory would go
 """
 
@@ -23,6 +24,10 @@ class DataError(TrainError):
 
 class BaseUnsupported(TrainError):
     """The base model cannot be trained in the way that was asked for."""
+
+
+class TrainingDiverged(TrainError):
+    """The loss was never a finite number."""
 
 
 class OutputTaken(TrainError):

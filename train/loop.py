@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from serve.engine.machine import inspect_machine
 from serve.module import Classifier
 from serve.tokenize import TextTokenizer
 from train.averaging import average_in_last_layer
+from train.errors import TrainingDiverged
 from train.settings import TextClassificationSettings
 
 # Texts sorted by length together, in batches. Sorting all of them would make the same batches
@@ -110,6 +112,7 @@ def fit(
         progress: Called after every step, from this thread.
     Raises:
         BaseUnsupported: The encoder cannot be frozen. Not retriable.
+        TrainingDiverged: The loss was never a finite number. Not retriable.
         EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
     """
     compute = choose_compute(settings)
@@ -122,14 +125,15 @@ def fit(
         learnt, watched = encode(model, (train, val), batches, compute=compute, progress=progress)
         # The head is a thousandth of the work and need not save on precision.
         compute = replace(compute, bf16=False)
-        optimise(
-            Head(model),
-            lambda: shuffled(learnt, settings.batch_items),
-            [watched],
-            settings=settings,
-            compute=compute,
-            progress=progress,
-        )
+        with _one_thread():
+            optimise(
+                Head(model),
+                lambda: shuffled(learnt, settings.batch_items),
+                [watched],
+                settings=settings,
+                compute=compute,
+                progress=progress,
+            )
     else:
         model.to(compute.device)
         optimise(
@@ -158,7 +162,9 @@ def optimise(
         module: Gives logits (B, C); on the device of the batches.
         next_epoch: The training batches in a new order; their number may differ a little.
         val: Batches that are only looked at.
-        progress: Its total is an estimate from the first epoch, and early stopping ends before.
+        progress: Its total is an estimate from the first epoch; the last call reaches it.
+    Raises:
+        TrainingDiverged: The loss on ``val`` was never a finite number. Not retriable.
     """
     batches = next_epoch()
     total = len(batches) * settings.epoch_limit
@@ -189,7 +195,12 @@ def optimise(
         if epochs_since_best >= settings.patience:
             break
         batches = next_epoch()
+    if not math.isfinite(best_loss):
+        raise TrainingDiverged(
+            f"the loss was no finite number after {step} steps; lower head_lr or encoder_lr"
+        )
     module.load_state_dict(best_weights)
+    progress(total, total, best_loss)
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -301,6 +312,17 @@ def choose_compute(settings: TextClassificationSettings) -> Compute:
     has_bf16 = machine.gpu_bf16 if on_gpu else "BF16" in machine.capabilities
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16)
     return Compute(torch.device("cuda" if on_gpu else "cpu"), bf16)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A head is so little work that several threads spend their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _parameter_groups(

@@ -65,6 +65,7 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
         DataError: The training file cannot be used. Not retriable.
         OutputTaken: ``settings.out`` is there and not empty. Not retriable.
         BaseUnsupported: The base's encoder cannot be frozen. Not retriable.
+        TrainingDiverged: The loss was never a finite number. Not retriable.
         ArtifactError: The base cannot be read. Not retriable.
         EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.evaluate import Predictions, evaluate
+from train.evaluate import Predictions, evaluate, reference
 
 TRUTH = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
 SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
@@ -39,3 +39,14 @@ def test_several_labels_count_each_above_one_half() -> None:
     found = {m.name: m.value for m in evaluate(predictions, ("a", "b"), seed=0)}
     assert found["accuracy"] == 0.5
     assert found["f1/a"] == 1.0
+
+
+def test_reference_counts_every_text_once() -> None:
+    predictions = Predictions(SCORES, TRUTH, "single_label")
+    looks = reference(predictions, ("a", "b"), token_counts=[3, 4, 20, 512])
+    assert looks.texts == 4
+    assert looks.labels == {"a": 2, "b": 2}
+    counts = dict(zip(looks.tokens.edges, looks.tokens.counts, strict=False))
+    assert {edge: count for edge, count in counts.items() if count} == {2: 1, 4: 1, 16: 1, 512: 1}
+    assert looks.confidence is not None
+    assert sum(looks.confidence.counts) == 4

@@ -1,0 +1,42 @@
+"""The client's errors in our words, also where it hides them in a general one."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import errors as kafka_errors
+
+from stream.connection import broker_errors
+from stream.errors import BrokerRefused, BrokerUnreachable, CommitFailed, Fenced, StreamError
+
+FENCED = kafka_errors.ProducerFencedError()
+
+
+@pytest.mark.parametrize(
+    ("raised", "ours"),
+    [
+        (FENCED, Fenced),
+        (kafka_errors.FencedInstanceIdError(), Fenced),
+        (kafka_errors.KafkaError("a previous request has failed", FENCED), Fenced),
+        (kafka_errors.TopicAuthorizationFailedError(), BrokerRefused),
+        (
+            kafka_errors.KafkaError("failed", kafka_errors.SaslAuthenticationFailedError()),
+            BrokerRefused,
+        ),
+        (kafka_errors.KafkaTimeoutError("late"), BrokerUnreachable),
+        (kafka_errors.KafkaError("anything else"), BrokerUnreachable),
+    ],
+)
+def test_error_is_told_in_our_words(raised: Exception, ours: type[StreamError]) -> None:
+    with pytest.raises(ours, match="doing it") as caught, broker_errors("doing it"):
+        raise raised
+    assert type(caught.value) is ours
+
+
+def test_cause_is_looked_at_too() -> None:
+    with pytest.raises(Fenced), broker_errors("doing it", CommitFailed):
+        raise kafka_errors.KafkaError("wrapped") from FENCED
+
+
+def test_other_errors_become_what_the_caller_says() -> None:
+    with pytest.raises(CommitFailed), broker_errors("doing it", CommitFailed):
+        raise kafka_errors.KafkaError("lost")
