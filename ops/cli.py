@@ -70,7 +70,8 @@ def up(
         now = read_status(settings)
         out.print(f"Kafka          {now.bootstrap_servers}")
         out.print(f"Ray dashboard  {now.dashboard}")
-        out.print(f"  its token    {now.token_file or 'that of the cluster that was joined'}")
+        token = now.token_file or "that of the cluster that was joined"
+        out.print(f"  its token    {token}", soft_wrap=True)
         if detach:
             out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
             return
@@ -201,9 +202,11 @@ def predict(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="A Hugging Face directory or hub name.")],
     out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
     task: Annotated[str, typer.Option(help="text-classification or feature-extraction.")],
+    source: Annotated[
+        str | None, typer.Argument(help="Directory or hub name; the packaged MiniLM if none.")
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, cls, max, mean-max or last-k.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
@@ -215,7 +218,9 @@ def import_(
 
     with told_plainly():
         artifact = import_directory(source, out_dir, task, pooling, labels, max_length)
-        out.print(f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}")
+        out.print(
+            f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}", soft_wrap=True
+        )
 
 
 @train_app.command("text-classification")
@@ -258,7 +263,7 @@ def train_text_classification(
             json_line(artifact.card.model_dump_json())
             return
         metrics = ", ".join(f"{m.name} {m.value:.3f}" for m in artifact.card.metrics)
-        out.print(f"{artifact.path}: {metrics}")
+        out.print(f"{artifact.path}: {metrics}", soft_wrap=True)
 
 
 @broker_app.command("start")

@@ -67,7 +67,7 @@ def _as_json(outcome: Outcome) -> bytes:
 
 
 def import_directory(
-    source: str,
+    source: str | None,
     out: Path,
     task: str,
     pooling: str | None,

@@ -75,13 +75,18 @@ def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
             stderr=output,
         ) as process,
     ):
-        wait_for_line(told, "Ctrl-C ends it", process)
-        state = State.load(tmp_path / ".bertstream")
-        assert state is not None
-        assert (state.address, state.head) == (head.address, None)
-        assert set(applications(head.dashboard, token)) == {"echo@1", "pipeline-words"}
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(DEADLINE_S) == 0, told.read_text()
+        try:
+            wait_for_line(told, "Ctrl-C ends it", process)
+            state = State.load(tmp_path / ".bertstream")
+            assert state is not None
+            assert (state.address, state.head) == (head.address, None)
+            assert set(applications(head.dashboard, token)) == {"echo@1", "pipeline-words"}
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_S) == 0, told.read_text()
+            ended = not broker(tmp_path / ".bertstream").is_running()
+        finally:
+            process.kill()
+            broker(tmp_path / ".bertstream").stop()
+    assert ended
     assert applications(head.dashboard, token) == {}
-    assert not broker(tmp_path / ".bertstream").is_running()
     assert processes.marked(state.instance) == []
