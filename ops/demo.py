@@ -20,7 +20,7 @@ from rich.text import Text
 from ops import local
 from ops.demo_events import DemoEvent, events
 from ops.errors import OpsError
-from ops.settings import PlatformConfig
+from ops.settings import PlatformConfig, RaySettings
 from ops.status import status
 from ops.terminal import err, json_line, out, step
 from ops.training import train_with_progress
@@ -114,6 +114,8 @@ def _config(folder: Path) -> PlatformConfig:
                 telemetry_interval_s=1.0,
             ),
         ),
+        # Whatever other cluster runs here is nobody's guest.
+        ray=RaySettings(address="local"),
         state_dir=folder,
     )
 
