@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.errors import KafkaError
 
 from stream.connection import broker_errors, common_options
 from stream.errors import CommitFailed, StreamError
@@ -24,10 +24,6 @@ LINGER_MS = 1_000
 BATCH_BYTES = 256 * 1024
 # What a record may have here is decided against the topic's own limit before it is sent.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-
-
-class ResultTooLarge(CommitFailed):
-    """The broker refused a record for its size although the topic's limit allowed it."""
 
 
 class Sink(Protocol):
@@ -197,12 +193,9 @@ def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: in
         producer.send(out.topic, value=out.value, key=out.key, headers=out.headers)
         for out in outputs
     ]
-    try:
-        producer.flush(timeout=timeout_ms / 1000)
-        for future in futures:
-            future.get(timeout=0)
-    except MessageSizeTooLargeError as exc:
-        raise ResultTooLarge(f"sending results: {exc}") from exc
+    producer.flush(timeout=timeout_ms / 1000)
+    for future in futures:
+        future.get(timeout=0)
 
 
 def _close(producer: KafkaProducer) -> None:
