@@ -87,6 +87,12 @@ class Caller:
         self._infos: dict[str, ReplicaInfo] = {}
         self._lock = threading.Lock()
         self._poison_run = 0
+        self._away: dict[str, str] = {}
+
+    @property
+    def trouble(self) -> str | None:
+        """Which model is waited for, and why; None while every one answers. From any thread."""
+        return next(iter(self._away.copy().values()), None)
 
     def answer(self, version: str, values: list[bytes], digest: str | None = None) -> Reply:
         """Get an outcome for every value, whatever it takes.
@@ -158,8 +164,9 @@ class Caller:
         turn = 0
         while True:
             try:
-                return ask()
+                answer = ask()
             except ModelUnavailable as exc:
+                self._away[version] = f"waiting for {self._settings.model}@{version}: {exc}"
                 if time.monotonic() > deadline:
                     raise SystemFault(
                         f"the model {self._settings.model}@{version} stayed away for "
@@ -168,6 +175,9 @@ class Caller:
                     ) from exc
                 self._pause(turn)
                 turn += 1
+            else:
+                self._away.pop(version, None)
+                return answer
 
     def _poison(self, version: str, attempts: int, fault: Exception | None) -> Reply:
         with self._lock:

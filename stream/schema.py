@@ -216,6 +216,33 @@ class TelemetryRecord(SentModel):
     labels: dict[str, Count]
 
 
+class ConsumerRecord(SentModel):
+    """Value of a record on the consumers topic: how one consumer of a pipeline stands.
+
+    Attributes:
+        consumer: Its rank, from 0.
+        at_ms: When this was so, in ms since 1970.
+        epoch: Of the route it follows; None while it knows none.
+        versions: Those it still waits for answers from.
+        waiting: Records read and not yet committed.
+        committed_ago_s: Since its last commit; None before the first.
+        trouble: Why it is not going on at the moment; None while all is well.
+        ended: It will not come back by itself; Ray Serve replaces it.
+    """
+
+    pipeline: Name
+    consumer: Count
+    model: Name
+    pid: Count
+    at_ms: Count
+    epoch: Count | None
+    versions: tuple[str, ...]
+    waiting: Count
+    committed_ago_s: Annotated[float, Field(ge=0)] | None
+    trouble: Annotated[str, Field(max_length=2048)] | None
+    ended: bool
+
+
 class Envelope:
     """Wraps the answers of one model version: constant parts are made once.
 
@@ -316,6 +343,7 @@ def schemas() -> dict[str, bytes]:
         "dead-letter-headers": DeadLetterHeaders,
         "control": ControlRecord,
         "telemetry": TelemetryRecord,
+        "consumer": ConsumerRecord,
     }
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return {

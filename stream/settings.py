@@ -110,7 +110,7 @@ class PipelineSettings(Settings):
         delivery_timeout_ms: One send to Kafka, retries included.
         stall_timeout_s: A loop that has not turned for this long is taken for hung; its process
             ends itself and is replaced.
-        telemetry_interval_s: Length of a telemetry window.
+        telemetry_interval_s: Length of a telemetry window, and time between two heartbeats.
     """
 
     name: str = Field(pattern=NAME_PATTERN)

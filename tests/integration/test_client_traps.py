@@ -17,8 +17,9 @@ from kafka.errors import KafkaTimeoutError
 from stream.admin import Admin
 from stream.caller import Caller
 from stream.control import ControlFollower
+from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
-from stream.pipeline import Doors, Pipeline
+from stream.pipeline import Pipeline
 from stream.records import Output, Partition, Record
 from stream.settings import PipelineSettings
 from stream.sink import PlainSink, Sink, TransactionalSink
