@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import NoError, TopicAlreadyExistsError
 
+from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerUnreachable, TopicMissing
@@ -41,6 +42,7 @@ def platform_topics() -> dict[str, TopicSpec]:
     return {
         CONTROL_TOPIC: TopicSpec(1, {"cleanup.policy": "compact"}),
         CONSUMERS_TOPIC: TopicSpec(1, {"retention.ms": str(CONSUMERS_RETENTION_MS)}),
+        COMPARISONS_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
         TELEMETRY_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
     }
 

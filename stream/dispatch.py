@@ -58,11 +58,13 @@ class Queues:
         self._bytes -= sum(map(_size, batch))
         return batch
 
-    def drop(self, unwanted: Callable[[Slot], bool]) -> None:
-        """Forget slots, of partitions that are gone for example."""
+    def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
+        """Take slots out, of partitions that are gone for example."""
+        dropped = [slot for queue in self._queues.values() for slot in queue if unwanted(slot)]
         for version, queue in self._queues.items():
             self._queues[version] = deque(slot for slot in queue if not unwanted(slot))
-        self._bytes = sum(_size(slot) for queue in self._queues.values() for slot in queue)
+        self._bytes -= sum(map(_size, dropped))
+        return dropped
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))

@@ -9,6 +9,7 @@ from stream.caller import Caller
 from stream.control import RoutingTable
 from stream.outputs import TopicLimits
 from stream.records import Offsets, Partition, Record
+from stream.shadow import Shadow
 from stream.sink import Sink
 
 
@@ -32,6 +33,7 @@ class Doors(NamedTuple):
         source: Joins the group; is told whom to call when partitions go.
         sink: Opens a producer, and ends what a predecessor left open.
         caller: Answers micro-batches.
+        shadow: Compares a candidate's answers.
         table: The routing table as it stands.
         limits: What the output topics take.
     """
@@ -39,5 +41,6 @@ class Doors(NamedTuple):
     source: Callable[[Callable[[set[Partition], bool], None]], Source]
     sink: Callable[[Source], Sink]
     caller: Caller
+    shadow: Shadow
     table: Callable[[], RoutingTable]
     limits: TopicLimits

@@ -9,11 +9,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from serve.contract import Failure, FailureKind
 from stream.caller import Reply
+from stream.calls import Call, Calls
 from stream.dispatch import Queues
 from stream.doors import Doors, Source
 from stream.errors import ModelUnavailable, StreamError, SystemFault
@@ -22,8 +22,9 @@ from stream.outputs import OutputMaker
 from stream.records import Offsets, Output, Partition, Record
 from stream.routes import Routes
 from stream.settings import PipelineSettings
+from stream.shadow import Mirrored
 from stream.sink import Sink
-from stream.tally import Tally
+from stream.tally import RescueReason, Tally
 from stream.trouble import PASSING, Trouble
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ DRAIN_S = 3.0
 STOP_DRAIN_S = 15.0
 # The client may fail on and on without ever saying that it cannot recover.
 MAX_FAILURES_IN_A_ROW = 60
+# What another version of the model may well have an answer for.
+OF_THE_VERSION = (FailureKind.POISON, FailureKind.TOO_LONG)
 
 
 class Progress(NamedTuple):
@@ -72,11 +75,6 @@ class Progress(NamedTuple):
     error: str | None
 
 
-class _Call(NamedTuple):
-    slots: list[Slot]
-    future: Future[Reply]
-
-
 class Pipeline:
     """One consumer of a pipeline. ``run`` is its life; all else may be called meanwhile."""
 
@@ -100,8 +98,7 @@ class Pipeline:
             max_records=settings.max_batch_records, max_bytes=settings.max_batch_bytes
         )
         self._maker = OutputMaker(settings, doors.limits)
-        self._calls: list[_Call] = []
-        self._answered = threading.Event()
+        self._calls = Calls(doors.caller, window=settings.window, clock=clock)
         self._tally = Tally(settings, rank=rank, now_s=wall_clock())
         self._routes = Routes(settings.model, doors.table)
         self._trouble = Trouble(settings.name, stopping)
@@ -119,25 +116,23 @@ class Pipeline:
             SystemFault: Going on makes no sense; nothing more was committed.
             BrokerRefused: Login, TLS or permission.
         """
-        with ThreadPoolExecutor(self._settings.window, thread_name_prefix="call") as threads:
-            self._threads = threads
-            try:
-                self._open()
-                self._turn_until_stopped()
-                self._finish()
-            finally:
-                self._stopping.set()
-                self._close()
+        try:
+            self._open()
+            self._turn_until_stopped()
+            self._finish()
+        finally:
+            self._stopping.set()
+            self._close()
 
     def progress(self) -> Progress:
         """How it stands; from any thread."""
-        now, calls = self._clock(), self._calls.copy()
+        now = self._clock()
         return Progress(
             turned_s=now - self._turned_at,
             committed_s=now - self._committed_at if self._has_committed else float("inf"),
             waiting=len(self._tracker),
-            in_flight=len(calls),
-            versions=self._queues.versions() | {call.slots[0].version for call in calls},
+            in_flight=len(self._calls),
+            versions=self._queues.versions() | self._calls.versions(),
             epoch=self._routes.epoch(),
             answers=self._tally.answers,
             dead_letters=self._tally.dead_letters,
@@ -191,6 +186,7 @@ class Pipeline:
 
     def _turn(self) -> None:
         assert self._source is not None
+        self._follow_route()
         self._take_answers()
         self._raise_broken()
         if self._commit_is_due():
@@ -204,9 +200,9 @@ class Pipeline:
     def _finish(self) -> None:
         """Wait for what is with the replicas, and commit it."""
         deadline = self._clock() + STOP_DRAIN_S
-        while self._calls and self._clock() < deadline:
+        while len(self._calls) and self._clock() < deadline:
             self._turned_at = self._clock()
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
             try:
                 self._take_answers()
             except StreamError as exc:
@@ -219,6 +215,8 @@ class Pipeline:
                 logger.warning("the last results are left to the successor: %s", exc)
 
     def _close(self) -> None:
+        self._calls.close()
+        self._doors.shadow.close()
         for door in (self._sink, self._source):
             if door is not None:
                 try:
@@ -232,16 +230,16 @@ class Pipeline:
         """Read as much as there is room for, waiting no longer than anything else can."""
         assert self._source is not None
         if self._queues.is_full() or self._is_holding_too_much() or self._routes.fault():
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
             if self._clock() - self._full_poll_at < FULL_POLL_S:
                 return []
             self._full_poll_at = self._clock()
             return self._source.poll_nothing()
-        if not self._calls:
+        if not len(self._calls):
             return self._source.poll(IDLE_POLL_MS)
         records = self._source.poll(0)
         if not records:
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
         return records
 
     def _is_holding_too_much(self) -> bool:
@@ -266,42 +264,92 @@ class Pipeline:
     def _dispatch(self) -> None:
         """Fill the window. A batch that is not full goes while half of the window is free:
         beside busy replicas it grows instead."""
-        while len(self._calls) < self._settings.window:
-            few = len(self._calls) < max(1, self._settings.window // 2)
-            slots = self._queues.cut(partial=few)
+        while self._calls.has_room:
+            slots = self._queues.cut(partial=self._calls.is_half_empty)
             if not slots:
                 return
-            values = [slot.record.value or b"" for slot in slots]
-            version = slots[0].version
-            future = self._threads.submit(
-                self._doors.caller.answer, version, values, self._routes.digest(version)
-            )
-            self._calls.append(_Call(slots, future))
-            future.add_done_callback(lambda _: self._answered.set())
+            self._calls.send(slots, self._routes.digest(slots[0].version))
 
     def _take_answers(self) -> None:
         """Put the answers that have come onto their slots.
 
         Raises:
-            SystemFault: As the caller found.
+            SystemFault: As the caller found, of a version that has no fallback.
         """
-        self._answered.clear()
-        for call in [call for call in self._calls if call.future.done()]:
-            self._calls.remove(call)
-            self._take_answer(call.slots, call.future.result())
+        for call in self._calls.take_done():
+            fallback = self._routes.fallback_of(call.version)
+            try:
+                reply = call.future.result()
+            except StreamError as exc:
+                if fallback is None:
+                    raise
+                logger.warning("version %s: %s", call.version, exc)
+                self._rescue(call.slots, fallback, "away")
+            else:
+                self._take_answer(call, reply, fallback)
 
-    def _take_answer(self, slots: list[Slot], reply: Reply) -> None:
+    def _take_answer(self, call: Call, reply: Reply, fallback: str | None) -> None:
         now_ms = int(self._wall_clock() * 1000)
-        for slot, outcome, attempt in zip(slots, reply.outcomes, reply.attempts, strict=True):
+        failed = []
+        for slot, outcome, attempt in zip(call.slots, reply.outcomes, reply.attempts, strict=True):
+            if fallback and isinstance(outcome, Failure) and outcome.kind in OF_THE_VERSION:
+                failed.append(slot)
+                continue
             self._maker.finish(slot, outcome, attempt=attempt, info=reply.info, now_ms=now_ms)
-        self._tally.observe_reply(slots[0].version, reply)
+        self._tally.observe_reply(call.version, reply)
+        if fallback and failed:
+            self._rescue(failed, fallback, "failed")
+        self._mirror(call, reply)
+
+    def _mirror(self, call: Call, reply: Reply) -> None:
+        """Give a candidate what the live version has answered in one call."""
+        shadow = self._routes.shadow_of(call.version)
+        if shadow is None or len(reply.stats) != 1 or reply.retries:
+            return
+        batch = Mirrored(
+            live=call.version,
+            candidate=shadow.version,
+            digest=self._routes.digest(shadow.version),
+            records=[slot.record for slot in call.slots],
+            outcomes=reply.outcomes,
+            seconds=reply.stats[0].seconds,
+        )
+        self._doors.shadow.offer(batch, shadow.share)
+
+    # --- versions that come and go --------------------------------------------------------
+
+    def _follow_route(self) -> None:
+        """Take records back from versions that were taken out, and from a canary that is late."""
+        if self._routes.has_changed():
+            slots = self._queues.drop(lambda slot: not self._routes.has(slot.version))
+            for call in self._calls.abandon(lambda call: not self._routes.has(call.version)):
+                slots += call.slots
+            for slot in slots:
+                slot.version = self._routes.choose(slot.record)
+                self._queues.put(slot)
+        for call in self._calls.abandon(self._is_late):
+            fallback = self._routes.fallback_of(call.version)
+            assert fallback is not None  # _is_late saw to it
+            self._rescue(call.slots, fallback, "late")
+
+    def _is_late(self, call: Call) -> bool:
+        if self._routes.fallback_of(call.version) is None:
+            return False
+        return self._calls.age_s(call) > self._settings.fallback_after_s
+
+    def _rescue(self, slots: list[Slot], fallback: str, reason: RescueReason) -> None:
+        """Have the fallback answer what a version was given; the version is charged for it."""
+        self._tally.observe_rescues(slots[0].version, reason, len(slots))
+        for slot in slots:
+            slot.version = fallback
+            self._queues.put(slot)
 
     # --- committing ---------------------------------------------------------------------
 
     def _commit_is_due(self) -> bool:
         if not self._tracker.has_prefix():
             return self._tally.is_due(self._wall_clock())
-        if not self._calls and not len(self._queues):
+        if not len(self._calls) and not len(self._queues):
             return True
         if self._is_holding_too_much():
             return True
@@ -319,13 +367,17 @@ class Pipeline:
         prefix = self._tracker.take()
         outputs = [slot.output for slot in prefix.slots if slot.output is not None]
         now_s = self._wall_clock()
-        telemetry = self._tally.take(now_s) if self._tally.is_due(now_s) else []
+        telemetry = self._telemetry(now_s) if self._tally.is_due(now_s) else []
         if outputs or telemetry:
             self._send(outputs + telemetry, prefix.offsets)
         self._committed_at = self._clock()
         if prefix.slots:
             self._has_committed = True
             self._tally.observe_commit(prefix.slots, self._wall_clock())
+
+    def _telemetry(self, now_s: float) -> list[Output]:
+        start_ms, end_ms = int(self._tally.window_start_s * 1000), int(now_s * 1000)
+        return self._tally.take(now_s) + self._doors.shadow.take(start_ms, end_ms)
 
     def _send(self, outputs: list[Output], offsets: Offsets) -> None:
         assert self._source is not None
@@ -338,7 +390,7 @@ class Pipeline:
 
     def _recover(self) -> None:
         """After a doubt: a new producer settles what happened, then read again from there."""
-        # Calls in flight go on, and their answers land on slots that nobody looks at.
+        self._calls.abandon(lambda _: True)
         self._queues.drop(lambda _: True)
         self._tracker.rewind()
         assert self._source is not None
@@ -368,12 +420,12 @@ class Pipeline:
 
     def _drain(self, partitions: set[Partition]) -> None:
         deadline = self._clock() + DRAIN_S
-        waiting = {id(slot) for call in self._calls for slot in call.slots}
+        waiting = set(map(id, self._calls.slots()))
         while self._clock() < deadline:
             self._take_answers()
             if not any(id(slot) in waiting for slot in self._tracker.open_slots(partitions)):
                 break
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
         if self._tracker.has_prefix():
             self._commit()
 

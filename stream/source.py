@@ -11,12 +11,13 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 
+from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.records import Offsets, Partition, Record
-from stream.schema import ConsumerRecord, TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
 
@@ -201,6 +202,16 @@ def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRe
     """
     values = _recent(kafka, TELEMETRY_TOPIC, since_ms)
     return [TelemetryRecord.model_validate_json(value) for value in values]
+
+
+def recent_comparisons(kafka: KafkaSettings, *, since_ms: int) -> list[ComparisonRecord]:
+    """Windows of candidates beside live versions since a moment, in ms since 1970.
+
+    Raises:
+        BrokerUnreachable: Nobody answered in time.
+    """
+    values = _recent(kafka, COMPARISONS_TOPIC, since_ms)
+    return [ComparisonRecord.model_validate_json(value) for value in values]
 
 
 def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRecord]:

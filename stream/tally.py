@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from serve.contract import Answer, Failure, ReplicaInfo
 from stream.caller import Reply
@@ -11,11 +12,15 @@ from stream.records import Output
 from stream.settings import PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC, Window
 
+RescueReason = Literal["failed", "late", "away"]
+"""Why a record goes to its version's fallback: no answer for it, none in time, or none at all."""
+
 
 class Tally:
     """Counts what comes back and what is committed; times are seconds since 1970.
 
     Attributes:
+        window_start_s: When the windows began that ``take`` will end.
         answers, dead_letters, commits, failed_commits: Since the process started.
     """
 
@@ -24,7 +29,7 @@ class Tally:
         self._rank = rank
         self._windows: dict[str, Window] = {}
         self._infos: dict[str, ReplicaInfo] = {}
-        self._window_start_s = now_s
+        self.window_start_s = now_s
         self.answers = self.dead_letters = self.commits = self.failed_commits = 0
 
     def observe_reply(self, version: str, reply: Reply) -> None:
@@ -54,16 +59,20 @@ class Tally:
             self.answers += len(answers)
             self.dead_letters += len(kinds)
 
+    def observe_rescues(self, version: str, reason: RescueReason, count: int) -> None:
+        """Count records that a version was given and its fallback shall answer."""
+        self._window(version).observe_rescues(reason, count)
+
     def is_due(self, now_s: float) -> bool:
         """There is telemetry to be sent."""
-        if now_s - self._window_start_s < self._settings.telemetry_interval_s:
+        if now_s - self.window_start_s < self._settings.telemetry_interval_s:
             return False
         return any(not window.is_empty for window in self._windows.values())
 
     def take(self, now_s: float) -> list[Output]:
         """The telemetry since the last call, as records; the next windows begin here."""
-        start_ms, end_ms = int(self._window_start_s * 1000), int(now_s * 1000)
-        self._window_start_s = now_s
+        start_ms, end_ms = int(self.window_start_s * 1000), int(now_s * 1000)
+        self.window_start_s = now_s
         key = f"{self._settings.name}/{self._rank}".encode()
         outputs = []
         for version, window in self._windows.items():

@@ -26,6 +26,7 @@ from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline, Progress
 from stream.schema import ConsumerRecord
 from stream.settings import KafkaSettings, PipelineSettings
+from stream.shadow import Shadow
 from stream.sink import PlainProducer, PlainSink, Sink, TransactionalSink
 from stream.source import ControlReader, Source
 
@@ -203,6 +204,7 @@ class Worker:
             ),
             sink=sink,
             caller=Caller(self._client, self._settings, self._stopping),
+            shadow=Shadow(self._client, self._settings, self._stopping, rank=self.rank),
             table=follower.table,
             limits=limits,
         )
