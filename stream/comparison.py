@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from serve.contract import Answer, Failure, Outcome
+from serve.contract import OF_THE_VERSION, Answer, Failure, Outcome
 from stream.records import Record
 from stream.schema import ComparisonRecord, Disagreement
 from stream.telemetry import add_counts, latency_bucket
@@ -32,7 +32,7 @@ class Comparison:
     """
 
     def __init__(self) -> None:
-        self._compared = self._agreed = self._failed = self.skipped = 0
+        self._compared = self._agreed = self._failed = self._live_failed = self.skipped = 0
         self._matrix: dict[str, Counter[str]] = {}
         self._live_calls: Counter[int] = Counter()
         self._candidate_calls: Counter[int] = Counter()
@@ -41,10 +41,13 @@ class Comparison:
     def observe_answers(
         self, records: Sequence[Record], live: Sequence[Outcome], candidate: Sequence[Outcome]
     ) -> None:
-        """Compare the outcomes of two versions, shape (N,) each; what the live version has no
-        answer for says nothing."""
+        """Compare the outcomes of two versions, shape (N,) each.
+
+        What is wrong with the record itself says nothing of either.
+        """
         for record, a, b in zip(records, live, candidate, strict=True):
             if not isinstance(a, Answer):
+                self._live_failed += a.kind in OF_THE_VERSION and isinstance(b, Answer)
                 continue
             self._compared += 1
             if isinstance(b, Failure):
@@ -91,6 +94,7 @@ class Comparison:
             compared=self._compared,
             agreed=self._agreed,
             failed=self._failed,
+            live_failed=self._live_failed,
             skipped=self.skipped,
             matrix={label: dict(row) for label, row in self._matrix.items()},
             live_calls=dict(self._live_calls),
@@ -118,6 +122,7 @@ def _merge_two(a: ComparisonRecord, b: ComparisonRecord) -> ComparisonRecord:
             "compared": a.compared + b.compared,
             "agreed": a.agreed + b.agreed,
             "failed": a.failed + b.failed,
+            "live_failed": a.live_failed + b.live_failed,
             "skipped": a.skipped + b.skipped,
             "matrix": {
                 label: add_counts(a.matrix.get(label, {}), b.matrix.get(label, {}))

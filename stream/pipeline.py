@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from serve.contract import Failure, FailureKind
+from serve.contract import OF_THE_VERSION, Failure, FailureKind
 from stream.caller import Reply
 from stream.calls import Call, Calls
 from stream.dispatch import Queues
@@ -45,8 +45,6 @@ DRAIN_S = 3.0
 STOP_DRAIN_S = 15.0
 # The client may fail on and on without ever saying that it cannot recover.
 MAX_FAILURES_IN_A_ROW = 60
-# What another version of the model may well have an answer for.
-OF_THE_VERSION = (FailureKind.POISON, FailureKind.TOO_LONG)
 
 
 class Progress(NamedTuple):
@@ -302,17 +300,18 @@ class Pipeline:
         self._mirror(call, reply)
 
     def _mirror(self, call: Call, reply: Reply) -> None:
-        """Give a candidate what the live version has answered in one call."""
+        """Give a candidate what the live version has answered."""
         shadow = self._routes.shadow_of(call.version)
-        if shadow is None or len(reply.stats) != 1 or reply.retries:
+        if shadow is None:
             return
+        in_one_call = len(reply.stats) == 1 and not reply.retries
         batch = Mirrored(
             live=call.version,
             candidate=shadow.version,
             digest=self._routes.digest(shadow.version),
             records=[slot.record for slot in call.slots],
             outcomes=reply.outcomes,
-            seconds=reply.stats[0].seconds,
+            seconds=reply.stats[0].seconds if in_one_call else None,
         )
         self._doors.shadow.offer(batch, shadow.share)
 

@@ -165,9 +165,7 @@ class ControlRecord(SentModel):
         for role, version in (("shadow", self.shadow), ("fallback", self.fallback)):
             if version is not None and version not in self.versions:
                 raise ValueError(f"{role} {version} of {self.model} must be among its versions")
-        if self.shadow is not None and (
-            self.shadow == self.fallback or self.versions[self.shadow].weight == 1
-        ):
+        if self.shadow is not None and self.versions[self.shadow].weight == 1:
             raise ValueError(f"version {self.shadow} of {self.model} cannot shadow itself")
         return self
 
@@ -251,6 +249,7 @@ class ComparisonRecord(SentModel):
         compared: Records that the live version answered and the candidate was given.
         agreed: Of these, those with the same best label, or nearly the same embedding.
         failed: Of these, those that the candidate had no answer for.
+        live_failed: Records besides that the candidate answered and the live version failed on.
         skipped: Records not given to the candidate because it was behind.
         matrix: Live version's best label, candidate's best label, records.
         live_calls, candidate_calls: Histograms of the time in the replica for the same
@@ -268,6 +267,7 @@ class ComparisonRecord(SentModel):
     compared: Count
     agreed: Count
     failed: Count
+    live_failed: Count
     skipped: Count
     matrix: dict[str, dict[str, Count]]
     live_calls: dict[int, Count]

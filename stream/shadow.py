@@ -35,7 +35,8 @@ class Mirrored(NamedTuple):
         live, candidate: Versions.
         digest: Of the candidate's bytes; None takes any.
         records, outcomes: Shape (N,) each.
-        seconds: That the live version's replica took for all of them in one call.
+        seconds: That the live version's replica took for all of them; None where it was not
+            one call.
     """
 
     live: str
@@ -43,7 +44,7 @@ class Mirrored(NamedTuple):
     digest: str | None
     records: Sequence[Record]
     outcomes: Sequence[Outcome]
-    seconds: float
+    seconds: float | None
 
 
 class Shadow:
@@ -111,7 +112,7 @@ class Shadow:
                 comparison.observe_loss(batch.outcomes)
                 return
             comparison.observe_answers(batch.records, batch.outcomes, reply.outcomes)
-            if not reply.retries:
+            if batch.seconds is not None and not reply.retries:
                 comparison.observe_calls(batch.seconds, reply.stats[0].seconds)
 
     def _ask(self, batch: Mirrored) -> Reply | None:

@@ -48,9 +48,15 @@ def test_labels_agree_when_equal_whatever_their_score() -> None:
     assert (sample.offset, sample.live, sample.candidate) == (1, "a", "b")
 
 
-def test_what_the_live_version_does_not_answer_says_nothing() -> None:
-    found = compared((FAILED, labelled("a")), (FAILED, FAILED))
-    assert (found.compared, found.failed) == (0, 0)
+def test_what_is_wrong_with_the_record_says_nothing() -> None:
+    empty = Failure(FailureKind.EMPTY_TEXT, "empty")
+    found = compared((empty, empty), (FAILED, FAILED))
+    assert (found.compared, found.failed, found.live_failed) == (0, 0, 0)
+
+
+def test_a_record_that_the_live_version_alone_fails_on_speaks_for_the_candidate() -> None:
+    found = compared((FAILED, labelled("a")), (labelled("a"), labelled("a")))
+    assert (found.compared, found.agreed, found.live_failed) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,7 @@ def test_windows_add_up(windows: list[list[tuple[Outcome, Outcome]]]) -> None:
     merged = merge_comparisons(compared(*window) for window in windows)
     whole = compared(*(pair for window in windows for pair in window))
     assert merged is not None
-    for field in ("compared", "agreed", "failed", "skipped", "matrix", "live_calls"):
+    for field in ("compared", "agreed", "failed", "live_failed", "skipped", "matrix", "live_calls"):
         assert getattr(merged, field) == getattr(whole, field)
 
 
