@@ -157,6 +157,11 @@ def test_rate_under_load_is_remembered_for_quiet_times() -> None:
     assert decide(quiet, AT_ONCE, after.state, 2.0).target == 3
 
 
+def test_backlog_is_met_with_the_rate_of_now_and_not_with_the_remembered_one() -> None:
+    slower = BUSY._replace(rate_per_replica=50)
+    assert decide(slower, AT_ONCE, State(2, rate_at_load=100.0), 0.0).target == 8
+
+
 REASONABLE = st.builds(
     ScalingSettings,
     min_replicas=st.integers(1, 5),
