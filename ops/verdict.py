@@ -23,13 +23,14 @@ from ops.statistics import log_evidence, mann_whitney, mix_distance, wilson
 
 # Records of a version, pairs or labels, below which no share of them is judged.
 MIN_RECORDS: Final = 50
-# With 5 windows against 5, Mann-Whitney can just reach the level below.
-MIN_WINDOWS: Final = 5
-LATENCY_LEVEL: Final = 0.01
-# Trials that a prior is worth, see log_evidence. An error rate differs from another by a factor;
-# of pairs and windows any share may be on one side, so their prior is flat.
-_RATE_PRIOR: Final = 10.0
-_HALVES_PRIOR: Final = 2.0
+# With 6 windows against 6, Mann-Whitney can just reach the level below.
+MIN_WINDOWS: Final = 6
+LATENCY_LEVEL: Final = 0.002
+# Trials that the prior of each sequential test is worth, see log_evidence: much where a version
+# that is worse by a factor moves a small share a little, nothing where it moves a half to nearly 1.
+_SHARE_PRIOR: Final = 40.0
+_PAIRS_PRIOR: Final = 10.0
+_WINDOWS_PRIOR: Final = 2.0
 
 
 def judge(evidence: StepEvidence, limits: Limits) -> Verdict:
@@ -80,7 +81,7 @@ def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
     candidate, errors = evidence.candidate, evidence.candidate.errors
     if candidate.records < MIN_RECORDS:
         return _too_few("error_rate", "records", candidate.records)
-    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=_RATE_PRIOR)
+    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=_SHARE_PRIOR)
     within = errors <= limits.max_error_rate * candidate.records
     sentence = (
         f"error rate: {_share(errors, candidate.records)}, at most "
@@ -108,7 +109,7 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
         ours.errors,
         ours.errors + theirs.errors,
         share=ours.records / (ours.records + theirs.records),
-        prior=_RATE_PRIOR,
+        prior=_SHARE_PRIOR,
     )
     sentence = (
         f"errors: {_share(ours.errors, ours.records)} against "
@@ -132,7 +133,7 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
     if pairs < MIN_RECORDS:
         return _too_few("errors", "records given to both versions", pairs)
     one_sided = paired.failed + paired.baseline_failed
-    found = log_evidence(paired.failed, one_sided, share=0.5, prior=_HALVES_PRIOR)
+    found = log_evidence(paired.failed, one_sided, share=0.5, prior=_PAIRS_PRIOR)
     sentence = (
         f"errors: failed on {_share(paired.failed, pairs)} where version {theirs} answered, "
         f"answered {paired.baseline_failed:,} where it failed; {_strength(found, limits.alpha)}"
@@ -156,7 +157,7 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if windows < MIN_WINDOWS:
         return _too_few("latency", f"windows beside version {theirs}", windows, MIN_WINDOWS)
     slow = sum(slowdown >= limits.max_slowdown for slowdown in slowdowns)
-    found = log_evidence(slow, windows, share=0.5, prior=_HALVES_PRIOR)
+    found = log_evidence(slow, windows, share=0.5, prior=_WINDOWS_PRIOR)
     typical = median(slowdowns)
     outcome = _answer(found, limits.alpha, within=typical < limits.max_slowdown)
     by_chance = 1.0
@@ -182,7 +183,7 @@ def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if len(values) < MIN_WINDOWS:
         return _too_few("p99", "windows", len(values), MIN_WINDOWS)
     over = sum(value > limits.max_p99_ms for value in values)
-    found = log_evidence(over, len(values), share=0.5, prior=_HALVES_PRIOR)
+    found = log_evidence(over, len(values), share=0.5, prior=_WINDOWS_PRIOR)
     typical = median(values)
     sentence = (
         f"p99: {typical:,.1f} ms (median of {len(values)} windows, {over} of them above "
