@@ -16,12 +16,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, delete, insert, make_url, text
 
 from ops.database import Database
+from ops.tables import ledger_head, metadata
 
 EXTERNAL = "BERTSTREAM_TEST_POSTGRES"
 KINDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
+# For the transaction: no trigger fires, so that rows of the ledger can be taken out.
+UNGUARDED = "SET LOCAL session_replication_role = replica"
 
 
 class Postgres(NamedTuple):
@@ -33,10 +36,10 @@ class Postgres(NamedTuple):
 
     url: str
 
-    def create(self, *, template: str = "template1") -> str:
+    def create(self) -> str:
         """Make a database; returns its URL."""
         name = f"test_{uuid.uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        self.execute(f"CREATE DATABASE {name}")
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
     def drop(self, url: str) -> None:
@@ -83,12 +86,12 @@ def _server(folder: Path, locks: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres: Postgres) -> Iterator[str]:
-    """Name of a database that has the tables already; copied faster than migrated."""
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database with all tables, which tests use one after the other."""
     url = postgres.create()
     with closing(Database(url)) as database:
         database.migrate()
-    yield str(make_url(url).database)
+    yield url
     postgres.drop(url)
 
 
@@ -120,10 +123,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         shutil.copyfile(request.getfixturevalue("sqlite_template"), tmp_path / "ops.db")
         yield f"sqlite:///{tmp_path / 'ops.db'}"
         return
-    server: Postgres = request.getfixturevalue("postgres")
-    url = server.create(template=request.getfixturevalue("postgres_template"))
+    url = request.getfixturevalue("postgres_url")
+    _empty(url)
     yield url
-    server.drop(url)
 
 
 @pytest.fixture
@@ -131,6 +133,20 @@ def database(database_url: str) -> Iterator[Database]:
     """A database of the test's own, with all tables."""
     with closing(Database(database_url)) as opened:
         yield opened
+
+
+def _empty(url: str) -> None:
+    """Take all rows out: a hundred times faster than making another database."""
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(UNGUARDED))
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+            head = {"one": 1, "last_id": 0, "hash": "0" * 64}
+            connection.execute(insert(ledger_head).values(head))
+    finally:
+        engine.dispose()
 
 
 def _with_driver(url: str) -> str:

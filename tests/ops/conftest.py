@@ -7,7 +7,7 @@ from tests.postgres import (
     database_url,
     empty_url,
     postgres,
-    postgres_template,
+    postgres_url,
     sqlite_template,
 )
 
@@ -16,6 +16,6 @@ __all__ = [
     "database_url",
     "empty_url",
     "postgres",
-    "postgres_template",
+    "postgres_url",
     "sqlite_template",
 ]

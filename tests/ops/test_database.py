@@ -127,12 +127,13 @@ def test_migrations_that_start_at_once_all_succeed(empty_url: str) -> None:
         database.close()
 
 
-def test_migration_from_the_future_is_refused(database: Database) -> None:
-    with database.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-
-    with pytest.raises(DatabaseIncompatible, match=r"'9999'.*newer bertstream.*update this"):
+def test_migration_from_the_future_is_refused(empty_url: str) -> None:
+    newer = pytest.raises(DatabaseIncompatible, match=r"'9999'.*newer bertstream.*update this")
+    with closing(Database(empty_url)) as database:
         database.migrate()
+        execute(database, text("UPDATE alembic_version SET version_num = '9999'"))
+        with newer:
+            database.migrate()
 
 
 def test_database_without_tables_says_what_makes_them(empty_url: str) -> None:

@@ -16,13 +16,14 @@ from sqlalchemy.exc import DBAPIError
 from ops.database import Database
 from ops.ledger import Entry, append, entries, head, verify
 from ops.tables import ledger
+from tests.postgres import UNGUARDED
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC)
 ENTRY = Entry(at=NOW, actor="ada", action="release.start", model="sentiment", version=3)
 DEADLINE_S = 60.0
 UNGUARD = {
     "sqlite": ("DROP TRIGGER ledger_stays", "DROP TRIGGER ledger_keeps"),
-    "postgresql": ("ALTER TABLE ledger DISABLE TRIGGER ALL",),
+    "postgresql": (UNGUARDED,),
 }
 
 
