@@ -10,13 +10,22 @@ OpsError
 |   |-- BrokerStartFailed     it died, or did not answer in time
 |   `-- BrokerNotStarted      asked for what only a started broker has
 |-- ConfigError               the YAML file says something that cannot be
-`-- PlatformError             the platform as a whole
-    |-- NotRunning            asked for what only a running platform has
-    |-- Busy                  another ``up`` or ``down`` is at work on the same state
-    |-- ClusterStartFailed    Ray died while it started, or did not answer in time
-    |-- ClusterUnreachable    the Ray cluster that was named does not answer
-    |-- NoRoom                the cluster has not what a replica wants
-    `-- DeployFailed          a replica cannot be built
+|-- PlatformError             the platform as a whole
+|   |-- NotRunning            asked for what only a running platform has
+|   |-- Busy                  another ``up`` or ``down`` is at work on the same state
+|   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
+|   |-- ClusterUnreachable    the Ray cluster that was named does not answer
+|   |-- NoRoom                the cluster has not what a replica wants
+|   `-- DeployFailed          a replica cannot be built
+|-- DatabaseUnavailable       the database is gone, or was busy for too long (retriable)
+|-- DatabaseIncompatible      its tables are not those of this version
+|-- ArtifactStoreError        where the files of versions are kept
+|   |-- StoreUnavailable      it cannot be reached, read or written (retriable)
+|   `-- StoreUnsupported      its kind needs a package that is not installed
+`-- RegistryError             models and their versions
+    |-- BadModelName          a name that a model cannot have
+    |-- UnknownVersion        no such model or version, or its files were deleted
+    `-- VersionInUse          it serves, or a rollback could need it
 """
 
 from __future__ import annotations
@@ -96,3 +105,43 @@ class NoRoom(PlatformError):
 
 class DeployFailed(PlatformError):
     """A replica cannot be built; the message is the replica's own."""
+
+
+class DatabaseUnavailable(OpsError):
+    """The database is gone, or was busy for too long."""
+
+    retriable: ClassVar[bool] = True
+
+
+class DatabaseIncompatible(OpsError):
+    """The tables of the database are not those of this version of bertstream."""
+
+
+class ArtifactStoreError(OpsError):
+    """Where the files of versions are kept, or what a URI there names."""
+
+
+class StoreUnavailable(ArtifactStoreError):
+    """The artifact store cannot be reached, read or written."""
+
+    retriable: ClassVar[bool] = True
+
+
+class StoreUnsupported(ArtifactStoreError):
+    """An artifact store of this kind needs a package that is not installed."""
+
+
+class RegistryError(OpsError):
+    """Models and their versions."""
+
+
+class BadModelName(RegistryError):
+    """A name that a model cannot have."""
+
+
+class UnknownVersion(RegistryError):
+    """There is no such model or version, or its files were deleted."""
+
+
+class VersionInUse(RegistryError):
+    """The version serves, or a rollback could need it."""
