@@ -10,6 +10,7 @@ OpsError
 |   |-- BrokerStartFailed     it died, or did not answer in time
 |   `-- BrokerNotStarted      asked for what only a started broker has
 |-- ConfigError               the YAML file says something that cannot be
+|-- PolicyError               a model's policy says something that cannot be
 |-- PlatformError             the platform as a whole
 |   |-- NotRunning            asked for what only a running platform has
 |   |-- Busy                  another ``up`` or ``down`` is at work on the same state
@@ -145,3 +146,7 @@ class UnknownVersion(RegistryError):
 
 class VersionInUse(RegistryError):
     """The version serves, or a rollback could need it."""
+
+
+class PolicyError(OpsError):
+    """A model's policy says something that cannot be; the message lists every such thing."""
