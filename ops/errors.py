@@ -23,10 +23,17 @@ OpsError
 |-- ArtifactStoreError        where the files of versions are kept
 |   |-- StoreUnavailable      it cannot be reached, read or written (retriable)
 |   `-- StoreUnsupported      its kind needs a package that is not installed
-`-- RegistryError             models and their versions
-    |-- BadModelName          a name that a model cannot have
-    |-- UnknownVersion        no such model or version, or its files were deleted
-    `-- VersionInUse          it serves, or a rollback could need it
+|-- RegistryError             models and their versions
+|   |-- BadModelName          a name that a model cannot have
+|   |-- UnknownVersion        no such model or version, or its files were deleted
+|   `-- VersionInUse          it serves, or a rollback could need it
+`-- ReleaseError              a release cannot do what was asked
+    |-- UnknownRelease        there is none of that number, or none that is open
+    |-- ReleaseOpen           another release of the model is not over
+    |-- VersionIsLive         it serves already, with the same settings
+    |-- EventRefused          what was asked means nothing in its state
+    |-- OutsideWindow         the policy refuses releases at this time
+    `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
 """
 
 from __future__ import annotations
@@ -150,3 +157,33 @@ class VersionInUse(RegistryError):
 
 class PolicyError(OpsError):
     """A model's policy says something that cannot be; the message lists every such thing."""
+
+
+class ReleaseError(OpsError):
+    """A release cannot do what was asked."""
+
+
+class UnknownRelease(ReleaseError):
+    """There is no release of that number, or none of that model that is open."""
+
+
+class ReleaseOpen(ReleaseError):
+    """Another release of the model is not over."""
+
+
+class VersionIsLive(ReleaseError):
+    """The version serves already, with the same settings."""
+
+
+class EventRefused(ReleaseError):
+    """What was asked means nothing in the state of the release."""
+
+
+class OutsideWindow(ReleaseError):
+    """The policy refuses releases at this time."""
+
+
+class ReleaseMoved(ReleaseError):
+    """Somebody else has moved the release at the same moment."""
+
+    retriable: ClassVar[bool] = True

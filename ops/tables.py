@@ -172,6 +172,7 @@ releases = Table(
     _number(),
     Column("model", NAME, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("label", NAME, nullable=False),
     Column("version_digest", SHA256, nullable=False),
     Column("policy_digest", SHA256, nullable=False),
     Column("policy_text", Text, nullable=False),
@@ -179,6 +180,8 @@ releases = Table(
     Column("step", Integer, nullable=False, server_default=text("0")),
     Column("resume_state", String(32)),
     Column("previous", Integer),
+    Column("previous_label", NAME),
+    Column("is_rollback", Boolean, nullable=False),
     Column("author", Text, nullable=False),
     Column("note", Text, nullable=False, server_default=text("''")),
     Column("created_at", UtcDateTime, nullable=False),
@@ -216,6 +219,19 @@ approvals = Table(
     CheckConstraint("decision IN ('approve', 'reject')", name="decision"),
     Index(None, "release_id"),
     sqlite_autoincrement=True,
+)
+
+# A version with the settings it is served with. The label is its name on the wire: the number,
+# and where the same version was released again with other settings, ``number.1`` and so on.
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("model", NAME, nullable=False),
+    Column("label", NAME, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("settings", DOCUMENT, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("model", "label"),
 )
 
 # The outbox of the control topic: an epoch above the published one is still to be sent.

@@ -83,6 +83,8 @@ def test_one_release_of_a_model_is_open_at_a_time(database: Database) -> None:
     release = {
         "model": "sentiment",
         "version": 1,
+        "label": "1",
+        "is_rollback": False,
         "version_digest": DIGEST,
         "policy_digest": DIGEST,
         "policy_text": "model: sentiment",

@@ -167,6 +167,7 @@ def _releases() -> None:
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("label", sa.String(length=63), nullable=False),
         sa.Column("version_digest", sa.String(length=64), nullable=False),
         sa.Column("policy_digest", sa.String(length=64), nullable=False),
         sa.Column("policy_text", sa.Text(), nullable=False),
@@ -174,6 +175,8 @@ def _releases() -> None:
         sa.Column("step", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("resume_state", sa.String(length=32)),
         sa.Column("previous", sa.Integer()),
+        sa.Column("previous_label", sa.String(length=63)),
+        sa.Column("is_rollback", sa.Boolean(), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
@@ -224,6 +227,15 @@ def _releases() -> None:
 
 def _operation() -> None:
     """What the operator keeps."""
+    op.create_table(
+        "deployments",
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("label", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("model", "label", name="pk_deployments"),
+    )
     op.create_table(
         "routes",
         sa.Column("model", sa.String(length=63), nullable=False),
