@@ -35,6 +35,7 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 # L is the last day of a month. What is left out are the library's letters for chance.
 CRON_WORDS = frozenset((*DAYS, *MONTHS, "L"))
 DAY = timedelta(days=1)
+LONGEST_PIECE = 7 * DAY
 
 
 class Window(Settings):
@@ -118,11 +119,17 @@ def is_open(windows: Windows, now: datetime) -> WindowState:
         now: Aware.
     """
     now, until = now.astimezone(UTC), now.astimezone(UTC) + HORIZON
-    stretch = next(_openings(windows, now, until), None)
+    openings = _openings(windows, now, until)
+    stretch = next(openings, None)
     if stretch is None or stretch.begin > now:
         reason, zone = _why_closed(windows, now)
         return WindowState(False, reason, stretch.begin if stretch else None, zone)
-    change = stretch.end if stretch.end < until else None
+    end = stretch.end
+    for following in openings:
+        if following.begin > end:
+            break
+        end = following.end
+    change = end if end < until else None
     allowing = next((window for window in windows.allow if _holds(window, now)), None)
     if allowing is not None:
         return WindowState(True, f"the window {allowing} is open", change, allowing.time_zone)
@@ -154,7 +161,7 @@ def _holds(window: Window, now: datetime) -> bool:
 
 
 def _openings(windows: Windows, now: datetime, until: datetime) -> Iterator[_Stretch]:
-    """When it is open, from now on; apart from each other and in order."""
+    """When it is open, from now on; in order, without overlap."""
     allowed: Iterable[_Stretch] = (_Stretch(now, until),)
     if windows.allow:
         allowed = _union(_stretches(window, now, until) for window in windows.allow)
@@ -163,22 +170,29 @@ def _openings(windows: Windows, now: datetime, until: datetime) -> Iterator[_Str
 
 
 def _union(several: Iterable[Iterator[_Stretch]]) -> Iterator[_Stretch]:
-    """Stretches that overlap or touch become one; each iterator is in order."""
+    """The same without overlap; each iterator is in order.
+
+    What is open for years comes in pieces that touch, so that it need not be looked at as a
+    whole where the next days are all that matters.
+    """
     last: _Stretch | None = None
     for stretch in heapq.merge(*several):
         if last is None:
             last = stretch
-        elif stretch.begin <= last.end:
-            last = last._replace(end=max(last.end, stretch.end))
-        else:
+        elif stretch.begin > last.end:
             yield last
             last = stretch
+        elif stretch.begin - last.begin < LONGEST_PIECE:
+            last = _Stretch(last.begin, max(last.end, stretch.end))
+        else:
+            yield _Stretch(last.begin, stretch.begin)
+            last = _Stretch(stretch.begin, max(last.end, stretch.end))
     if last is not None:
         yield last
 
 
 def _without(allowed: Iterable[_Stretch], denied: Iterator[_Stretch]) -> Iterator[_Stretch]:
-    """What of the first is not in the second; both apart and in order."""
+    """What of the first is not in the second; both in order and without overlap."""
     deny = next(denied, None)
     for allow in allowed:
         rest = allow.begin

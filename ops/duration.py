@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 LONGEST = timedelta(days=366)
+DAYS_FROM = 2 * SECONDS["d"]
 WRITTEN = re.compile(r"(\d{1,9})([smhd])")
 
 
@@ -40,19 +41,15 @@ def written(span: timedelta) -> str:
 
 
 def told(span: timedelta) -> str:
-    """A span for people, by its two largest units: ``2 d 4 h``; under a minute in seconds."""
+    """A span for people, by its two largest units: ``2 d 4 h``; below two days in hours."""
     seconds = max(0, round(span.total_seconds()))
-    counts = {}
-    for unit, length in SECONDS.items():
-        counts[unit], seconds = divmod(seconds, length)
-    units = list(SECONDS)
-    first = next((index for index, unit in enumerate(units) if counts[unit]), len(units) - 1)
-    parts = [
-        f"{counts[unit]} {'min' if unit == 'm' else unit}"
-        for unit in units[first : first + 2]
-        if counts[unit]
-    ]
-    return " ".join(parts) or "0 s"
+    units = [unit for unit in SECONDS if unit != "d" or seconds >= DAYS_FROM]
+    counts = []
+    for unit in units:
+        count, seconds = divmod(seconds, SECONDS[unit])
+        counts.append(f"{count} {'min' if unit == 'm' else unit}" if count else "")
+    first = next((index for index, count in enumerate(counts) if count), 0)
+    return " ".join(count for count in counts[first : first + 2] if count) or "0 s"
 
 
 def _lasting(span: timedelta) -> timedelta:

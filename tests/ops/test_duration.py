@@ -47,7 +47,8 @@ def test_written_is_parsed_back(seconds: int) -> None:
     [
         (timedelta(days=2, hours=4, minutes=59), "2 d 4 h"),
         (timedelta(days=2, minutes=5), "2 d"),
-        (timedelta(hours=24), "1 d"),
+        (timedelta(hours=24), "24 h"),
+        (timedelta(hours=47, minutes=30), "47 h 30 min"),
         (timedelta(minutes=3, seconds=20), "3 min 20 s"),
         (timedelta(milliseconds=400), "0 s"),
         (timedelta(seconds=-5), "0 s"),
