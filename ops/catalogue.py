@@ -107,14 +107,21 @@ def lock_model(connection: Connection, name: str) -> bool:
     return connection.scalars(query).first() is not None
 
 
+def number_of(label: str) -> int | None:
+    """The version in its name on the wire, ``3`` or ``3.1``; None for one of no catalogue."""
+    number = label.partition(".")[0]
+    return int(number) if number.isdecimal() else None
+
+
 def in_use(connection: Connection, name: str) -> dict[int, str]:
     """Versions that must stay, each with the reason: they serve, or a rollback could need them."""
     used: dict[int, str] = {}
     record = connection.scalars(select(routes.c.record).where(routes.c.model == name)).first()
     if record is not None:
         for version, route in ControlRecord.model_validate(record).versions.items():
-            if version.isdecimal():
-                used[int(version)] = f"it serves, with weight {route.weight:g}"
+            number = number_of(version)
+            if number is not None:
+                used[number] = f"it serves, with weight {route.weight:g}"
     for row in _releases_in_force(connection, name, list(used)):
         if row.ended_at is None:
             used.setdefault(row.version, f"release {row.id} of it is open; abort that one first")

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
+from ops.catalogue import number_of
 from ops.errors import (
     EventRefused,
     ReleaseMoved,
@@ -31,6 +32,8 @@ from ops.tables import deployments, leases, models, policies, releases, routes, 
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"
+# Until a release loads it follows the policy in force; from then on the one it was approved by.
+UNLOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Release:
 
     @cached_property
     def policy(self) -> Policy:
-        """As it was when the release began."""
+        """As it was when the release began to load."""
         return Policy.model_validate_json(self.policy_text)
 
     @cached_property
@@ -148,7 +151,7 @@ def start(connection: Connection, wanted: Start, now: datetime) -> Release:
         "policy_text": policy_text,
         "state": state,
         "step": 0,
-        "previous": version_of(live) if live else None,
+        "previous": number_of(live) if live else None,
         "previous_label": live,
         "is_rollback": wanted.is_rollback,
         "author": wanted.actor,
@@ -197,6 +200,9 @@ def move(
         "ended_at": now if ended else None,
         "revision": release.revision + 1,
     }
+    if release.position.state in UNLOADED:
+        text, digest = policy_in_force(connection, release.model)
+        values |= {"policy_text": text, "policy_digest": digest}
     this = (releases.c.id == release.id) & (releases.c.revision == release.revision)
     if connection.execute(update(releases).where(this).values(values)).rowcount != 1:
         raise ReleaseMoved(f"{release} was moved by somebody else at the same moment; look again")
@@ -266,12 +272,6 @@ def live_label(connection: Connection, model: str) -> str | None:
     return record.fallback or max(record.versions, key=lambda v: record.versions[v].weight)
 
 
-def version_of(label: str) -> int | None:
-    """The number in a label; None for one that no registry gave."""
-    number = label.partition(".")[0]
-    return int(number) if number.isdecimal() else None
-
-
 def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:
     """The settings that a version is served with; empty where none were kept."""
     query = select(deployments.c.settings).where(
@@ -306,7 +306,7 @@ def keep_deployment(
         insert(deployments).values(
             model=model,
             label=label,
-            version=version_of(label) or 0,
+            version=number_of(label) or 0,
             settings=dict(settings),
             created_at=now,
         )

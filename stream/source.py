@@ -32,6 +32,12 @@ PARTITION_FETCH_BYTES = 1024 * 1024
 
 READ_S = 5.0
 
+_TELLING: dict[str, type[TelemetryRecord | ComparisonRecord | ConsumerRecord]] = {
+    TELEMETRY_TOPIC: TelemetryRecord,
+    COMPARISONS_TOPIC: ComparisonRecord,
+    CONSUMERS_TOPIC: ConsumerRecord,
+}
+
 Revoked = Callable[[set[Partition], bool], None]
 """Called inside ``poll`` with the partitions that go, and whether they are already lost."""
 
@@ -192,6 +198,52 @@ class ControlReader:
             self._consumer.close(autocommit=False, timeout_ms=1_000)
         except KafkaError as exc:
             logger.info("closing the reader of %s: %s", CONTROL_TOPIC, exc)
+
+
+class TelemetryReader:
+    """Reads what the pipelines tell, from a moment on; in no group."""
+
+    def __init__(self, kafka: KafkaSettings, *, since_ms: int) -> None:
+        """Connect and go to the moment, in ms since 1970.
+
+        Raises:
+            BrokerUnreachable: Nobody answered in time.
+        """
+        partitions = [TopicPartition(topic, 0) for topic in _TELLING]
+        with broker_errors(f"reading telemetry at {kafka.bootstrap_servers}"):
+            self._consumer = KafkaConsumer(
+                **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
+            )
+            self._consumer.assign(partitions)
+            places = self._consumer.offsets_for_times(
+                dict.fromkeys(partitions, since_ms), timeout_ms=5_000
+            )
+            for partition, place in places.items():
+                if place is None:
+                    self._consumer.seek_to_end(partition)
+                else:
+                    self._consumer.seek(partition, place.offset)
+
+    def poll(self, timeout_s: float) -> list[TelemetryRecord | ComparisonRecord | ConsumerRecord]:
+        """What came since the last call; empty where nothing did in time.
+
+        Raises:
+            BrokerUnreachable: The client gave up on a request. Retriable, with a new reader.
+        """
+        with broker_errors("reading telemetry"):
+            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
+        return [
+            _TELLING[partition.topic].model_validate_json(record.value)
+            for partition, records in polled.items()
+            for record in records
+        ]
+
+    def close(self) -> None:
+        """Free the connection; never raises."""
+        try:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+        except KafkaError as exc:
+            logger.info("closing the reader of telemetry: %s", exc)
 
 
 def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRecord]:

@@ -76,6 +76,8 @@ def release(database: Database, version: int, *, previous: int | None, ended: bo
     values = {
         "model": "sentiment",
         "version": version,
+        "label": "1",
+        "is_rollback": False,
         "version_digest": "a" * 64,
         "policy_digest": "b" * 64,
         "policy_text": "model: sentiment",
