@@ -224,7 +224,10 @@ def table(rows: Mapping[str, Row]) -> Table:
         made.add_row(
             name, f"{row.releases:,}", f"{row.failed:.2%}", f"{row.inconclusive:.2%}", *records
         )
-    made.caption = "median, 99 % by: live records from the release's begin to the roll-back"
+    made.caption = (
+        "median, 99 % by: live records until the roll-back; looks and canaries of a given length "
+        "never pass"
+    )
     return made
 
 

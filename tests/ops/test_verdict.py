@@ -18,7 +18,7 @@ from ops.evidence import (
     Verdict,
     VersionEvidence,
 )
-from ops.verdict import MIN_RECORDS, MIN_WINDOWS, judge
+from ops.verdict import MIN_WINDOWS, judge
 
 USUAL_MS = [19.0, 20.0, 21.0, 20.5, 19.5, 20.2, 19.8, 20.1]
 LABELS = {"good": 240, "bad": 260}
@@ -169,7 +169,7 @@ def test_a_step_without_a_record_never_passes(step: Step) -> None:
         assert wanted in verdict.reasons
 
 
-FEW = MIN_RECORDS - 1
+FEW = 49
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,9 @@ FEW = MIN_RECORDS - 1
         ),
         ("labels", Step.CANARY, CANARY._replace(baseline=VersionEvidence("1", 9500, 95))),
         ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(compared=FEW))),
-        # On the right side of the limit, but not by enough to know.
+        # On the right side of the limit, and on the wrong one, but not by enough to know.
         ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=400))),
+        ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=385))),
     ],
 )
 def test_too_little_seen_waits_and_is_inconclusive_in_the_end(
