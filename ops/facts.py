@@ -13,7 +13,8 @@ from sqlalchemy import Connection, select
 from ops.approvals import Approval, Decision
 from ops.apps import Apps
 from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId, find
+from ops.bootstrap import as_served
+from ops.catalogue import VersionId, find, number_of
 from ops.database import Database
 from ops.evidence import Limits, Step
 from ops.explanation import Explanation, Obstacle, explain
@@ -92,11 +93,9 @@ class FactFinder:
         Raises:
             UnknownVersion, ArtifactStoreError, ArtifactError: Its files cannot be had.
         """
-        number = label.partition(".")[0]
-        content = template.model_dump() | dict(changes) | {"version": label}
-        if number.isdecimal() and template.engine.kind != "echo":
-            content["path"] = self.directory(template.name, int(number))
-        return ModelSettings.model_validate(content)
+        number = number_of(label)
+        path = template.path if number is None else self.directory(template.name, number)
+        return as_served(template, label, changes, path)
 
     def directory(self, model: str, number: int) -> Path:
         """Where a version's files are on this machine."""
@@ -303,6 +302,13 @@ def _golden_case(record: GoldenRecord, answer: ModelAnswer | None, *, has_live: 
     if isinstance(expected, dict):
         wanted = str(expected["label"])
         said = str(found[0]["label"]) if found else "nothing"
-        return GoldenCase(record.text, wanted, said, wanted == said, True if has_live else None)
+        return GoldenCase(
+            record.text,
+            expected=wanted,
+            answer=said,
+            agrees=wanted == said,
+            live_agrees=True if has_live else None,
+            exact=record.exact,
+        )
     agrees = bool(found) and len(found) == len(record.result)
     return GoldenCase(record.text, "an embedding", "an embedding", agrees, None)

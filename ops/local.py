@@ -9,14 +9,17 @@ import fcntl
 import hashlib
 import logging
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 from pydantic import BaseModel
 
-from ops import processes, ray_cluster
+from ops import bootstrap, processes, ray_cluster
 from ops.broker import EmbeddedBroker
 from ops.broker_config import BrokerSettings
 from ops.deploy import Cluster, applications
@@ -25,7 +28,7 @@ from ops.ray_cluster import RayHead
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from serve.artifact import load
 from serve.contract import app_name
-from serve.settings import Settings
+from serve.settings import ModelSettings, Settings
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import ControlFollower, publish
 from stream.schema import ControlRecord, VersionRoute
@@ -37,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 Step = Callable[[str], None]
 STATE_FILE = "state.json"
+OPERATOR_LOG = "operator.log"
+# It ends its round and gives its lease back.
+OPERATOR_GRACE_S = 15.0
 CONTROL_DEADLINE_S = 15.0
 
 
@@ -50,6 +56,7 @@ class State(BaseModel):
         address: Of the Ray cluster.
         dashboard: URL of its dashboard.
         apps: Digest of the settings that each app runs with.
+        operator_pid: Of the process that operates the platform; None where none was started.
     """
 
     instance: str
@@ -58,6 +65,7 @@ class State(BaseModel):
     address: str = ""
     dashboard: str = ""
     apps: dict[str, str] = {}
+    operator_pid: int | None = None
 
     @classmethod
     def load(cls, state_dir: Path) -> State | None:
@@ -145,9 +153,11 @@ class _Up:
         self._config = config
         self._state = state
         self._step = on_step
+        self._database = bootstrap.opened(config)
 
     def run(self) -> None:
-        digests = self._check_models()
+        self._check_models()
+        bootstrap.register(self._config, self._database, self._step)
         os.environ[processes.MARK] = self._state.instance
         self._save()
         self._ensure_broker()
@@ -157,15 +167,15 @@ class _Up:
         self._ensure_ray()
         with connection(self._config.state_dir, self._state) as cluster:
             self._state.dashboard = self._state.dashboard or cluster.dashboard
-            self._ensure_apps(cluster, digests)
+            self._ensure_apps(cluster)
+        if self._config.operator:
+            self._ensure_operator()
 
-    def _check_models(self) -> dict[str, str]:
-        """Verify every model directory before anything is started; digests by app."""
-        return {
-            app_name(model.name, model.version): load(model.path, task=model.task).digest
-            for model in self._config.models
-            if model.engine.kind != "echo"
-        }
+    def _check_models(self) -> None:
+        """Verify every model directory before anything is started."""
+        for model in self._config.models:
+            if model.engine.kind != "echo":
+                load(model.path, task=model.task)
 
     def _ensure_broker(self) -> None:
         kafka = self._config.kafka
@@ -204,17 +214,18 @@ class _Up:
         self._step(f"Ray: {state.address}")
         self._save()
 
-    def _ensure_apps(self, cluster: Cluster, digests: dict[str, str]) -> None:
+    def _ensure_apps(self, cluster: Cluster) -> None:
         config, kafka = self._config, self._state.kafka(self._config.kafka)
         running = _running_apps(config.state_dir, self._state)
-        for model in config.models:
+        for model in self._models():
             name = app_name(model.name, model.version)
-            digest = _digest(model, digests.get(name, ""))
+            digest = _digest(model, "")
             if self._is_current(name, digest, running):
                 continue
             info = cluster.deploy_model(model, deadline_s=config.deploy_deadline_s)
             self._deployed(name, digest, f"{info.engine} {info.precision} on {info.device}")
-        _publish_routes(config, kafka, digests)
+        bootstrap.publish_routes(self._database, kafka)
+        _publish_static_routes([m for m in config.models if not bootstrap.is_registered(m)], kafka)
         for pipeline in config.pipelines:
             name = pipeline.app_name
             digest = _digest(pipeline, kafka.bootstrap_servers)
@@ -224,6 +235,12 @@ class _Up:
             inputs = ", ".join(pipeline.input_topics)
             self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
         self._remove_stale(cluster)
+
+    def _models(self) -> list[ModelSettings]:
+        """What is served: versions that the routes name, and what has no versions."""
+        config = self._config
+        static = [model for model in config.models if not bootstrap.is_registered(model)]
+        return static + bootstrap.served(config, self._database)
 
     def _is_current(self, name: str, digest: str, running: set[str]) -> bool:
         current = name in running and self._state.apps.get(name) == digest
@@ -236,10 +253,14 @@ class _Up:
         self._step(f"{name}: ready, {what}")
 
     def _remove_stale(self, cluster: Cluster) -> None:
-        """Take away what an earlier configuration had: pipelines first."""
-        wanted = {app_name(model.name, model.version) for model in self._config.models}
+        """Take away what an earlier configuration had: pipelines first. Versions of a model that
+        is still there are the operator's affair."""
+        models = {model.name for model in self._config.models if bootstrap.is_registered(model)}
+        wanted = {app_name(model.name, model.version) for model in self._models()}
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
-        stale = _pipelines_first(set(self._state.apps) - wanted)
+        stale = _pipelines_first(
+            {n for n in self._state.apps if n not in wanted and n.partition("@")[0] not in models}
+        )
         if stale:
             self._step(f"Removing {', '.join(stale)}")
             cluster.delete(stale)
@@ -247,33 +268,62 @@ class _Up:
                 del self._state.apps[name]
             self._save()
 
+    def _ensure_operator(self) -> None:
+        pid = self._state.operator_pid
+        if pid is not None and any(p.pid == pid for p in processes.marked(self._state.instance)):
+            self._step("Operator: running")
+            return
+        log = self._config.state_dir / OPERATOR_LOG
+        with log.open("ab") as out:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "ops.server"],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        assert child.stdin is not None  # it is a pipe
+        with child.stdin as stdin:
+            stdin.write(with_secrets(self._config))
+        self._state.operator_pid = child.pid
+        self._save()
+        self._step(f"Operator: started, {log} has its log")
+
     def _save(self) -> None:
         self._state.save(self._config.state_dir)
 
 
-def _publish_routes(config: PlatformConfig, kafka: KafkaSettings, digests: dict[str, str]) -> None:
-    """Put a route for every model on the control topic, unless the one there still holds.
+def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:
+    """Put a route for every model without versions on the control topic, unless it is there.
 
-    Of several versions the one that stands last in the configuration gets all records.
+    Of several entries of a name the last one gets all records.
     """
+    if not models:
+        return
     follower = ControlFollower(lambda: ControlReader(kafka))
     follower.start(CONTROL_DEADLINE_S)
     table = follower.table()
     follower.stop()
     producer = PlainProducer(kafka)
-    for name in dict.fromkeys(model.name for model in config.models):
-        versions = [model.version for model in config.models if model.name == name]
+    for name in dict.fromkeys(model.name for model in models):
+        versions = [model.version for model in models if model.name == name]
         held = table.get(name)
-        named = {v: digests.get(app_name(name, v)) for v in versions}
-        if held and {v: route.digest for v, route in held.versions.items()} == named:
+        if held and list(held.versions) == versions:
             continue
-        routes = {
-            version: VersionRoute(digest=digest, weight=float(version == versions[-1]))
-            for version, digest in named.items()
-        }
+        routes = {v: VersionRoute(weight=float(v == versions[-1])) for v in versions}
         epoch = held.epoch + 1 if held else 1
         publish(producer, ControlRecord(model=name, epoch=epoch, versions=routes))
     producer.close()
+
+
+def with_secrets(config: PlatformConfig) -> bytes:
+    """A configuration as JSON, passwords in the clear: for a pipe to a process of ours."""
+    content = config.model_dump(mode="json")
+    if config.kafka.sasl_password is not None:
+        content["kafka"]["sasl_password"] = config.kafka.sasl_password.get_secret_value()
+    if config.database is not None:
+        content["database"] = config.database.get_secret_value()
+    return orjson.dumps(content)
 
 
 def _cluster_to_join(settings: RaySettings) -> str | None:
@@ -283,12 +333,16 @@ def _cluster_to_join(settings: RaySettings) -> str | None:
 
 
 def _end(state_dir: Path, state: State, on_step: Step) -> None:
-    """End all that was started: pipelines, models, Ray, Kafka."""
+    """End all that was started: the operator, pipelines, models, Ray, Kafka."""
+    operators = [p for p in processes.marked(state.instance) if p.pid == state.operator_pid]
+    if operators:
+        on_step("Operator: stopping")
+        processes.end(lambda: [p for p in operators if p.is_running()], grace_s=OPERATOR_GRACE_S)
     if state.apps and _running_apps(state_dir, state):
         on_step("Pipelines finish what they have begun")
         try:
             with connection(state_dir, state) as cluster:
-                cluster.delete(_pipelines_first(set(state.apps)))
+                cluster.delete(_pipelines_first(_own_apps(state_dir, state)))
         except OpsError as exc:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
@@ -302,6 +356,13 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _own_apps(state_dir: Path, state: State) -> set[str]:
+    """Apps that `up` or the operator deployed."""
+    models = {name.partition("@")[0] for name in state.apps}
+    running = _running_apps(state_dir, state)
+    return set(state.apps) | {name for name in running if name.partition("@")[0] in models}
 
 
 def _running_apps(state_dir: Path, state: State) -> set[str]:

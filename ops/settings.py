@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 
 EMBEDDED = "embedded"
+DATABASE_FILE = "bertstream.db"
 
 Steps = tuple[str | int, ...]
 # Place, full name and content of an item.
@@ -48,6 +49,12 @@ class PlatformConfig(Settings):
         pipelines: From topics through a model to topics.
         state_dir: Where the platform keeps what it must find again.
         deploy_deadline_s: How long a replica may take to be ready.
+        database: URL of the SQL database, ``sqlite:///FILE`` or ``postgresql://...``; None keeps
+            it under ``state_dir``.
+        artifacts: Where the files of versions are kept: a folder, or a URL such as
+            ``s3://bucket/folder``; None keeps them under ``state_dir``.
+        operator: Have releases moved on and apps looked after.
+        tick_s: Between two rounds of the operator.
     """
 
     kafka: KafkaSettings = KafkaSettings()
@@ -56,6 +63,20 @@ class PlatformConfig(Settings):
     pipelines: tuple[PipelineSettings, ...] = ()
     state_dir: Path = Path(".bertstream")
     deploy_deadline_s: float = Field(default=180.0, gt=0)
+    database: SecretStr | None = None
+    artifacts: str | None = None
+    operator: bool = True
+    tick_s: float = Field(default=1.0, gt=0)
+
+    def database_url(self) -> str:
+        """Of the SQL database, the password in the clear."""
+        if self.database is not None:
+            return self.database.get_secret_value()
+        return f"sqlite:///{(self.state_dir / DATABASE_FILE).resolve()}"
+
+    def artifact_store(self) -> str:
+        """Where the files of versions are kept."""
+        return self.artifacts or str((self.state_dir / "artifacts").resolve())
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ops.bootstrap import is_registered
 from ops.deploy import applications
 from ops.errors import NotRunning, OpsError
 from ops.local import State, token_path
@@ -21,7 +22,7 @@ from stream.source import recent_consumers, recent_telemetry
 from stream.telemetry import merge, quantile
 
 WINDOW_S = 30.0
-REPLICA_RUNNING = "RUNNING"
+RUNNING = "RUNNING"
 
 
 class AppStatus(BaseModel):
@@ -84,7 +85,8 @@ def status(config: PlatformConfig) -> Status:
     pipelines = [
         _pipeline(settings, kafka, apps, windows, consumers) for settings in config.pipelines
     ]
-    wanted = {app_name(m.name, m.version) for m in config.models}
+    static = [model for model in config.models if not is_registered(model)]
+    wanted = {app_name(model.name, model.version) for model in static}
     wanted |= {settings.app_name for settings in config.pipelines}
     token = token_path(config.state_dir, state)
     return Status(
@@ -92,7 +94,8 @@ def status(config: PlatformConfig) -> Status:
         ray=state.address,
         dashboard=state.dashboard,
         token_file=str(token.resolve()) if token else None,
-        healthy=all(name in apps and apps[name].status == "RUNNING" for name in wanted)
+        healthy=all(name in apps and apps[name].status == RUNNING for name in wanted)
+        and all(_is_served(model.name, apps) for model in config.models if is_registered(model))
         and not any(pipeline.trouble for pipeline in pipelines),
         apps=list(apps.values()),
         pipelines=pipelines,
@@ -114,9 +117,14 @@ def _app(name: str, app: dict[str, Any]) -> AppStatus:
     return AppStatus(
         name=name,
         status=app.get("status", "UNKNOWN"),
-        replicas=states.count(REPLICA_RUNNING),
+        replicas=states.count(RUNNING),
         message=next((message.strip() for message in messages if message.strip()), ""),
     )
+
+
+def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:
+    """Whether some version of a model runs."""
+    return any(app.status == RUNNING for name, app in apps.items() if name.startswith(f"{model}@"))
 
 
 def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:

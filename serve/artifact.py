@@ -100,10 +100,12 @@ class GoldenRecord(Settings):
 
     Attributes:
         result: As in the output record; compared within the tolerance of the precision.
+        exact: A later version must answer it the same, too.
     """
 
     text: str
     result: list[dict[str, Any]] | list[float] = Field(min_length=1)
+    exact: bool = False
 
 
 class Histogram(Settings):

@@ -1,0 +1,169 @@
+"""What the catalogue and the routes make of a configuration when the platform comes up.
+
+The configuration says how a model is served and brings its first version. From then on releases
+rule: another directory there is registered as the next version, and answers nothing before it is
+released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.artifact_store import ArtifactStore
+from ops.catalogue import VersionId, find, number_of
+from ops.database import Database
+from ops.ledger import Entry, append
+from ops.registry import Registry
+from ops.releases import (
+    all_routes,
+    deployment,
+    keep_deployment,
+    live_label,
+    mark_published,
+    put_route,
+    unpublished,
+)
+from ops.settings import PlatformConfig
+from serve.settings import ModelSettings
+from stream.control import publish
+from stream.schema import ControlRecord, VersionRoute
+from stream.settings import KafkaSettings
+from stream.sink import PlainProducer
+
+ACTOR = "up"
+# What names a version and not how it is served.
+OF_THE_VERSION = {"name", "version", "path"}
+
+
+def opened(config: PlatformConfig) -> Database:
+    """The database, with its tables.
+
+    Raises:
+        DatabaseUnavailable, DatabaseIncompatible: It cannot be used.
+    """
+    database = Database(config.database_url())
+    database.migrate()
+    return database
+
+
+def is_registered(model: ModelSettings) -> bool:
+    """Whether its versions have numbers: an echo has no directory that could be one."""
+    return model.engine.kind != "echo"
+
+
+def serving_settings(model: ModelSettings) -> dict[str, Any]:
+    """How a model is served, whichever version it is."""
+    return model.model_dump(mode="json", exclude=OF_THE_VERSION)
+
+
+def register(config: PlatformConfig, database: Database, on_step: Callable[[str], None]) -> None:
+    """Register the directories of a configuration, and route to each model's first version.
+
+    Raises:
+        OpsError, ServeError: A directory, the store or the database cannot be used.
+    """
+    registry = Registry(database, ArtifactStore(config.artifact_store()))
+    for model in filter(is_registered, config.models):
+        now = datetime.now(UTC)
+        found = registry.register(model.name, model.path, author=ACTOR, now=now)
+        settings = serving_settings(model)
+        with database.begin() as connection:
+            live = live_label(connection, model.name)
+            if live is None:
+                _first_route(connection, model.name, found.version, found.digest, settings, now)
+                on_step(f"{model.name}@{found.version}: the first version, live without a release")
+                continue
+            held = deployment(connection, model.name, live)
+        name = f"{model.name}@{found.version}"
+        if number_of(live) != found.version:
+            on_step(
+                f"{model.name}@{live} is live; the directory of the configuration is {name}: "
+                f"`bertstream release start {name}` releases it"
+            )
+        elif held != settings:
+            on_step(
+                f"{model.name}@{live} is served with other settings than the configuration has: "
+                f"`bertstream release start {name}` brings them in"
+            )
+
+
+def served(config: PlatformConfig, database: Database) -> list[ModelSettings]:
+    """The registered versions that the routes name, with their files on this machine.
+
+    Raises:
+        OpsError, ServeError: The files of one cannot be had.
+    """
+    store = ArtifactStore(config.artifact_store())
+    cache_dir = config.state_dir / "versions"
+    found = []
+    with database.read() as connection:
+        routes = all_routes(connection)
+        for model in {m.name: m for m in config.models if is_registered(m)}.values():
+            for label in routes[model.name].versions if model.name in routes else ():
+                kept = find(connection, VersionId(model.name, number_of(label) or 0))
+                path = store.fetch(kept.uri, kept.digest, cache_dir).path
+                settings = deployment(connection, model.name, label)
+                found.append(as_served(model, label, settings, path))
+    return found
+
+
+def as_served(
+    template: ModelSettings, label: str, settings: Mapping[str, Any], path: Path
+) -> ModelSettings:
+    """A version with the settings that its label stands for."""
+    content = template.model_dump() | dict(settings) | {"version": label, "path": path}
+    return ModelSettings.model_validate(content)
+
+
+def publish_routes(database: Database, kafka: KafkaSettings) -> None:
+    """Bring the control topic to the routes in force.
+
+    A new broker knows no route that an older one was told, so all are sent again.
+
+    Raises:
+        StreamError: The broker has them not.
+    """
+    with database.read() as connection:
+        records = list(all_routes(connection).values())
+        waiting = {record.model for record in unpublished(connection)}
+    if not records:
+        return
+    producer = PlainProducer(kafka)
+    try:
+        for record in records:
+            publish(producer, record)
+            if record.model in waiting:
+                with database.begin() as connection:
+                    mark_published(connection, record)
+    finally:
+        producer.close()
+
+
+def _first_route(
+    connection: Any,
+    model: str,
+    number: int,
+    digest: str,
+    settings: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    label = str(number)
+    keep_deployment(connection, model, label, settings, now)
+    route = VersionRoute(digest=digest, weight=1.0)
+    put_route(connection, ControlRecord(model=model, epoch=1, versions={label: route}))
+    append(
+        connection,
+        Entry(
+            at=now,
+            actor=ACTOR,
+            action="route.first",
+            model=model,
+            version=number,
+            to_state="live",
+            reason="the first version of the configuration",
+            version_digest=digest,
+        ),
+    )

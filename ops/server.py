@@ -1,0 +1,164 @@
+"""The process that operates a platform; ``bertstream up`` starts it.
+
+Reads what the pipelines tell in one thread, ticks in another, and answers the control API in the
+main one.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+from ops.apps import Apps, Ray
+from ops.artifact_store import ArtifactStore
+from ops.bootstrap import is_registered
+from ops.database import Database
+from ops.errors import NotRunning
+from ops.facts import FactFinder
+from ops.local import State, connection, token_path
+from ops.observations import Observations
+from ops.operator import Operator
+from ops.releases import open_releases
+from ops.settings import PlatformConfig
+from stream.control import publish
+from stream.errors import StreamError
+from stream.schema import ControlRecord
+from stream.settings import KafkaSettings
+from stream.sink import PlainProducer
+from stream.source import TelemetryReader
+
+logger = logging.getLogger(__name__)
+
+# What was told before this is of no step that is still open.
+OLDEST_TELEMETRY = timedelta(hours=3)
+RETRY_S = 1.0
+
+
+class Control:
+    """Writes the control topic; connects when there is something to write."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._producer: PlainProducer | None = None
+
+    def publish(self, record: ControlRecord) -> None:
+        """See ``ControlDoor``."""
+        try:
+            self._producer = self._producer or PlainProducer(self._kafka)
+            publish(self._producer, record)
+        except StreamError:
+            if self._producer is not None:
+                self._producer.close()
+            self._producer = None
+            raise
+
+
+def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: threading.Event) -> None:
+    """Read what the pipelines tell until told to stop; after an error from where it was lost."""
+    while not stop.is_set():
+        try:
+            reader = TelemetryReader(kafka, since_ms=since_ms)
+        except StreamError as exc:
+            logger.warning("telemetry cannot be read, trying on: %s", exc)
+            stop.wait(RETRY_S)
+            continue
+        try:
+            while not stop.is_set():
+                into.add(reader.poll(0.5))
+                since_ms = int(time.time() * 1000)
+        except StreamError as exc:
+            logger.warning("telemetry cannot be read, trying on: %s", exc)
+        finally:
+            reader.close()
+
+
+def serve(config: PlatformConfig) -> None:
+    """Operate the platform until SIGTERM or SIGINT.
+
+    Raises:
+        NotRunning: It is not up.
+        OpsError: The database does not answer.
+    """
+    state = State.load(config.state_dir)
+    if state is None:
+        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    database = Database(config.database_url(), timeout_s=5.0)
+    database.migrate()
+    kafka = state.kafka(config.kafka)
+    observations = Observations()
+    follower = threading.Thread(
+        target=follow,
+        args=(kafka, observations, _since_ms(database), stopping),
+        name="telemetry",
+        daemon=True,
+    )
+    follower.start()
+    operator = operator_of(config, state, database, observations)
+    ticking = threading.Thread(
+        target=operator.run, args=(stopping,), kwargs={"tick_s": config.tick_s}, name="operator"
+    )
+    ticking.start()
+    logger.info("operating")
+    stopping.wait()
+    ticking.join(30)
+    database.close()
+
+
+def operator_of(
+    config: PlatformConfig, state: State, database: Database, observations: Observations
+) -> Operator:
+    """The operator of a platform, not yet at work."""
+    apps = Apps(
+        Ray(
+            connect=lambda: connection(config.state_dir, state),
+            dashboard=state.dashboard,
+            token_path=token_path(config.state_dir, state),
+        ),
+        deadline_s=config.deploy_deadline_s,
+    )
+    facts = FactFinder(
+        database,
+        ArtifactStore(config.artifact_store()),
+        observations,
+        apps,
+        cache_dir=config.state_dir / "versions",
+        load_deadline_s=config.deploy_deadline_s,
+    )
+    return Operator(
+        database,
+        observations,
+        apps,
+        Control(state.kafka(config.kafka)),
+        facts,
+        {model.name: model for model in config.models if is_registered(model)},
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def _since_ms(database: Database) -> int:
+    """From where telemetry is read: the oldest step that is still open."""
+    now = datetime.now(UTC)
+    with database.read() as reading:
+        entered = [release.entered_at for release in open_releases(reading)]
+    since = max(min([now, *entered]), now - OLDEST_TELEMETRY)
+    return int(since.timestamp() * 1000)
+
+
+def main() -> None:
+    """Operate the platform whose configuration stands on stdin: it may hold passwords."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    serve(PlatformConfig.model_validate_json(sys.stdin.buffer.read()))
+
+
+if __name__ == "__main__":
+    main()
