@@ -20,6 +20,7 @@ from ops.terminal import (
     err,
     fail,
     json_line,
+    log_everything,
     out,
     step,
     told_plainly,
@@ -51,6 +52,17 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     app()
+
+
+@app.callback()
+def for_every_command(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Logs on stderr, and where in the code an error arose.")
+    ] = False,
+) -> None:
+    """Heed the options that stand before the command."""
+    if debug:
+        log_everything()
 
 
 @app.command()

@@ -49,7 +49,13 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "right"), [(("up", "--detahc"), "--detach"), (("consum",), "consume")]
+    ("words", "right"),
+    [
+        (("up", "--detahc"), "--detach"),
+        (("consum",), "consume"),
+        (("broker", "strat"), "start"),
+        (("--debgu", "up"), "--debug"),
+    ],
 )
 def test_mistyped_word_brings_the_right_one(words: tuple[str, ...], right: str) -> None:
     assert right in run(*words, code=2).stderr
@@ -89,6 +95,15 @@ def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
     assert "text-classification" in result.stderr
     Path("bertstream.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\n")
     assert "no file lines" in run("produce", "t", "lines", code=2).stderr
+
+
+def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
+    told = run_process(str(BERTSTREAM), "status")
+    shown = run_process(str(BERTSTREAM), "--debug", "status")
+    assert (shown.returncode, shown.stdout) == (told.returncode, "") == (2, "")
+    assert "Traceback" not in told.stderr
+    assert "DEBUG ops.terminal: where it arose:\nTraceback" in shown.stderr
+    assert shown.stderr.endswith(told.stderr)
 
 
 @pytest.mark.kafka  # not needed, but it waits 10 s for one
