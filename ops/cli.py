@@ -301,6 +301,25 @@ def broker_stop(state_dir: StateOption = Path(".bertstream")) -> None:
             out.print(f"No broker runs here ({state_dir}).")
 
 
+@broker_app.command("status")
+def broker_status(
+    state_dir: StateOption = Path(".bertstream"), as_json: JsonOption = False
+) -> None:
+    """Show its address, process and memory; exit code 1 when it does not run."""
+    from ops import broker_status as status_of_broker
+    from ops import local
+    from ops.views import broker_lines
+
+    with told_plainly():
+        now = status_of_broker.broker_status(local.broker(state_dir))
+        if as_json:
+            json_line(now.model_dump_json())
+        else:
+            out.print(broker_lines(now), markup=False, soft_wrap=True)
+        if not now.running:
+            raise typer.Exit(1)
+
+
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
     """Name every mistake in the file with its place; exit code 2 when there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -86,6 +87,18 @@ def test_where_nothing_runs_down_is_content_and_status_is_not(empty_folder: Path
     result = run("status", "--json", code=1)
     assert result.stdout == ""
     assert "bertstream up" in result.stderr
+
+
+def test_broker_that_does_not_run_is_shown_as_such(empty_folder: Path) -> None:
+    state = run("broker", "status", "--json", code=1).stdout
+    assert json.loads(state) == {
+        "running": False,
+        "bootstrap_servers": None,
+        "pid": None,
+        "memory_bytes": None,
+        "state_dir": str(empty_folder / ".bertstream" / "kafka"),
+    }
+    assert "not running" in run("broker", "status", code=1).stdout
 
 
 def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
