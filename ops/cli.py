@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
+Format = Literal["json", "text"]
 StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
 
 
@@ -143,6 +144,14 @@ def produce(
     key_field: Annotated[
         str | None, typer.Option(help="JSON field whose value becomes the key.")
     ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text: any line, as it stands; json: objects only. "
+            "json with --key-field, else text.",
+        ),
+    ] = None,
     rate: Annotated[float, typer.Option(help="Records per second; 0 for no limit.", min=0)] = 0,
     config: ConfigOption = None,
 ) -> None:
@@ -150,12 +159,21 @@ def produce(
     from ops.records import produce_lines
 
     with told_plainly():
+        if key_field is not None and form == "text":
+            fail("--key-field names a field of JSON lines: leave out --format text", EXIT_USAGE)
         kafka = _kafka(config)
         if file != "-" and not Path(file).is_file():
             fail(f"there is no file {file}", EXIT_USAGE)
         lines = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115
         with lines:
-            count = produce_lines(kafka, topic, lines, key_field=key_field, rate=rate)
+            count = produce_lines(
+                kafka,
+                topic,
+                lines,
+                as_json=form == "json" or key_field is not None,
+                key_field=key_field,
+                rate=rate,
+            )
         err.print(f"{count} records sent to {topic}")
 
 

@@ -10,6 +10,7 @@ OpsError
 |   |-- BrokerStartFailed     it died, or did not answer in time
 |   `-- BrokerNotStarted      asked for what only a started broker has
 |-- ConfigError               the YAML file says something that cannot be
+|-- NoJsonObject              a line that is to be sent is no JSON object
 `-- PlatformError             the platform as a whole
     |-- NotRunning            asked for what only a running platform has
     |-- Busy                  another ``up`` or ``down`` is at work on the same state
@@ -68,6 +69,10 @@ class BrokerNotStarted(BrokerError):
 
 class ConfigError(OpsError):
     """The YAML file says something that cannot be; the message lists every such thing."""
+
+
+class NoJsonObject(OpsError):
+    """A line that is to be sent as JSON is no JSON object."""
 
 
 class PlatformError(OpsError):

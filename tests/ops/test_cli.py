@@ -107,6 +107,8 @@ def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
     result = run("import", "x", "--out", "o", "--task", "translation", code=2)
     assert "text-classification" in result.stderr
     Path("bertstream.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\n")
+    produce = ("produce", "t", "lines", "--key-field", "id", "--format", "text")
+    assert "--key-field" in run(*produce, code=2).stderr
     assert "no file lines" in run("produce", "t", "lines", code=2).stderr
 
 
