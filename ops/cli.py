@@ -345,7 +345,7 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
 
     problems = check(file)
     for problem in problems:
-        out.print(f"{file}: {problem}", markup=False, soft_wrap=True)
+        out.print(problem.told_of(file), markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_USAGE)
     out.print(f"{file}: fine")

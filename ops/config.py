@@ -25,22 +25,33 @@ DEFAULT_FILE = Path("bertstream.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+class Place(NamedTuple):
+    """Where something stands in the file."""
+
+    line: int
+    column: int
+
+
+NOWHERE = Place(0, 0)
+
+
 class Problem(NamedTuple):
     """One mistake.
 
     Attributes:
-        line: In the file, from 1; 0 where it concerns no one place.
+        place: Line and column in the file, from 1; ``NOWHERE`` where it concerns no one place.
         path: Dotted, such as ``pipelines.0.window``.
         message: What is wrong, and what would be right.
     """
 
-    line: int
+    place: Place
     path: str
     message: str
 
-    def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line else ""
-        return f"{place}{self.path + ': ' if self.path else ''}{self.message}"
+    def told_of(self, file: Path) -> str:
+        """As compilers say it: ``file:line:column: path: message``."""
+        where = [str(file), *(str(number) for number in self.place if number)]
+        return ": ".join(filter(None, (":".join(where), self.path, self.message)))
 
 
 def load(path: Path) -> PlatformConfig:
@@ -51,13 +62,13 @@ def load(path: Path) -> PlatformConfig:
     """
     config, problems = _read(path)
     if config is None:
-        lines = "\n".join(f"  {problem}" for problem in problems)
+        lines = "\n".join(f"  {problem.told_of(path)}" for problem in problems)
         raise ConfigError(f"{path} cannot be used:\n{lines}")
     return config
 
 
 def check(path: Path) -> list[Problem]:
-    """Every mistake in the file, in the order of its lines; empty where there is none."""
+    """Every mistake in the file, in the order of their places; empty where there is none."""
     return _read(path)[1]
 
 
@@ -67,21 +78,23 @@ def _read(path: Path) -> tuple[PlatformConfig | None, list[Problem]]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except FileNotFoundError:
-        return None, [Problem(0, "", f"there is no file {path}")]
+        return None, [Problem(NOWHERE, "", "there is no such file")]
     except (OSError, UnicodeDecodeError) as exc:
-        return None, [Problem(0, "", f"it cannot be read as UTF-8 text: {exc}")]
+        return None, [Problem(NOWHERE, "", f"it cannot be read as UTF-8 text: {exc}")]
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
-        return None, [Problem(mark.line + 1 if mark else 0, "", f"not YAML: {exc}")]
+        return None, [Problem(_place(mark) if mark else NOWHERE, "", f"not YAML: {exc}")]
     if not isinstance(content, dict):
-        return None, [Problem(1, "", "the file must hold keys such as kafka, models, pipelines")]
-    return _judge(content, list(_lines(root, ())), path.parent)
+        return None, [
+            Problem(Place(1, 1), "", "the file must hold keys such as kafka, models, pipelines")
+        ]
+    return _judge(content, list(_places(root, ())), path.parent)
 
 
 def _judge(
-    content: dict[str, Any], keys: list[tuple[Steps, int]], folder: Path
+    content: dict[str, Any], keys: list[tuple[Steps, Place]], folder: Path
 ) -> tuple[PlatformConfig | None, list[Problem]]:
-    lines, filled = dict(keys), _Filled()
+    places, filled = dict(keys), _Filled()
     content = filled.put(content, ())
     _resolve_paths(content, folder)
     found = [
@@ -89,7 +102,7 @@ def _judge(
         *((at, f"the environment variable {names} is not set") for at, names in filled.unset),
         *conflicts(content),
     ]
-    problems = [Problem(lines.get(at, 0), _dotted(at), message) for at, message in found]
+    problems = [Problem(places.get(at, NOWHERE), _dotted(at), message) for at, message in found]
     unset = {at for at, _ in filled.unset}
     try:
         config = PlatformConfig.model_validate(content)
@@ -97,24 +110,28 @@ def _judge(
         for error in exc.errors(include_url=False):
             # Without a place it is what ``conflicts`` has found with one.
             if error["loc"] and error["loc"] not in unset:
-                problems.append(_problem(error, lines, secret=error["loc"] in filled.places))
+                problems.append(_problem(error, places, secret=error["loc"] in filled.places))
         return None, sorted(problems)
     return (None if problems else config), sorted(problems)
 
 
-def _lines(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, int]]:
-    """Line of every key and item, by its path."""
+def _places(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, Place]]:
+    """Place of every key and item, by its path."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield (*steps, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*steps, key.value))
+            yield (*steps, key.value), _place(key.start_mark)
+            yield from _places(value, (*steps, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield (*steps, index), item.start_mark.line + 1
-            yield from _lines(item, (*steps, index))
+            yield (*steps, index), _place(item.start_mark)
+            yield from _places(item, (*steps, index))
 
 
-def _keys_twice(keys: list[tuple[Steps, int]]) -> Iterator[tuple[Steps, str]]:
+def _place(mark: yaml.Mark) -> Place:
+    return Place(mark.line + 1, mark.column + 1)
+
+
+def _keys_twice(keys: list[tuple[Steps, Place]]) -> Iterator[tuple[Steps, str]]:
     """YAML itself takes the last of equal keys and says nothing."""
     for steps, times in Counter(steps for steps, _ in keys).items():
         if times > 1:
@@ -162,7 +179,7 @@ def _resolve(settings: Any, keys: tuple[str, ...], folder: Path) -> None:
             settings[key] = str((folder / Path(settings[key]).expanduser()).resolve())
 
 
-def _problem(error: Any, lines: dict[Steps, int], *, secret: bool) -> Problem:
+def _problem(error: Any, places: dict[Steps, Place], *, secret: bool) -> Problem:
     steps: Steps = tuple(error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
@@ -176,8 +193,8 @@ def _problem(error: Any, lines: dict[Steps, int], *, secret: bool) -> Problem:
         message = f'it must be text: write "{error["input"]}" in quotes'
     elif not (secret or "password" in _dotted(steps) or isinstance(error["input"], dict | list)):
         message += f", not {error['input']!r}"
-    line = next((lines[steps[:n]] for n in range(len(steps), 0, -1) if steps[:n] in lines), 0)
-    return Problem(line, _dotted(steps), message)
+    nearest = (steps[:n] for n in range(len(steps), 0, -1) if steps[:n] in places)
+    return Problem(places.get(next(nearest, ()), NOWHERE), _dotted(steps), message)
 
 
 def _keys_at(steps: Steps) -> Iterator[str]:
