@@ -14,7 +14,7 @@ EXCLUDED := $(VENV)/.excluded
 INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
 # Must run on a Python that is too old, too.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-FAST := not kafka and not ray and not gpu
+FAST := not model and not kafka and not postgres and not ray and not gpu
 ARGS ?=
 
 # Nothing leaves the machine unasked.
@@ -38,7 +38,7 @@ demo: $(RUN_READY) ## the whole product on this machine, on data of its own, in 
 test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(DEV_READY) ## lint, format, types, imports and the fast tests, in under a minute
+check: $(DEV_READY) ## lint, format, types, imports and the fast tests, in a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

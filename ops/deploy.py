@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -33,6 +34,8 @@ REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
 # A replica that an own cluster, which does not grow, has not placed for this long never will be.
 ROOM_DEADLINE_S = 30.0
+# The deployment within a model's app, as ``serve.app`` names it.
+MODEL_DEPLOYMENT = "replica"
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -110,7 +113,7 @@ class Cluster:
 
         name = app_name(settings.name, settings.version)
         wanted = Wanted(settings.replicas, settings.num_cpus, settings.num_gpus)
-        self._deploy(name, build_app(settings), wanted, deadline_s)
+        self._deploy(name, build_app(settings), wanted, deadline_s, scaled=True)
         info: ReplicaInfo = self._handle(name).info.remote().result(timeout_s=CALL_TIMEOUT_S)
         return info
 
@@ -155,14 +158,16 @@ class Cluster:
         )
         return ServeClient(settings).call(version, values)
 
-    def _deploy(self, name: str, app: Any, wanted: Wanted, deadline_s: float) -> None:
+    def _deploy(
+        self, name: str, app: Any, wanted: Wanted, deadline_s: float, *, scaled: bool = False
+    ) -> None:
         from ray import serve as ray_serve
         from ray.serve.api import RunTarget, run_many
 
         self._check_size(name, wanted)
         ray_serve.start(proxy_location="Disabled")
         run_many(
-            [RunTarget(app, name=name, route_prefix=None)],
+            [RunTarget(app, name=name, route_prefix=None, external_scaler_enabled=scaled)],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
@@ -242,16 +247,33 @@ def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:
     Raises:
         NotRunning: The API does not answer.
     """
-    request = urllib.request.Request(f"{dashboard}/api/serve/applications/")
+    answer = _ask(f"{dashboard}/api/serve/applications/", token_path)
+    found: dict[str, Any] = answer.get("applications", {})
+    return found
+
+
+def scale(dashboard: str, token_path: Path | None, app: str, replicas: int) -> None:
+    """Set the number of replicas of a model's app; none that runs is restarted.
+
+    Raises:
+        NotRunning: The API does not answer, or refuses.
+    """
+    place = f"{quote(app)}/deployments/{quote(MODEL_DEPLOYMENT)}/scale"
+    content = orjson.dumps({"target_num_replicas": replicas})
+    _ask(f"{dashboard}/api/v1/applications/{place}", token_path, content)
+
+
+def _ask(url: str, token_path: Path | None, content: bytes | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
     token = _token(token_path)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=REST_TIMEOUT_S) as answer:
-            found: dict[str, Any] = orjson.loads(answer.read()).get("applications", {})
+            found: dict[str, Any] = orjson.loads(answer.read() or b"{}")
             return found
     except (OSError, orjson.JSONDecodeError) as exc:
-        raise NotRunning(f"Ray's API at {dashboard} does not answer: {exc}") from exc
+        raise NotRunning(f"Ray's API at {url} does not answer: {exc}") from exc
 
 
 def _token(token_path: Path | None) -> str:

@@ -11,13 +11,30 @@ OpsError
 |   `-- BrokerNotStarted      asked for what only a started broker has
 |-- ConfigError               the YAML file says something that cannot be
 |-- NoJsonObject              a line that is to be sent is no JSON object
-`-- PlatformError             the platform as a whole
-    |-- NotRunning            asked for what only a running platform has
-    |-- Busy                  another ``up`` or ``down`` is at work on the same state
-    |-- ClusterStartFailed    Ray died while it started, or did not answer in time
-    |-- ClusterUnreachable    the Ray cluster that was named does not answer
-    |-- NoRoom                the cluster has not what a replica wants
-    `-- DeployFailed          a replica cannot be built
+|-- PolicyError               a model's policy says something that cannot be
+|-- PlatformError             the platform as a whole
+|   |-- NotRunning            asked for what only a running platform has
+|   |-- Busy                  another ``up`` or ``down`` is at work on the same state
+|   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
+|   |-- ClusterUnreachable    the Ray cluster that was named does not answer
+|   |-- NoRoom                the cluster has not what a replica wants
+|   `-- DeployFailed          a replica cannot be built
+|-- DatabaseUnavailable       the database is gone, or was busy for too long (retriable)
+|-- DatabaseIncompatible      its tables are not those of this version
+|-- ArtifactStoreError        where the files of versions are kept
+|   |-- StoreUnavailable      it cannot be reached, read or written (retriable)
+|   `-- StoreUnsupported      its kind needs a package that is not installed
+|-- RegistryError             models and their versions
+|   |-- BadModelName          a name that a model cannot have
+|   |-- UnknownVersion        no such model or version, or its files were deleted
+|   `-- VersionInUse          it serves, or a rollback could need it
+`-- ReleaseError              a release cannot do what was asked
+    |-- UnknownRelease        there is none of that number, or none that is open
+    |-- ReleaseOpen           another release of the model is not over
+    |-- VersionIsLive         it serves already, with the same settings
+    |-- EventRefused          what was asked means nothing in its state
+    |-- OutsideWindow         the policy refuses releases at this time
+    `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
 """
 
 from __future__ import annotations
@@ -101,3 +118,77 @@ class NoRoom(PlatformError):
 
 class DeployFailed(PlatformError):
     """A replica cannot be built; the message is the replica's own."""
+
+
+class DatabaseUnavailable(OpsError):
+    """The database is gone, or was busy for too long."""
+
+    retriable: ClassVar[bool] = True
+
+
+class DatabaseIncompatible(OpsError):
+    """The tables of the database are not those of this version of bertstream."""
+
+
+class ArtifactStoreError(OpsError):
+    """Where the files of versions are kept, or what a URI there names."""
+
+
+class StoreUnavailable(ArtifactStoreError):
+    """The artifact store cannot be reached, read or written."""
+
+    retriable: ClassVar[bool] = True
+
+
+class StoreUnsupported(ArtifactStoreError):
+    """An artifact store of this kind needs a package that is not installed."""
+
+
+class RegistryError(OpsError):
+    """Models and their versions."""
+
+
+class BadModelName(RegistryError):
+    """A name that a model cannot have."""
+
+
+class UnknownVersion(RegistryError):
+    """There is no such model or version, or its files were deleted."""
+
+
+class VersionInUse(RegistryError):
+    """The version serves, or a rollback could need it."""
+
+
+class PolicyError(OpsError):
+    """A model's policy says something that cannot be; the message lists every such thing."""
+
+
+class ReleaseError(OpsError):
+    """A release cannot do what was asked."""
+
+
+class UnknownRelease(ReleaseError):
+    """There is no release of that number, or none of that model that is open."""
+
+
+class ReleaseOpen(ReleaseError):
+    """Another release of the model is not over."""
+
+
+class VersionIsLive(ReleaseError):
+    """The version serves already, with the same settings."""
+
+
+class EventRefused(ReleaseError):
+    """What was asked means nothing in the state of the release."""
+
+
+class OutsideWindow(ReleaseError):
+    """The policy refuses releases at this time."""
+
+
+class ReleaseMoved(ReleaseError):
+    """Somebody else has moved the release at the same moment."""
+
+    retriable: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 
 class FailureKind(StrEnum):
@@ -23,6 +23,10 @@ class FailureKind(StrEnum):
     TOMBSTONE = "tombstone"
     RESULT_TOO_LARGE = "result-too-large"
     POISON = "poison"
+
+
+OF_THE_VERSION: Final = frozenset({FailureKind.POISON, FailureKind.TOO_LONG})
+"""Failures that another version of the model may well have an answer for."""
 
 
 class Failure(NamedTuple):

@@ -175,16 +175,10 @@ def optimise(
     for epoch in range(settings.epoch_limit):
         module.train()
         for batch in batches:
-            with compute.autocast():
-                logits = module(*batch.inputs)  # (B, C)
-            loss = loss_of(logits, batch.targets)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(module.parameters(), settings.max_grad_norm)
-            optimizer.step()
+            loss = _step(module, batch, optimizer, settings.max_grad_norm, compute)
             schedule.step()
             step += 1
-            progress(min(step, total), total, loss.item())
+            progress(min(step, total), total, loss)
 
         val_loss = mean_loss(module, val, compute)
         logger.info("epoch %d: loss on the validation texts %.4f", epoch + 1, val_loss)
@@ -201,6 +195,24 @@ def optimise(
         )
     module.load_state_dict(best_weights)
     progress(total, total, best_loss)
+
+
+def _step(
+    module: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float,
+    compute: Compute,
+) -> float:
+    """One step down the gradient; the loss before it."""
+    with compute.autocast():
+        logits = module(*batch.inputs)  # (B, C)
+    loss = loss_of(logits, batch.targets)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
+    optimizer.step()
+    return loss.item()
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:

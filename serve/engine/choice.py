@@ -88,7 +88,13 @@ def open_engine(
     choice = choose(settings, machine)
     if choice.engine == "openvino":
         try:
-            return _open_openvino(module_factory, choice, cache_dir=cache_dir, digest=digest)
+            return _open_openvino(
+                module_factory,
+                choice,
+                cache_dir=cache_dir,
+                digest=digest,
+                device=machine.processor,
+            )
         except EngineUnavailable as exc:
             # As the settings leave the engine open, torch can have a try; by name it cannot.
             machine = machine._replace(openvino_fault=str(exc))
@@ -102,6 +108,7 @@ def _open_openvino(
     *,
     cache_dir: Path | None,
     digest: str,
+    device: str,
 ) -> Engine:
     from serve.engine.openvino import OpenVinoEngine
 
@@ -112,6 +119,7 @@ def _open_openvino(
         threads=choice.threads,
         cache_dir=cache_dir,
         digest=digest,
+        device=device,
     )
     _log(choice, engine)
     return engine

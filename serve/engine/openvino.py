@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from serve.engine.cache import cached
 from serve.engine.lanes import Lanes
-from serve.engine.machine import processor_name
 from serve.engine.protocol import Batch
 from serve.errors import EngineUnavailable
 
@@ -59,6 +58,7 @@ class OpenVinoEngine:
         threads: int,
         cache_dir: Path | None,
         digest: str,
+        device: str,
     ) -> None:
         """Convert (or read from the cache) and compile.
 
@@ -71,6 +71,7 @@ class OpenVinoEngine:
             cache_dir: Where converted graphs are kept; None keeps none.
             digest: Names everything the graph depends on: the model's bytes and the version
                 of the code that makes the module.
+            device: The processor by name.
         Raises:
             EngineUnavailable: OpenVINO cannot convert or compile the module.
         """
@@ -81,7 +82,7 @@ class OpenVinoEngine:
         except REFUSALS as exc:
             raise EngineUnavailable(f"OpenVINO cannot compile the model: {exc}") from exc
         self.precision = precision
-        self.device = processor_name()
+        self.device = device
         self._lanes = Lanes(
             [compiled.create_infer_request() for _ in range(streams + SPARE_REQUESTS)],
             _compute,

@@ -108,6 +108,7 @@ def test_altered_model_never_runs(cluster: None, sentiment: Artifact, tmp_path: 
     ray_serve.delete("sentiment@altered")
 
 
+@pytest.mark.model
 def test_health_fails_when_the_engine_only_fails(
     sentiment: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:

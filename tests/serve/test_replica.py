@@ -26,6 +26,8 @@ from serve.replica import EchoReplica, Replica, open_replica
 from serve.settings import EngineSettings, ModelSettings
 from tests.serve.conftest import TEXTS, MakeSource
 
+pytestmark = pytest.mark.model
+
 TEXT = CallOptions(format="text")
 # How far a number of two embeddings of one text may lie apart.
 TOLERANCE = {"f32": 1.01e-4, "f16": 1e-3, "bf16": 3e-3}

@@ -22,6 +22,8 @@ from train.errors import OutputTaken
 from train.settings import TextClassificationSettings
 from train.text_classification import train
 
+pytestmark = pytest.mark.model
+
 
 def ignore(step: int, total: int, loss: float | None) -> None:
     pass

@@ -99,6 +99,7 @@ def test_never_what_the_machine_has_not(settings: EngineSettings, machine: Machi
     assert choice.streams >= 1
 
 
+@pytest.mark.model
 def test_opened_engine_computes_and_its_choice_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +128,7 @@ class Undecided(torch.nn.Module):
         return sums if sums.sum() > 0 else -sums
 
 
+@pytest.mark.model
 def test_torch_takes_what_openvino_cannot_convert(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "serve.engine.choice")
     engine = open_engine(Undecided, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")

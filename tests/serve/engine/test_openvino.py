@@ -24,6 +24,8 @@ from tests.serve.engine.conformity import (
     random_batch,
 )
 
+pytestmark = pytest.mark.model
+
 
 @pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,7 +34,13 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_openvino(factory, *, cache_dir: Path | None = None, digest="d", precision="f32"):
     return OpenVinoEngine(
-        factory, precision=precision, streams=2, threads=2, cache_dir=cache_dir, digest=digest
+        factory,
+        precision=precision,
+        streams=2,
+        threads=2,
+        cache_dir=cache_dir,
+        digest=digest,
+        device="a processor",
     )
 
 
@@ -171,7 +179,7 @@ class Sum(torch.nn.Module):
         return (self.table(input_ids) * attention_mask.unsqueeze(-1)).sum(dim=1)
 
 engine = OpenVinoEngine(
-    Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d"
+    Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d", device="cpu"
 )
 batch = np.ones((2, 5), dtype=np.int64)
 assert engine.infer([Batch(batch, batch)])[0].shape == (2, 4)

@@ -1,0 +1,186 @@
+"""The Serve apps of model versions: what is there, and what must be made or taken away.
+
+Deploying takes seconds to minutes and is done in a thread; how far it is, Serve itself knows, so
+that an operator that takes over goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ops.deploy import Cluster, applications, scale
+from ops.errors import OpsError
+from ops.steering import Load
+from serve.contract import Answer, CallOptions, app_name
+from serve.errors import ServeError
+from serve.settings import ModelSettings
+from stream.errors import StreamError
+
+logger = logging.getLogger(__name__)
+
+RUNNING = "RUNNING"
+# What may still be on its way to an app that is no longer wanted.
+GRACE_S = 5.0
+
+
+class Found(NamedTuple):
+    """An app, as Serve tells.
+
+    Attributes:
+        replicas: Those that run.
+        message: Why it is not running; empty where it is.
+    """
+
+    status: str
+    replicas: int
+    message: str
+
+
+class Ray(NamedTuple):
+    """How to reach the cluster.
+
+    Attributes:
+        connect: As a driver; called once, when the first app is deployed.
+        dashboard: URL of its API.
+        token_path: Of its token; None for a cluster that was joined.
+    """
+
+    connect: Callable[[], Cluster]
+    dashboard: str
+    token_path: Path | None
+
+
+class Apps:
+    """Brings what is there to what is wanted, one app after the other; for one operator."""
+
+    def __init__(self, ray: Ray, *, deadline_s: float) -> None:
+        """Look and do nothing yet.
+
+        Args:
+            deadline_s: Of one deployment.
+        """
+        self._ray = ray
+        self._deadline_s = deadline_s
+        self._cluster: Cluster | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="apps")
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._faults: dict[str, str] = {}
+        self._unwanted_since: dict[str, float] = {}
+        self.found: Mapping[str, Found] = {}
+
+    def look(self) -> None:
+        """Ask Serve how its apps stand.
+
+        Raises:
+            NotRunning: Ray's API does not answer.
+        """
+        apps = applications(self._ray.dashboard, self._ray.token_path)
+        self.found = {name: _found(app) for name, app in apps.items()}
+
+    def want(self, wanted: Mapping[str, ModelSettings], known: set[str]) -> None:
+        """Deploy what is missing and take away what is not wanted any more.
+
+        Args:
+            wanted: By name of the app.
+            known: Names that are ours to take away.
+        """
+        for name, settings in wanted.items():
+            self._unwanted_since.pop(name, None)
+            if name not in self.found and name not in self._faults:
+                self._begin(name, lambda n=name, s=settings: self._deploy(n, s))  # type: ignore[misc]
+        now = time.monotonic()
+        for name in (known & set(self.found)) - set(wanted):
+            if now - self._unwanted_since.setdefault(name, now) > GRACE_S:
+                self._begin(name, lambda n=name: self._delete(n))  # type: ignore[misc]
+        with self._lock:
+            self._faults = {name: why for name, why in self._faults.items() if name in wanted}
+
+    def load(self, name: str, *, age_s: float, deadline_s: float) -> Load:
+        """How a version's replicas stand."""
+        found = self.found.get(name)
+        with self._lock:
+            fault = self._faults.get(name)
+            busy = name in self._busy
+        ready = found is not None and found.status == RUNNING and not busy
+        waiting_for = found.message if found else "it waits for another app to be deployed"
+        return Load(ready, fault, age_s, deadline_s, waiting_for)
+
+    def ask(self, model: str, label: str, values: list[bytes], options: CallOptions) -> list[Any]:
+        """Answers of a served version; for its golden texts.
+
+        Raises:
+            StreamError, OpsError: It does not answer.
+        """
+        reply = self._connected().predict(model, label, values, options)
+        return [o if isinstance(o, Answer) else None for o in reply.outcomes]
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Set the number of replicas of an app without restarting any.
+
+        Raises:
+            NotRunning: Ray's API does not answer.
+        """
+        scale(self._ray.dashboard, self._ray.token_path, name, replicas)
+
+    def close(self) -> None:
+        """Leave everything as it is."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, name: str, work: Callable[[], None]) -> None:
+        with self._lock:
+            if name in self._busy:
+                return
+            self._busy.add(name)
+        self._thread.submit(self._work, name, work)
+
+    def _work(self, name: str, work: Callable[[], None]) -> None:
+        fault: str | None = None
+        try:
+            work()
+        except (OpsError, ServeError, StreamError) as exc:
+            logger.warning("%s: %s", name, exc)
+            fault = str(exc)
+        except Exception as exc:
+            # Ray's own errors have no common root; unheard, the release would wait for ever.
+            logger.exception("%s", name)
+            fault = f"{type(exc).__name__}: {exc}"
+        finally:
+            with self._lock:
+                self._busy.discard(name)
+                if fault is not None:
+                    self._faults[name] = fault
+
+    def _deploy(self, name: str, settings: ModelSettings) -> None:
+        logger.info("%s: deploying", name)
+        info = self._connected().deploy_model(settings, deadline_s=self._deadline_s)
+        logger.info("%s: ready, %s %s on %s", name, info.engine, info.precision, info.device)
+
+    def _delete(self, name: str) -> None:
+        logger.info("%s: nobody uses it any more, taking it away", name)
+        self._connected().delete([name])
+        self._unwanted_since.pop(name, None)
+
+    def _connected(self) -> Cluster:
+        if self._cluster is None:
+            self._cluster = self._ray.connect()
+        return self._cluster
+
+
+def app_of(settings: ModelSettings) -> str:
+    """Name of a version's app."""
+    return app_name(settings.name, settings.version)
+
+
+def _found(app: Mapping[str, Any]) -> Found:
+    deployments = app.get("deployments", {}).values()
+    states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
+    messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
+    message = next((m.strip() for m in messages if m.strip()), "")
+    return Found(app.get("status", "UNKNOWN"), states.count(RUNNING), message[-500:])

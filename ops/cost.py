@@ -1,0 +1,301 @@
+"""What models cost: from samples to hours, from hours to money, and a ceiling. Pure.
+
+Owns the arithmetic of replica-seconds and prices. Reads no clock and no database.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby, pairwise
+from typing import Final, Literal, NamedTuple
+
+from pydantic import Field
+
+from serve.settings import Settings
+
+Column = Literal["model", "version", "team"]
+ALL_COLUMNS: Final[tuple[Column, ...]] = ("model", "version", "team")
+NO_TEAM: Final = "(none)"
+HOUR: Final = timedelta(hours=1)
+MILLION: Final = 1_000_000
+
+
+class NodePrice(Settings):
+    """What one hour costs on a type of node.
+
+    Attributes:
+        cpu_hour: Of one CPU that is reserved, in the table's currency.
+        gpu_hour: Of one GPU that is reserved.
+    """
+
+    cpu_hour: float = Field(ge=0, allow_inf_nan=False)
+    gpu_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class PriceTable(NodePrice):
+    """Prices of the cluster.
+
+    Attributes:
+        currency: For people; nothing is converted.
+        node_types: Prices of single types of nodes; the others cost what stands above.
+    """
+
+    currency: str = "EUR"
+    node_types: Mapping[str, NodePrice] = {}
+
+    def of(self, node_type: str | None) -> NodePrice:
+        """Prices on a type of node."""
+        return self if node_type is None else self.node_types.get(node_type, self)
+
+
+class Source(NamedTuple):
+    """Whose resources they are: replicas of a version, or consumers of a pipeline.
+
+    Attributes:
+        version: None for the consumers of a pipeline.
+        pipeline: None for the replicas of a version.
+        node_type: Key of the price table; None where all nodes cost the same.
+    """
+
+    model: str
+    version: str | None = None
+    pipeline: str | None = None
+    node_type: str | None = None
+
+
+class Sample(NamedTuple):
+    """How one source stood at a moment.
+
+    Attributes:
+        at: Aware.
+        num_cpus: Reserved per replica.
+        num_gpus: Reserved per replica.
+        predictions: A counter that only grows, except when whoever counts starts anew.
+    """
+
+    at: datetime
+    source: Source
+    replicas: int
+    num_cpus: float
+    num_gpus: float = 0.0
+    predictions: int = 0
+
+
+class Usage(NamedTuple):
+    """What one source used within an hour.
+
+    Attributes:
+        hour: Its beginning, in UTC.
+        unknown_s: Seconds that nobody watched; they are in none of the others.
+    """
+
+    hour: datetime
+    source: Source
+    replica_s: float = 0.0
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    predictions: int = 0
+    unknown_s: float = 0.0
+
+
+class Bill(NamedTuple):
+    """Sums of usage.
+
+    Attributes:
+        model, version, team: None where not asked for; version also for the consumers.
+        money: In the table's currency; with ``unknown_s`` above 0 a lower bound.
+        per_million: Money for a million predictions; None without a prediction.
+    """
+
+    model: str | None
+    version: str | None
+    team: str | None
+    replica_s: float
+    cpu_s: float
+    gpu_s: float
+    predictions: int
+    unknown_s: float
+    money: float
+    per_million: float | None
+
+
+class CeilingState(StrEnum):
+    """How today's money stands to the ceiling."""
+
+    OK = "ok"
+    WARN = "warn"
+    CAP = "cap"
+
+
+class Spending(NamedTuple):
+    """Money since midnight UTC, and per hour at the present size."""
+
+    today: float
+    rate_per_hour: float
+    currency: str
+
+
+class Ceiling(NamedTuple):
+    """What follows from the ceiling; ``max_replicas`` is None where nothing does."""
+
+    state: CeilingState
+    max_replicas: int | None
+    sentence: str
+
+
+def usage_of(samples: Iterable[Sample], *, max_gap: timedelta) -> list[Usage]:
+    """Hourly usage from successive samples.
+
+    What a sample says holds until the next one of its source. Usage adds up: that of all samples
+    is that of the first ones and that of the last ones, if they share the sample between.
+
+    Args:
+        samples: Of any sources, in any order; the counter of the first one is where it begins.
+        max_gap: Between samples further apart nobody knows what ran: the time is unknown, and
+            only predictions are counted.
+    Returns:
+        Ordered by source and hour.
+    """
+    sums: dict[tuple[Source, datetime], list[float]] = {}
+    # In UTC first: a difference within a zone forgets the hour that a summer begins with.
+    in_utc = (sample._replace(at=sample.at.astimezone(UTC)) for sample in samples)
+    ordered = sorted(in_utc, key=lambda sample: (_order(sample.source), sample.at))
+    for source, run in groupby(ordered, key=lambda sample: sample.source):
+        for before, after in pairwise(run):
+            for hour, amounts in _between(before, after, max_gap):
+                row = sums.setdefault((source, hour), [0.0] * len(amounts))
+                row[:] = [a + b for a, b in zip(row, amounts, strict=True)]
+    return [
+        Usage(hour, source, replica_s, cpu_s, gpu_s, round(predictions), unknown_s)
+        for (source, hour), (replica_s, cpu_s, gpu_s, predictions, unknown_s) in sums.items()
+    ]
+
+
+def summarise(
+    usage: Iterable[Usage],
+    prices: PriceTable,
+    teams: Mapping[str, str],
+    *,
+    by: Sequence[Column] = ALL_COLUMNS,
+) -> list[Bill]:
+    """Add usage up to money, dearest first.
+
+    Consumers of pipelines count for their model, with no version of their own.
+
+    Args:
+        usage: Of any hours.
+        prices: For all of it.
+        teams: Team that pays, by model; ``NO_TEAM`` where there is none.
+        by: What rows are told apart by.
+    """
+    groups: dict[tuple[str | None, ...], list[Usage]] = defaultdict(list)
+    for row in usage:
+        source = row.source
+        team = teams.get(source.model, NO_TEAM)
+        values: dict[str, str | None] = {
+            "model": source.model,
+            "version": source.version,
+            "team": team,
+        }
+        groups[tuple(values[c] if c in by else None for c in ALL_COLUMNS)].append(row)
+    bills = [_bill(key, rows, prices) for key, rows in groups.items()]
+    return sorted(bills, key=lambda bill: (-bill.money, *(name or "" for name in bill[:3])))
+
+
+def money(usage: Usage, prices: PriceTable) -> float:
+    """What one row costs."""
+    price = prices.of(usage.source.node_type)
+    return (usage.cpu_s * price.cpu_hour + usage.gpu_s * price.gpu_hour) / 3600
+
+
+def ceiling(
+    spending: Spending,
+    now: datetime,
+    *,
+    ceiling_per_day: float | None,
+    warn_at: float,
+    min_replicas: int,
+) -> Ceiling:
+    """Whether a model may still grow today. A day is one of UTC.
+
+    Past the ceiling replicas are capped at the minimum; serving never stops, so that money is
+    still spent.
+
+    Args:
+        spending: Of the model.
+        now: Aware.
+        ceiling_per_day: In the same currency; None where there is none.
+        warn_at: Share of the ceiling from which on it warns.
+        min_replicas: Of the version's scaling; at least one stays whatever it says.
+    """
+    spent = f"{spending.today:,.2f} {spending.currency} spent today"
+    if ceiling_per_day is None:
+        return Ceiling(CeilingState.OK, None, f"{spent}; there is no ceiling")
+    of = f"{spent} of {ceiling_per_day:,.2f}"
+    if spending.today >= ceiling_per_day:
+        least = max(1, min_replicas)
+        sentence = f"{of}: at most {least} until midnight UTC; raise cost.ceiling_per_day for more"
+        return Ceiling(CeilingState.CAP, least, sentence)
+    sentence = f"{of}; {_forecast(spending, ceiling_per_day, now)}"
+    warns = spending.today >= warn_at * ceiling_per_day
+    return Ceiling(CeilingState.WARN if warns else CeilingState.OK, None, sentence)
+
+
+def _between(
+    before: Sample, after: Sample, max_gap: timedelta
+) -> Iterator[tuple[datetime, tuple[float, float, float, int, float]]]:
+    """Replica, CPU and GPU seconds, predictions and unknown seconds, hour by hour."""
+    watched = after.at - before.at <= max_gap
+    grown = after.predictions - before.predictions
+    left = grown if grown >= 0 else after.predictions
+    start, end = before.at, after.at
+    while True:
+        hour = start.replace(minute=0, second=0, microsecond=0)
+        stop = min(end, hour + HOUR)
+        seconds = (stop - start).total_seconds()
+        predictions = left if stop == end else round(left * ((stop - start) / (end - start)))
+        left -= predictions
+        replica_s = before.replicas * seconds if watched else 0.0
+        unknown_s = 0.0 if watched else seconds
+        cpu_s, gpu_s = replica_s * before.num_cpus, replica_s * before.num_gpus
+        yield hour, (replica_s, cpu_s, gpu_s, predictions, unknown_s)
+        if stop == end:
+            return
+        start = stop
+
+
+def _order(source: Source) -> tuple[str, ...]:
+    return tuple(name or "" for name in source)
+
+
+def _bill(key: tuple[str | None, ...], rows: Sequence[Usage], prices: PriceTable) -> Bill:
+    spent = sum(money(row, prices) for row in rows)
+    predictions = sum(row.predictions for row in rows)
+    model, version, team = key
+    return Bill(
+        model=model,
+        version=version,
+        team=team,
+        replica_s=sum(row.replica_s for row in rows),
+        cpu_s=sum(row.cpu_s for row in rows),
+        gpu_s=sum(row.gpu_s for row in rows),
+        predictions=predictions,
+        unknown_s=sum(row.unknown_s for row in rows),
+        money=spent,
+        per_million=spent / predictions * MILLION if predictions else None,
+    )
+
+
+def _forecast(spending: Spending, ceiling_per_day: float, now: datetime) -> str:
+    now = now.astimezone(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    hours_left = (midnight - now) / HOUR
+    rate, left = spending.rate_per_hour, ceiling_per_day - spending.today
+    if rate * hours_left < left:
+        by_midnight = spending.today + rate * hours_left
+        return f"at {rate:,.2f} an hour it will be {by_midnight:,.2f} by midnight UTC"
+    at = now + HOUR * (left / rate)
+    return f"at {rate:,.2f} an hour the ceiling is reached at {at:%H:%M} UTC"

@@ -1,0 +1,254 @@
+"""One SQL database, SQLite or PostgreSQL: transactions, schema, and errors in our words.
+
+Every wait ends: for a connection, for another writer, for a server that is gone. The tables are
+in ``tables``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ops.errors import ConfigError, DatabaseIncompatible, DatabaseUnavailable
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+TIMEOUT_S = 10.0
+POOL_SIZE = 10
+# Of PostgreSQL's advisory locks; any number that no other program takes.
+MIGRATION_LOCK = 0x62657274
+MIGRATION_TIMEOUT_S = 600
+MAX_REASON_CHARS = 300
+WRITES = "bertstream_writes"
+FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+READ_ONLY = "25006"
+
+
+class Database:
+    """A database that is reached through transactions only.
+
+    Threads may share it; processes that fork may not.
+
+    Attributes:
+        place: Where it is, for people: without user and password.
+        dialect: ``sqlite`` or ``postgresql``.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Describe it; nothing is opened yet.
+
+        Args:
+            url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST:PORT/NAME``.
+            timeout_s: How long to wait for a connection, and for another writer.
+        Raises:
+            ConfigError: The URL cannot be read, or names another kind of database.
+        """
+        self._url = _parsed(url)
+        self._timeout_s = timeout_s
+        self.dialect = self._url.get_backend_name()
+        self.place = _place(self._url)
+        self._reader, self._writer = _engines(self._url, timeout_s)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction that writes: committed at the end, undone by any error.
+
+        On SQLite it is the only writer from its first statement on; the next one waits.
+
+        Raises:
+            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
+            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+        """
+        with self._plain_errors(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that reads: sees one moment of the database and cannot write.
+
+        Raises:
+            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
+            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+        """
+        with self._plain_errors(), self._reader.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to this version; one that starts meanwhile waits and finds it done.
+
+        Raises:
+            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
+            DatabaseIncompatible: A newer version of bertstream made the tables. Not retriable.
+        """
+        if self.dialect == "sqlite":
+            self._prepare_file()
+        with self.begin() as connection:
+            if self.dialect == "postgresql":
+                limit = str(MIGRATION_TIMEOUT_S * 1000)
+                connection.execute(select(func.set_config("statement_timeout", limit, True)))
+                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as exc:
+                raise DatabaseIncompatible(
+                    f"the database {self.place} cannot be brought to this version ({exc}); a newer "
+                    "bertstream made its tables: update this installation"
+                ) from exc
+
+    def close(self) -> None:
+        """Close what is open; a later transaction opens it again."""
+        self._reader.dispose()
+
+    def _prepare_file(self) -> None:
+        """Readers beside a writer. Stays with the file, and cannot be set in a transaction."""
+        with self._plain_errors():
+            Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._reader.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as exc:
+            raise DatabaseUnavailable(
+                f"the database {self.place}: all connections of this process were in use for "
+                f"{self._timeout_s:g} s; try again"
+            ) from exc
+        except DBAPIError as exc:
+            if _has_no_such_table(exc.orig):
+                raise DatabaseIncompatible(
+                    f"the database {self.place} has not the tables of this version "
+                    f"({self._reason(exc)}); `bertstream up` makes them"
+                ) from exc
+            if not _is_gone(exc):
+                raise
+            raise DatabaseUnavailable(
+                f"the database {self.place} does not answer: {self._reason(exc)}; see that it "
+                "runs and can be reached from here, then try again"
+            ) from exc
+        except sqlite3.Error as exc:
+            raise DatabaseUnavailable(f"the database {self.place}: {exc}; try again") from exc
+
+    def _reason(self, error: DBAPIError) -> str:
+        reason = " ".join(str(error.orig).split())[:MAX_REASON_CHARS]
+        for secret in (self._url.password, self._url.query.get("password")):
+            if secret:
+                reason = reason.replace(str(secret), "***")
+        return reason
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Without its cause: that one shows the URL, and in it the password.
+        raise ConfigError(f"the URL of the database cannot be read; {FORMS}") from None
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend != "sqlite":
+        raise ConfigError(f"databases of the kind {backend} cannot be used; {FORMS}")
+    if parsed.database in (None, "", ":memory:"):
+        raise ConfigError(f"a database in memory is another one for each connection; {FORMS}")
+    return parsed
+
+
+def _place(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{url.host or url.query.get('host', 'localhost')}{port}/{url.database}"
+
+
+def _engines(url: URL, timeout_s: float) -> tuple[Engine, Engine]:
+    """For reading and for writing, over one pool."""
+    sqlite = url.get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        connect_args={"timeout": timeout_s} if sqlite else _postgres_arguments(timeout_s),
+        pool_pre_ping=not sqlite,
+        pool_size=POOL_SIZE,
+        pool_timeout=timeout_s,
+        json_serializer=lambda value: dumped(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+    if sqlite:
+        event.listen(engine, "connect", _prepare_connection)
+        event.listen(engine, "begin", _begin)
+        return engine, engine.execution_options(**{WRITES: True})
+    snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return engine.execution_options(**snapshot), engine
+
+
+def dumped(value: Any) -> bytes:
+    """JSON as the tables hold it: one text for one content; NaN becomes null."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+    return orjson.dumps(value, option=options)
+
+
+def _postgres_arguments(timeout_s: float) -> dict[str, Any]:
+    """Limits of every wait: for the server, a lock, a statement, and a client that is stuck."""
+    milliseconds = int(timeout_s * 1000)
+    limits = {
+        "lock_timeout": milliseconds,
+        "statement_timeout": 3 * milliseconds,
+        "idle_in_transaction_session_timeout": 6 * milliseconds,
+    }
+    return {
+        "application_name": "bertstream",
+        "connect_timeout": max(2, round(timeout_s)),  # libpq takes whole seconds from 2
+        "keepalives_idle": max(1, round(timeout_s)),
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": milliseconds,
+        "options": " ".join(f"-c {name}={limit}" for name, limit in limits.items()),
+    }
+
+
+def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # The driver would begin by itself, before the first change only and never at once.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock first: to ask for it later, after a read, fails instead of waiting."""
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _has_no_such_table(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.OperationalError):
+        return str(error).startswith(("no such table", "no such column"))
+    return isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+
+
+def _is_gone(error: DBAPIError) -> bool:
+    """Whether another try may do better; what the statement itself did wrong does not count."""
+    damaged = type(error) is DatabaseError and isinstance(error.orig, sqlite3.DatabaseError)
+    read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY  # a standby, for one
+    kinds = (OperationalError, InterfaceError)
+    return isinstance(error, kinds) or error.connection_invalidated or damaged or read_only

@@ -1,0 +1,203 @@
+"""The ledger: who did what, when and why. Rows are added and never changed.
+
+The database refuses to change a row, and each row's hash covers the hash of the one before it,
+so that a row which was changed or taken out all the same is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, Select, func, insert, select, update
+
+from ops.database import dumped
+from ops.tables import ledger, ledger_head
+
+HASHED = tuple(column.name for column in ledger.c if column.name != "hash")
+VERIFIED_AT_A_TIME = 1000
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What is to be written.
+
+    Attributes:
+        at: Aware.
+        actor: The person or the part of the platform that did it.
+        action: What it did, such as ``version.register``.
+        model: None where it concerns no one model; so with the following.
+        reason: A sentence.
+        evidence: Numbers and names behind it; JSON.
+        denied: It was not allowed and did not happen.
+        break_glass: It was allowed by that permission alone.
+    """
+
+    at: datetime
+    actor: str
+    action: str
+    model: str | None = None
+    version: int | None = None
+    release_id: int | None = None
+    from_state: str | None = None
+    to_state: str | None = None
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    version_digest: str | None = None
+    policy_digest: str | None = None
+    denied: bool = False
+    break_glass: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(Entry):
+    """What was written.
+
+    Attributes:
+        id: 1, 2, ... without gaps.
+        previous_hash: Of the row before; ``GENESIS`` for the first.
+        hash: Sha256 over everything else in the row, 64 hexadecimal digits.
+    """
+
+    id: int
+    previous_hash: str
+    hash: str
+
+
+class Head(NamedTuple):
+    """Where the chain ends; whoever notes it elsewhere can tell a ledger that was written anew."""
+
+    last_id: int
+    hash: str
+
+
+class Broken(NamedTuple):
+    """The first row at which the chain does not hold, and why."""
+
+    id: int
+    why: str
+
+
+def append(connection: Connection, entry: Entry) -> int:
+    """Write a row in the caller's transaction: what happened and its row are there together.
+
+    Until that transaction ends, other appends wait for it. Append last, after every other lock
+    is taken, so that two transactions cannot wait for each other.
+
+    Args:
+        connection: Of a transaction that writes.
+        entry: Characters that a database refuses are replaced; a denied attempt is written
+            whatever it named.
+    Returns:
+        The id of the row.
+    """
+    row = row_after(head(connection, lock=True), entry)
+    connection.execute(insert(ledger).values(row))
+    connection.execute(update(ledger_head).values(last_id=row["id"], hash=row["hash"]))
+    return int(row["id"])
+
+
+def row_after(end: Head, entry: Entry) -> dict[str, Any]:
+    """The row that continues a chain, as the table holds it."""
+    row = {name: _storable(getattr(entry, name)) for name in Entry.__slots__}
+    row["evidence"] = orjson.loads(dumped(entry.evidence))
+    row |= {"id": end.last_id + 1, "previous_hash": end.hash}
+    return row | {"hash": _hash(row)}
+
+
+def entries(
+    connection: Connection,
+    *,
+    model: str | None = None,
+    release: int | None = None,
+    actor: str | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+    before_id: int | None = None,
+) -> list[Row]:
+    """A page of rows, newest first.
+
+    Args:
+        since: Rows from then on.
+        limit: How many at most.
+        before_id: Rows older than this one: the last of the page before.
+    """
+    query = select(ledger).order_by(ledger.c.id.desc()).limit(limit)
+    wanted = {ledger.c.model: model, ledger.c.release_id: release, ledger.c.actor: actor}
+    for column, value in wanted.items():
+        if value is not None:
+            query = query.where(column == value)
+    if before_id is not None:
+        query = query.where(ledger.c.id < before_id)
+    if since is not None:
+        query = _since(query, since)
+    return [Row(**found) for found in connection.execute(query).mappings()]
+
+
+def head(connection: Connection, *, lock: bool = False) -> Head:
+    """Where the chain ends now.
+
+    Args:
+        lock: Let no other transaction append before this one ends.
+    """
+    query = select(ledger_head.c.last_id, ledger_head.c.hash)
+    return Head(*connection.execute(query.with_for_update() if lock else query).one())
+
+
+def verify(connection: Connection) -> Broken | None:
+    """Follow the chain from its beginning; memory does not grow with its length.
+
+    Args:
+        connection: Of one transaction that reads, so that the chain does not grow meanwhile.
+    Returns:
+        The first place where it does not hold; None where it holds to its end.
+    """
+    last = Head(0, GENESIS)
+    query = select(ledger).order_by(ledger.c.id)
+    options = {"yield_per": VERIFIED_AT_A_TIME}
+    with connection.execute(query, execution_options=options) as rows:
+        for row in rows.mappings():
+            broken = _fault(dict(row), last)
+            if broken is not None:
+                return broken
+            last = Head(row["id"], row["hash"])
+    end = head(connection)
+    if last.last_id < end.last_id:
+        return Broken(last.last_id + 1, f"the last rows are missing, up to {end.last_id}")
+    return None if last == end else Broken(last.last_id, "the chain does not end where it should")
+
+
+def _fault(row: Mapping[str, Any], last: Head) -> Broken | None:
+    if row["id"] != last.last_id + 1:
+        return Broken(last.last_id + 1, "the row is missing")
+    if row["previous_hash"] != last.hash:
+        return Broken(row["id"], "it does not follow the row before it")
+    if row["hash"] != _hash(row):
+        return Broken(row["id"], "its content is not what was written")
+    return None
+
+
+def _since(query: Select[Any], since: datetime) -> Select[Any]:
+    """Search from the oldest row that can match, so that the search ends there.
+
+    The sum keeps PostgreSQL from looking for the minimum along the primary key, which would
+    pass by nearly every row.
+    """
+    oldest = select(func.min(ledger.c.id + 0)).where(ledger.c.at >= since).scalar_subquery()
+    return query.where(ledger.c.at >= since, ledger.c.id >= oldest)
+
+
+def _hash(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(dumped({name: row[name] for name in HASHED})).hexdigest()
+
+
+def _storable(value: Any) -> Any:
+    """Without what PostgreSQL does not take as text, and no encoder as UTF-8."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")

@@ -1,0 +1,15 @@
+"""Run by Alembic, in the transaction that ``ops.database`` has opened for it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from ops.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

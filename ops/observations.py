@@ -1,0 +1,174 @@
+"""What the pipelines told lately, kept in memory, and made into the evidence of a step.
+
+Everything here can be read again from Kafka: an operator that takes over starts with nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from serve.contract import OF_THE_VERSION
+from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
+from stream.telemetry import quantile
+
+# Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
+MAX_WINDOWS = 10_000
+
+Window = TypeVar("Window", TelemetryRecord, ComparisonRecord)
+Told = TelemetryRecord | ComparisonRecord | ConsumerRecord
+
+
+class Observations:
+    """Telemetry, comparisons and heartbeats by model; for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._windows: dict[str, deque[TelemetryRecord]] = {}
+        self._comparisons: dict[str, deque[ComparisonRecord]] = {}
+        self._consumers: dict[tuple[str, int], ConsumerRecord] = {}
+
+    def add(self, told: Iterable[Told]) -> None:
+        """Take in what was read, in the order of the topics."""
+        with self._lock:
+            for record in told:
+                match record:
+                    case TelemetryRecord(model=str(model)):
+                        self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
+                    case ComparisonRecord():
+                        kept = self._comparisons.setdefault(record.model, deque(maxlen=MAX_WINDOWS))
+                        kept.append(record)
+                    case ConsumerRecord():
+                        self._consumers[(record.pipeline, record.consumer)] = record
+                    case _:
+                        pass  # a window of no model is nobody's
+
+    def windows(self, model: str, *, since_ms: int) -> list[TelemetryRecord]:
+        """Those that began at a moment or later."""
+        with self._lock:
+            return _since(self._windows.get(model, ()), since_ms)
+
+    def comparisons(self, model: str, *, since_ms: int) -> list[ComparisonRecord]:
+        """Those that began at a moment or later."""
+        with self._lock:
+            return _since(self._comparisons.get(model, ()), since_ms)
+
+    def consumers(self, *, since_ms: int) -> list[ConsumerRecord]:
+        """How each consumer stood last, of those that told so since a moment."""
+        with self._lock:
+            return [told for told in self._consumers.values() if told.at_ms >= since_ms]
+
+
+def _since(windows: Sequence[Window], since_ms: int) -> list[Window]:
+    """From the right: the newest stand there, and few are asked for."""
+    found = []
+    for window in reversed(windows):
+        # Consumers' windows overlap: a little further left may stand one that began later.
+        if window.end_ms < since_ms:
+            break
+        if window.start_ms >= since_ms:
+            found.append(window)
+    return found[::-1]
+
+
+class Pair(NamedTuple):
+    """The two versions that a step is about, as they are called on the wire."""
+
+    candidate: str
+    baseline: str
+
+
+def evidence_of(
+    step: Step,
+    pair: Pair,
+    windows: Iterable[TelemetryRecord],
+    comparisons: Iterable[ComparisonRecord],
+    *,
+    age_s: float,
+) -> StepEvidence:
+    """What was counted since a step began.
+
+    In shadow the candidate's answers are nobody's results: what is known of them comes from the
+    comparison alone.
+    """
+    found = [
+        compared if compared.candidate == pair.candidate else _turned(compared)
+        for compared in comparisons
+        if {compared.live, compared.candidate} == set(pair)
+    ]
+    paired = _paired(found)
+    if step is Step.SHADOW:
+        candidate, baseline = _shadowed(pair, paired)
+    else:
+        own = list(windows)
+        candidate = _of_version(pair.candidate, own)
+        baseline = _of_version(pair.baseline, own)
+    return StepEvidence(candidate, baseline, paired, age_s)
+
+
+def _of_version(version: str, windows: Sequence[TelemetryRecord]) -> VersionEvidence:
+    own = [window for window in windows if window.version == version]
+    labels: Counter[str] = Counter()
+    for window in own:
+        labels.update(window.labels)
+    failed = sum(window.failures.get(kind, 0) for window in own for kind in OF_THE_VERSION)
+    rescued = sum(sum(window.rescued.values()) for window in own)
+    return VersionEvidence(version, sum(window.answers for window in own), failed + rescued, labels)
+
+
+def _paired(found: Sequence[ComparisonRecord]) -> PairedEvidence:
+    matrix: Counter[tuple[str, str]] = Counter()
+    for compared in found:
+        for live, row in compared.matrix.items():
+            for candidate, count in row.items():
+                matrix[live, candidate] += count
+    timed = [c for c in found if c.live_calls and c.candidate_calls]
+    return PairedEvidence(
+        compared=sum(c.compared - c.failed for c in found),
+        agreed=sum(c.agreed for c in found),
+        failed=sum(c.failed for c in found),
+        baseline_failed=sum(c.live_failed for c in found),
+        matrix=matrix,
+        baseline_p99_ms=[quantile(c.live_calls, 0.99) or 0.0 for c in timed],
+        candidate_p99_ms=[quantile(c.candidate_calls, 0.99) or 0.0 for c in timed],
+    )
+
+
+def _shadowed(pair: Pair, paired: PairedEvidence) -> tuple[VersionEvidence, VersionEvidence]:
+    ours: Counter[str] = Counter()
+    theirs: Counter[str] = Counter()
+    for (live, candidate), count in paired.matrix.items():
+        theirs[live] += count
+        ours[candidate] += count
+    return (
+        VersionEvidence(
+            pair.candidate, paired.compared + paired.baseline_failed, paired.failed, ours
+        ),
+        VersionEvidence(
+            pair.baseline, paired.compared + paired.failed, paired.baseline_failed, theirs
+        ),
+    )
+
+
+def _turned(compared: ComparisonRecord) -> ComparisonRecord:
+    """The same comparison from the other side: while it bakes, the old version is the shadow."""
+    matrix: dict[str, dict[str, int]] = {}
+    for live, row in compared.matrix.items():
+        for candidate, count in row.items():
+            matrix.setdefault(candidate, {})[live] = count
+    both = compared.compared - compared.failed
+    return compared.model_copy(
+        update={
+            "live": compared.candidate,
+            "candidate": compared.live,
+            "compared": both + compared.live_failed,
+            "failed": compared.live_failed,
+            "live_failed": compared.failed,
+            "matrix": matrix,
+            "live_calls": compared.candidate_calls,
+            "candidate_calls": compared.live_calls,
+        }
+    )

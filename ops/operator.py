@@ -1,0 +1,224 @@
+"""The operator: looks, decides, acts, and begins anew; every tick from what SQL and Kafka say.
+
+It keeps nothing of its own that matters. Where two were started, the one without the lease looks
+on; and were both to act, each move compares the row's revision, and a route has its epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ops.apps import Apps, app_of
+from ops.catalogue import number_of
+from ops.database import Database
+from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
+from ops.facts import FactFinder
+from ops.observations import Observations
+from ops.releases import (
+    OPERATOR,
+    Release,
+    acquire,
+    all_routes,
+    deployment,
+    mark_published,
+    move,
+    open_releases,
+    release_lease,
+    unpublished,
+)
+from ops.rollout import needs_candidate
+from ops.steering import due
+from serve.contract import app_name
+from serve.settings import ModelSettings
+from stream.errors import StreamError
+from stream.schema import ControlRecord
+
+logger = logging.getLogger(__name__)
+
+LEASE = "operator"
+LEASE_LASTS = timedelta(seconds=15)
+# A heartbeat older than that is of a consumer that is gone.
+CONSUMER_SILENCE_S = 30.0
+
+
+class ControlDoor(Protocol):
+    """Writes the control topic."""
+
+    def publish(self, record: ControlRecord) -> None:
+        """Write a route and wait until the broker has it.
+
+        Raises:
+            StreamError: It has it not.
+        """
+        ...
+
+
+class Operator:
+    """Moves releases on, publishes routes, and sees that the apps are there."""
+
+    def __init__(
+        self,
+        database: Database,
+        observations: Observations,
+        apps: Apps,
+        control: ControlDoor,
+        facts: FactFinder,
+        templates: Mapping[str, ModelSettings],
+        *,
+        clock: Callable[[], datetime],
+        holder: str | None = None,
+    ) -> None:
+        """Begin to be one.
+
+        Args:
+            templates: How each configured model is served, by its name; versions replace path
+                and version.
+            clock: Aware.
+            holder: Of the lease; another for every process.
+        """
+        self._database = database
+        self._observations = observations
+        self._apps = apps
+        self._control = control
+        self._facts = facts
+        self._templates = templates
+        self._clock = clock
+        self._holder = holder or uuid.uuid4().hex
+        self.leads = False
+
+    def run(self, stopping: threading.Event, *, tick_s: float) -> None:
+        """Tick until told to stop; what fails is tried again at the next tick."""
+        told: str | None = None
+        while not stopping.wait(tick_s):
+            try:
+                self.tick()
+            except (OpsError, StreamError) as exc:
+                if str(exc) != told:
+                    logger.warning("trying on: %s", exc)
+                told = str(exc)
+            else:
+                told = None
+        self._resign()
+
+    def tick(self) -> None:
+        """One round.
+
+        Raises:
+            OpsError, StreamError: Something does not answer; the next round tries again.
+        """
+        now = self._clock()
+        with self._database.begin() as connection:
+            fence = acquire(connection, LEASE, self._holder, now=now, lasts=LEASE_LASTS)
+        self.leads = fence is not None
+        if not self.leads:
+            return
+        self.publish()  # first: a rollback waits for nothing else
+        self._look()
+        with self._database.read() as connection:
+            found = open_releases(connection)
+        moved = [self._steer(release, now) for release in found]
+        if any(moved):
+            self.publish()
+        self._reconcile()
+
+    def publish(self) -> None:
+        """Bring the control topic to the routes in force.
+
+        Raises:
+            StreamError: The broker has them not.
+        """
+        with self._database.read() as connection:
+            waiting = unpublished(connection)
+        for record in waiting:
+            self._control.publish(record)
+            with self._database.begin() as connection:
+                mark_published(connection, record)
+            logger.info("%s: route of epoch %d published", record.model, record.epoch)
+
+    def _look(self) -> None:
+        try:
+            self._apps.look()
+        except NotRunning as exc:
+            logger.warning("%s", exc)
+
+    def _steer(self, release: Release, now: datetime) -> bool:
+        """Move a release on where an event is due."""
+        try:
+            event = due(release.position, self._facts.of(release, now))
+        except (OpsError, StreamError) as exc:
+            if isinstance(exc, DatabaseUnavailable):
+                raise
+            logger.warning("%s: %s", release, exc)
+            return False
+        if event is None:
+            return False
+        try:
+            with self._database.begin() as connection:
+                moved = move(
+                    connection,
+                    release,
+                    event.event,
+                    actor=OPERATOR,
+                    reason=event.reason,
+                    evidence=event.evidence,
+                    now=now,
+                )
+        except ReleaseMoved as exc:
+            logger.info("%s", exc)
+            return False
+        logger.info(
+            "%s: %s -> %s: %s", release, release.position.state, moved.position.state, event.reason
+        )
+        return True
+
+    def _reconcile(self) -> None:
+        """See that every version is served that is routed to, or shall be, or is still in use."""
+        with self._database.read() as connection:
+            routes = all_routes(connection)
+            coming = open_releases(connection)
+            names = {model: set(record.versions) for model, record in routes.items()}
+            for release in coming:
+                if needs_candidate(release.position):
+                    names.setdefault(release.model, set()).add(release.label)
+            settings = {
+                (model, label): deployment(connection, model, label)
+                for model, labels in names.items()
+                for label in labels
+                if model in self._templates
+            }
+        wanted = {}
+        for (model, label), changes in settings.items():
+            made = self._facts.serving(self._templates[model], label, changes)
+            wanted[app_of(made)] = made
+        self._apps.want(wanted, self._ours() - self._in_use())
+
+    def _ours(self) -> set[str]:
+        """Apps of versions that the catalogue gave a number."""
+        split = (name.rpartition("@") for name in self._apps.found)
+        return {
+            f"{model}@{label}"
+            for model, _, label in split
+            if model in self._templates and number_of(label) is not None
+        }
+
+    def _in_use(self) -> set[str]:
+        """Apps that some consumer still waits for answers from."""
+        since_ms = int(self._clock().timestamp() * 1000 - CONSUMER_SILENCE_S * 1000)
+        return {
+            app_name(told.model, version)
+            for told in self._observations.consumers(since_ms=since_ms)
+            for version in told.versions
+        }
+
+    def _resign(self) -> None:
+        try:
+            with self._database.begin() as connection:
+                release_lease(connection, LEASE, self._holder, self._clock())
+        except OpsError as exc:
+            logger.info("the lease runs out by itself: %s", exc)
+        self._apps.close()

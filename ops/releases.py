@@ -1,0 +1,469 @@
+"""Releases in SQL: started, moved from state to state, read.
+
+A move is one transaction: the row, the route that follows from it and the row of the ledger are
+there together or not at all. What must happen outside of SQL follows from these rows, so an
+operator that dies between any two statements leaves nothing half done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import yaml
+from sqlalchemy import Connection, Row, desc, func, insert, select, update
+
+from ops.catalogue import number_of
+from ops.errors import (
+    EventRefused,
+    ReleaseMoved,
+    ReleaseOpen,
+    UnknownRelease,
+    UnknownVersion,
+    VersionIsLive,
+)
+from ops.ledger import Entry, append
+from ops.policy import Policy
+from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, allowed, routes_of
+from ops.tables import deployments, leases, models, policies, releases, routes, versions
+from stream.schema import ControlRecord
+
+OPERATOR = "operator"
+# Until a release loads it follows the policy in force; from then on the one it was approved by.
+UNLOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
+
+
+@dataclass(frozen=True)
+class Release:
+    """A row, as it was read.
+
+    Attributes:
+        label: What the version is called on the wire, with the settings it is served with.
+        previous: The version that was live when it began, and ``previous_label`` its label;
+            None for a model's first.
+        entered_at: When it came into its state.
+        is_rollback: Back to a version that was live before: no gates, no steps.
+        revision: Grows with every move.
+    """
+
+    id: int
+    model: str
+    version: int
+    label: str
+    version_digest: str
+    policy_digest: str
+    policy_text: str
+    position: Position
+    previous: int | None
+    previous_label: str | None
+    previous_digest: str | None
+    is_rollback: bool
+    author: str
+    note: str
+    created_at: datetime
+    entered_at: datetime
+    ended_at: datetime | None
+    evidence: Mapping[str, Any]
+    revision: int
+
+    @cached_property
+    def policy(self) -> Policy:
+        """As it was when the release began to load."""
+        return Policy.model_validate_json(self.policy_text)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The steps; none for a model's first version and for a rollback."""
+        if self.is_rollback or self.previous_label is None:
+            return Plan(shadow=False, weights=(), bake=False)
+        rollout = self.policy.rollout
+        weights = tuple(step.weight for step in rollout.canary)
+        return Plan(rollout.shadow is not None, weights, rollout.bake is not None)
+
+    @property
+    def sides(self) -> Sides:
+        """Both versions, as they are called on the wire."""
+        digests: dict[str, str | None] = {self.label: self.version_digest}
+        if self.previous_label is not None:
+            digests[self.previous_label] = self.previous_digest
+        return Sides(self.previous_label, self.label, digests)
+
+    @property
+    def breaks_glass(self) -> bool:
+        """Whether approvals and windows are passed by."""
+        return bool(self.evidence.get("break_glass"))
+
+    def __str__(self) -> str:
+        return f"release {self.id} of {self.model}@{self.label}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a person asks for.
+
+    Attributes:
+        settings: That the version is served with; None takes those of the live version.
+        break_glass: Pass approvals, windows and cadence by; the reason is the note.
+    """
+
+    model: str
+    version: int
+    actor: str
+    note: str = ""
+    settings: Mapping[str, Any] | None = None
+    break_glass: bool = False
+    is_rollback: bool = False
+
+
+def start(connection: Connection, wanted: Start, now: datetime) -> Release:
+    """Begin a release; the operator takes it from there.
+
+    Raises:
+        UnknownVersion: There is no such version.
+        ReleaseOpen: Another release of the model is not over.
+        VersionIsLive: It serves already, with the same settings.
+    """
+    connection.execute(select(models.c.name).where(models.c.name == wanted.model).with_for_update())
+    digest = _digest_of(connection, wanted.model, wanted.version)
+    running = open_of(connection, wanted.model)
+    if running is not None:
+        raise ReleaseOpen(
+            f"{running} is {running.position.state}: wait for it, or end it with "
+            f"`bertstream release abort {wanted.model}`"
+        )
+    live = live_label(connection, wanted.model)
+    live_settings = deployment(connection, wanted.model, live) if live else {}
+    settings = dict(live_settings if wanted.settings is None else wanted.settings)
+    label = _label(connection, wanted.model, wanted.version, settings, now)
+    if label == live:
+        raise VersionIsLive(f"{wanted.model}@{label} is live already, with the same settings")
+    policy_text, policy_digest = policy_in_force(connection, wanted.model)
+    state = State.LOADING if wanted.is_rollback else State.DRAFT
+    values = {
+        "model": wanted.model,
+        "version": wanted.version,
+        "label": label,
+        "version_digest": digest,
+        "policy_digest": policy_digest,
+        "policy_text": policy_text,
+        "state": state,
+        "step": 0,
+        "previous": number_of(live) if live else None,
+        "previous_label": live,
+        "is_rollback": wanted.is_rollback,
+        "author": wanted.actor,
+        "note": wanted.note,
+        "created_at": now,
+        "entered_at": now,
+        "evidence": {"break_glass": True} if wanted.break_glass else {},
+        "revision": 0,
+    }
+    made = insert(releases).values(values).returning(releases.c.id)
+    release = get(connection, connection.scalars(made).one())
+    what = "rollback" if wanted.is_rollback else "release"
+    entry = _entry(release, f"{what}.start", wanted.actor, wanted.note, {"settings": settings}, now)
+    append(connection, _broken_glass(entry, release))
+    return release
+
+
+def move(
+    connection: Connection,
+    release: Release,
+    event: Event,
+    *,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+) -> Release:
+    """Take a release to where an event leads, with its route and its row on the ledger.
+
+    Raises:
+        EventRefused: The event means nothing in the state that it is in.
+        ReleaseMoved: Somebody else has moved it since it was read. Retriable: read it again.
+    """
+    reached = after(release.position, event, release.plan)
+    if reached is None:
+        can = ", ".join(allowed(release.position)) or "nothing"
+        raise EventRefused(
+            f"{release} is {release.position.state}, where {event} means nothing; it takes {can}"
+        )
+    ended = reached.state in ENDED
+    values = {
+        "state": reached.state,
+        "step": reached.step,
+        "resume_state": reached.resume,
+        "entered_at": now if reached != release.position else release.entered_at,
+        "ended_at": now if ended else None,
+        "revision": release.revision + 1,
+    }
+    if release.position.state in UNLOADED:
+        text, digest = policy_in_force(connection, release.model)
+        values |= {"policy_text": text, "policy_digest": digest}
+    this = (releases.c.id == release.id) & (releases.c.revision == release.revision)
+    if connection.execute(update(releases).where(this).values(values)).rowcount != 1:
+        raise ReleaseMoved(f"{release} was moved by somebody else at the same moment; look again")
+    moved = get(connection, release.id)
+    _follow(connection, moved)
+    if reached.state is State.LIVE:
+        _supersede(connection, moved, now)
+    entry = _entry(moved, f"release.{event}", actor, reason, evidence, now)
+    append(
+        connection,
+        _broken_glass(
+            replace(entry, from_state=release.position.state, to_state=reached.state), release
+        ),
+    )
+    return moved
+
+
+def _follow(connection: Connection, release: Release) -> None:
+    """The route that the position asks for, where it is another than the one in force."""
+    query = select(routes.c.epoch, routes.c.record).where(routes.c.model == release.model)
+    held = connection.execute(query).one_or_none()
+    epoch = held.epoch + 1 if held else 1
+    record = routes_of(
+        release.position, release.plan, release.sides, model=release.model, epoch=epoch
+    )
+    if record is None:
+        return
+    before = ControlRecord.model_validate(held.record) if held else None
+    if before is None or before.model_copy(update={"epoch": epoch}) != record:
+        put_route(connection, record)
+
+
+def put_route(connection: Connection, record: ControlRecord) -> None:
+    """Put a route into the outbox of the control topic."""
+    values = {"epoch": record.epoch, "record": record.model_dump(mode="json")}
+    this = routes.c.model == record.model
+    if connection.execute(update(routes).where(this).values(values)).rowcount == 0:
+        connection.execute(insert(routes).values(values | {"model": record.model}))
+
+
+def unpublished(connection: Connection) -> list[ControlRecord]:
+    """Routes that the control topic has not yet, as far as is known."""
+    sent = func.coalesce(routes.c.published_epoch, -1)
+    query = select(routes.c.record).where(sent < routes.c.epoch).order_by(routes.c.model)
+    return [ControlRecord.model_validate(record) for record in connection.scalars(query)]
+
+
+def mark_published(connection: Connection, record: ControlRecord) -> None:
+    """The control topic has it."""
+    this = (routes.c.model == record.model) & (routes.c.epoch == record.epoch)
+    connection.execute(update(routes).where(this).values(published_epoch=record.epoch))
+
+
+def all_routes(connection: Connection) -> dict[str, ControlRecord]:
+    """The routes in force, by model."""
+    found = connection.scalars(select(routes.c.record).order_by(routes.c.model))
+    return {record.model: record for record in map(ControlRecord.model_validate, found)}
+
+
+def live_label(connection: Connection, model: str) -> str | None:
+    """The version that answers most records, as it is called on the wire; None for none."""
+    query = select(routes.c.record).where(routes.c.model == model)
+    found = connection.scalars(query).first()
+    if found is None:
+        return None
+    record = ControlRecord.model_validate(found)
+    return record.fallback or max(record.versions, key=lambda v: record.versions[v].weight)
+
+
+def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:
+    """The settings that a version is served with; empty where none were kept."""
+    query = select(deployments.c.settings).where(
+        deployments.c.model == model, deployments.c.label == label
+    )
+    return dict(connection.scalars(query).first() or {})
+
+
+def _label(
+    connection: Connection, model: str, version: int, settings: dict[str, Any], now: datetime
+) -> str:
+    """What a version with these settings is called; a new name where they are new."""
+    query = (
+        select(deployments.c.label, deployments.c.settings)
+        .where(deployments.c.model == model, deployments.c.version == version)
+        .order_by(deployments.c.created_at)
+    )
+    known = list(connection.execute(query))
+    for row in known:
+        if dict(row.settings) == settings:
+            return str(row.label)
+    label = f"{version}.{len(known)}" if known else str(version)
+    keep_deployment(connection, model, label, settings, now)
+    return label
+
+
+def keep_deployment(
+    connection: Connection, model: str, label: str, settings: Mapping[str, Any], now: datetime
+) -> None:
+    """Remember what a label stands for."""
+    connection.execute(
+        insert(deployments).values(
+            model=model,
+            label=label,
+            version=number_of(label) or 0,
+            settings=dict(settings),
+            created_at=now,
+        )
+    )
+
+
+def policy_in_force(connection: Connection, model: str) -> tuple[str, str]:
+    """The policy's canonical JSON and its digest; the default one where none was set."""
+    query = (
+        select(policies.c.text)
+        .where(policies.c.model == model)
+        .order_by(desc(policies.c.id))
+        .limit(1)
+    )
+    text = connection.scalars(query).first()
+    policy = Policy(model=model) if text is None else parsed_policy(text)
+    return policy.canonical().decode(), policy.digest()
+
+
+def parsed_policy(text: str) -> Policy:
+    """A policy as it was set: its YAML was checked then."""
+    return Policy.model_validate(yaml.safe_load(text))
+
+
+def get(connection: Connection, key: int) -> Release:
+    """One release.
+
+    Raises:
+        UnknownRelease: There is none of that number.
+    """
+    found = connection.execute(_query().where(releases.c.id == key)).one_or_none()
+    if found is None:
+        raise UnknownRelease(f"there is no release {key}; see `bertstream release history`")
+    return _release(found)
+
+
+def open_releases(connection: Connection) -> list[Release]:
+    """Those that are not over, by model."""
+    query = _query().where(releases.c.ended_at.is_(None)).order_by(releases.c.model)
+    return [_release(row) for row in connection.execute(query)]
+
+
+def open_of(connection: Connection, model: str) -> Release | None:
+    """The release of a model that is not over."""
+    query = _query().where(releases.c.model == model, releases.c.ended_at.is_(None))
+    found = connection.execute(query).one_or_none()
+    return _release(found) if found else None
+
+
+def history(connection: Connection, model: str | None, *, limit: int = 50) -> list[Release]:
+    """Releases of a model or of all, newest first."""
+    query = _query().order_by(desc(releases.c.id)).limit(limit)
+    if model is not None:
+        query = query.where(releases.c.model == model)
+    return [_release(row) for row in connection.execute(query)]
+
+
+def last_live_at(connection: Connection, model: str) -> datetime | None:
+    """When a version of the model last went live; rollbacks do not count."""
+    went_live = releases.c.state.in_([State.LIVE, State.SUPERSEDED])
+    query = select(func.max(releases.c.ended_at)).where(
+        releases.c.model == model, went_live, releases.c.is_rollback.is_(False)
+    )
+    return connection.scalars(query).first()
+
+
+def acquire(
+    connection: Connection, name: str, holder: str, *, now: datetime, lasts: timedelta
+) -> int | None:
+    """Take or renew a lease.
+
+    Returns:
+        Its fence, which grows with every change of holder; None while another holds it.
+    """
+    query = select(leases).where(leases.c.name == name).with_for_update()
+    held = connection.execute(query).one_or_none()
+    if held is None:
+        values = {"name": name, "holder": holder, "until": now + lasts, "fence": 1}
+        connection.execute(insert(leases).values(values))
+        return 1
+    if held.holder != holder and held.until > now:
+        return None
+    fence = held.fence if held.holder == holder else held.fence + 1
+    values = {"holder": holder, "until": now + lasts, "fence": fence}
+    connection.execute(update(leases).where(leases.c.name == name).values(values))
+    return int(fence)
+
+
+def release_lease(connection: Connection, name: str, holder: str, now: datetime) -> None:
+    """Give a lease back, so that a successor need not wait for its end."""
+    mine = (leases.c.name == name) & (leases.c.holder == holder)
+    connection.execute(update(leases).where(mine).values(until=now))
+
+
+def _supersede(connection: Connection, live: Release, now: datetime) -> None:
+    """The release that was live before is no longer."""
+    before = (
+        (releases.c.model == live.model)
+        & (releases.c.state == State.LIVE)
+        & (releases.c.id != live.id)
+    )
+    for row in connection.execute(_query().where(before)).all():
+        old = _release(row)
+        values = {"state": State.SUPERSEDED, "revision": old.revision + 1}
+        connection.execute(update(releases).where(releases.c.id == old.id).values(values))
+        reason = f"{live.model}@{live.label} is live"
+        entry = _entry(old, f"release.{Event.SUPERSEDE}", OPERATOR, reason, {}, now)
+        append(connection, replace(entry, from_state=State.LIVE, to_state=State.SUPERSEDED))
+
+
+def _digest_of(connection: Connection, model: str, version: int) -> str:
+    query = select(versions.c.digest).where(
+        versions.c.model == model, versions.c.number == version, versions.c.deleted_at.is_(None)
+    )
+    found = connection.scalars(query).first()
+    if found is None:
+        raise UnknownVersion(
+            f"there is no {model}@{version}; `bertstream models list {model}` shows what there is"
+        )
+    return str(found)
+
+
+def _query() -> Any:
+    """Releases, each with the digest of the version that was live before."""
+    before = (versions.c.model == releases.c.model) & (versions.c.number == releases.c.previous)
+    return select(releases, versions.c.digest.label("previous_digest")).outerjoin(versions, before)
+
+
+def _release(row: Row[Any]) -> Release:
+    names = [name for name in Release.__dataclass_fields__ if name != "position"]
+    resume = State(row.resume_state) if row.resume_state else None
+    position = Position(State(row.state), row.step, resume)
+    return Release(position=position, **{name: getattr(row, name) for name in names})
+
+
+def _entry(
+    release: Release,
+    action: str,
+    actor: str,
+    reason: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+) -> Entry:
+    return Entry(
+        at=now,
+        actor=actor,
+        action=action,
+        model=release.model,
+        version=release.version,
+        release_id=release.id,
+        to_state=release.position.state,
+        reason=reason,
+        evidence=evidence,
+        version_digest=release.version_digest,
+        policy_digest=release.policy_digest,
+    )
+
+
+def _broken_glass(entry: Entry, release: Release) -> Entry:
+    return replace(entry, break_glass=True) if release.breaks_glass else entry

@@ -1,0 +1,302 @@
+"""The states of a release, what moves it from one to the next, and the traffic of each; pure.
+
+``after`` is the whole machine: one table, read by a person from top to bottom, with an answer for
+every pair of state and event. What happens in the world follows from the state alone
+(``routes_of``, ``apps_of``), so that whoever takes over from an operator that died goes on from
+the row it finds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from stream.schema import ControlRecord, VersionRoute
+
+# In a canary and while it bakes this share of the micro-batches goes to both versions, so that
+# their speed is compared on the same work.
+MIRROR_SHARE: Final = 0.2
+
+
+class State(StrEnum):
+    """Where a release stands."""
+
+    DRAFT = "draft"  # started; its gates are not judged yet
+    GATED = "gated"  # its gates are passed
+    AWAITING_APPROVAL = "awaiting_approval"
+    SCHEDULED = "scheduled"  # waits for a window and for the cadence
+    LOADING = "loading"  # its replicas start beside those of the live version
+    SHADOW = "shadow"  # it answers live records, and nobody sees its answers
+    CANARY = "canary"  # it answers a share of the keys
+    BAKE = "bake"  # it answers everything, the old version stays ready
+    LIVE = "live"
+    PAUSED = "paused"  # waits for a person; the traffic stays as it was
+    ROLLING_BACK = "rolling_back"  # the old version answers everything; not everyone follows yet
+    ROLLED_BACK = "rolled_back"
+    ABORTED = "aborted"  # ended before it answered a record
+    SUPERSEDED = "superseded"  # was live; another version is
+
+
+class Event(StrEnum):
+    """What happened to a release."""
+
+    GATES_PASSED = "gates_passed"
+    GATES_FAILED = "gates_failed"
+    APPROVAL_NEEDED = "approval_needed"
+    APPROVED = "approved"
+    APPROVAL_VOIDED = "approval_voided"
+    REJECTED = "rejected"
+    MAY_GO = "may_go"  # the window is open and the cadence kept
+    LOADED = "loaded"
+    LOAD_FAILED = "load_failed"
+    STEP_PASSED = "step_passed"
+    STEP_FAILED = "step_failed"
+    STEP_INCONCLUSIVE = "step_inconclusive"
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"  # a person lets it go on to the next step
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+    RESTORED = "restored"  # every consumer follows the route back
+    SUPERSEDE = "supersede"
+
+
+STEPS: Final = frozenset({State.SHADOW, State.CANARY, State.BAKE})
+ENDED: Final = frozenset({State.LIVE, State.ROLLED_BACK, State.ABORTED, State.SUPERSEDED})
+
+
+class Position(NamedTuple):
+    """Where a release stands, exactly.
+
+    Attributes:
+        step: Of the canary, from 0; 0 elsewhere.
+        resume: Where a paused release goes on; None for any other.
+    """
+
+    state: State
+    step: int = 0
+    resume: State | None = None
+
+
+class Plan(NamedTuple):
+    """The steps between loading and live, as the policy orders them.
+
+    Attributes:
+        shadow, bake: Whether there is one.
+        weights: Of the canary's steps, rising, each in (0, 1).
+    """
+
+    shadow: bool
+    weights: tuple[float, ...]
+    bake: bool
+
+    def first(self) -> Position:
+        """Where a loaded version goes."""
+        if self.shadow:
+            return Position(State.SHADOW)
+        return self._canary_or_beyond(0)
+
+    def following(self, position: Position) -> Position:
+        """Where a passed step leads."""
+        match position.state:
+            case State.SHADOW:
+                return self._canary_or_beyond(0)
+            case State.CANARY:
+                return self._canary_or_beyond(position.step + 1)
+            case _:
+                return Position(State.LIVE)
+
+    def _canary_or_beyond(self, step: int) -> Position:
+        if step < len(self.weights):
+            return Position(State.CANARY, step)
+        return Position(State.BAKE if self.bake else State.LIVE)
+
+
+_STAY, _NEXT, _FIRST, _RESUME, _PAUSE = "stay", "next", "first", "resume", "pause"
+
+# state: event: next state, or how to find it.
+_TABLE: Final[dict[State, dict[Event, State | str]]] = {
+    State.DRAFT: {
+        Event.GATES_PASSED: State.GATED,
+        Event.GATES_FAILED: State.ABORTED,
+        Event.ABORT: State.ABORTED,
+        Event.REJECTED: State.ABORTED,
+    },
+    State.GATED: {
+        Event.APPROVAL_NEEDED: State.AWAITING_APPROVAL,
+        Event.APPROVED: State.SCHEDULED,
+        Event.REJECTED: State.ABORTED,
+        Event.ABORT: State.ABORTED,
+    },
+    State.AWAITING_APPROVAL: {
+        Event.APPROVED: State.SCHEDULED,
+        Event.APPROVAL_VOIDED: _STAY,
+        Event.REJECTED: State.ABORTED,
+        Event.ABORT: State.ABORTED,
+    },
+    State.SCHEDULED: {
+        Event.MAY_GO: State.LOADING,
+        Event.APPROVAL_VOIDED: State.AWAITING_APPROVAL,
+        Event.REJECTED: State.ABORTED,
+        Event.PAUSE: _PAUSE,
+        Event.ABORT: State.ABORTED,
+    },
+    State.LOADING: {
+        Event.LOADED: _FIRST,
+        Event.LOAD_FAILED: State.ABORTED,
+        Event.REJECTED: State.ABORTED,
+        Event.ABORT: State.ABORTED,
+        Event.ROLLBACK: State.ABORTED,
+    },
+    State.SHADOW: {
+        Event.STEP_PASSED: _NEXT,
+        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.STEP_INCONCLUSIVE: _PAUSE,
+        Event.PAUSE: _PAUSE,
+        Event.PROMOTE: _NEXT,
+        Event.ABORT: State.ROLLING_BACK,
+        Event.ROLLBACK: State.ROLLING_BACK,
+    },
+    State.CANARY: {
+        Event.STEP_PASSED: _NEXT,
+        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.STEP_INCONCLUSIVE: _PAUSE,
+        Event.PAUSE: _PAUSE,
+        Event.PROMOTE: _NEXT,
+        Event.ABORT: State.ROLLING_BACK,
+        Event.ROLLBACK: State.ROLLING_BACK,
+    },
+    State.BAKE: {
+        Event.STEP_PASSED: State.LIVE,
+        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.STEP_INCONCLUSIVE: _PAUSE,
+        Event.PAUSE: _PAUSE,
+        Event.PROMOTE: State.LIVE,
+        Event.ABORT: State.ROLLING_BACK,
+        Event.ROLLBACK: State.ROLLING_BACK,
+    },
+    State.PAUSED: {
+        Event.RESUME: _RESUME,
+        Event.PROMOTE: _NEXT,
+        # It still answers records: what fails it while it waits takes it back.
+        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.ABORT: State.ROLLING_BACK,
+        Event.ROLLBACK: State.ROLLING_BACK,
+    },
+    State.ROLLING_BACK: {
+        Event.RESTORED: State.ROLLED_BACK,
+        # Asked again, by a person or by a verdict that came late.
+        Event.ROLLBACK: _STAY,
+        Event.ABORT: _STAY,
+        Event.STEP_FAILED: _STAY,
+    },
+    State.LIVE: {Event.SUPERSEDE: State.SUPERSEDED},
+    State.ROLLED_BACK: {},
+    State.ABORTED: {},
+    State.SUPERSEDED: {},
+}
+
+
+def after(position: Position, event: Event, plan: Plan) -> Position | None:
+    """Where an event leads.
+
+    Returns:
+        None where the event means nothing in that state: it is refused and changes nothing.
+    """
+    target = _TABLE[position.state].get(event)
+    match target:
+        case None:
+            return None
+        case State():
+            return Position(target)
+        case "stay":
+            return position
+        case "first":
+            return plan.first()
+        case "pause":
+            return Position(State.PAUSED, position.step, position.state)
+        case "resume":
+            return _resumed(position)
+        case _:
+            return _following(position, plan)
+
+
+def _resumed(position: Position) -> Position | None:
+    return None if position.resume is None else Position(position.resume, position.step)
+
+
+def _following(position: Position, plan: Plan) -> Position | None:
+    """The step after the one that a release is in, or was paused in."""
+    within = position if position.state is not State.PAUSED else _resumed(position)
+    # A release that was paused before it loaded has no step to skip.
+    return plan.following(within) if within and within.state in STEPS else None
+
+
+def allowed(position: Position) -> list[Event]:
+    """The events that mean something now."""
+    return list(_TABLE[position.state])
+
+
+class Sides(NamedTuple):
+    """The two versions of a release, as they are called on the wire.
+
+    Attributes:
+        live: The version that answered before; None for a model's first.
+        digests: Of their model directories; None takes whichever is served.
+    """
+
+    live: str | None
+    candidate: str
+    digests: dict[str, str | None]
+
+
+def routes_of(position: Position, plan: Plan, sides: Sides, *, model: str, epoch: int) -> Route:
+    """The traffic that a position asks for.
+
+    Returns:
+        None where no version shall answer: a model's first release, before it is live.
+    """
+    live, candidate = sides.live, sides.candidate
+    weight = candidate_weight(position, plan)
+    if live is None:
+        return _record(model, epoch, {candidate: 1.0}, sides) if weight == 1.0 else None
+    within = _resumed(position) if position.state is State.PAUSED else position
+    if within is None or within.state not in STEPS:
+        return _record(model, epoch, {candidate if weight == 1.0 else live: 1.0}, sides)
+    shares = {live: 1 - weight, candidate: weight}
+    return _record(model, epoch, shares, sides).model_copy(
+        update={
+            "fallback": live,
+            "shadow": live if within.state is State.BAKE else candidate,
+            "shadow_share": 1.0 if within.state is State.SHADOW else MIRROR_SHARE,
+        }
+    )
+
+
+Route = ControlRecord | None
+
+
+def candidate_weight(position: Position, plan: Plan) -> float:
+    """Share of the records that the new version answers."""
+    within = _resumed(position) if position.state is State.PAUSED else position
+    match within:
+        case Position(State.CANARY, step):
+            return plan.weights[step]
+        case Position(State.BAKE | State.LIVE):
+            return 1.0
+        case _:
+            return 0.0
+
+
+def needs_candidate(position: Position) -> bool:
+    """Whether the new version's replicas must be there."""
+    within = _resumed(position) if position.state is State.PAUSED else position
+    return within is not None and within.state in STEPS | {State.LOADING}
+
+
+def _record(model: str, epoch: int, shares: dict[str, float], sides: Sides) -> ControlRecord:
+    versions = {
+        version: VersionRoute(digest=sides.digests.get(version), weight=share)
+        for version, share in shares.items()
+    }
+    return ControlRecord(model=model, epoch=epoch, versions=versions)

@@ -1,0 +1,138 @@
+"""Which event a release is due, by what is known of it; pure.
+
+The operator gathers the facts and asks at every tick; a person's commands come beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ops.evidence import Outcome, Verdict
+from ops.rollout import STEPS, Event, Position, State
+
+
+class Load(NamedTuple):
+    """How the new version's replicas stand.
+
+    Attributes:
+        ready: They answer.
+        fault: Why they never will; None while they may.
+        age_s: Since loading began.
+        deadline_s: After which it has failed.
+        waiting_for: What they lack at the moment, in words.
+    """
+
+    ready: bool
+    fault: str | None = None
+    age_s: float = 0.0
+    deadline_s: float = 180.0
+    waiting_for: str = ""
+
+
+class Answer(NamedTuple):
+    """A yes or no that is found elsewhere, and its reasons in sentences."""
+
+    yes: bool
+    reasons: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = {}
+
+
+class Facts(NamedTuple):
+    """What is known of a release; None where it is not known, or not asked in its state.
+
+    Attributes:
+        gates: Whether all are passed.
+        approved: Whether everyone has agreed that must.
+        rejected: Whether somebody has said no.
+        may_go: Whether window and cadence allow it now.
+        load: How the replicas stand.
+        verdict: Of the step, by what was seen since it began.
+        restored: Whether every consumer follows the route back.
+    """
+
+    gates: Answer | None = None
+    approved: Answer | None = None
+    rejected: Answer | None = None
+    may_go: Answer | None = None
+    load: Load | None = None
+    verdict: Verdict | None = None
+    restored: Answer | None = None
+
+
+class Due(NamedTuple):
+    """An event, why, and by which numbers."""
+
+    event: Event
+    reason: str
+    evidence: Mapping[str, Any] = {}
+
+
+def due(position: Position, facts: Facts) -> Due | None:
+    """The event that is due; None while nothing is."""
+    if facts.rejected and facts.rejected.yes and position.state not in STEPS | {State.PAUSED}:
+        return _by(Event.REJECTED, facts.rejected)
+    match position.state:
+        case State.DRAFT:
+            return _either(facts.gates, Event.GATES_PASSED, Event.GATES_FAILED)
+        case State.GATED:
+            return _either(facts.approved, Event.APPROVED, Event.APPROVAL_NEEDED)
+        case State.AWAITING_APPROVAL:
+            return _either(facts.approved, Event.APPROVED, None)
+        case State.SCHEDULED:
+            return _either(facts.approved, None, Event.APPROVAL_VOIDED) or _either(
+                facts.may_go, Event.MAY_GO, None
+            )
+        case State.LOADING:
+            return _loading(facts.load)
+        case State.SHADOW | State.CANARY | State.BAKE:
+            return _judged(facts.verdict)
+        case State.PAUSED:
+            found = _judged(facts.verdict)
+            return found if found and found.event is Event.STEP_FAILED else None
+        case State.ROLLING_BACK:
+            return _either(facts.restored, Event.RESTORED, None)
+        case _:
+            return None
+
+
+def _either(answer: Answer | None, if_yes: Event | None, if_no: Event | None) -> Due | None:
+    if answer is None:
+        return None
+    event = if_yes if answer.yes else if_no
+    return None if event is None else _by(event, answer)
+
+
+def _by(event: Event, answer: Answer) -> Due:
+    return Due(event, " ".join(answer.reasons), answer.evidence)
+
+
+def _loading(load: Load | None) -> Due | None:
+    if load is None:
+        return None
+    if load.fault is not None:
+        return Due(Event.LOAD_FAILED, load.fault)
+    if load.ready:
+        return Due(Event.LOADED, f"its replicas answer after {load.age_s:.0f} s")
+    if load.age_s > load.deadline_s:
+        lacking = load.waiting_for or "it did not say why"
+        return Due(Event.LOAD_FAILED, f"it was not ready within {load.deadline_s:g} s: {lacking}")
+    return None
+
+
+_BY_OUTCOME = {
+    Outcome.PASSED: Event.STEP_PASSED,
+    Outcome.FAILED: Event.STEP_FAILED,
+    Outcome.INCONCLUSIVE: Event.STEP_INCONCLUSIVE,
+}
+
+
+def _judged(verdict: Verdict | None) -> Due | None:
+    event = _BY_OUTCOME.get(verdict.outcome) if verdict else None
+    if verdict is None or event is None:
+        return None
+    findings = {
+        found.check: {"outcome": str(found.outcome), "sentence": found.sentence, **found.evidence}
+        for found in verdict.findings
+    }
+    return Due(event, "; ".join(verdict.reasons), findings)

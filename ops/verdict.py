@@ -1,0 +1,282 @@
+"""The judgement of one step of a release: shadow, canary or bake; pure.
+
+``judge`` is called at every look with all that was counted since the step began. Each check has
+three answers: failed, passed, or not enough seen yet. One failure fails the step; a step passes
+only when every check that it needs has passed; what is still open at the timeout is inconclusive
+and waits for a person. What follows from a verdict is the affair of the release's states; the
+arithmetic is in ``ops/statistics.py``.
+
+The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
+stays valid however often one looks, or three standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import reduce
+from statistics import median
+from typing import Final
+
+from ops.evidence import Finding, Limits, Outcome, Step, StepEvidence, Verdict
+from ops.statistics import log_evidence, mann_whitney, mix_distance, wilson
+
+# Records of a version, pairs or labels, below which no share of them is judged.
+MIN_RECORDS: Final = 50
+# With 6 windows against 6, Mann-Whitney can just reach the level below.
+MIN_WINDOWS: Final = 6
+LATENCY_LEVEL: Final = 0.002
+# Trials that the prior of each sequential test is worth, see log_evidence: much where a version
+# that is worse by a factor moves a small share a little, nothing where it moves a half to nearly 1.
+_SHARE_PRIOR: Final = 40.0
+_PAIRS_PRIOR: Final = 10.0
+_WINDOWS_PRIOR: Final = 2.0
+
+
+def judge(evidence: StepEvidence, limits: Limits) -> Verdict:
+    """Judge a step by what was counted since it began.
+
+    Returns:
+        Failed as soon as one check fails. Passed when the step has its records and its duration
+        and every needed check passed; until then waiting, and inconclusive from the timeout on.
+    """
+    answers = ((check(evidence, limits), needed_in) for check, needed_in in _CHECKS)
+    findings = [
+        _at_timeout(found) if evidence.age_s >= limits.timeout_s else found
+        for found, needed_in in answers
+        if found and (limits.step in needed_in or found.outcome is not Outcome.WAITING)
+    ]
+    worst = reduce(Outcome.or_worse, (found.outcome for found in findings), Outcome.PASSED)
+    return Verdict(worst, tuple(findings))
+
+
+def _at_timeout(found: Finding) -> Finding:
+    is_open = found.outcome is Outcome.WAITING
+    return found._replace(outcome=Outcome.INCONCLUSIVE) if is_open else found
+
+
+def _records(evidence: StepEvidence, limits: Limits) -> Finding:
+    seen, wanted = evidence.candidate.records, limits.records
+    sentence = (
+        f"records: version {evidence.candidate.version} had {seen:,} of the {wanted:,} "
+        f"that the step wants, in {evidence.age_s:,.0f} s"
+    )
+    outcome = Outcome.PASSED if _has_records(evidence, limits) else Outcome.WAITING
+    return Finding("records", outcome, sentence, {"records": seen, "wanted": wanted})
+
+
+def _duration(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    if limits.duration_s <= 0:
+        return None
+    age_s, wanted_s = evidence.age_s, limits.duration_s
+    outcome = Outcome.PASSED if age_s >= wanted_s else Outcome.WAITING
+    sentence = f"duration: {age_s:,.0f} s of the {wanted_s:,.0f} s that the step must last"
+    return Finding("duration", outcome, sentence, {"age_s": age_s, "wanted_s": wanted_s})
+
+
+def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    """The absolute limit: the fast path for a version that fails outright."""
+    if limits.max_error_rate is None:
+        return None
+    candidate, errors = evidence.candidate, evidence.candidate.errors
+    if candidate.records < MIN_RECORDS:
+        return _too_few("error_rate", "records", candidate.records)
+    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=_SHARE_PRIOR)
+    within = errors <= limits.max_error_rate * candidate.records
+    sentence = (
+        f"error rate: {_share(errors, candidate.records)}, at most "
+        f"{_percent(limits.max_error_rate)} wanted; {_strength(found, limits.alpha)}"
+    )
+    numbers = {"errors": errors, "records": candidate.records, "log_evidence": found}
+    return Finding("error_rate", _answer(found, limits.alpha, within), sentence, numbers)
+
+
+def _errors(evidence: StepEvidence, limits: Limits) -> Finding:
+    """Against the baseline: the records of other keys in a canary, else the same records."""
+    return (_errors_beside if limits.step is Step.CANARY else _errors_of_pairs)(evidence, limits)
+
+
+def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
+    """Of all errors of both, no more than its share of the records should be the candidate's.
+
+    The share that was observed, not the weight: one busy key can move it far from the weight.
+    """
+    ours, theirs = evidence.candidate, evidence.baseline
+    fewest = min(ours, theirs, key=lambda version: version.records)
+    if fewest.records < MIN_RECORDS:
+        return _too_few("errors", f"records of version {fewest.version}", fewest.records)
+    found = log_evidence(
+        ours.errors,
+        ours.errors + theirs.errors,
+        share=ours.records / (ours.records + theirs.records),
+        prior=_SHARE_PRIOR,
+    )
+    sentence = (
+        f"errors: {_share(ours.errors, ours.records)} against "
+        f"{_share(theirs.errors, theirs.records)} of version {theirs.version}; "
+        f"{_strength(found, limits.alpha)}"
+    )
+    numbers = {
+        "errors": ours.errors,
+        "records": ours.records,
+        "baseline_errors": theirs.errors,
+        "baseline_records": theirs.records,
+        "log_evidence": found,
+    }
+    return Finding("errors", _answer(found, limits.alpha, within=True), sentence, numbers)
+
+
+def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
+    """McNemar's question: of the records that one alone failed on, half should be the other's."""
+    paired, theirs = evidence.paired, evidence.baseline.version
+    pairs = paired.compared + paired.failed + paired.baseline_failed
+    if pairs < MIN_RECORDS:
+        return _too_few("errors", "records given to both versions", pairs)
+    one_sided = paired.failed + paired.baseline_failed
+    found = log_evidence(paired.failed, one_sided, share=0.5, prior=_PAIRS_PRIOR)
+    sentence = (
+        f"errors: failed on {_share(paired.failed, pairs)} where version {theirs} answered, "
+        f"answered {paired.baseline_failed:,} where it failed; {_strength(found, limits.alpha)}"
+    )
+    numbers = {
+        "failed": paired.failed,
+        "baseline_failed": paired.baseline_failed,
+        "pairs": pairs,
+        "log_evidence": found,
+    }
+    return Finding("errors", _answer(found, limits.alpha, within=True), sentence, numbers)
+
+
+def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    """Fails early when too many windows are too slow, else by Mann-Whitney at the step's end."""
+    if limits.max_slowdown is None:
+        return None
+    paired, theirs = evidence.paired, evidence.baseline.version
+    slowdowns = paired.slowdowns
+    windows = len(slowdowns)
+    if windows < MIN_WINDOWS:
+        return _too_few("latency", f"windows beside version {theirs}", windows, MIN_WINDOWS)
+    slow = sum(slowdown >= limits.max_slowdown for slowdown in slowdowns)
+    found = log_evidence(slow, windows, share=0.5, prior=_WINDOWS_PRIOR)
+    typical = median(slowdowns)
+    outcome = _answer(found, limits.alpha, within=typical < limits.max_slowdown)
+    by_chance = 1.0
+    if outcome is Outcome.WAITING and _has_records(evidence, limits):
+        by_chance = mann_whitney(paired.candidate_p99_ms, paired.baseline_p99_ms)
+        outcome = Outcome.FAILED if by_chance <= LATENCY_LEVEL else outcome
+    sentence = (
+        f"latency: p99 of a call {typical:.2f} times that of version {theirs} (median of "
+        f"{windows} windows, {slow} of them at {limits.max_slowdown:g} or more); "
+        f"{_strength(found, limits.alpha)}"
+    )
+    if by_chance < 1:
+        sentence += f", {by_chance:.2g} by chance (fails at {LATENCY_LEVEL:g})"
+    numbers = {"slowdown": typical, "windows": windows, "slow": slow, "log_evidence": found}
+    return Finding("latency", outcome, sentence, numbers | {"mann_whitney_p": by_chance})
+
+
+def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    """The absolute limit of latency."""
+    if limits.max_p99_ms is None:
+        return None
+    values = evidence.paired.candidate_p99_ms
+    if len(values) < MIN_WINDOWS:
+        return _too_few("p99", "windows", len(values), MIN_WINDOWS)
+    over = sum(value > limits.max_p99_ms for value in values)
+    found = log_evidence(over, len(values), share=0.5, prior=_WINDOWS_PRIOR)
+    typical = median(values)
+    sentence = (
+        f"p99: {typical:,.1f} ms (median of {len(values)} windows, {over} of them above "
+        f"{limits.max_p99_ms:,g} ms); {_strength(found, limits.alpha)}"
+    )
+    outcome = _answer(found, limits.alpha, within=typical <= limits.max_p99_ms)
+    numbers = {"p99_ms": typical, "windows": len(values), "over": over, "log_evidence": found}
+    return Finding("p99", outcome, sentence, numbers)
+
+
+def _labels(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    ours, theirs = evidence.candidate.labels, evidence.baseline.labels
+    n, m = sum(ours.values()), sum(theirs.values())
+    if limits.max_distance is None or n == m == 0:
+        return None
+    if min(n, m) < MIN_RECORDS:
+        return _too_few("labels", "answers with a label on one side", min(n, m))
+    distance = mix_distance(ours, theirs)
+    sentence = (
+        f"labels: distance {distance.estimate:.3f} ({distance.low:.3f} to {distance.high:.3f}) "
+        f"between {n:,} answers and {m:,} of version {evidence.baseline.version}, at most "
+        f"{limits.max_distance:g} wanted"
+    )
+    outcome = _beyond(distance.low > limits.max_distance, distance.estimate <= limits.max_distance)
+    return Finding("labels", outcome, sentence, {**distance._asdict(), "labels": n, "baseline": m})
+
+
+def _agreement(evidence: StepEvidence, limits: Limits) -> Finding | None:
+    if limits.min_agreement is None:
+        return None
+    paired = evidence.paired
+    if paired.compared < MIN_RECORDS:
+        return _too_few("agreement", "answers of both versions to compare", paired.compared)
+    agreed = wilson(min(paired.agreed, paired.compared), paired.compared)
+    sentence = (
+        f"agreement: {_share(paired.agreed, paired.compared)} ({_percent(agreed.low)} to "
+        f"{_percent(agreed.high)}) with version {evidence.baseline.version}, "
+        f"{_percent(limits.min_agreement)} wanted"
+    )
+    apart = {pair: n for pair, n in paired.matrix.items() if pair[0] != pair[1]}
+    if apart:
+        theirs, ours = max(apart, key=apart.__getitem__)
+        sentence += f"; most often {ours} instead of {theirs}, {apart[theirs, ours]:,} times"
+    outcome = _beyond(agreed.high < limits.min_agreement, agreed.low >= limits.min_agreement)
+    return Finding("agreement", outcome, sentence, {**agreed._asdict(), "pairs": paired.compared})
+
+
+def _has_records(evidence: StepEvidence, limits: Limits) -> bool:
+    return evidence.candidate.records >= max(1, limits.records)
+
+
+def _answer(log_evidence: float, alpha: float, within: bool) -> Outcome:
+    return _beyond(log_evidence >= -math.log(alpha), within)
+
+
+def _beyond(failed: bool, passed: bool) -> Outcome:
+    """Waiting where what was seen is on the wrong side of a limit, yet might be so by chance."""
+    return Outcome.FAILED if failed else Outcome.PASSED if passed else Outcome.WAITING
+
+
+def _too_few(check: str, what: str, seen: int, wanted: int = MIN_RECORDS) -> Finding:
+    sentence = f"{check.replace('_', ' ')}: {seen:,} of the {wanted} {what} that a judgement needs"
+    return Finding(check, Outcome.WAITING, sentence, {"seen": seen, "wanted": wanted})
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,} ({_percent(part / whole)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _strength(log_evidence: float, alpha: float) -> str:
+    """Evidence as a number; a power of ten where it is beyond what a float holds."""
+    power = log_evidence / math.log(10)
+    number = f"{10**power:.2g}" if power < 300 else f"1e{power:.0f}"
+    return f"evidence {number} (fails at {1 / alpha:g})"
+
+
+_IN_ALL: Final = frozenset(Step)
+_BESIDE: Final = frozenset({Step.SHADOW, Step.CANARY})
+_Check = Callable[[StepEvidence, Limits], Finding | None]
+
+# In which steps a check must have seen enough before the step passes. In the others it fails a
+# step all the same, but is left out while it has seen too few.
+_CHECKS: Final[tuple[tuple[_Check, frozenset[Step]], ...]] = (
+    (_records, _IN_ALL),
+    (_duration, _IN_ALL),
+    (_error_rate, _IN_ALL),
+    (_errors, _BESIDE),
+    (_latency, _BESIDE),
+    (_p99, _IN_ALL),
+    (_labels, _BESIDE),
+    (_agreement, frozenset({Step.SHADOW})),
+)

@@ -1,0 +1,385 @@
+"""Replicas follow the backlog: single decisions, any numbers, and a queue that is simulated."""
+
+from __future__ import annotations
+
+import math
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ops.autoscaling import Decision, Reading, ScalingSettings, State, decide
+from ops.load import Rates, Sample, follow, measure
+from tests.ops.test_load import ANY_NUMBER
+
+AT_ONCE = ScalingSettings(max_replicas=20, up_delay_s=0, down_delay_s=0)
+# Needs (3,000 / 60 + 250) / (100 * 0.8) = 3.75.
+BUSY = Reading(0.0, True, 2, 3_000, 250, 200, 100, 1.0)
+QUIET = BUSY._replace(lag=0, arrival_per_s=190)
+
+
+def now(reading: Reading, target: int | None = None, **settings: Any) -> Decision:
+    return decide(reading, AT_ONCE.model_copy(update=settings), State(target), 0.0)
+
+
+def test_backlog_and_arrivals_decide() -> None:
+    decision = now(BUSY)
+    assert decision.target == 4
+    assert decision.reason == (
+        "4 replicas instead of 2: 3,000 records behind and 250/s more, at 100/s each, need 3.8"
+    )
+
+
+def test_version_is_sized_for_its_share() -> None:
+    reading = BUSY._replace(lag=30_000, arrival_per_s=2_500, weight=0.1)
+    assert now(reading).target == now(BUSY).target
+
+
+def test_share_that_is_announced_is_prepared_without_a_backlog() -> None:
+    canary = Reading(0.0, True, 1, 0, 1_000, 1_000, 100, 0.5, weight=0.05)
+    assert now(canary).target == 1
+    assert now(canary._replace(weight=0.25)).target == 4
+
+
+def test_need_within_the_dead_band_changes_nothing() -> None:
+    assert now(BUSY._replace(current=3, arrival_per_s=210)).target == 3  # 3.25 is below 3 * 1.1
+    assert now(BUSY._replace(current=3, arrival_per_s=216)).target == 4  # 3.33 is above
+    quiet = QUIET._replace(current=4)
+    assert now(quiet._replace(arrival_per_s=222)).target == 4  # 2.78 * 1.1 is above 3
+    assert now(quiet._replace(arrival_per_s=216)).target == 3  # 2.7 * 1.1 is below
+
+
+def test_bounds_hold_and_are_told() -> None:
+    decision = now(BUSY, max_replicas=3)
+    assert decision.target == 3
+    assert decision.reason.endswith("need 3.8, and 3 is the bound")
+    quiet = QUIET._replace(arrival_per_s=10)
+    assert now(quiet, min_replicas=2, target=5).target == 3
+    assert now(quiet, min_replicas=2, target=3).target == 2
+
+
+def test_partitions_or_a_ceiling_limit_at_once() -> None:
+    consumers = BUSY._replace(noun="consumer", limit=1, reachable=False)
+    decision = now(consumers, target=4)
+    assert decision.target == 1
+    assert decision.reason == "stays at 1 consumer: the broker cannot be reached"
+
+
+def test_limit_below_the_minimum_wins_and_never_stops_all() -> None:
+    assert now(BUSY._replace(limit=2), min_replicas=3).target == 2
+    assert now(BUSY._replace(limit=0), min_replicas=3).target == 1
+
+
+def test_room_of_the_cluster_limits_what_is_added() -> None:
+    one = now(BUSY._replace(room=1))
+    assert (one.target, "room for no more" in one.reason) == (3, True)
+    none = now(BUSY._replace(room=0))
+    assert (none.target, "room for no more" in none.reason) == (2, True)
+
+
+def test_large_steps_are_divided() -> None:
+    flood = BUSY._replace(current=1, lag=100_000)
+    assert now(flood, max_step_up=3.0).target == 3
+    assert now(flood, max_step_up=1.1).target == 2
+
+
+def test_more_must_be_wished_for_without_a_break() -> None:
+    settings = AT_ONCE.model_copy(update={"up_delay_s": 10.0})
+    state = State()
+    targets = []
+    for at_s, reading in [(0, BUSY), (8, BUSY), (9, QUIET), (12, BUSY), (21, BUSY), (22, BUSY)]:
+        target, _, state = decide(reading, settings, state, at_s)
+        targets.append(target)
+    assert targets == [2, 2, 2, 2, 2, 4]
+
+
+def test_fewer_goes_by_the_highest_wish_of_the_delay() -> None:
+    settings = AT_ONCE.model_copy(update={"down_delay_s": 60.0})
+    state = State(8)
+    quiet = QUIET._replace(current=8)
+    targets = []
+    for at_s, arrival in [(0, 10), (30, 440), (60, 10), (61, 10), (121, 10), (182, 10)]:
+        reading = quiet._replace(arrival_per_s=arrival)
+        target, _, state = decide(reading, settings, state, at_s)
+        targets.append(target)
+    assert targets == [8, 8, 7, 7, 4, 4]
+
+
+def test_fewer_waits_until_the_backlog_is_drained() -> None:
+    draining = BUSY._replace(current=10, lag=10_000, arrival_per_s=10)
+    assert now(draining).target == 10
+    assert now(draining._replace(lag=2_500)).target == 5
+
+
+def test_idle_goes_to_the_minimum_though_no_rate_is_known() -> None:
+    idle = Reading(0.0, True, 2, 0, 0.0, 0.0)
+    assert now(idle).target == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"reachable": False}, "broker cannot be reached"),
+        ({"age_s": 31.0}, "31 s old"),
+        ({"age_s": None}, "how old"),
+        ({"lag": None}, "lag or the rate of arrival"),
+        ({"arrival_per_s": math.nan}, "lag or the rate of arrival"),
+        ({"weight": None}, "share of the traffic"),
+        ({"rate_per_replica": None}, "in a second is not known"),
+        ({"busy": 0.4}, "something else is slow"),
+        ({"busy": None, "drain_per_s": 0.0}, "something else is slow"),
+    ],
+)
+def test_last_target_holds_where_a_decision_would_be_a_guess(
+    change: dict[str, Any], why: str
+) -> None:
+    decision = now(BUSY._replace(**change), target=3)
+    assert decision.target == 3
+    assert why in decision.reason
+
+
+def test_light_load_in_small_batches_is_no_reason_for_more() -> None:
+    slow = QUIET._replace(rate_per_replica=20)  # would need 11.9
+    assert now(slow._replace(current=8)).target == 8
+    assert now(slow._replace(current=4)).target == 12  # 4 * 20/s cannot have carried 190/s
+
+
+def test_rate_under_load_is_remembered_for_quiet_times() -> None:
+    loaded = now(BUSY)
+    quiet = QUIET._replace(rate_per_replica=20, current=8)
+    assert now(quiet, target=8).target == 8
+    after = decide(quiet, AT_ONCE, loaded.state._replace(target=8), 1.0)
+    assert after.target == 4  # at most half at a time; 190 / (100 * 0.8) is 2.4
+    assert decide(quiet, AT_ONCE, after.state, 2.0).target == 3
+
+
+def test_backlog_is_met_with_the_rate_of_now_and_not_with_the_remembered_one() -> None:
+    slower = BUSY._replace(rate_per_replica=50)
+    assert decide(slower, AT_ONCE, State(2, rate_at_load=100.0), 0.0).target == 8
+
+
+REASONABLE = st.builds(
+    ScalingSettings,
+    min_replicas=st.integers(1, 5),
+    max_replicas=st.integers(5, 10_000),
+    target_drain_s=st.floats(1e-300, 1e300),
+    utilisation=st.floats(0.01, 0.5),
+    dead_band=st.floats(0, 0.9),
+    up_delay_s=st.floats(0, 1e300),
+    down_delay_s=st.floats(0, 1e300),
+    max_step_up=st.floats(1.01, 1e300),
+)
+READINGS = st.builds(
+    Reading,
+    age_s=ANY_NUMBER,
+    reachable=st.sampled_from([True, True, True, False]),
+    current=ANY_NUMBER,
+    lag=ANY_NUMBER,
+    arrival_per_s=ANY_NUMBER,
+    drain_per_s=ANY_NUMBER,
+    rate_per_replica=ANY_NUMBER,
+    busy=ANY_NUMBER,
+    weight=st.one_of(st.floats(0, 1), ANY_NUMBER),
+    room=ANY_NUMBER,
+    limit=ANY_NUMBER,
+)
+STATES = st.builds(
+    State,
+    target=st.none() | st.integers(),
+    rate_at_load=ANY_NUMBER,
+    rising_since_s=st.none() | st.floats(),
+    falling_since_s=st.none() | st.floats(),
+    highest_wish=st.integers(),
+)
+
+
+@given(READINGS, REASONABLE, STATES, st.floats() | st.integers())
+def test_any_numbers_give_a_target_within_the_bounds(
+    reading: Reading, settings: ScalingSettings, state: State, now_s: float
+) -> None:
+    target, reason, after = decide(reading, settings, state, now_s)
+    assert isinstance(target, int)
+    assert 1 <= target <= settings.max_replicas
+    if reading.limit is None:
+        assert target >= settings.min_replicas
+    assert after.target == target
+    assert reason
+
+
+@given(READINGS, REASONABLE, st.integers(1, 5), st.floats(0, 1e6))
+def test_more_behind_never_means_fewer(
+    reading: Reading, settings: ScalingSettings, target: int, more: float
+) -> None:
+    at_once = settings.model_copy(update={"up_delay_s": 0.0, "down_delay_s": 0.0})
+    reading = reading._replace(age_s=0.0, reachable=True, lag=100.0, busy=1.0, weight=1.0)
+    less = decide(reading, at_once, State(target), 0.0).target
+    behind = reading._replace(lag=100.0 + more)
+    assert decide(behind, at_once, State(target), 0.0).target >= less
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"min_replicas": 5}, "min_replicas 5 is above max_replicas 4"),
+        ({"utilisation": 0.95}, "uses up the reserve"),
+        ({"target_drain_s": math.inf}, "finite"),
+        ({"max_step_up": 1.0}, "greater than 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ScalingSettings(**settings)
+
+
+START_S = 10
+TICK_S = 5
+RATE = 100.0
+NOISE = 0.1
+
+
+class Queue:
+    """Records that wait for replicas, second by second.
+
+    A replica takes START_S to start and answers RATE records/s. Without a backlog micro-batches
+    are small and cost up to twice as much. Arrivals and measured rates are noisy. The more there
+    is to do, the more calls overlap, and their seconds add up to more than there are.
+    """
+
+    def __init__(self, settings: ScalingSettings, *, seed: int) -> None:
+        self.settings = settings
+        self.random = random.Random(seed)
+        self.ready_at = [0]
+        self.now = 0
+        self.end = self.committed = 0.0
+        self.rates: Rates | None = None
+        self.state = State()
+        self.answers = self.busy_s = self.replica_s = 0.0
+        self.rate = RATE
+        self.served = math.inf
+        self.targets: list[int] = []
+        self.lags: list[float] = []
+        self.reasons: list[str] = []
+
+    @property
+    def running(self) -> int:
+        return sum(at <= self.now for at in self.ready_at)
+
+    def run(self, seconds: int, load: float, *, reachable: bool = True) -> None:
+        """``load`` in records/s."""
+        for _ in range(seconds):
+            self._second(load)
+            if self.now % TICK_S == 0:
+                self._tick(reachable)
+            self.targets.append(len(self.ready_at))
+            self.lags.append(self.end - self.committed)
+
+    def _second(self, load: float) -> None:
+        self.now += 1
+        self.end += load * self.random.uniform(1 - 3 * NOISE, 1 + 3 * NOISE)
+        most = min(self.running * self.rate, self.served)
+        done = min(self.end - self.committed, most)
+        fullness = done / (self.running * self.rate)
+        self.committed += done
+        self.answers += done
+        waits = self.end - self.committed > most
+        efficiency = 1.0 if waits else 0.5 + 0.5 * fullness
+        self.busy_s += done / (self.rate * efficiency) * (1 + fullness)
+        self.replica_s += self.running
+
+    def _tick(self, reachable: bool) -> None:
+        if reachable:
+            sample = Sample(self.now, self.end, self.committed)
+            self.rates = follow(self.rates, sample, half_life_s=self.settings.smoothing_s)
+        assert self.rates is not None
+        noise = self.random.uniform(1 - NOISE, 1 + NOISE)
+        load = measure(self.answers * noise, busy_s=self.busy_s, replica_s=self.replica_s)
+        self.answers = self.busy_s = self.replica_s = 0.0
+        reading = Reading(
+            age_s=self.now - self.rates.sample.at_s,
+            reachable=reachable,
+            current=self.running,
+            lag=self.rates.lag,
+            arrival_per_s=self.rates.arrival_per_s,
+            drain_per_s=self.rates.drain_per_s,
+            rate_per_replica=load.rate_per_replica,
+            busy=load.busy,
+        )
+        target, reason, self.state = decide(reading, self.settings, self.state, self.now)
+        self.reasons.append(reason)
+        self.ready_at = sorted(self.ready_at)[:target]
+        self.ready_at += [self.now + START_S] * (target - len(self.ready_at))
+
+
+def turns(targets: list[int]) -> int:
+    """How often the direction changed."""
+    moves = [b - a for a, b in pairwise(targets) if a != b]
+    return sum((a > 0) != (b > 0) for a, b in pairwise(moves))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("target_drain_s", [20.0, 60.0, 120.0])
+def test_ten_times_the_load_is_drained_in_time(target_drain_s: float, seed: int) -> None:
+    settings = ScalingSettings(max_replicas=40, target_drain_s=target_drain_s)
+    queue = Queue(settings, seed=seed)
+    queue.run(300, 50.0)
+    assert queue.targets[-1] == 1
+    queue.run(600, 500.0)
+
+    targets, lags = queue.targets[300:], queue.lags[300:]
+    peak = targets.index(max(targets))
+    all_run = peak + START_S
+    assert max(lags[all_run + math.ceil(target_drain_s) :]) < 2 * 500.0
+    assert peak <= 30
+    assert 6 <= targets[-1] <= 10
+
+    queue.run(1_200, 50.0)
+    assert queue.targets[-1] == 1
+    assert turns(queue.targets) == 1
+    assert max(queue.lags[900:]) < 2 * 500.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("load", [40.0, 79.0, 81.0, 95.0, 160.0, 240.0, 333.0, 1_000.0])
+def test_constant_noisy_load_does_not_flap(load: float, seed: int) -> None:
+    queue = Queue(ScalingSettings(max_replicas=40), seed=seed)
+    queue.run(600, load)
+    settled = len(queue.targets)
+    queue.run(3_600, load)
+    assert turns(queue.targets) <= 1
+    assert turns(queue.targets[settled:]) == 0
+    assert max(queue.lags[settled:]) < 10 * load
+
+
+def test_target_holds_while_the_broker_is_away_and_recovers_after() -> None:
+    queue = Queue(ScalingSettings(max_replicas=40), seed=1)
+    queue.run(60, 50.0)
+    queue.run(12, 500.0)
+    before = queue.targets[-1]
+    assert before > 1
+    queue.run(300, 500.0, reachable=False)
+    assert set(queue.targets[72:372]) == {before}
+    assert queue.reasons[-1].endswith("the broker cannot be reached")
+    queue.run(300, 500.0)
+    assert queue.lags[-1] < 2 * 500.0
+
+
+def test_slow_consumer_does_not_fill_the_cluster_with_replicas() -> None:
+    queue = Queue(ScalingSettings(max_replicas=40), seed=1)
+    queue.served = 150.0
+    queue.run(900, 500.0)
+    assert max(queue.targets) <= 16  # 40 would follow from the backlog alone
+    assert "something else is slow" in queue.reasons[-1]
+
+
+def test_texts_that_become_three_times_longer_are_met_with_more() -> None:
+    queue = Queue(ScalingSettings(max_replicas=40), seed=1)
+    queue.run(600, 500.0)
+    queue.rate /= 3
+    queue.run(900, 500.0)
+    assert 16 <= queue.targets[-1] <= 24
+    assert queue.lags[-1] < 2 * 500.0
+    assert turns(queue.targets) <= 3  # up and settled, twice
