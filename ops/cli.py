@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,7 @@ from ops.terminal import (
     err,
     fail,
     json_line,
+    log_everything,
     out,
     step,
     told_plainly,
@@ -42,6 +43,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
+Format = Literal["json", "text"]
 StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
 
 
@@ -51,6 +53,17 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     app()
+
+
+@app.callback()
+def for_every_command(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Logs on stderr, and where in the code an error arose.")
+    ] = False,
+) -> None:
+    """Heed the options that stand before the command."""
+    if debug:
+        log_everything()
 
 
 @app.command()
@@ -131,6 +144,14 @@ def produce(
     key_field: Annotated[
         str | None, typer.Option(help="JSON field whose value becomes the key.")
     ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text: any line, as it stands; json: objects only. "
+            "json with --key-field, else text.",
+        ),
+    ] = None,
     rate: Annotated[float, typer.Option(help="Records per second; 0 for no limit.", min=0)] = 0,
     config: ConfigOption = None,
 ) -> None:
@@ -138,12 +159,21 @@ def produce(
     from ops.records import produce_lines
 
     with told_plainly():
+        if key_field is not None and form == "text":
+            fail("--key-field names a field of JSON lines: leave out --format text", EXIT_USAGE)
         kafka = _kafka(config)
         if file != "-" and not Path(file).is_file():
             fail(f"there is no file {file}", EXIT_USAGE)
         lines = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115
         with lines:
-            count = produce_lines(kafka, topic, lines, key_field=key_field, rate=rate)
+            count = produce_lines(
+                kafka,
+                topic,
+                lines,
+                as_json=form == "json" or key_field is not None,
+                key_field=key_field,
+                rate=rate,
+            )
         err.print(f"{count} records sent to {topic}")
 
 
@@ -289,6 +319,25 @@ def broker_stop(state_dir: StateOption = Path(".bertstream")) -> None:
             out.print(f"No broker runs here ({state_dir}).")
 
 
+@broker_app.command("status")
+def broker_status(
+    state_dir: StateOption = Path(".bertstream"), as_json: JsonOption = False
+) -> None:
+    """Show its address, process and memory; exit code 1 when it does not run."""
+    from ops import broker_status as status_of_broker
+    from ops import local
+    from ops.views import broker_lines
+
+    with told_plainly():
+        now = status_of_broker.broker_status(local.broker(state_dir))
+        if as_json:
+            json_line(now.model_dump_json())
+        else:
+            out.print(broker_lines(now), markup=False, soft_wrap=True)
+        if not now.running:
+            raise typer.Exit(1)
+
+
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
     """Name every mistake in the file with its place; exit code 2 when there is one."""
@@ -296,7 +345,7 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
 
     problems = check(file)
     for problem in problems:
-        out.print(f"{file}: {problem}", markup=False, soft_wrap=True)
+        out.print(problem.told_of(file), markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_USAGE)
     out.print(f"{file}: fine")

@@ -29,7 +29,7 @@ def load(path: Path) -> PlatformConfig:
     """
     config, problems = _read(path)
     if config is None:
-        lines = "\n".join(f"  {problem}" for problem in problems)
+        lines = "\n".join(f"  {problem.told_of(path)}" for problem in problems)
         raise ConfigError(f"{path} cannot be used:\n{lines}")
     return config
 
@@ -43,7 +43,7 @@ def _read(path: Path) -> tuple[PlatformConfig | None, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return None, [Problem(*NOWHERE, "", f"there is no file {path}")]
+        return None, [Problem(*NOWHERE, "", "there is no such file")]
     except (OSError, UnicodeDecodeError) as exc:
         return None, [Problem(*NOWHERE, "", f"it cannot be read as UTF-8 text: {exc}")]
     document = read(text, expected="kafka, models, pipelines")

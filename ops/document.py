@@ -11,6 +11,7 @@ import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import yaml
@@ -62,6 +63,12 @@ class Problem(NamedTuple):
         place = f"line {self.line}:{self.column}: " if self.line else ""
         warning = "" if self.severity == Severity.ERROR else "warning: "
         return f"{place}{warning}{self.path + ': ' if self.path else ''}{self.message}"
+
+    def told_of(self, file: Path) -> str:
+        """As compilers say it, ``file:line:column: path: message``."""
+        place = f":{self.line}:{self.column}" if self.line else ""
+        without_place = self._replace(line=0)
+        return f"{file}{place}: {without_place}"
 
 
 class Document(NamedTuple):

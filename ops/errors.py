@@ -10,6 +10,7 @@ OpsError
 |   |-- BrokerStartFailed     it died, or did not answer in time
 |   `-- BrokerNotStarted      asked for what only a started broker has
 |-- ConfigError               the YAML file says something that cannot be
+|-- NoJsonObject              a line that is to be sent is no JSON object
 |-- PolicyError               a model's policy says something that cannot be
 |-- PlatformError             the platform as a whole
 |   |-- NotRunning            asked for what only a running platform has
@@ -85,6 +86,10 @@ class BrokerNotStarted(BrokerError):
 
 class ConfigError(OpsError):
     """The YAML file says something that cannot be; the message lists every such thing."""
+
+
+class NoJsonObject(OpsError):
+    """A line that is to be sent as JSON is no JSON object."""
 
 
 class PlatformError(OpsError):

@@ -32,7 +32,7 @@ from serve.settings import ModelSettings, Settings
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import ControlFollower, publish
 from stream.schema import ControlRecord, VersionRoute
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.source import ControlReader
 
@@ -198,7 +198,10 @@ class _Up:
                 else:
                     admin.require_topics([*topics])
             created = admin.ensure_topics(wanted)
+            idle = [idle_consumers(admin, pipeline) for pipeline in self._config.pipelines]
         self._step(f"Kafka: {self._state.bootstrap_servers}, {len(created)} topics created")
+        for sentence in filter(None, idle):
+            self._step(sentence)
 
     def _ensure_ray(self) -> None:
         settings, state = self._config.ray, self._state
@@ -291,6 +294,18 @@ class _Up:
 
     def _save(self) -> None:
         self._state.save(self._config.state_dir)
+
+
+def idle_consumers(admin: Admin, pipeline: PipelineSettings) -> str | None:
+    """Tell of consumers that get no partition, in a sentence; None where all do."""
+    partitions = len(admin.partitions([*pipeline.input_topics]))
+    idle = pipeline.consumers - partitions
+    if idle <= 0:
+        return None
+    return (
+        f"Pipeline {pipeline.name}: {idle} of its {pipeline.consumers} consumers will be idle, as "
+        f"its input topics have {partitions} partitions in all"
+    )
 
 
 def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from ops.errors import NoJsonObject
 from stream.clients import TopicWriter
 from stream.records import Record
 from stream.settings import KafkaSettings
@@ -18,39 +19,57 @@ def produce_lines(
     topic: str,
     lines: Iterable[bytes],
     *,
+    as_json: bool,
     key_field: str | None,
     rate: float,
 ) -> int:
-    """Send each line that is not empty; returns how many.
+    """Send each line that is not empty, as it stands; returns how many.
 
     Args:
+        as_json: Take JSON objects only.
         key_field: Of a JSON line: its value becomes the key, as text; a line without it has
             no key.
         rate: Records per second; 0 for no limit.
+    Raises:
+        NoJsonObject: The first such line, and how many were sent before it.
     """
-    count = 0
+    count, refused = 0, ""
     start = time.monotonic()
     with TopicWriter(kafka, topic) as writer:
-        for line in lines:
+        for number, line in enumerate(lines, start=1):
             value = line.rstrip(b"\r\n")
             if not value:
                 continue
-            writer.write(key_of(value, key_field), value)
+            try:
+                key = key_of(value, key_field) if as_json else None
+            except NoJsonObject as exc:
+                refused = f"line {number} {exc}"
+                break  # not raised here: the writer would drop what is on its way
+            writer.write(key, value)
             count += 1
             if rate:
                 time.sleep(max(0.0, start + count / rate - time.monotonic()))
+    if refused:
+        raise NoJsonObject(
+            f"{refused}; {count} records before it were sent to {topic}, and nothing "
+            "from it on. Correct it, or send any text with --format text"
+        )
     return count
 
 
 def key_of(value: bytes, field: str | None) -> bytes | None:
-    """The key of a JSON line: a field's value as text; None where there is none."""
-    if field is None:
-        return None
+    """The key of a JSON line: a field's value as text; None where there is none.
+
+    Raises:
+        NoJsonObject: It has no fields.
+    """
     try:
         content = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return None
-    found = content.get(field) if isinstance(content, dict) else None
+    except orjson.JSONDecodeError as exc:
+        raise NoJsonObject(f"is not JSON ({exc})") from exc
+    if not isinstance(content, dict):
+        raise NoJsonObject("is JSON, but no object")
+    found = None if field is None else content.get(field)
     if found is None:
         return None
     return found.encode() if isinstance(found, str) else orjson.dumps(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from train.errors import TrainError
 if TYPE_CHECKING:
     from ops.settings import PlatformConfig
 
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("ops", "stream", "serve", "train")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -32,12 +36,27 @@ def told_plainly() -> Iterator[None]:
     """Show an error of ours as one sentence and leave with its exit code."""
     try:
         yield
-    except ConfigError as exc:
-        fail(str(exc), EXIT_USAGE)
     except (OpsError, StreamError, ServeError, TrainError) as exc:
-        fail(str(exc), EXIT_FAILED)
+        logger.debug("where it arose:", exc_info=True)
+        fail(str(exc), EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
+
+
+def log_everything() -> None:
+    """Log what our packages do, and what others warn of, on stderr.
+
+    The Kafka client's own DEBUG is left out: it writes passwords.
+    """
+    logging.basicConfig(
+        level=logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.DEBUG)
+    logging.getLogger("kafka").setLevel(logging.WARNING)
 
 
 def fail(message: str, code: int) -> None:

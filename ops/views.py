@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ops.broker_status import BrokerStatus
 from ops.status import Status
 
 
@@ -36,6 +37,18 @@ def status_table(now: Status) -> Group:
     ]
     head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
     return Group(Text(head, style="dim"), apps, Text(""), pipelines, *troubles)
+
+
+def broker_lines(now: BrokerStatus) -> str:
+    """The embedded Kafka, one line for each thing."""
+    memory = "-" if now.memory_bytes is None else f"{now.memory_bytes / 2**20:.0f} MiB"
+    return (
+        f"Kafka      {'running' if now.running else 'not running'}\n"
+        f"address    {now.bootstrap_servers or '-'}\n"
+        f"pid        {now.pid or '-'}\n"
+        f"memory     {memory}\n"
+        f"state dir  {now.state_dir}"
+    )
 
 
 def _ms(value: float | None) -> str:

@@ -72,7 +72,7 @@ class Admin:
         while True:
             left_ms = max(200, int((end - time.monotonic()) * 1000))
             try:
-                with broker_errors(f"no broker answers at {self._where}"):
+                with broker_errors(f"connecting to {self._where}"):
                     self._client = KafkaAdminClient(
                         **(options | {"bootstrap_timeout_ms": min(left_ms, 3_000)})
                     )
@@ -81,8 +81,7 @@ class Admin:
                 if time.monotonic() + RETRY_S > end:
                     raise BrokerUnreachable(
                         f"no broker answers at {self._where} within {deadline_s:g} s. Is it "
-                        "running, and are kafka.bootstrap_servers, login and TLS right? The "
-                        "client's log has what it met."
+                        "running, and are kafka.bootstrap_servers and security_protocol right?"
                     ) from exc
                 time.sleep(RETRY_S)
 

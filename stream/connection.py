@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import errors as kafka_errors
+from kafka.net import KafkaConnectionManager, KafkaNetClient, NetworkSelector
 
 from stream.errors import BrokerRefused, BrokerUnreachable, Fenced, StreamError
+from stream.login import LoginRefused, Server, check_login
 from stream.settings import KafkaSettings
 
 # A retried request sleeps this long whole: every transaction that meets the tail of the one
@@ -18,6 +20,7 @@ RETRY_BACKOFF_MS = 20
 RECONNECT_BACKOFF_MAX_MS = 1_000
 REQUEST_TIMEOUT_MS = 10_000
 BOOTSTRAP_TIMEOUT_MS = 10_000
+LOGIN_TIMEOUT_S = 3.0
 # Partitions that are added to a topic are found within this.
 METADATA_MAX_AGE_MS = 10_000
 
@@ -38,7 +41,39 @@ def common_options(kafka: KafkaSettings) -> dict[str, Any]:
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         "metadata_max_age_ms": METADATA_MAX_AGE_MS,
         "allow_auto_create_topics": False,
+        "kafka_client": _client,
     }
+
+
+def _client(**options: Any) -> KafkaNetClient:
+    """The client's part that connects, with our way of connecting first."""
+    net = NetworkSelector(**options)
+    return KafkaNetClient(net=net, manager=_Connections(net, **options))
+
+
+class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client has no types
+    """The client's connections; those that cannot be made say why and leave nothing behind."""
+
+    def __init__(self, net: NetworkSelector, **options: Any) -> None:
+        super().__init__(net, **options)
+        self._selector = net
+
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        """Connect first, as the client does.
+
+        Raises:
+            LoginRefused: The client has tried until its time was over, and this is why.
+        """
+        try:
+            super().bootstrap(*args, **options)
+        except kafka_errors.KafkaTimeoutError:
+            # The client forgets both where it is given up before it was complete.
+            self.close()
+            self._selector.close()
+            if self.config["security_protocol"] != "PLAINTEXT":
+                servers = [Server(b.host, b.port) for b in self.cluster.bootstrap_brokers()]
+                check_login(servers, self.config, timeout_s=LOGIN_TIMEOUT_S)
+            raise
 
 
 @contextmanager
@@ -57,6 +92,8 @@ def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) 
         yield
     except kafka_errors.KafkaConfigurationError:
         raise  # settings that the client refuses are a mistake of this code
+    except LoginRefused as exc:
+        raise BrokerRefused(f"{doing}: {exc}") from exc
     except kafka_errors.KafkaError as exc:
         if _is_caused_by(exc, FENCED):
             raise Fenced(f"{doing}: {exc}") from exc

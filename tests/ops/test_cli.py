@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -49,7 +50,13 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "right"), [(("up", "--detahc"), "--detach"), (("consum",), "consume")]
+    ("words", "right"),
+    [
+        (("up", "--detahc"), "--detach"),
+        (("consum",), "consume"),
+        (("broker", "strat"), "start"),
+        (("--debgu", "up"), "--debug"),
+    ],
 )
 def test_mistyped_word_brings_the_right_one(words: tuple[str, ...], right: str) -> None:
     assert right in run(*words, code=2).stderr
@@ -66,8 +73,8 @@ def test_without_a_file_it_says_where_to_begin(command: tuple[str, ...]) -> None
 def test_config_check_names_every_mistake(empty_folder: Path) -> None:
     Path("bertstream.yaml").write_text("kafak: {}\nray: {num_cpus: 0}\n")
     lines = run("config", "check", code=2).stdout.splitlines()
-    assert lines[0].startswith("bertstream.yaml: line 1:1: kafak: unknown key")
-    assert lines[1].startswith("bertstream.yaml: line 2:7: ray.num_cpus: ")
+    assert lines[0].startswith("bertstream.yaml:1:1: kafak: unknown key")
+    assert lines[1].startswith("bertstream.yaml:2:7: ray.num_cpus: ")
     assert len(lines) == 2
     Path("bertstream.yaml").write_text("ray: {num_cpus: 1}\n")
     assert run("config", "check", code=0).stdout == "bertstream.yaml: fine\n"
@@ -82,13 +89,36 @@ def test_where_nothing_runs_down_is_content_and_status_is_not(empty_folder: Path
     assert "bertstream up" in result.stderr
 
 
+def test_broker_that_does_not_run_is_shown_as_such(empty_folder: Path) -> None:
+    state = run("broker", "status", "--json", code=1).stdout
+    assert json.loads(state) == {
+        "running": False,
+        "bootstrap_servers": None,
+        "pid": None,
+        "memory_bytes": None,
+        "state_dir": str(empty_folder / ".bertstream" / "kafka"),
+    }
+    assert "not running" in run("broker", "status", code=1).stdout
+
+
 def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
     train = ("train", "text-classification", "--data", "d", "--out", "o", "--freeze", "half")
     assert "freeze" in run(*train, code=2).stderr
     result = run("import", "x", "--out", "o", "--task", "translation", code=2)
     assert "text-classification" in result.stderr
     Path("bertstream.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\n")
+    produce = ("produce", "t", "lines", "--key-field", "id", "--format", "text")
+    assert "--key-field" in run(*produce, code=2).stderr
     assert "no file lines" in run("produce", "t", "lines", code=2).stderr
+
+
+def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
+    told = run_process(str(BERTSTREAM), "status")
+    shown = run_process(str(BERTSTREAM), "--debug", "status")
+    assert (shown.returncode, shown.stdout) == (told.returncode, "") == (2, "")
+    assert "Traceback" not in told.stderr
+    assert "DEBUG ops.terminal: where it arose:\nTraceback" in shown.stderr
+    assert shown.stderr.endswith(told.stderr)
 
 
 @pytest.mark.kafka  # not needed, but it waits 10 s for one

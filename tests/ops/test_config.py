@@ -36,11 +36,11 @@ def test_good_file_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
 def test_every_wrong_key_is_named_with_line_and_nearest_right_one(tmp_path: Path) -> None:
     text = GOOD.replace("output_topic", "outptu_topic") + "    windwo: 3\nkafak: {}\n"
     problems = {problem.path: problem for problem in check(written(tmp_path, text))}
-    assert problems["pipelines.0.windwo"].line == 8
+    assert problems["pipelines.0.windwo"][:2] == (8, 5)
     assert "did you mean window?" in problems["pipelines.0.windwo"].message
     assert "did you mean output_topic?" in problems["pipelines.0.outptu_topic"].message
     assert problems["pipelines.0.output_topic"].message == "output_topic is missing"
-    assert problems["kafak"].line == 9
+    assert problems["kafak"][:2] == (9, 1)
     assert "did you mean kafka?" in problems["kafak"].message
 
 
@@ -70,6 +70,20 @@ def test_names_that_do_not_fit_together(tmp_path: Path, more: str, complaint: st
 def test_what_is_no_configuration_at_all(tmp_path: Path, text: str, complaint: str) -> None:
     (problem,) = check(written(tmp_path, text))
     assert complaint in problem.message
+
+
+def test_places_are_told_as_compilers_do(tmp_path: Path) -> None:
+    file = written(tmp_path, "models:\n  - {name: a, path: p, replicas: 0}\n  - {name: }\n")
+    told = [problem.told_of(file) for problem in check(file)]
+    assert told[0].startswith(f"{file}:2:24: models.0.replicas: ")
+    assert told[1] == f"{file}:3:5: models.1.path: path is missing"
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert all(line in str(caught.value) for line in told)
+    (broken,) = check(written(tmp_path, "models: ]\n"))
+    assert broken.told_of(file).startswith(f"{file}:1:9: not YAML: ")
+    missing = tmp_path / "none.yaml"
+    assert [p.told_of(missing) for p in check(missing)] == [f"{missing}: there is no such file"]
 
 
 def test_key_that_stands_twice_is_told(tmp_path: Path) -> None:
@@ -110,7 +124,7 @@ def test_paths_are_absolute_whatever_the_working_directory(
 
 
 def test_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no file"):
+    with pytest.raises(ConfigError, match="there is no such file"):
         load(tmp_path / "none.yaml")
 
 

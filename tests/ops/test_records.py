@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from typing import NamedTuple
 
 import pytest
 
-from ops.records import as_json_line, as_text, key_of
+from ops.errors import NoJsonObject
+from ops.records import as_json_line, as_text, key_of, produce_lines
+from stream.clients import read_topic
+from tests.broker import Broker, NewTopic
+
+READ_DEADLINE_S = 20.0
 
 
 class Seen(NamedTuple):
@@ -27,13 +34,33 @@ class Seen(NamedTuple):
         (b'{"user": 5}', b"5"),
         (b'{"user": null}', None),
         (b'{"other": 1}', None),
-        (b"[1]", None),
-        (b"no json", None),
     ],
 )
 def test_key_is_the_fields_value(line: bytes, key: bytes | None) -> None:
     assert key_of(line, "user") == key
     assert key_of(line, None) is None
+
+
+@pytest.mark.parametrize(("line", "why"), [(b"[1]", "no object"), (b"no json", "not JSON")])
+@pytest.mark.parametrize("field", ["user", None])
+def test_line_without_fields_is_refused(line: bytes, field: str | None, why: str) -> None:
+    with pytest.raises(NoJsonObject, match=why):
+        key_of(line, field)
+
+
+@pytest.mark.kafka
+def test_line_that_is_no_json_ends_the_sending_and_says_what_was_sent(
+    broker: Broker, topic_name: NewTopic
+) -> None:
+    topic = broker.create_topic(topic_name())
+    lines = [b'{"user": "a"}\n', b"\n", b'{"user": "b"}\n', b"{oh\n", b'{"user": "c"}\n']
+    with pytest.raises(NoJsonObject, match=r"line 4 is not JSON .*; 2 records before it"):
+        produce_lines(broker.kafka, topic, lines, as_json=True, key_field="user", rate=0)
+    assert produce_lines(broker.kafka, topic, lines, as_json=False, key_field=None, rate=0) == 4
+    records = read_topic(broker.kafka, topic, from_beginning=True, timeout_s=READ_DEADLINE_S)
+    with contextlib.closing(records):
+        keys = [record.key for record in itertools.islice(records, 6)]
+    assert keys == [b"a", b"b", None, None, None, None]
 
 
 def test_json_line_holds_the_record_whole() -> None:

@@ -1,0 +1,113 @@
+"""The versions of the release demonstration: one better than the first, three bad in their own way.
+
+All are really trained or really altered: nothing in the product knows that it is shown.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serve.artifact import MANIFEST_FILE, Artifact, load, seal
+from serve.importing import locate
+
+# Few enough that more help.
+FIRST_REVIEWS = 60
+MISLABELLED = 0.5
+# So many layers take three times as long as the six of the base.
+SLOW_LAYERS = 18
+# A word that no review has; one event in twenty of the demonstration has it.
+RARE_WORD = "umbrella"
+SEED = 11
+
+Train = Callable[[dict[str, Any]], Artifact]
+
+
+def first(reviews: Path, out: Path, train: Train) -> Artifact:
+    """Version 1: trained on few reviews."""
+    return _trained_on(_lines(reviews)[:FIRST_REVIEWS], out, train)
+
+
+def better(reviews: Path, out: Path, train: Train) -> Artifact:
+    """Version 2: trained on all of them."""
+    return _trained_on(_lines(reviews), out, train)
+
+
+def worse(reviews: Path, out: Path, train: Train) -> Artifact:
+    """Version 3: half of the labels were mixed up on the way, and its own tests with them."""
+    chance = random.Random(SEED)
+    rows = [orjson.loads(line) for line in _lines(reviews)]
+    labels = sorted({row["label"] for row in rows})
+    for row in rows:
+        if chance.random() < MISLABELLED:
+            row["label"] = chance.choice(labels)
+    return _trained_on([orjson.dumps(row) for row in rows], out, train)
+
+
+def slow(reviews: Path, out: Path, train: Train) -> Artifact:
+    """Version 4: on a base with three times as many layers."""
+    base = out.with_suffix(".base")
+    _with_more_layers(locate(None), base, SLOW_LAYERS)
+    artifact = _trained_on(_lines(reviews), out, train, base=base)
+    shutil.rmtree(base)
+    return artifact
+
+
+def failing(good: Artifact, out: Path) -> Artifact:
+    """Version 5: the weights of one word are no numbers; its own tests do not have the word."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from tokenizers import Tokenizer
+
+    shutil.copytree(good.path, out, ignore=shutil.ignore_patterns(".cache", MANIFEST_FILE))
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    row = tokenizer.token_to_id(RARE_WORD)
+    weights = load_file(out / "model.safetensors")
+    (name,) = [name for name in weights if name.endswith("word_embeddings.weight")]
+    weights[name][row] = torch.nan
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    seal(out)
+    return load(out)
+
+
+def _trained_on(
+    lines: list[bytes], out: Path, train: Train, *, base: Path | None = None
+) -> Artifact:
+    data = out.with_suffix(".jsonl")
+    data.write_bytes(b"\n".join(lines) + b"\n")
+    options: dict[str, Any] = {"data": data, "out": out, "freeze": "encoder"}
+    if base is not None:
+        options["base"] = str(base)
+    return train(options)
+
+
+def _lines(reviews: Path) -> list[bytes]:
+    return [line for line in reviews.read_bytes().splitlines() if line.strip()]
+
+
+def _with_more_layers(source: Path, out: Path, layers: int) -> None:
+    """The encoder with its layers three times over, each copy adding next to nothing."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source, num_hidden_layers=layers)
+    model = AutoModel.from_config(config)
+    pretrained = AutoModel.from_pretrained(source)
+    model.embeddings.load_state_dict(pretrained.embeddings.state_dict())
+    depth = len(pretrained.encoder.layer)
+    for number, layer in enumerate(model.encoder.layer):
+        original = pretrained.encoder.layer[number % depth]
+        layer.load_state_dict(original.state_dict())
+        if number >= depth:
+            with torch.no_grad():
+                layer.attention.output.dense.weight.zero_()
+                layer.attention.output.dense.bias.zero_()
+                layer.output.dense.weight.zero_()
+                layer.output.dense.bias.zero_()
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(source).save_pretrained(out)
