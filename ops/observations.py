@@ -17,6 +17,9 @@ from stream.telemetry import quantile
 
 # Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
 MAX_WINDOWS = 10_000
+# A window may be told later than others that began after it ended: its consumer was busy or had
+# to tell it again, or the clock of its machine is behind.
+LATE_MS = 60_000
 
 Window = TypeVar("Window", TelemetryRecord, ComparisonRecord)
 Told = TelemetryRecord | ComparisonRecord | ConsumerRecord
@@ -66,8 +69,8 @@ def _since(windows: Sequence[Window], since_ms: int) -> list[Window]:
     """From the right: the newest stand there, and few are asked for."""
     found = []
     for window in reversed(windows):
-        # Consumers' windows overlap: a little further left may stand one that began later.
-        if window.end_ms < since_ms:
+        # Consumers' windows overlap: further left may stand one that began later.
+        if window.end_ms < since_ms - LATE_MS:
             break
         if window.start_ms >= since_ms:
             found.append(window)

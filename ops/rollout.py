@@ -63,6 +63,7 @@ class Event(StrEnum):
 
 STEPS: Final = frozenset({State.SHADOW, State.CANARY, State.BAKE})
 ENDED: Final = frozenset({State.LIVE, State.ROLLED_BACK, State.ABORTED, State.SUPERSEDED})
+_WITH_CANDIDATE: Final = STEPS | {State.LOADING, State.LIVE, State.ROLLING_BACK}
 
 
 class Position(NamedTuple):
@@ -112,7 +113,9 @@ class Plan(NamedTuple):
         return Position(State.BAKE if self.bake else State.LIVE)
 
 
-_STAY, _NEXT, _FIRST, _RESUME, _PAUSE = "stay", "next", "first", "resume", "pause"
+_NO_STEPS: Final = Plan(shadow=False, weights=(), bake=False)
+
+_STAY, _NEXT, _FIRST, _RESUME, _PAUSE, _BACK = "stay", "next", "first", "resume", "pause", "back"
 
 # state: event: next state, or how to find it.
 _TABLE: Final[dict[State, dict[Event, State | str]]] = {
@@ -179,9 +182,9 @@ _TABLE: Final[dict[State, dict[Event, State | str]]] = {
         Event.RESUME: _RESUME,
         Event.PROMOTE: _NEXT,
         # It still answers records: what fails it while it waits takes it back.
-        Event.STEP_FAILED: State.ROLLING_BACK,
-        Event.ABORT: State.ROLLING_BACK,
-        Event.ROLLBACK: State.ROLLING_BACK,
+        Event.STEP_FAILED: _BACK,
+        Event.ABORT: _BACK,
+        Event.ROLLBACK: _BACK,
     },
     State.ROLLING_BACK: {
         Event.RESTORED: State.ROLLED_BACK,
@@ -217,6 +220,10 @@ def after(position: Position, event: Event, plan: Plan) -> Position | None:
             return Position(State.PAUSED, position.step, position.state)
         case "resume":
             return _resumed(position)
+        case "back":
+            # Paused before it loaded, it has answered nothing that there is to go back from.
+            in_step = position.resume in STEPS
+            return Position(State.ROLLING_BACK if in_step else State.ABORTED)
         case _:
             return _following(position, plan)
 
@@ -233,8 +240,9 @@ def _following(position: Position, plan: Plan) -> Position | None:
 
 
 def allowed(position: Position) -> list[Event]:
-    """The events that mean something now."""
-    return list(_TABLE[position.state])
+    """The events that mean something now, whatever the plan is."""
+    events = _TABLE[position.state]
+    return [event for event in events if after(position, event, _NO_STEPS) is not None]
 
 
 class Sides(NamedTuple):
@@ -254,8 +262,11 @@ def routes_of(position: Position, plan: Plan, sides: Sides, *, model: str, epoch
     """The traffic that a position asks for.
 
     Returns:
-        None where no version shall answer: a model's first release, before it is live.
+        None where it asks for none: a model's first release, before it is live, and one whose
+        successor has a route of its own.
     """
+    if position.state is State.SUPERSEDED:
+        return None
     live, candidate = sides.live, sides.candidate
     weight = candidate_weight(position, plan)
     if live is None:
@@ -289,9 +300,10 @@ def candidate_weight(position: Position, plan: Plan) -> float:
 
 
 def needs_candidate(position: Position) -> bool:
-    """Whether the new version's replicas must be there."""
+    """Whether the new version's replicas must be there: its route names it, or may soon, or did
+    and is still followed."""
     within = _resumed(position) if position.state is State.PAUSED else position
-    return within is not None and within.state in STEPS | {State.LOADING}
+    return within is not None and within.state in _WITH_CANDIDATE
 
 
 def _record(model: str, epoch: int, shares: dict[str, float], sides: Sides) -> ControlRecord:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ops.evidence import Outcome, Verdict
-from ops.rollout import STEPS, Event, Position, State
+from ops.rollout import Event, Position, State, allowed
 
 
 class Load(NamedTuple):
@@ -70,7 +70,7 @@ class Due(NamedTuple):
 
 def due(position: Position, facts: Facts) -> Due | None:
     """The event that is due; None while nothing is."""
-    if facts.rejected and facts.rejected.yes and position.state not in STEPS | {State.PAUSED}:
+    if facts.rejected and facts.rejected.yes and Event.REJECTED in allowed(position):
         return _by(Event.REJECTED, facts.rejected)
     match position.state:
         case State.DRAFT:
