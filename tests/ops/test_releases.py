@@ -454,7 +454,10 @@ def test_releases_are_found(database: Database) -> None:
 def acquire(database: Database, holder: str, *, at_s: float = 0) -> int | None:
     now, lasts = NOW + timedelta(seconds=at_s), timedelta(seconds=10)
     with database.begin() as connection:
-        return releases.acquire(connection, "operator", holder, now=now, lasts=lasts)
+        fence = releases.acquire(connection, "operator", holder, now=now, lasts=lasts)
+        # Whatever came of it, the transaction goes on.
+        assert releases.open_releases(connection) == []
+        return fence
 
 
 def test_lease_has_one_holder_until_it_ends(database: Database) -> None:
