@@ -71,7 +71,8 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, undone by any error.
 
-        On SQLite it is the only writer from its first statement on; the next one waits.
+        On SQLite it is the only writer from its beginning on, and the next one waits: do not
+        begin another inside.
 
         Raises:
             DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
