@@ -15,9 +15,9 @@ from ops.settings import PlatformConfig
 from serve.contract import app_name
 from stream.admin import Admin
 from stream.errors import StreamError
-from stream.schema import TelemetryRecord
+from stream.schema import ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.source import recent_telemetry
+from stream.source import recent_consumers, recent_telemetry
 from stream.telemetry import merge, quantile
 
 WINDOW_S = 30.0
@@ -39,6 +39,7 @@ class PipelineStatus(BaseModel):
     Attributes:
         lag: Records not yet committed; None where Kafka did not say.
         p50_ms, p99_ms: From the input's timestamp to the commit; None without records.
+        trouble: Why a consumer is not going on at the moment, as it told; None while all do.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PipelineStatus(BaseModel):
     engine: str | None
     precision: str | None
     message: str
+    trouble: str | None
 
 
 class Status(BaseModel):
@@ -78,8 +80,10 @@ def status(config: PlatformConfig) -> Status:
         raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
     apps = _apps(config.state_dir, state)
     kafka = state.kafka(config.kafka)
-    windows = _windows(kafka)
-    pipelines = [_pipeline(settings, kafka, apps, windows) for settings in config.pipelines]
+    windows, consumers = _told(kafka)
+    pipelines = [
+        _pipeline(settings, kafka, apps, windows, consumers) for settings in config.pipelines
+    ]
     wanted = {app_name(m.name, m.version) for m in config.models}
     wanted |= {settings.app_name for settings in config.pipelines}
     token = token_path(config.state_dir, state)
@@ -88,7 +92,8 @@ def status(config: PlatformConfig) -> Status:
         ray=state.address,
         dashboard=state.dashboard,
         token_file=str(token.resolve()) if token else None,
-        healthy=all(name in apps and apps[name].status == "RUNNING" for name in wanted),
+        healthy=all(name in apps and apps[name].status == "RUNNING" for name in wanted)
+        and not any(pipeline.trouble for pipeline in pipelines),
         apps=list(apps.values()),
         pipelines=pipelines,
     )
@@ -114,11 +119,14 @@ def _app(name: str, app: dict[str, Any]) -> AppStatus:
     )
 
 
-def _windows(kafka: KafkaSettings) -> list[TelemetryRecord]:
+def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:
+    """What the pipelines told of themselves lately; nothing where no broker answers."""
+    since_ms = int((time.time() - WINDOW_S) * 1000)
     try:
-        return recent_telemetry(kafka, since_ms=int((time.time() - WINDOW_S) * 1000))
+        windows = recent_telemetry(kafka, since_ms=since_ms)
+        return windows, recent_consumers(kafka, since_ms=since_ms)
     except StreamError:
-        return []
+        return [], []
 
 
 def _pipeline(
@@ -126,6 +134,7 @@ def _pipeline(
     kafka: KafkaSettings,
     apps: dict[str, AppStatus],
     windows: list[TelemetryRecord],
+    consumers: list[ConsumerRecord],
 ) -> PipelineStatus:
     own = [window for window in windows if window.pipeline == settings.name]
     sums = merge(own) if own else None
@@ -143,7 +152,12 @@ def _pipeline(
         engine=sums.engine if sums else None,
         precision=sums.precision if sums else None,
         message=app.message if app else "",
+        trouble=next((told.trouble for told in consumers if _is_stuck(told, settings)), None),
     )
+
+
+def _is_stuck(told: ConsumerRecord, settings: PipelineSettings) -> bool:
+    return told.pipeline == settings.name and told.trouble is not None
 
 
 def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> int | None:

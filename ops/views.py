@@ -31,8 +31,11 @@ def status_table(now: Status) -> Group:
             _ms(pipe.p99_ms),
             " ".join(filter(None, (pipe.engine, pipe.precision))) or "-",
         )
+    troubles = [
+        Text(f"{pipe.name}: {pipe.trouble}", style="red") for pipe in now.pipelines if pipe.trouble
+    ]
     head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
-    return Group(Text(head, style="dim"), apps, Text(""), pipelines)
+    return Group(Text(head, style="dim"), apps, Text(""), pipelines, *troubles)
 
 
 def _ms(value: float | None) -> str:

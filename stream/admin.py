@@ -12,9 +12,11 @@ from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import NoError, TopicAlreadyExistsError
 
+from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerUnreachable, TopicMissing
+from stream.heartbeat import CONSUMERS_TOPIC
 from stream.outputs import TopicLimits
 from stream.records import Partition
 from stream.settings import KafkaSettings, PipelineSettings
@@ -23,6 +25,7 @@ from stream.telemetry import TELEMETRY_TOPIC
 # A dead letter is its input and more than its headers: its topic must take more than the
 # broker's default of 1,048,588 bytes, which the input may have used up.
 DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
+CONSUMERS_RETENTION_MS = 3600 * 1000
 TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
 RETRY_S = 0.3
 
@@ -38,6 +41,8 @@ def platform_topics() -> dict[str, TopicSpec]:
     """Topics that every installation has."""
     return {
         CONTROL_TOPIC: TopicSpec(1, {"cleanup.policy": "compact"}),
+        CONSUMERS_TOPIC: TopicSpec(1, {"retention.ms": str(CONSUMERS_RETENTION_MS)}),
+        COMPARISONS_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
         TELEMETRY_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol, TypeVar
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 3.0
+ABANDONED_POLL_S = 0.2
 # A record that a replica died of alone is tried this often alone before it is believed.
 LONE_ATTEMPTS = 2
 
@@ -70,11 +72,20 @@ class Reply(NamedTuple):
     retries: int
 
 
+class _Order(NamedTuple):
+    """What is asked of whom; ``abandoned`` is set when nobody wants the answer any more."""
+
+    version: str
+    digest: str | None
+    abandoned: threading.Event
+
+
 class Caller:
     """Answers micro-batches through a client, from the threads of the pipeline's window.
 
-    A call that is lost is made again with no other call beside it, so that a replica's death
-    is charged to the batch that caused it; then the batch is halved until one record remains.
+    A call that is lost is made again with no other call of its version beside it, so that a
+    replica's death is charged to the batch that caused it; then the batch is halved until one
+    record remains.
     """
 
     def __init__(
@@ -83,59 +94,75 @@ class Caller:
         self._client = client
         self._settings = settings
         self._stopping = stopping
-        self._gate = _Gate(stopping)
+        self._gates: dict[str, _Gate] = {}
         self._infos: dict[str, ReplicaInfo] = {}
         self._lock = threading.Lock()
-        self._poison_run = 0
+        self._poison_runs: Counter[str] = Counter()
+        self._away: dict[str, str] = {}
 
-    def answer(self, version: str, values: list[bytes], digest: str | None = None) -> Reply:
+    @property
+    def trouble(self) -> str | None:
+        """Which model is waited for, and why; None while every one answers. From any thread."""
+        return next(iter(self._away.copy().values()), None)
+
+    def answer(
+        self,
+        version: str,
+        values: list[bytes],
+        digest: str | None = None,
+        abandoned: threading.Event | None = None,
+    ) -> Reply:
         """Get an outcome for every value, whatever it takes.
 
         Args:
             version: Of the model.
             values: Shape (N,), N >= 1.
             digest: Of the model directory that must answer; None takes any.
+            abandoned: Set by the caller when it no longer wants the answer.
         Raises:
             SystemFault: The model stayed away past its deadline, or fails on everything.
-            ModelUnavailable: The pipeline is stopping.
+            ModelUnavailable: The pipeline is stopping, or the call was abandoned.
         """
+        order = _Order(version, digest, abandoned or threading.Event())
+        gate = self._gate(version)
         try:
-            with self._gate.shared():
-                return self._call(version, values, digest, attempt=1)
+            with gate.shared(order.abandoned):
+                return self._call(order, values, attempt=1)
         except (CallLost, CallFailed) as exc:
             logger.warning("a call with %d records failed, isolating: %s", len(values), exc)
-            with self._gate.exclusive():
-                return self._isolate(version, values, digest, 2, self._settings.max_attempts - 1)
+            with gate.exclusive(order.abandoned):
+                return self._isolate(order, values, 2, self._settings.max_attempts - 1)
 
-    def _isolate(
-        self, version: str, values: list[bytes], digest: str | None, attempt: int, tries: int
-    ) -> Reply:
+    def _gate(self, version: str) -> _Gate:
+        with self._lock:
+            return self._gates.setdefault(version, _Gate(self._stopping))
+
+    def _isolate(self, order: _Order, values: list[bytes], attempt: int, tries: int) -> Reply:
         """Try a batch ``tries`` times more, then halve it."""
         fault: Exception | None = None
         for turn in range(tries):
             try:
-                return self._call(version, values, digest, attempt=attempt + turn)
+                return self._call(order, values, attempt=attempt + turn)
             except CallLost as exc:
                 fault = exc
-                self._pause(turn)
+                self._pause(turn, order.abandoned)
             except CallFailed as exc:
                 fault, tries = exc, turn + 1
                 break
         attempt += tries
         if len(values) == 1:
-            return self._poison(version, attempt - 1, fault)
+            return self._poison(order, attempt - 1, fault)
         middle = len(values) // 2
         halves = [values[:middle], values[middle:]]
         replies = [
-            self._isolate(version, half, digest, attempt, LONE_ATTEMPTS if len(half) == 1 else 1)
+            self._isolate(order, half, attempt, LONE_ATTEMPTS if len(half) == 1 else 1)
             for half in halves
         ]
         return _joined(replies, retries=tries)
 
-    def _call(
-        self, version: str, values: list[bytes], digest: str | None, *, attempt: int
-    ) -> Reply:
+    def _call(self, order: _Order, values: list[bytes], *, attempt: int) -> Reply:
         """One call, waiting for the model as long as its deadline allows."""
+        version, digest = order.version, order.digest
 
         def call() -> tuple[BatchReply, ReplicaInfo]:
             reply = self._client.call(version, values)
@@ -146,33 +173,39 @@ class Caller:
                 )
             return reply, self._info(version, reply.digest)
 
-        reply, info = self._patiently(version, call)
+        reply, info = self._patiently(order, call)
         if any(isinstance(outcome, Answer) for outcome in reply.outcomes):
             with self._lock:
-                self._poison_run = 0
+                self._poison_runs[version] = 0
         return Reply(reply.outcomes, [attempt] * len(values), [reply.stats], info, attempt > 1)
 
-    def _patiently(self, version: str, ask: Callable[[], T]) -> T:
+    def _patiently(self, order: _Order, ask: Callable[[], T]) -> T:
         """Ask until the model is there, as long as its deadline allows."""
+        version = order.version
         deadline = time.monotonic() + self._settings.model_deadline_s
         turn = 0
         while True:
             try:
-                return ask()
+                answer = ask()
             except ModelUnavailable as exc:
+                self._away[version] = f"waiting for {self._settings.model}@{version}: {exc}"
                 if time.monotonic() > deadline:
                     raise SystemFault(
                         f"the model {self._settings.model}@{version} stayed away for "
                         f"{self._settings.model_deadline_s:g} s: {exc}. The pipeline keeps its "
                         "place; see `bertstream status`."
                     ) from exc
-                self._pause(turn)
+                self._pause(turn, order.abandoned)
                 turn += 1
+            else:
+                self._away.pop(version, None)
+                return answer
 
-    def _poison(self, version: str, attempts: int, fault: Exception | None) -> Reply:
+    def _poison(self, order: _Order, attempts: int, fault: Exception | None) -> Reply:
+        version = order.version
         with self._lock:
-            self._poison_run += 1
-            run = self._poison_run
+            self._poison_runs[version] += 1
+            run = self._poison_runs[version]
         if run > self._settings.max_poison_run:
             raise SystemFault(
                 f"{run} records in a row failed on {self._settings.model}@{version} and none was "
@@ -181,7 +214,7 @@ class Caller:
         failure = Failure(FailureKind.POISON, f"the model fails on this record alone: {fault}")
         # The replica may have died of it, and its successor may still be starting.
         info = self._patiently(
-            version, lambda: self._infos.get(version) or self._client.info(version)
+            order, lambda: self._infos.get(version) or self._client.info(version)
         )
         return Reply([failure], [attempts], [], info, attempts - 1)
 
@@ -191,9 +224,12 @@ class Caller:
             info = self._infos[version] = self._client.info(version)
         return info
 
-    def _pause(self, turn: int) -> None:
-        if self._stopping.wait(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**turn)):
-            raise ModelUnavailable("the pipeline is stopping")
+    def _pause(self, turn: int, abandoned: threading.Event) -> None:
+        ends = time.monotonic() + min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2**turn)
+        _raise_if_unwanted(self._stopping, abandoned)
+        while (left_s := ends - time.monotonic()) > 0:
+            self._stopping.wait(min(left_s, ABANDONED_POLL_S))
+            _raise_if_unwanted(self._stopping, abandoned)
 
 
 def _joined(replies: list[Reply], *, retries: int) -> Reply:
@@ -216,9 +252,9 @@ class _Gate:
         self._stopping = stopping
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self, abandoned: threading.Event) -> Iterator[None]:
         with self._changed:
-            self._wait(lambda: not self._alone)
+            self._wait(lambda: not self._alone, abandoned)
             self._inside += 1
         try:
             yield
@@ -228,20 +264,26 @@ class _Gate:
                 self._changed.notify_all()
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, abandoned: threading.Event) -> Iterator[None]:
         with self._changed:
-            self._wait(lambda: not self._alone)
+            self._wait(lambda: not self._alone, abandoned)
             self._alone = True
         try:
             with self._changed:
-                self._wait(lambda: not self._inside)
+                self._wait(lambda: not self._inside, abandoned)
             yield
         finally:
             with self._changed:
                 self._alone = False
                 self._changed.notify_all()
 
-    def _wait(self, free: Callable[[], bool]) -> None:
-        while not self._changed.wait_for(free, timeout=0.2):
-            if self._stopping.is_set():
-                raise ModelUnavailable("the pipeline is stopping")
+    def _wait(self, free: Callable[[], bool], abandoned: threading.Event) -> None:
+        while not self._changed.wait_for(free, timeout=ABANDONED_POLL_S):
+            _raise_if_unwanted(self._stopping, abandoned)
+
+
+def _raise_if_unwanted(stopping: threading.Event, abandoned: threading.Event) -> None:
+    if stopping.is_set():
+        raise ModelUnavailable("the pipeline is stopping")
+    if abandoned.is_set():
+        raise ModelUnavailable("nobody waits for the answer any more")

@@ -28,6 +28,10 @@ class Queues:
         self._queues.setdefault(slot.version, deque()).append(slot)
         self._bytes += _size(slot)
 
+    def versions(self) -> set[str]:
+        """Those that records wait for; from any thread."""
+        return {version for version, queue in self._queues.copy().items() if queue}
+
     def is_full(self) -> bool:
         """Whether a whole micro-batch waits: reading more would only cost memory."""
         return len(self) >= self._max_records or self._bytes >= self._max_bytes
@@ -39,9 +43,11 @@ class Queues:
             partial: Take one that is not full, too. Under load it is better to let it grow
                 while the replicas are busy.
         """
-        queue = max(self._queues.values(), key=len, default=None)
-        if not queue or not (partial or self.is_full()):
+        version = next((version for version, queue in self._queues.items() if queue), None)
+        if version is None or not (partial or self.is_full()):
             return []
+        # Versions take turns: the few records of a canary hold up the commit of all behind them.
+        queue = self._queues[version] = self._queues.pop(version)
         batch = [queue.popleft()]
         size = _size(batch[0])
         while queue and len(batch) < self._max_records:
@@ -52,11 +58,13 @@ class Queues:
         self._bytes -= sum(map(_size, batch))
         return batch
 
-    def drop(self, unwanted: Callable[[Slot], bool]) -> None:
-        """Forget slots, of partitions that are gone for example."""
+    def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
+        """Take slots out, of partitions that are gone for example."""
+        dropped = [slot for queue in self._queues.values() for slot in queue if unwanted(slot)]
         for version, queue in self._queues.items():
             self._queues[version] = deque(slot for slot in queue if not unwanted(slot))
-        self._bytes = sum(_size(slot) for queue in self._queues.values() for slot in queue)
+        self._bytes -= sum(map(_size, dropped))
+        return dropped
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))

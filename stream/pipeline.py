@@ -8,28 +8,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
-from serve.contract import Answer, Failure, FailureKind, ReplicaInfo
-from serve.routing import route
-from stream.caller import Caller, Reply
-from stream.control import RoutingTable
+from serve.contract import Failure, FailureKind
+from stream.caller import Reply
+from stream.calls import Call, Calls
 from stream.dispatch import Queues
-from stream.errors import (
-    BrokerUnreachable,
-    CommitFailed,
-    ModelUnavailable,
-    StreamError,
-    SystemFault,
-)
-from stream.offsets import OffsetTracker, Prefix, Slot
-from stream.outputs import OutputMaker, TopicLimits
+from stream.doors import Doors, Source
+from stream.errors import ModelUnavailable, StreamError, SystemFault
+from stream.offsets import OffsetTracker, Slot
+from stream.outputs import OutputMaker
 from stream.records import Offsets, Output, Partition, Record
+from stream.routes import Routes
 from stream.settings import PipelineSettings
+from stream.shadow import Mirrored
 from stream.sink import Sink
-from stream.telemetry import TELEMETRY_TOPIC, Window
+from stream.tally import RescueReason, Tally
+from stream.trouble import PASSING, Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -47,41 +43,10 @@ MAX_HELD_WINDOWS = 4
 # How long a rebalance may wait for answers that are under way.
 DRAIN_S = 3.0
 STOP_DRAIN_S = 15.0
-FIRST_BACKOFF_S = 0.1
-MAX_BACKOFF_S = 5.0
 # The client may fail on and on without ever saying that it cannot recover.
 MAX_FAILURES_IN_A_ROW = 60
-
-
-class Source(Protocol):
-    """What the loop needs of the consumer; ``stream.source.Source`` says what each does."""
-
-    def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
-    def poll_nothing(self) -> list[Record]: ...  # noqa: D102
-    def group_metadata(self) -> Any: ...  # noqa: D102
-    def seek_to_committed(  # noqa: D102
-        self, start_of: Callable[[Partition], int | None]
-    ) -> None: ...
-    def commit(self, offsets: Offsets) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
-class Doors(NamedTuple):
-    """How a pipeline reaches the world.
-
-    Attributes:
-        source: Joins the group; is told whom to call when partitions go.
-        sink: Opens a producer, and ends what a predecessor left open.
-        caller: Answers micro-batches.
-        table: The routing table as it stands.
-        limits: What the output topics take.
-    """
-
-    source: Callable[[Callable[[set[Partition], bool], None]], Source]
-    sink: Callable[[Source], Sink]
-    caller: Caller
-    table: Callable[[], RoutingTable]
-    limits: TopicLimits
+# What another version of the model may well have an answer for.
+OF_THE_VERSION = (FailureKind.POISON, FailureKind.TOO_LONG)
 
 
 class Progress(NamedTuple):
@@ -92,6 +57,8 @@ class Progress(NamedTuple):
         committed_s: Seconds since the last commit; infinite before the first.
         waiting: Records read and not yet committed.
         in_flight: Micro-batches with the replicas.
+        versions: Those it still waits for answers from.
+        epoch: Of the route it follows; None while there is none.
         error: What the loop is trying to get over; None while all is well.
     """
 
@@ -99,16 +66,13 @@ class Progress(NamedTuple):
     committed_s: float
     waiting: int
     in_flight: int
+    versions: set[str]
+    epoch: int | None
     answers: int
     dead_letters: int
     commits: int
     failed_commits: int
     error: str | None
-
-
-class _Call(NamedTuple):
-    slots: list[Slot]
-    future: Future[Reply]
 
 
 class Pipeline:
@@ -129,23 +93,18 @@ class Pipeline:
         self._stopping = stopping
         self._clock = clock
         self._wall_clock = wall_clock
-        self._rank = rank
         self._tracker = OffsetTracker()
         self._queues = Queues(
             max_records=settings.max_batch_records, max_bytes=settings.max_batch_bytes
         )
         self._maker = OutputMaker(settings, doors.limits)
-        self._calls: list[_Call] = []
-        self._answered = threading.Event()
-        self._windows: dict[str, Window] = {}
-        self._infos: dict[str, ReplicaInfo] = {}
-        self._window_start = wall_clock()
+        self._calls = Calls(doors.caller, window=settings.window, clock=clock)
+        self._tally = Tally(settings, rank=rank, now_s=wall_clock())
+        self._routes = Routes(settings.model, doors.table)
+        self._trouble = Trouble(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
         self._has_committed = False
         self._broken: StreamError | None = None
-        self._error: str | None = None
-        self._last_routes: Mapping[str, float] = {}
-        self._answers = self._dead_letters = self._commits = self._failed_commits = 0
 
     # --- life ---------------------------------------------------------------------------
 
@@ -157,15 +116,13 @@ class Pipeline:
             SystemFault: Going on makes no sense; nothing more was committed.
             BrokerRefused: Login, TLS or permission.
         """
-        with ThreadPoolExecutor(self._settings.window, thread_name_prefix="call") as threads:
-            self._threads = threads
-            try:
-                self._open()
-                self._turn_until_stopped()
-                self._finish()
-            finally:
-                self._stopping.set()
-                self._close()
+        try:
+            self._open()
+            self._turn_until_stopped()
+            self._finish()
+        finally:
+            self._stopping.set()
+            self._close()
 
     def progress(self) -> Progress:
         """How it stands; from any thread."""
@@ -175,11 +132,13 @@ class Pipeline:
             committed_s=now - self._committed_at if self._has_committed else float("inf"),
             waiting=len(self._tracker),
             in_flight=len(self._calls),
-            answers=self._answers,
-            dead_letters=self._dead_letters,
-            commits=self._commits,
-            failed_commits=self._failed_commits,
-            error=self._error,
+            versions=self._queues.versions() | self._calls.versions(),
+            epoch=self._routes.epoch(),
+            answers=self._tally.answers,
+            dead_letters=self._tally.dead_letters,
+            commits=self._tally.commits,
+            failed_commits=self._tally.failed_commits,
+            error=self._trouble.text or self._doors.caller.trouble,
         )
 
     def _open(self) -> None:
@@ -192,25 +151,18 @@ class Pipeline:
 
     def _wait_for_route(self) -> None:
         """A record cannot be given its version before there is one."""
-        while self._routes() is None and not self._stopping.wait(BUSY_WAIT_S):
+        while (fault := self._routes.fault()) and not self._stopping.wait(BUSY_WAIT_S):
             self._turned_at = self._clock()
-            self._note(self._unrouted())
+            self._trouble.note(fault)
 
     def _persist(self, attempt: Callable[[], T]) -> T | None:
-        """Try until it works; None when told to stop meanwhile."""
-        turn = 0
-        while not self._stopping.is_set():
+        """Try until it works, and turn meanwhile; None when told to stop."""
+
+        def turn() -> T:
             self._turned_at = self._clock()
-            try:
-                result = attempt()
-            except (BrokerUnreachable, CommitFailed) as exc:
-                self._note(exc)
-                self._back_off(turn)
-                turn += 1
-            else:
-                self._note(None)
-                return result
-        return None
+            return attempt()
+
+        return self._trouble.persist(turn)
 
     def _turn_until_stopped(self) -> None:
         failures = 0
@@ -218,22 +170,23 @@ class Pipeline:
             self._turned_at = self._clock()
             try:
                 self._turn()
-            except (BrokerUnreachable, CommitFailed) as exc:
+            except PASSING as exc:
                 failures += 1
                 if failures > MAX_FAILURES_IN_A_ROW:
                     raise SystemFault(f"{failures} failures in a row; the last: {exc}") from exc
-                self._note(exc)
-                self._back_off(failures)
+                self._trouble.note(exc)
+                self._trouble.pause(failures)
                 self._recover()
             except ModelUnavailable:
                 if not self._stopping.is_set():
                     raise
             else:
                 failures = 0
-                self._note(self._unrouted())
+                self._trouble.note(self._routes.fault())
 
     def _turn(self) -> None:
         assert self._source is not None
+        self._follow_route()
         self._take_answers()
         self._raise_broken()
         if self._commit_is_due():
@@ -247,9 +200,9 @@ class Pipeline:
     def _finish(self) -> None:
         """Wait for what is with the replicas, and commit it."""
         deadline = self._clock() + STOP_DRAIN_S
-        while self._calls and self._clock() < deadline:
+        while len(self._calls) and self._clock() < deadline:
             self._turned_at = self._clock()
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
             try:
                 self._take_answers()
             except StreamError as exc:
@@ -262,6 +215,8 @@ class Pipeline:
                 logger.warning("the last results are left to the successor: %s", exc)
 
     def _close(self) -> None:
+        self._calls.close()
+        self._doors.shadow.close()
         for door in (self._sink, self._source):
             if door is not None:
                 try:
@@ -274,32 +229,18 @@ class Pipeline:
     def _read(self) -> list[Record]:
         """Read as much as there is room for, waiting no longer than anything else can."""
         assert self._source is not None
-        if self._queues.is_full() or self._is_holding_too_much() or self._routes() is None:
-            self._answered.wait(BUSY_WAIT_S)
+        if self._queues.is_full() or self._is_holding_too_much() or self._routes.fault():
+            self._calls.wait(BUSY_WAIT_S)
             if self._clock() - self._full_poll_at < FULL_POLL_S:
                 return []
             self._full_poll_at = self._clock()
             return self._source.poll_nothing()
-        if not self._calls:
+        if not len(self._calls):
             return self._source.poll(IDLE_POLL_MS)
         records = self._source.poll(0)
         if not records:
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
         return records
-
-    def _routes(self) -> Mapping[str, float] | None:
-        """Weights by version; None while the control topic names none for the model."""
-        record = self._doors.table().get(self._settings.model)
-        if record is None:
-            return None
-        self._last_routes = {v: routed.weight for v, routed in record.versions.items()}
-        return self._last_routes
-
-    def _unrouted(self) -> ModelUnavailable | None:
-        """Why nothing can be read, where that is for want of a route."""
-        if self._settings.model in self._doors.table():
-            return None
-        return ModelUnavailable(f"the control topic has no route for model {self._settings.model}")
 
     def _is_holding_too_much(self) -> bool:
         windows = MAX_HELD_WINDOWS * self._settings.window
@@ -308,17 +249,9 @@ class Pipeline:
             or self._tracker.value_bytes >= windows * self._settings.max_batch_bytes
         )
 
-    def _digest(self, version: str) -> str | None:
-        record = self._doors.table().get(self._settings.model)
-        routed = record.versions.get(version) if record else None
-        return routed.digest if routed else None
-
     def _admit(self, record: Record) -> None:
         """Give a record its slot, its version and its place in the queue."""
-        place = b"%s/%d/%d" % (record.topic.encode(), record.partition, record.offset)
-        # A route may be taken away between two polls; what is read then goes the old way.
-        weights = tuple((self._routes() or self._last_routes).items())
-        slot = self._tracker.add(record, route(record.key, place, weights))
+        slot = self._tracker.add(record, self._routes.choose(record))
         if record.value is None:
             failure = Failure(FailureKind.TOMBSTONE, "the record has no value: nothing to predict")
             now_ms = int(self._wall_clock() * 1000)
@@ -331,47 +264,92 @@ class Pipeline:
     def _dispatch(self) -> None:
         """Fill the window. A batch that is not full goes while half of the window is free:
         beside busy replicas it grows instead."""
-        while len(self._calls) < self._settings.window:
-            few = len(self._calls) < max(1, self._settings.window // 2)
-            slots = self._queues.cut(partial=few)
+        while self._calls.has_room:
+            slots = self._queues.cut(partial=self._calls.is_half_empty)
             if not slots:
                 return
-            values = [slot.record.value or b"" for slot in slots]
-            version = slots[0].version
-            future = self._threads.submit(
-                self._doors.caller.answer, version, values, self._digest(version)
-            )
-            self._calls.append(_Call(slots, future))
-            future.add_done_callback(lambda _: self._answered.set())
+            self._calls.send(slots, self._routes.digest(slots[0].version))
 
     def _take_answers(self) -> None:
         """Put the answers that have come onto their slots.
 
         Raises:
-            SystemFault: As the caller found.
+            SystemFault: As the caller found, of a version that has no fallback.
         """
-        self._answered.clear()
-        for call in [call for call in self._calls if call.future.done()]:
-            self._calls.remove(call)
-            self._take_answer(call.slots, call.future.result())
+        for call in self._calls.take_done():
+            fallback = self._routes.fallback_of(call.version)
+            try:
+                reply = call.future.result()
+            except StreamError as exc:
+                if fallback is None:
+                    raise
+                logger.warning("version %s: %s", call.version, exc)
+                self._rescue(call.slots, fallback, "away")
+            else:
+                self._take_answer(call, reply, fallback)
 
-    def _take_answer(self, slots: list[Slot], reply: Reply) -> None:
+    def _take_answer(self, call: Call, reply: Reply, fallback: str | None) -> None:
         now_ms = int(self._wall_clock() * 1000)
-        for slot, outcome, attempt in zip(slots, reply.outcomes, reply.attempts, strict=True):
+        failed = []
+        for slot, outcome, attempt in zip(call.slots, reply.outcomes, reply.attempts, strict=True):
+            if fallback and isinstance(outcome, Failure) and outcome.kind in OF_THE_VERSION:
+                failed.append(slot)
+                continue
             self._maker.finish(slot, outcome, attempt=attempt, info=reply.info, now_ms=now_ms)
-        self._infos[slots[0].version] = reply.info
-        window = self._window(slots[0].version)
-        for stats in reply.stats:
-            window.observe_call(stats)
-        for _ in range(reply.retries):
-            window.observe_retry()
+        self._tally.observe_reply(call.version, reply)
+        if fallback and failed:
+            self._rescue(failed, fallback, "failed")
+        self._mirror(call, reply)
+
+    def _mirror(self, call: Call, reply: Reply) -> None:
+        """Give a candidate what the live version has answered in one call."""
+        shadow = self._routes.shadow_of(call.version)
+        if shadow is None or len(reply.stats) != 1 or reply.retries:
+            return
+        batch = Mirrored(
+            live=call.version,
+            candidate=shadow.version,
+            digest=self._routes.digest(shadow.version),
+            records=[slot.record for slot in call.slots],
+            outcomes=reply.outcomes,
+            seconds=reply.stats[0].seconds,
+        )
+        self._doors.shadow.offer(batch, shadow.share)
+
+    # --- versions that come and go --------------------------------------------------------
+
+    def _follow_route(self) -> None:
+        """Take records back from versions that were taken out, and from a canary that is late."""
+        if self._routes.has_changed():
+            slots = self._queues.drop(lambda slot: not self._routes.has(slot.version))
+            for call in self._calls.abandon(lambda call: not self._routes.has(call.version)):
+                slots += call.slots
+            for slot in slots:
+                slot.version = self._routes.choose(slot.record)
+                self._queues.put(slot)
+        for call in self._calls.abandon(self._is_late):
+            fallback = self._routes.fallback_of(call.version)
+            assert fallback is not None  # _is_late saw to it
+            self._rescue(call.slots, fallback, "late")
+
+    def _is_late(self, call: Call) -> bool:
+        if self._routes.fallback_of(call.version) is None:
+            return False
+        return self._calls.age_s(call) > self._settings.fallback_after_s
+
+    def _rescue(self, slots: list[Slot], fallback: str, reason: RescueReason) -> None:
+        """Have the fallback answer what a version was given; the version is charged for it."""
+        self._tally.observe_rescues(slots[0].version, reason, len(slots))
+        for slot in slots:
+            slot.version = fallback
+            self._queues.put(slot)
 
     # --- committing ---------------------------------------------------------------------
 
     def _commit_is_due(self) -> bool:
         if not self._tracker.has_prefix():
-            return self._telemetry_is_due()
-        if not self._calls and not len(self._queues):
+            return self._tally.is_due(self._wall_clock())
+        if not len(self._calls) and not len(self._queues):
             return True
         if self._is_holding_too_much():
             return True
@@ -388,14 +366,18 @@ class Pipeline:
         assert self._sink is not None
         prefix = self._tracker.take()
         outputs = [slot.output for slot in prefix.slots if slot.output is not None]
-        telemetry = self._telemetry() if self._telemetry_is_due() else []
+        now_s = self._wall_clock()
+        telemetry = self._telemetry(now_s) if self._tally.is_due(now_s) else []
         if outputs or telemetry:
             self._send(outputs + telemetry, prefix.offsets)
         self._committed_at = self._clock()
         if prefix.slots:
             self._has_committed = True
-            self._commits += 1
-            self._observe(prefix)
+            self._tally.observe_commit(prefix.slots, self._wall_clock())
+
+    def _telemetry(self, now_s: float) -> list[Output]:
+        start_ms, end_ms = int(self._tally.window_start_s * 1000), int(now_s * 1000)
+        return self._tally.take(now_s) + self._doors.shadow.take(start_ms, end_ms)
 
     def _send(self, outputs: list[Output], offsets: Offsets) -> None:
         assert self._source is not None
@@ -403,12 +385,12 @@ class Pipeline:
         try:
             self._sink.commit(outputs, offsets, self._source.group_metadata())
         except StreamError:
-            self._failed_commits += 1
+            self._tally.failed_commits += 1
             raise
 
     def _recover(self) -> None:
         """After a doubt: a new producer settles what happened, then read again from there."""
-        # Calls in flight go on, and their answers land on slots that nobody looks at.
+        self._calls.abandon(lambda _: True)
         self._queues.drop(lambda _: True)
         self._tracker.rewind()
         assert self._source is not None
@@ -438,12 +420,12 @@ class Pipeline:
 
     def _drain(self, partitions: set[Partition]) -> None:
         deadline = self._clock() + DRAIN_S
-        waiting = {id(slot) for call in self._calls for slot in call.slots}
+        waiting = set(map(id, self._calls.slots()))
         while self._clock() < deadline:
             self._take_answers()
             if not any(id(slot) in waiting for slot in self._tracker.open_slots(partitions)):
                 break
-            self._answered.wait(BUSY_WAIT_S)
+            self._calls.wait(BUSY_WAIT_S)
         if self._tracker.has_prefix():
             self._commit()
 
@@ -451,61 +433,3 @@ class Pipeline:
         broken, self._broken = self._broken, None
         if broken is not None:
             raise broken
-
-    # --- telling ------------------------------------------------------------------------
-
-    def _window(self, version: str) -> Window:
-        if version not in self._windows:
-            self._windows[version] = Window(
-                pipeline=self._settings.name,
-                consumer=self._rank,
-                model=self._settings.model,
-                version=version,
-            )
-        return self._windows[version]
-
-    def _observe(self, prefix: Prefix) -> None:
-        """Count what is committed now: by version, answers and dead letters."""
-        now_ms = self._wall_clock() * 1000
-        by_version: dict[str, list[Slot]] = {}
-        for slot in prefix.slots:
-            by_version.setdefault(slot.version, []).append(slot)
-        for version, slots in by_version.items():
-            window = self._window(version)
-            answers = [s.outcome for s in slots if isinstance(s.outcome, Answer)]
-            ages = [now_ms - s.record.timestamp for s in slots if isinstance(s.outcome, Answer)]
-            kinds = [s.outcome.kind for s in slots if isinstance(s.outcome, Failure)]
-            window.observe_answers(answers, ages)
-            window.observe_failures(kinds)
-            self._answers += len(answers)
-            self._dead_letters += len(kinds)
-
-    def _telemetry_is_due(self) -> bool:
-        if self._wall_clock() - self._window_start < self._settings.telemetry_interval_s:
-            return False
-        return any(not window.is_empty for window in self._windows.values())
-
-    def _telemetry(self) -> list[Output]:
-        start_ms, end_ms = int(self._window_start * 1000), int(self._wall_clock() * 1000)
-        self._window_start = self._wall_clock()
-        outputs = []
-        for version, window in self._windows.items():
-            if not window.is_empty:
-                record = window.to_record(start_ms, end_ms, replica=self._infos.get(version))
-                window.reset()
-                key = f"{self._settings.name}/{self._rank}".encode()
-                outputs.append(Output(TELEMETRY_TOPIC, key, record.to_bytes(), []))
-        return outputs
-
-    def _note(self, error: StreamError | None) -> None:
-        """Remember the trouble, and log it when it changes: not at every attempt."""
-        text = str(error) if error is not None else None
-        if text != self._error:
-            if text is not None:
-                logger.warning("%s: trying on: %s", self._settings.name, text)
-            elif self._error is not None:
-                logger.info("%s: going on", self._settings.name)
-        self._error = text
-
-    def _back_off(self, turn: int) -> None:
-        self._stopping.wait(min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(turn, 10)))

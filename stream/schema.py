@@ -143,26 +143,32 @@ class ControlRecord(SentModel):
     Attributes:
         epoch: Grows with every change; the writer alone counts it.
         versions: Weights sum to 1.
-        shadow: A version that also gets the records, and whose answers nobody reads; it is
-            among ``versions`` with weight 0, so that its digest is known.
+        shadow: A version that also gets what the fallback, or without one any other version,
+            has answered; nobody reads those answers, they are compared. It is among
+            ``versions``, so that its digest is known.
+        shadow_share: Share of the micro-batches that the shadow gets.
+        fallback: The version that answers what another fails on, or is late with.
     """
 
     model: Name
     epoch: Count
     versions: dict[Version, VersionRoute] = Field(min_length=1)
     shadow: Version | None = None
+    shadow_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    fallback: Version | None = None
 
     @model_validator(mode="after")
     def _weights_are_shares(self) -> Self:
         total = sum(route.weight for route in self.versions.values())
         if abs(total - 1) > _WEIGHT_TOLERANCE:
             raise ValueError(f"weights of {self.model} sum to {total}; they must sum to 1")
-        if self.shadow is not None:
-            route = self.versions.get(self.shadow)
-            if route is None or route.weight != 0:
-                raise ValueError(
-                    f"shadow {self.shadow} of {self.model} must be listed with weight 0"
-                )
+        for role, version in (("shadow", self.shadow), ("fallback", self.fallback)):
+            if version is not None and version not in self.versions:
+                raise ValueError(f"{role} {version} of {self.model} must be among its versions")
+        if self.shadow is not None and (
+            self.shadow == self.fallback or self.versions[self.shadow].weight == 1
+        ):
+            raise ValueError(f"version {self.shadow} of {self.model} cannot shadow itself")
         return self
 
 
@@ -179,6 +185,8 @@ class TelemetryRecord(SentModel):
         start_ms, end_ms: First and last moment, in ms since 1970.
         answers: Records with a prediction.
         failures: Records without, by ``FailureKind``.
+        rescued: Records that this version was given and its fallback answered, by reason:
+            ``failed``, ``late`` or ``away``.
         retries: Calls that were made again.
         calls: Calls to a replica that came back with answers.
         tokens: Tokens computed, without padding, each distinct text of a call once.
@@ -203,6 +211,7 @@ class TelemetryRecord(SentModel):
     end_ms: int
     answers: Count
     failures: dict[str, Count]
+    rescued: dict[str, Count]
     retries: Count
     calls: Count
     tokens: Count
@@ -214,6 +223,83 @@ class TelemetryRecord(SentModel):
     confidence: dict[int, Count]
     lengths: dict[int, Count]
     labels: dict[str, Count]
+
+
+class Disagreement(SentModel):
+    """A record that two versions answer differently; its text stays where it is.
+
+    Attributes:
+        live, candidate: Best labels.
+        live_score, candidate_score: Of those; None for tasks without labels.
+    """
+
+    topic: str
+    partition: Count
+    offset: Count
+    live: str
+    live_score: float | None
+    candidate: str
+    candidate_score: float | None
+
+
+class ComparisonRecord(SentModel):
+    """Value of a record on the comparisons topic: one window of a candidate beside the live
+    version, over the same micro-batches.
+
+    Attributes:
+        start_ms, end_ms: First and last moment, in ms since 1970.
+        compared: Records that the live version answered and the candidate was given.
+        agreed: Of these, those with the same best label, or nearly the same embedding.
+        failed: Of these, those that the candidate had no answer for.
+        skipped: Records not given to the candidate because it was behind.
+        matrix: Live version's best label, candidate's best label, records.
+        live_calls, candidate_calls: Histograms of the time in the replica for the same
+            micro-batches, with the buckets of telemetry's ``latency``.
+        samples: A few of those that do not agree.
+    """
+
+    pipeline: Name
+    consumer: Count
+    model: Name
+    live: Version
+    candidate: Version
+    start_ms: Count
+    end_ms: Count
+    compared: Count
+    agreed: Count
+    failed: Count
+    skipped: Count
+    matrix: dict[str, dict[str, Count]]
+    live_calls: dict[int, Count]
+    candidate_calls: dict[int, Count]
+    samples: tuple[Disagreement, ...]
+
+
+class ConsumerRecord(SentModel):
+    """Value of a record on the consumers topic: how one consumer of a pipeline stands.
+
+    Attributes:
+        consumer: Its rank, from 0.
+        at_ms: When this was so, in ms since 1970.
+        epoch: Of the route it follows; None while it knows none.
+        versions: Those it still waits for answers from.
+        waiting: Records read and not yet committed.
+        committed_ago_s: Since its last commit; None before the first.
+        trouble: Why it is not going on at the moment; None while all is well.
+        ended: It will not come back by itself; Ray Serve replaces it.
+    """
+
+    pipeline: Name
+    consumer: Count
+    model: Name
+    pid: Count
+    at_ms: Count
+    epoch: Count | None
+    versions: tuple[str, ...]
+    waiting: Count
+    committed_ago_s: Annotated[float, Field(ge=0)] | None
+    trouble: Annotated[str, Field(max_length=2048)] | None
+    ended: bool
 
 
 class Envelope:
@@ -316,6 +402,8 @@ def schemas() -> dict[str, bytes]:
         "dead-letter-headers": DeadLetterHeaders,
         "control": ControlRecord,
         "telemetry": TelemetryRecord,
+        "comparison": ComparisonRecord,
+        "consumer": ConsumerRecord,
     }
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     return {

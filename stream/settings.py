@@ -100,6 +100,9 @@ class PipelineSettings(Settings):
         call_timeout_s: One call to a replica; past it the call is cancelled and tried again.
         model_deadline_s: How long the model may be away before the pipeline stops. It keeps its
             place; nothing goes to the dead letters.
+        fallback_after_s: A version that has a fallback, as a canary does, must answer a
+            micro-batch within this; else the fallback answers it, and it counts against the
+            version.
         max_attempts: Calls that may kill a replica or time out before the batch is divided to
             find the record at fault.
         max_poison_run: Poison records in a row, without one answer between, that mean the model
@@ -110,7 +113,7 @@ class PipelineSettings(Settings):
         delivery_timeout_ms: One send to Kafka, retries included.
         stall_timeout_s: A loop that has not turned for this long is taken for hung; its process
             ends itself and is replaced.
-        telemetry_interval_s: Length of a telemetry window.
+        telemetry_interval_s: Length of a telemetry window, and time between two heartbeats.
     """
 
     name: str = Field(pattern=NAME_PATTERN)
@@ -134,6 +137,7 @@ class PipelineSettings(Settings):
     commit_interval_ms: int = Field(default=100, ge=0)
     call_timeout_s: float = Field(default=60.0, gt=0)
     model_deadline_s: float = Field(default=300.0, gt=0)
+    fallback_after_s: float = Field(default=5.0, gt=0)
     max_attempts: int = Field(default=3, ge=1)
     max_poison_run: int = Field(default=50, ge=1)
     session_timeout_ms: int = Field(default=10_000, ge=6_000)

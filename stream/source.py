@@ -11,11 +11,13 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, T
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 
+from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
+from stream.heartbeat import CONSUMERS_TOPIC
 from stream.records import Offsets, Partition, Record
-from stream.schema import TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
 
@@ -28,7 +30,7 @@ MAX_POLL_INTERVAL_MS = 300_000
 FETCH_MAX_BYTES = 8 * 1024 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
 
-TELEMETRY_READ_S = 5.0
+READ_S = 5.0
 
 Revoked = Callable[[set[Partition], bool], None]
 """Called inside ``poll`` with the partitions that go, and whether they are already lost."""
@@ -193,15 +195,39 @@ class ControlReader:
 
 
 def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRecord]:
-    """Windows that ended since a moment, from the telemetry topic; bounded by its end now.
+    """Windows that ended since a moment, in ms since 1970, from the telemetry topic.
 
-    Args:
-        since_ms: Milliseconds since 1970.
     Raises:
         BrokerUnreachable: Nobody answered in time.
     """
-    partition = TopicPartition(TELEMETRY_TOPIC, 0)
-    with broker_errors(f"reading {TELEMETRY_TOPIC} at {kafka.bootstrap_servers}"):
+    values = _recent(kafka, TELEMETRY_TOPIC, since_ms)
+    return [TelemetryRecord.model_validate_json(value) for value in values]
+
+
+def recent_comparisons(kafka: KafkaSettings, *, since_ms: int) -> list[ComparisonRecord]:
+    """Windows of candidates beside live versions since a moment, in ms since 1970.
+
+    Raises:
+        BrokerUnreachable: Nobody answered in time.
+    """
+    values = _recent(kafka, COMPARISONS_TOPIC, since_ms)
+    return [ComparisonRecord.model_validate_json(value) for value in values]
+
+
+def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRecord]:
+    """How each consumer stood last, of those that told so since a moment, in ms since 1970.
+
+    Raises:
+        BrokerUnreachable: Nobody answered in time.
+    """
+    found = map(ConsumerRecord.model_validate_json, _recent(kafka, CONSUMERS_TOPIC, since_ms))
+    return list({(record.pipeline, record.consumer): record for record in found}.values())
+
+
+def _recent(kafka: KafkaSettings, topic: str, since_ms: int) -> list[bytes]:
+    """Values of a topic's records since a moment; bounded by its end now."""
+    partition = TopicPartition(topic, 0)
+    with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
         consumer = KafkaConsumer(
             **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
         )
@@ -212,12 +238,12 @@ def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRe
             if found is None:
                 return []
             consumer.seek(partition, found.offset)
-            windows: list[TelemetryRecord] = []
-            deadline = time.monotonic() + TELEMETRY_READ_S
+            values: list[bytes] = []
+            deadline = time.monotonic() + READ_S
             while consumer.position(partition) < end and time.monotonic() < deadline:
-                for record in consumer.poll(timeout_ms=500).get(partition, ()):
-                    windows.append(TelemetryRecord.model_validate_json(record.value))
-            return windows
+                polled = consumer.poll(timeout_ms=500).get(partition, ())
+                values += [record.value for record in polled]
+            return values
         finally:
             consumer.close(autocommit=False, timeout_ms=1_000)
 

@@ -27,7 +27,7 @@ LATENCY_EDGES_MS: Final = [0.1 * 2 ** (i / 4) for i in range(92)]
 QUANTILE_ERROR: Final = 2 ** (1 / 8) - 1
 
 _CONFIDENCE_EDGES: Final = [i / CONFIDENCE_BINS for i in range(1, CONFIDENCE_BINS)]
-_latency_bucket = partial(bisect_left, LATENCY_EDGES_MS)
+latency_bucket = partial(bisect_left, LATENCY_EDGES_MS)
 _confidence_bucket = partial(bisect_right, _CONFIDENCE_EDGES)
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -57,11 +57,14 @@ class Window:
         self._lengths: Counter[int] = Counter()
         self._labels: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        self._rescued: Counter[str] = Counter()
 
     @property
     def is_empty(self) -> bool:
         """Nothing was observed since the beginning of the window."""
-        return not (self._answers or self._calls or self._retries or self._failures)
+        return not (
+            self._answers or self._calls or self._retries or self._failures or self._rescued
+        )
 
     def observe_answers(self, answers: Sequence[Answer], latencies_ms: Iterable[float]) -> None:
         """Count predictions.
@@ -73,7 +76,7 @@ class Window:
         """
         self._answers += len(answers)
         self._truncated += sum(answer.truncated for answer in answers)
-        self._latency.update(map(_latency_bucket, latencies_ms))
+        self._latency.update(map(latency_bucket, latencies_ms))
         self._lengths.update([answer.tokens.bit_length() for answer in answers])
         scores = [answer.confidence for answer in answers if answer.confidence is not None]
         self._confidence.update(map(_confidence_bucket, scores))
@@ -82,6 +85,10 @@ class Window:
     def observe_failures(self, kinds: Iterable[FailureKind]) -> None:
         """Count records that became dead letters."""
         self._failures.update(kind.value for kind in kinds)
+
+    def observe_rescues(self, reason: str, count: int) -> None:
+        """Count records that this version had no answer for and its fallback shall answer."""
+        self._rescued[reason] += count
 
     def observe_call(self, stats: BatchStats) -> None:
         """Count one call that came back."""
@@ -117,6 +124,7 @@ class Window:
             end_ms=end_ms,
             answers=self._answers,
             failures=dict(self._failures),
+            rescued=dict(self._rescued),
             retries=self._retries,
             calls=self._calls,
             tokens=self._tokens,
@@ -191,7 +199,8 @@ def _merge_two(a: TelemetryRecord, b: TelemetryRecord) -> TelemetryRecord:
         start_ms=min(a.start_ms, b.start_ms),
         end_ms=max(a.end_ms, b.end_ms),
         answers=a.answers + b.answers,
-        failures=_sum(a.failures, b.failures),
+        failures=add_counts(a.failures, b.failures),
+        rescued=add_counts(a.rescued, b.rescued),
         retries=a.retries + b.retries,
         calls=a.calls + b.calls,
         tokens=a.tokens + b.tokens,
@@ -199,10 +208,10 @@ def _merge_two(a: TelemetryRecord, b: TelemetryRecord) -> TelemetryRecord:
         distinct_texts=a.distinct_texts + b.distinct_texts,
         truncated=a.truncated + b.truncated,
         replica_us=a.replica_us + b.replica_us,
-        latency=_sum(a.latency, b.latency),
-        confidence=_sum(a.confidence, b.confidence),
-        lengths=_sum(a.lengths, b.lengths),
-        labels=_sum(a.labels, b.labels),
+        latency=add_counts(a.latency, b.latency),
+        confidence=add_counts(a.confidence, b.confidence),
+        lengths=add_counts(a.lengths, b.lengths),
+        labels=add_counts(a.labels, b.labels),
     )
 
 
@@ -210,5 +219,6 @@ def _common(a: _Fact | None, b: _Fact | None) -> _Fact | None:
     return a if a == b else None
 
 
-def _sum(a: Mapping[_Key, int], b: Mapping[_Key, int]) -> dict[_Key, int]:
+def add_counts(a: Mapping[_Key, int], b: Mapping[_Key, int]) -> dict[_Key, int]:
+    """Two histograms as one."""
     return {key: a.get(key, 0) + b.get(key, 0) for key in {**a, **b}}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import os
 import sys
 import threading
@@ -17,12 +18,16 @@ from typing import NamedTuple
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.caller import Caller, ReplicaClient
 from stream.control import ControlFollower
+from stream.doors import Doors
+from stream.doors import Source as SourceDoor
 from stream.errors import BrokerUnreachable, StreamError
+from stream.heartbeat import Heartbeat
 from stream.outputs import TopicLimits
-from stream.pipeline import Doors, Pipeline, Progress
-from stream.pipeline import Source as SourceDoor
+from stream.pipeline import Pipeline, Progress
+from stream.schema import ConsumerRecord
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.sink import PlainSink, Sink, TransactionalSink
+from stream.shadow import Shadow
+from stream.sink import PlainProducer, PlainSink, Sink, TransactionalSink
 from stream.source import ControlReader, Source
 
 logger = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ logger = logging.getLogger(__name__)
 HUNG_EXIT_CODE = 70
 RETRY_S = 1.0
 CONTROL_START_S = 15.0
+MAX_TROUBLE = 2048
 
 
 class WorkerState(NamedTuple):
@@ -81,6 +87,9 @@ class Worker:
         self._trouble: str | None = None
         self._thread = threading.Thread(target=self._live, name="pipeline", daemon=True)
         self._thread.start()
+        self._heartbeat = Heartbeat(
+            self._record, lambda: PlainProducer(kafka), interval_s=settings.telemetry_interval_s
+        )
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def state(self) -> WorkerState:
@@ -88,6 +97,24 @@ class Worker:
         progress = self._pipeline.progress() if self._pipeline else None
         trouble = self._trouble or (progress.error if progress else None)
         return WorkerState(os.getpid(), self.rank, progress, trouble, self._ended.is_set())
+
+    def _record(self) -> ConsumerRecord:
+        state, settings = self.state(), self._settings
+        progress = state.progress
+        has_committed = progress is not None and math.isfinite(progress.committed_s)
+        return ConsumerRecord(
+            pipeline=settings.name,
+            consumer=self.rank,
+            model=settings.model,
+            pid=state.pid,
+            at_ms=int(time.time() * 1000),
+            epoch=progress.epoch if progress else None,
+            versions=tuple(sorted(progress.versions)) if progress else (),
+            waiting=progress.waiting if progress else 0,
+            committed_ago_s=progress.committed_s if progress and has_committed else None,
+            trouble=state.trouble[:MAX_TROUBLE] if state.trouble else None,
+            ended=state.ended,
+        )
 
     def stop(self, *, timeout_s: float, leave: bool) -> bool:
         """Finish what is in flight, commit it and end.
@@ -101,6 +128,7 @@ class Worker:
         """
         self._stopping.set()
         self._thread.join(timeout_s)
+        self._heartbeat.stop()
         if leave:
             try:
                 with Admin(self._kafka, deadline_s=2.0) as admin:
@@ -176,6 +204,7 @@ class Worker:
             ),
             sink=sink,
             caller=Caller(self._client, self._settings, self._stopping),
+            shadow=Shadow(self._client, self._settings, self._stopping, rank=self.rank),
             table=follower.table,
             limits=limits,
         )

@@ -14,8 +14,9 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,8 +46,14 @@ class FakeModel:
     """
 
     def __init__(
-        self, *, delay_s: float = 0.0, broken: bool = False, huge_bytes: int = 2_000_000
+        self,
+        *,
+        delay_s: float = 0.0,
+        broken: bool = False,
+        huge_bytes: int = 2_000_000,
+        label: str = "E",
     ) -> None:
+        self.label = label
         self.delay_s = delay_s
         self.broken = broken
         self.huge_bytes = huge_bytes
@@ -74,9 +81,22 @@ class FakeModel:
         return ReplicaInfo("m", version, DIGEST, "text-classification", "echo", "f32", "cpu")
 
     def _answer(self, value: bytes) -> Answer:
-        label = "x" * self.huge_bytes if b"huge" in value else "E"
+        label = "x" * self.huge_bytes if b"huge" in value else self.label
         result = orjson.dumps([{"label": label, "score": 1.0}])
-        return Answer(result, orjson.dumps(json.loads(value)["id"]), "E", 1.0, 3, False)
+        return Answer(result, orjson.dumps(json.loads(value)["id"]), label, 1.0, 3, False)
+
+
+class FakeModels:
+    """Replicas of several versions."""
+
+    def __init__(self, **versions: FakeModel) -> None:
+        self.versions = {name.removeprefix("v"): model for name, model in versions.items()}
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        return self.versions[version].call(version, values)
+
+    def info(self, version: str) -> ReplicaInfo:
+        return self.versions[version].info(version)
 
 
 class Received(NamedTuple):
@@ -289,10 +309,20 @@ class Bench:
             self.route(pipeline)
         return pipeline
 
-    def route(self, pipeline: PipelineSettings) -> None:
+    def route(
+        self,
+        pipeline: PipelineSettings,
+        weights: Mapping[str, float] = MappingProxyType({"1": 1.0}),
+        *,
+        epoch: int = 1,
+        **roles: Any,
+    ) -> None:
         producer = PlainProducer(self.kafka)
         record = ControlRecord(
-            model=pipeline.model, epoch=1, versions={"1": VersionRoute(weight=1.0)}
+            model=pipeline.model,
+            epoch=epoch,
+            versions={version: VersionRoute(weight=share) for version, share in weights.items()},
+            **roles,
         )
         publish(producer, record)
         producer.close()
@@ -305,13 +335,13 @@ class Bench:
     def worker(
         self,
         pipeline: PipelineSettings,
-        model: FakeModel | None = None,
+        model: FakeModel | FakeModels | None = None,
         *,
         rank: int = 0,
         on_hang: Callable[[str], None] | None = None,
     ) -> Worker:
         model = model or FakeModel()
-        self._models.append(model)
+        self._models += model.versions.values() if isinstance(model, FakeModels) else [model]
         worker = Worker(self.kafka, pipeline, rank=rank, client=model, on_hang=on_hang)
         self._workers.append(worker)
         return worker

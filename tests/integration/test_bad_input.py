@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import orjson
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 from stream.admin import Admin
 from stream.schema import DeadLetterHeaders
 from stream.settings import PipelineSettings
+from stream.source import recent_consumers
 from tests.broker import Broker
 from tests.integration.harness import (
     Bench,
@@ -143,7 +145,7 @@ def test_a_missing_topic_stops_the_consumer_and_is_named(bench: Bench) -> None:
 
 
 def test_without_a_route_it_waits(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="stream.pipeline")
+    caplog.set_level("INFO", logger="stream.trouble")
     pipeline = bench.pipeline(routed=False)
     ledger = bench.ledger(pipeline)
     ledger.produce(200)
@@ -277,3 +279,33 @@ def test_with_a_wrong_password_it_says_where_to_look(secure_broker: Broker) -> N
     finally:
         wrong.close()
         bench.close()
+
+
+def test_a_consumer_tells_what_it_waits_for(bench: Bench) -> None:
+    """Beside the loop: one that has no route, or no model, commits nothing that could tell."""
+    pipeline = bench.pipeline(partitions=1, routed=False, telemetry_interval_s=0.2)
+    model = FakeModel()
+    model.away.set()
+    ledger = bench.ledger(pipeline)
+    ledger.produce(3)
+    began_ms = int(time.time() * 1000)
+    bench.worker(pipeline, model)
+
+    def told(trouble: str | None) -> Callable[[], bool]:
+        def is_told() -> bool:
+            consumers = recent_consumers(bench.kafka, since_ms=began_ms)
+            own = [record for record in consumers if record.pipeline == pipeline.name]
+            return any(trouble in (r.trouble or "") if trouble else not r.trouble for r in own)
+
+        return is_told
+
+    wait_until(told(f"no route for model {pipeline.model}"), "trouble with the route")
+    bench.route(pipeline)
+    wait_until(told("no replica"), "trouble with the model")
+    model.away.clear()
+    ledger.wait_for_count(3)
+    wait_until(told(None), "no trouble")
+    (record,) = (
+        r for r in recent_consumers(bench.kafka, since_ms=began_ms) if r.pipeline == pipeline.name
+    )
+    assert (record.epoch, record.versions, record.waiting) == (1, (), 0)

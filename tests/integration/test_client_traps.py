@@ -17,10 +17,12 @@ from kafka.errors import KafkaTimeoutError
 from stream.admin import Admin
 from stream.caller import Caller
 from stream.control import ControlFollower
+from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
-from stream.pipeline import Doors, Pipeline
+from stream.pipeline import Pipeline
 from stream.records import Output, Partition, Record
 from stream.settings import PipelineSettings
+from stream.shadow import Shadow
 from stream.sink import PlainSink, Sink, TransactionalSink
 from stream.source import ControlReader, Source
 from stream.worker import HUNG_EXIT_CODE
@@ -57,6 +59,7 @@ def running(
         source=source or (lambda revoked: Source(bench.kafka, settings, rank=0, revoked=revoked)),
         sink=sink,  # type: ignore[arg-type]
         caller=Caller(model or FakeModel(), settings, stopping),
+        shadow=Shadow(model or FakeModel(), settings, stopping, rank=0),
         table=follower.table,
         limits=limits,
     )

@@ -51,6 +51,14 @@ def test_a_batch_that_is_not_full_waits_unless_told() -> None:
     assert len(waiting.cut(partial=True)) == 2
 
 
+def test_versions_take_turns() -> None:
+    """The few records of a canary are not kept behind ever new ones of the live version."""
+    waiting = queues(*(slot(i) for i in range(20)), slot(20, version="2"))
+    first, second = waiting.cut(partial=True), waiting.cut(partial=True)
+    assert [one.version for one in first + second] == ["1"] * MAX_RECORDS + ["2"]
+    assert waiting.versions() == {"1"}
+
+
 def test_full_by_records_or_by_bytes() -> None:
     assert queues(*map(slot, range(MAX_RECORDS))).is_full()
     assert queues(slot(0, MAX_BYTES)).is_full()

@@ -82,6 +82,8 @@ def test_a_window_counts_what_it_saw() -> None:
     gathered.observe_call(BatchStats(12, 14, 3, 0.25))
     gathered.observe_call(BatchStats(1, 1, 1, 0.000001))
     gathered.observe_retry()
+    gathered.observe_rescues("late", 3)
+    gathered.observe_rescues("failed", 2)
     record = gathered.to_record(1_000, 6_000, replica=REPLICA)
     assert record == TelemetryRecord(
         pipeline="reviews",
@@ -95,6 +97,7 @@ def test_a_window_counts_what_it_saw() -> None:
         end_ms=6_000,
         answers=3,
         failures={"not-json": 1, "poison": 2},
+        rescued={"late": 3, "failed": 2},
         retries=1,
         calls=2,
         tokens=13,

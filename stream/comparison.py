@@ -1,0 +1,162 @@
+"""How far a candidate's answers agree with the live version's, over the same records; pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Final
+
+import orjson
+
+from serve.contract import Answer, Failure, Outcome
+from stream.records import Record
+from stream.schema import ComparisonRecord, Disagreement
+from stream.telemetry import add_counts, latency_bucket
+
+COMPARISONS_TOPIC: Final = "bertstream.comparisons"
+MAX_SAMPLES: Final = 8
+MAX_LABELS: Final = 64
+OTHER_LABELS: Final = "(other)"
+# Embeddings of one text by two versions agree from this cosine on.
+MIN_COSINE: Final = 0.99
+_NO_LABEL: Final = "(none)"
+
+
+class Comparison:
+    """Gathers what one consumer saw of a candidate beside the live version.
+
+    Attributes:
+        skipped: Records not sent to the candidate because it was behind.
+    """
+
+    def __init__(self) -> None:
+        self._compared = self._agreed = self._failed = self.skipped = 0
+        self._matrix: dict[str, Counter[str]] = {}
+        self._live_calls: Counter[int] = Counter()
+        self._candidate_calls: Counter[int] = Counter()
+        self._samples: list[Disagreement] = []
+
+    def observe_answers(
+        self, records: Sequence[Record], live: Sequence[Outcome], candidate: Sequence[Outcome]
+    ) -> None:
+        """Compare the outcomes of two versions, shape (N,) each; what the live version has no
+        answer for says nothing."""
+        for record, a, b in zip(records, live, candidate, strict=True):
+            if not isinstance(a, Answer):
+                continue
+            self._compared += 1
+            if isinstance(b, Failure):
+                self._failed += 1
+                continue
+            agrees = _agree(a, b)
+            self._agreed += agrees
+            if a.label is not None and b.label is not None:
+                self._count_pair(a.label, b.label)
+            if not agrees and len(self._samples) < MAX_SAMPLES:
+                self._samples.append(_sample(record, a, b))
+
+    def observe_calls(self, live_s: float, candidate_s: float) -> None:
+        """Count one micro-batch that both took, by the time it took them."""
+        self._live_calls[latency_bucket(live_s * 1000)] += 1
+        self._candidate_calls[latency_bucket(candidate_s * 1000)] += 1
+
+    def observe_loss(self, live: Sequence[Outcome]) -> None:
+        """Count a micro-batch for which the candidate had no answer at all."""
+        lost = sum(isinstance(outcome, Answer) for outcome in live)
+        self._compared += lost
+        self._failed += lost
+
+    def to_record(
+        self,
+        *,
+        pipeline: str,
+        consumer: int,
+        model: str,
+        live: str,
+        candidate: str,
+        start_ms: int,
+        end_ms: int,
+    ) -> ComparisonRecord:
+        """What was compared; times are ms since 1970."""
+        return ComparisonRecord(
+            pipeline=pipeline,
+            consumer=consumer,
+            model=model,
+            live=live,
+            candidate=candidate,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            compared=self._compared,
+            agreed=self._agreed,
+            failed=self._failed,
+            skipped=self.skipped,
+            matrix={label: dict(row) for label, row in self._matrix.items()},
+            live_calls=dict(self._live_calls),
+            candidate_calls=dict(self._candidate_calls),
+            samples=tuple(self._samples),
+        )
+
+    def _count_pair(self, live: str, candidate: str) -> None:
+        row = self._matrix.setdefault(_known(live, self._matrix), Counter())
+        row[_known(candidate, row)] += 1
+
+
+def merge_comparisons(records: Iterable[ComparisonRecord]) -> ComparisonRecord | None:
+    """Add windows of one pair of versions up; None where there is none. The first samples stay."""
+    found = list(records)
+    return reduce(_merge_two, found) if found else None
+
+
+def _merge_two(a: ComparisonRecord, b: ComparisonRecord) -> ComparisonRecord:
+    rows = {**a.matrix, **b.matrix}
+    return a.model_copy(
+        update={
+            "start_ms": min(a.start_ms, b.start_ms),
+            "end_ms": max(a.end_ms, b.end_ms),
+            "compared": a.compared + b.compared,
+            "agreed": a.agreed + b.agreed,
+            "failed": a.failed + b.failed,
+            "skipped": a.skipped + b.skipped,
+            "matrix": {
+                label: add_counts(a.matrix.get(label, {}), b.matrix.get(label, {}))
+                for label in rows
+            },
+            "live_calls": add_counts(a.live_calls, b.live_calls),
+            "candidate_calls": add_counts(a.candidate_calls, b.candidate_calls),
+            "samples": (a.samples + b.samples)[:MAX_SAMPLES],
+        }
+    )
+
+
+def _known(label: str, among: dict[str, Counter[str]] | Counter[str]) -> str:
+    # A model with a label per customer must not make a record that no broker takes.
+    return label if label in among or len(among) < MAX_LABELS else OTHER_LABELS
+
+
+def _agree(a: Answer, b: Answer) -> bool:
+    if a.label is not None or b.label is not None:
+        return a.label == b.label
+    return a.result == b.result or _cosine(a.result, b.result) >= MIN_COSINE
+
+
+def _cosine(a: bytes, b: bytes) -> float:
+    """Of two embeddings as JSON; 0 where they cannot be compared."""
+    x, y = orjson.loads(a), orjson.loads(b)
+    if not (isinstance(x, list) and isinstance(y, list) and len(x) == len(y)):
+        return 0.0
+    norms = math.hypot(*x) * math.hypot(*y)
+    return sum(p * q for p, q in zip(x, y, strict=True)) / norms if norms else 0.0
+
+
+def _sample(record: Record, live: Answer, candidate: Answer) -> Disagreement:
+    return Disagreement(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        live=live.label or _NO_LABEL,
+        live_score=live.confidence,
+        candidate=candidate.label or _NO_LABEL,
+        candidate_score=candidate.confidence,
+    )

@@ -1,0 +1,46 @@
+"""What the loop needs of the world: where records come from, who answers, where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from stream.caller import Caller
+from stream.control import RoutingTable
+from stream.outputs import TopicLimits
+from stream.records import Offsets, Partition, Record
+from stream.shadow import Shadow
+from stream.sink import Sink
+
+
+class Source(Protocol):
+    """The group member that reads; ``stream.source.Source`` says what each does."""
+
+    def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
+    def poll_nothing(self) -> list[Record]: ...  # noqa: D102
+    def group_metadata(self) -> Any: ...  # noqa: D102
+    def seek_to_committed(  # noqa: D102
+        self, start_of: Callable[[Partition], int | None]
+    ) -> None: ...
+    def commit(self, offsets: Offsets) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Doors(NamedTuple):
+    """How a pipeline reaches the world.
+
+    Attributes:
+        source: Joins the group; is told whom to call when partitions go.
+        sink: Opens a producer, and ends what a predecessor left open.
+        caller: Answers micro-batches.
+        shadow: Compares a candidate's answers.
+        table: The routing table as it stands.
+        limits: What the output topics take.
+    """
+
+    source: Callable[[Callable[[set[Partition], bool], None]], Source]
+    sink: Callable[[Source], Sink]
+    caller: Caller
+    shadow: Shadow
+    table: Callable[[], RoutingTable]
+    limits: TopicLimits

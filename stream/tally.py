@@ -1,0 +1,93 @@
+"""What one consumer has done: counts since its start, and telemetry windows by version; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from serve.contract import Answer, Failure, ReplicaInfo
+from stream.caller import Reply
+from stream.offsets import Slot
+from stream.records import Output
+from stream.settings import PipelineSettings
+from stream.telemetry import TELEMETRY_TOPIC, Window
+
+RescueReason = Literal["failed", "late", "away"]
+"""Why a record goes to its version's fallback: no answer for it, none in time, or none at all."""
+
+
+class Tally:
+    """Counts what comes back and what is committed; times are seconds since 1970.
+
+    Attributes:
+        window_start_s: When the windows began that ``take`` will end.
+        answers, dead_letters, commits, failed_commits: Since the process started.
+    """
+
+    def __init__(self, settings: PipelineSettings, *, rank: int, now_s: float) -> None:
+        self._settings = settings
+        self._rank = rank
+        self._windows: dict[str, Window] = {}
+        self._infos: dict[str, ReplicaInfo] = {}
+        self.window_start_s = now_s
+        self.answers = self.dead_letters = self.commits = self.failed_commits = 0
+
+    def observe_reply(self, version: str, reply: Reply) -> None:
+        """Count the calls that a micro-batch took."""
+        self._infos[version] = reply.info
+        window = self._window(version)
+        for stats in reply.stats:
+            window.observe_call(stats)
+        for _ in range(reply.retries):
+            window.observe_retry()
+
+    def observe_commit(self, slots: Sequence[Slot], now_s: float) -> None:
+        """Count what is committed now: by version, answers and dead letters."""
+        self.commits += 1
+        by_version: dict[str, list[Slot]] = {}
+        for slot in slots:
+            by_version.setdefault(slot.version, []).append(slot)
+        for version, own in by_version.items():
+            window = self._window(version)
+            answers = [s.outcome for s in own if isinstance(s.outcome, Answer)]
+            ages_ms = [
+                now_s * 1000 - s.record.timestamp for s in own if isinstance(s.outcome, Answer)
+            ]
+            kinds = [s.outcome.kind for s in own if isinstance(s.outcome, Failure)]
+            window.observe_answers(answers, ages_ms)
+            window.observe_failures(kinds)
+            self.answers += len(answers)
+            self.dead_letters += len(kinds)
+
+    def observe_rescues(self, version: str, reason: RescueReason, count: int) -> None:
+        """Count records that a version was given and its fallback shall answer."""
+        self._window(version).observe_rescues(reason, count)
+
+    def is_due(self, now_s: float) -> bool:
+        """There is telemetry to be sent."""
+        if now_s - self.window_start_s < self._settings.telemetry_interval_s:
+            return False
+        return any(not window.is_empty for window in self._windows.values())
+
+    def take(self, now_s: float) -> list[Output]:
+        """The telemetry since the last call, as records; the next windows begin here."""
+        start_ms, end_ms = int(self.window_start_s * 1000), int(now_s * 1000)
+        self.window_start_s = now_s
+        key = f"{self._settings.name}/{self._rank}".encode()
+        outputs = []
+        for version, window in self._windows.items():
+            if not window.is_empty:
+                record = window.to_record(start_ms, end_ms, replica=self._infos.get(version))
+                window.reset()
+                outputs.append(Output(TELEMETRY_TOPIC, key, record.to_bytes(), []))
+        return outputs
+
+    def _window(self, version: str) -> Window:
+        if version not in self._windows:
+            self._windows[version] = Window(
+                pipeline=self._settings.name,
+                consumer=self._rank,
+                model=self._settings.model,
+                version=version,
+            )
+        return self._windows[version]

@@ -1,0 +1,95 @@
+"""A candidate beside the live version: what counts as the same, and that windows add up."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.contract import Answer, Failure, FailureKind, Outcome
+from stream.comparison import MAX_LABELS, MAX_SAMPLES, Comparison, merge_comparisons
+from stream.schema import ComparisonRecord
+from tests.stream.records import PlainRecord
+
+FAILED = Failure(FailureKind.POISON, "no")
+
+
+def labelled(label: str, score: float = 0.9) -> Answer:
+    return Answer(b"[]", None, label, score, 3, False)
+
+
+def embedding(*numbers: float) -> Answer:
+    return Answer(orjson.dumps(numbers), None, None, None, 3, False)
+
+
+def compared(*pairs: tuple[Outcome, Outcome]) -> ComparisonRecord:
+    comparison = Comparison()
+    records = [PlainRecord(offset=i) for i in range(len(pairs))]
+    comparison.observe_answers(records, [a for a, _ in pairs], [b for _, b in pairs])
+    return record_of(comparison)
+
+
+def record_of(comparison: Comparison) -> ComparisonRecord:
+    return comparison.to_record(
+        pipeline="p", consumer=0, model="m", live="1", candidate="2", start_ms=1, end_ms=2
+    )
+
+
+def test_labels_agree_when_equal_whatever_their_score() -> None:
+    found = compared(
+        (labelled("a", 0.9), labelled("a", 0.6)),
+        (labelled("a"), labelled("b")),
+        (labelled("b"), FAILED),
+    )
+    assert (found.compared, found.agreed, found.failed) == (3, 1, 1)
+    assert found.matrix == {"a": {"a": 1, "b": 1}}
+    (sample,) = found.samples
+    assert (sample.offset, sample.live, sample.candidate) == (1, "a", "b")
+
+
+def test_what_the_live_version_does_not_answer_says_nothing() -> None:
+    found = compared((FAILED, labelled("a")), (FAILED, FAILED))
+    assert (found.compared, found.failed) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "agrees"),
+    [((1.0, 0.0), True), ((2.0, 0.01), True), ((0.0, 1.0), False), ((1.0,), False), ((), False)],
+)
+def test_embeddings_agree_when_they_point_the_same_way(
+    candidate: tuple[float, ...], agrees: bool
+) -> None:
+    found = compared((embedding(1.0, 0.0), embedding(*candidate)))
+    assert found.agreed == agrees
+
+
+def test_the_record_stays_small_whatever_the_model_does() -> None:
+    pairs = [(labelled(f"a{i}"), labelled(f"b{i}")) for i in range(3 * MAX_LABELS)]
+    found = compared(*pairs)
+    assert len(found.matrix) == MAX_LABELS + 1
+    assert sum(sum(row.values()) for row in found.matrix.values()) == 3 * MAX_LABELS
+    assert len(found.samples) == MAX_SAMPLES
+
+
+def test_a_lost_batch_counts_its_answers_as_failed() -> None:
+    comparison = Comparison()
+    comparison.observe_loss([labelled("a"), FAILED])
+    found = record_of(comparison)
+    assert (found.compared, found.failed) == (1, 1)
+
+
+OUTCOMES = st.sampled_from([labelled("a"), labelled("b"), FAILED])
+
+
+@given(st.lists(st.lists(st.tuples(OUTCOMES, OUTCOMES), max_size=5), min_size=1, max_size=4))
+def test_windows_add_up(windows: list[list[tuple[Outcome, Outcome]]]) -> None:
+    merged = merge_comparisons(compared(*window) for window in windows)
+    whole = compared(*(pair for window in windows for pair in window))
+    assert merged is not None
+    for field in ("compared", "agreed", "failed", "skipped", "matrix", "live_calls"):
+        assert getattr(merged, field) == getattr(whole, field)
+
+
+def test_nothing_adds_up_to_nothing() -> None:
+    assert merge_comparisons([]) is None
