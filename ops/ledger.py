@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ops.tables import ledger, ledger_head
 
 HASHED = tuple(column.name for column in ledger.c if column.name != "hash")
 VERIFIED_AT_A_TIME = 1000
+GENESIS = "0" * 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Row(Entry):
 
     Attributes:
         id: 1, 2, ... without gaps.
-        previous_hash: Of the row before; zeros for the first.
+        previous_hash: Of the row before; ``GENESIS`` for the first.
         hash: Sha256 over everything else in the row, 64 hexadecimal digits.
     """
 
@@ -95,14 +96,18 @@ def append(connection: Connection, entry: Entry) -> int:
     Returns:
         The id of the row.
     """
-    end = head(connection, lock=True)
-    row = {key: _storable(value) for key, value in asdict(entry).items()}
-    row["evidence"] = orjson.loads(dumped(entry.evidence))
-    row |= {"id": end.last_id + 1, "previous_hash": end.hash}
-    row["hash"] = _hash(row)
+    row = row_after(head(connection, lock=True), entry)
     connection.execute(insert(ledger).values(row))
     connection.execute(update(ledger_head).values(last_id=row["id"], hash=row["hash"]))
-    return end.last_id + 1
+    return int(row["id"])
+
+
+def row_after(end: Head, entry: Entry) -> dict[str, Any]:
+    """The row that continues a chain, as the table holds it."""
+    row = {name: _storable(getattr(entry, name)) for name in Entry.__slots__}
+    row["evidence"] = orjson.loads(dumped(entry.evidence))
+    row |= {"id": end.last_id + 1, "previous_hash": end.hash}
+    return row | {"hash": _hash(row)}
 
 
 def entries(
@@ -152,7 +157,7 @@ def verify(connection: Connection) -> Broken | None:
     Returns:
         The first place where it does not hold; None where it holds to its end.
     """
-    last = Head(0, "0" * 64)
+    last = Head(0, GENESIS)
     query = select(ledger).order_by(ledger.c.id)
     options = {"yield_per": VERIFIED_AT_A_TIME}
     with connection.execute(query, execution_options=options) as rows:

@@ -1,0 +1,238 @@
+"""Where the files of versions are kept: a folder, or any store that fsspec reaches.
+
+A directory is kept under its digest. Its manifest is written last and taken away first, so
+what has a manifest is whole. Every byte is compared with the manifest on its way in and out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from ops.artifact_transfer import (
+    content_at,
+    entry_of,
+    install,
+    manifest_at,
+    require_inside,
+    require_same,
+    upload,
+)
+from ops.errors import ArtifactStoreError, ConfigError, StoreUnavailable, StoreUnsupported
+from serve.artifact import MANIFEST_FILE, Artifact, Manifest, ManifestEntry, load
+from serve.errors import ArtifactAltered, ArtifactError
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+logger = logging.getLogger(__name__)
+
+
+class ArtifactStore:
+    """Model directories under one URL, each named by its digest.
+
+    Attributes:
+        url: Without a slash at its end.
+    """
+
+    def __init__(self, url: str | Path, *, options: Mapping[str, Any] | None = None) -> None:
+        """Describe it; nothing is written yet.
+
+        Args:
+            url: A folder, or ``s3://bucket/path`` and the like. Credentials come from the
+                environment, as the protocol's package reads them.
+            options: Of fsspec's file system.
+        Raises:
+            StoreUnsupported: The protocol needs a package that is not installed. Not retriable.
+            ConfigError: The URL holds a password, which would stand in the database. Not retriable.
+        """
+        if urlsplit(str(url)).password is not None:
+            raise ConfigError(
+                "the URL of the artifact store holds a password; give it through the environment"
+            )
+        self.url = _absolute(str(url)).rstrip("/")
+        self._options = dict(options or {})
+        self._files, self._root = _opened(self.url, self._options)
+
+    def within(self, name: str) -> ArtifactStore:
+        """The store in a folder of this one."""
+        return ArtifactStore(f"{self.url}/{name}", options=self._options)
+
+    def put(self, directory: Path) -> str:
+        """Keep a model directory: whole or not at all. Keeping it again repairs what is damaged.
+
+        Returns:
+            The URI that names it from now on.
+        Raises:
+            ArtifactError: It is not a sealed model directory, or changed meanwhile. Not retriable.
+            StoreUnavailable: The store cannot be written. Retriable.
+        """
+        artifact = load(directory)
+        manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
+        require_inside(manifest, directory)
+        home = f"{self._root}/{artifact.digest}"
+        with _told(self.url):
+            if not self._is_whole(home, artifact.digest):
+                self._write(directory, manifest, home)
+        return f"{self.url}/{artifact.digest}"
+
+    def holds(self, digest: str) -> bool:
+        """Whether a directory is there; what its files hold is not looked at.
+
+        Raises:
+            StoreUnavailable: The store cannot be read. Retriable.
+        """
+        with _told(self.url):
+            self._files.invalidate_cache()  # another process may have taken it away
+            return bool(self._files.exists(f"{self._root}/{digest}/{MANIFEST_FILE}"))
+
+    def fetch(self, uri: str, digest: str, into: Path) -> Artifact:
+        """A verified copy on this machine; from a folder, the directory itself.
+
+        Args:
+            uri: Of ``put``, of this store or another one.
+            digest: Which it must have.
+            into: Holds the copies of all remote versions; made where it is missing.
+        Returns:
+            The artifact; every byte is what was sealed. The caller must not change it.
+        Raises:
+            ArtifactMissing: It is not there, or a file of it. Not retriable.
+            ArtifactAltered: The copy in the store is damaged; names the file. Not retriable.
+            StoreUnavailable: The store cannot be read. Retriable.
+        """
+        files, home = self._located(uri)
+        if _is_local(files):
+            return _loaded(Path(home), digest)
+        copy = into / digest
+        if copy.exists():
+            try:
+                return _loaded(copy, digest)
+            except ArtifactError as exc:
+                logger.warning("%s is damaged and is fetched again: %s", copy, exc)
+                shutil.rmtree(copy)
+        self.export(uri, digest, copy)
+        return _loaded(copy, digest)
+
+    def export(self, uri: str, digest: str, directory: Path) -> None:
+        """Copy to a directory of one's own, whole or not at all.
+
+        Args:
+            directory: Must not be there, or be empty.
+        Raises:
+            ArtifactStoreError: The directory is not empty. Not retriable.
+            ArtifactMissing: It is not there, or a file of it. Not retriable.
+            ArtifactAltered: The copy in the store is damaged; names the file. Not retriable.
+            StoreUnavailable: The store cannot be read. Retriable.
+        """
+        files, home = self._located(uri)
+        with _told(uri):
+            if directory.exists() and any(directory.iterdir()):
+                raise ArtifactStoreError(f"{directory} is not empty; name a new directory")
+            manifest = manifest_at(files, home, digest)
+            install(files, home, manifest, directory)
+
+    def read(self, uri: str, name: str, expected: ManifestEntry) -> bytes:
+        """One file, verified; for those that fit into memory.
+
+        Raises:
+            ArtifactMissing: It is not there. Not retriable.
+            ArtifactAltered: It is not what was kept. Not retriable.
+            StoreUnavailable: The store cannot be read. Retriable.
+        """
+        files, home = self._located(uri)
+        path = f"{home}/{name}"
+        with _told(uri):
+            content = content_at(files, path)
+        require_same(path, entry_of(content), expected)
+        return content
+
+    def delete(self, uri: str) -> None:
+        """Take it away; nothing happens where it is not there.
+
+        Raises:
+            ArtifactStoreError: The URI names no kept directory. Not retriable.
+            StoreUnavailable: The store cannot be written. Retriable.
+        """
+        files, home = self._located(uri)
+        with _told(uri):
+            if files.exists(f"{home}/{MANIFEST_FILE}"):
+                files.rm_file(f"{home}/{MANIFEST_FILE}")
+            if files.exists(home):
+                files.rm(home, recursive=True)
+
+    def _located(self, uri: str) -> tuple[Any, str]:
+        """The file system and the path of a kept directory."""
+        if not DIGEST.fullmatch(PurePosixPath(uri).name):
+            raise ArtifactStoreError(f"{uri} does not end in a digest: no version is kept there")
+        own = uri.startswith(f"{self.url}/")
+        return _opened(uri, self._options if own else {})
+
+    def _is_whole(self, home: str, digest: str) -> bool:
+        """In a folder every byte is looked at; elsewhere that it was written to the end."""
+        if not _is_local(self._files):
+            return self.holds(digest)
+        try:
+            return load(Path(home)).digest == digest
+        except ArtifactError:
+            return False
+
+    def _write(self, directory: Path, manifest: Manifest, home: str) -> None:
+        if not _is_local(self._files):
+            upload(directory, manifest, files=self._files, home=home)
+            return
+        if Path(home).exists():
+            logger.warning("%s is damaged and is written again", home)
+            shutil.rmtree(home)
+        install(self._files, directory.resolve().as_posix(), manifest, Path(home))
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else Path(url).expanduser().resolve().as_uri()
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    try:
+        files, path = url_to_fs(url, **options)
+    except ImportError as exc:
+        protocol = url.split("://", 1)[0]
+        raise StoreUnsupported(
+            f"the artifact store {url} needs a package that is not installed beside bertstream "
+            f"for {protocol}: {exc}"
+        ) from exc
+    except ValueError as exc:
+        known = ", ".join(sorted(fsspec.available_protocols()))
+        raise StoreUnsupported(f"the artifact store {url}: {exc}; known are {known}") from exc
+    return files, str(path)
+
+
+def _is_local(files: Any) -> bool:
+    return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
+
+
+@contextmanager
+def _told(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StoreUnavailable(
+            f"the artifact store at {place} cannot be used: {exc}; see that it can be reached "
+            "and written from here, then try again"
+        ) from exc
+
+
+def _loaded(directory: Path, digest: str) -> Artifact:
+    artifact = load(directory)
+    if artifact.digest != digest:
+        raise ArtifactAltered(
+            f"{directory / MANIFEST_FILE} is that of {artifact.digest[:12]}... and not of "
+            f"{digest[:12]}...; register the version's directory again"
+        )
+    return artifact

@@ -1,0 +1,222 @@
+"""Rows of models and versions, read and written in the caller's transaction.
+
+Knows nothing of files; ``registry`` keeps both together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ops import ledger
+from ops.errors import UnknownVersion
+from ops.ledger import Entry
+from ops.tables import models, releases, routes, versions
+from serve.artifact import Manifest, ManifestEntry, ModelCard
+from serve.settings import NAME_PATTERN
+from stream.schema import ControlRecord
+
+
+class VersionId(NamedTuple):
+    """A version of a model, written ``sentiment@3``."""
+
+    model: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> VersionId:
+        """Read ``sentiment@3``.
+
+        Raises:
+            UnknownVersion: It is not of that form. Not retriable.
+        """
+        name, _, number = text.partition("@")
+        if not re.fullmatch(r"[1-9][0-9]{0,8}", number) or not re.fullmatch(NAME_PATTERN, name):
+            raise UnknownVersion(f"{text!r} names no version; write it as sentiment@3")
+        return cls(name, int(number))
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.number}"
+
+
+class Registered(NamedTuple):
+    """What became of a directory.
+
+    Attributes:
+        existed: The same bytes were registered before, under this number.
+    """
+
+    version: int
+    existed: bool
+    digest: str
+
+
+class ModelSummary(NamedTuple):
+    """A model and how many versions of it are kept; ``newest`` is None where there are none."""
+
+    name: str
+    created_at: datetime
+    created_by: str
+    versions: int
+    newest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A row of the catalogue.
+
+    Attributes:
+        uri: Of its directory in an artifact store.
+        files: Of the directory, by their path from there.
+        deleted_at: None while its files are kept.
+        source: Where it was registered from.
+    """
+
+    model: str
+    number: int
+    digest: str
+    uri: str
+    card: ModelCard
+    files: Mapping[str, ManifestEntry]
+    size_bytes: int
+    author: str
+    created_at: datetime
+    deleted_at: datetime | None
+    source: str
+
+    @property
+    def id(self) -> VersionId:
+        """How people name it."""
+        return VersionId(self.model, self.number)
+
+
+def lock_model(connection: Connection, name: str) -> bool:
+    """Let no other transaction register, release or delete versions of a model before this ends.
+
+    Returns:
+        Whether there is such a model; where there is none nothing is held.
+    """
+    query = select(models.c.name).where(models.c.name == name).with_for_update()
+    return connection.scalars(query).first() is not None
+
+
+def in_use(connection: Connection, name: str) -> dict[int, str]:
+    """Versions that must stay, each with the reason: they serve, or a rollback could need them."""
+    used: dict[int, str] = {}
+    record = connection.scalars(select(routes.c.record).where(routes.c.model == name)).first()
+    if record is not None:
+        for version, route in ControlRecord.model_validate(record).versions.items():
+            if version.isdecimal():
+                used[int(version)] = f"it serves, with weight {route.weight:g}"
+    for row in _releases_in_force(connection, name, list(used)):
+        if row.ended_at is None:
+            used.setdefault(row.version, f"release {row.id} of it is open; abort that one first")
+        if row.previous is not None:
+            used.setdefault(row.previous, f"a rollback of {name}@{row.version} goes back to it")
+    return used
+
+
+def _releases_in_force(connection: Connection, name: str, serving: list[int]) -> list[Any]:
+    """The open release, and the newest one of each version that serves."""
+    newest = (
+        select(func.max(releases.c.id))
+        .where(releases.c.model == name, releases.c.version.in_(serving))
+        .group_by(releases.c.version)
+    )
+    query = select(releases.c.id, releases.c.version, releases.c.previous, releases.c.ended_at)
+    in_force = releases.c.ended_at.is_(None) | releases.c.id.in_(newest)
+    return list(connection.execute(query.where(releases.c.model == name, in_force)))
+
+
+def add_model(connection: Connection, name: str, *, author: str, now: datetime) -> None:
+    """Make sure that there is such a model, and lock it."""
+    if not lock_model(connection, name):
+        # Another transaction may be adding it at this moment.
+        with suppress(IntegrityError), connection.begin_nested():
+            values = {"name": name, "created_at": now, "created_by": author}
+            connection.execute(insert(models).values(values))
+        lock_model(connection, name)
+
+
+def write(connection: Connection, row: dict[str, Any]) -> Registered:
+    """The version's row: new, there already, or there again."""
+    of_model = versions.c.model == row["model"]
+    same = of_model & (versions.c.digest == row["digest"])
+    query = select(versions.c.number, versions.c.deleted_at).where(same)
+    found = connection.execute(query).one_or_none()
+    if found is not None and found.deleted_at is None:
+        return Registered(found.number, existed=True, digest=row["digest"])
+    if found is not None:
+        number, action = found.number, "version.restore"
+        connection.execute(update(versions).where(same).values(deleted_at=None, uri=row["uri"]))
+    else:
+        highest = connection.scalars(select(func.max(versions.c.number)).where(of_model)).one()
+        number, action = (highest or 0) + 1, "version.register"
+        connection.execute(insert(versions).values(row | {"number": number}))
+    entry = Entry(
+        at=row["created_at"],
+        actor=row["author"],
+        action=action,
+        model=row["model"],
+        version=number,
+        version_digest=row["digest"],
+        evidence={"source": row["source"], "size_bytes": row["size_bytes"]},
+    )
+    ledger.append(connection, entry)
+    return Registered(number, existed=found is not None, digest=row["digest"])
+
+
+def mark_deleted(
+    connection: Connection, version: Version, *, actor: str, now: datetime, reason: str
+) -> None:
+    """Write that the files of a version are gone, on its row and on the ledger."""
+    this = (versions.c.model == version.model) & (versions.c.number == version.number)
+    connection.execute(update(versions).where(this).values(deleted_at=now))
+    entry = Entry(
+        at=now,
+        actor=actor,
+        action="version.delete",
+        model=version.model,
+        version=version.number,
+        reason=reason,
+        version_digest=version.digest,
+    )
+    ledger.append(connection, entry)
+
+
+def find(connection: Connection, version: VersionId) -> Version:
+    """The row of a version, deleted or not.
+
+    Raises:
+        UnknownVersion: There is none. Not retriable.
+    """
+    of_model = versions.c.model == version.model
+    query = select(versions).where(of_model, versions.c.number == version.number)
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        require_model(connection, version.model)
+        newest = connection.scalars(select(func.max(versions.c.number)).where(of_model)).one()
+        raise UnknownVersion(f"there is no version {version}; the newest is {newest}")
+    return version_of(row)
+
+
+def require_model(connection: Connection, name: str) -> None:
+    """Raises UnknownVersion unless there is such a model."""
+    if connection.scalars(select(models.c.name).where(models.c.name == name)).first() is None:
+        raise UnknownVersion(
+            f"there is no model {name!r}; see `bertstream models list`, or register it"
+        )
+
+
+def version_of(row: RowMapping) -> Version:
+    """From a row to its shape."""
+    card = ModelCard.model_validate(row["card"])
+    files = Manifest.model_validate({"files": row["files"]}).files
+    return Version(**{**row, "card": card, "files": files})

@@ -1,0 +1,242 @@
+"""What differs between two versions: figures, labels, configuration, size, golden answers. Pure.
+
+Which of them is better is for gates and people to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from serve.artifact import GoldenRecord, Metric, ModelCard
+
+LOW, HIGH = "_low", "_high"
+THRESHOLD = 0.5
+# Below, two answers count as the same: training again moves every score a little.
+SCORE_SHIFT = 0.1
+MIN_COSINE = 0.99
+# Told by their own names, or for each class anew.
+LABEL_KEYS = frozenset(("id2label", "label2id"))
+CARD_KEYS = (
+    "task",
+    "problem_type",
+    "max_length",
+    "pooling",
+    "base",
+    "training_data_sha256",
+    "code_version",
+)
+
+
+class Described(NamedTuple):
+    """All that is compared of a version.
+
+    Attributes:
+        config: ``config.json``.
+        golden: Empty where it has none.
+    """
+
+    card: ModelCard
+    config: Mapping[str, Any]
+    golden: Sequence[GoldenRecord]
+    size_bytes: int
+
+
+class Figure(NamedTuple):
+    """A metric, and where it lies in 95 of 100 such test sets; None where that is not known."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+class MetricChange(NamedTuple):
+    """One metric before and after; None on the side that has not measured it."""
+
+    name: str
+    direction: Literal["higher", "lower"]
+    before: Figure | None
+    after: Figure | None
+
+    @property
+    def gain(self) -> float | None:
+        """How much better it became; negative: worse."""
+        if self.before is None or self.after is None:
+            return None
+        change = self.after.value - self.before.value
+        return change if self.direction == "higher" else -change
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the intervals are known and apart; else chance may explain the change."""
+        first = self.before.interval if self.before else None
+        second = self.after.interval if self.after else None
+        if first is None or second is None:
+            return False
+        return first[1] < second[0] or second[1] < first[0]
+
+
+class LabelChange(NamedTuple):
+    """The labels, and which of them are on one side only."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class KeyChange(NamedTuple):
+    """A key of ``config.json``, or of the card with ``card.`` before it; None: not there."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+class AnswerChange(NamedTuple):
+    """A golden text that the two answer differently."""
+
+    text: str
+    before: list[Any]
+    after: list[Any]
+
+
+class GoldenChange(NamedTuple):
+    """Golden texts.
+
+    Attributes:
+        compared: How many texts both have.
+        only_before: How many the later one has not.
+        only_after: How many the earlier one has not.
+    """
+
+    compared: int
+    only_before: int
+    only_after: int
+    differing: tuple[AnswerChange, ...]
+
+
+class Diff(NamedTuple):
+    """From one version to another.
+
+    Attributes:
+        metrics: All, changed or not.
+        labels: None where they and their order are the same.
+        config: Keys that differ.
+        size_bytes: Before and after.
+    """
+
+    metrics: tuple[MetricChange, ...]
+    labels: LabelChange | None
+    config: tuple[KeyChange, ...]
+    size_bytes: tuple[int, int]
+    golden: GoldenChange
+
+
+def compare(before: Described, after: Described) -> Diff:
+    """Everything that differs between two versions."""
+    return Diff(
+        metrics=_metrics(before.card.metrics, after.card.metrics),
+        labels=_labels(before.card.labels, after.card.labels),
+        config=_keys(before, after),
+        size_bytes=(before.size_bytes, after.size_bytes),
+        golden=_golden(before.golden, after.golden),
+    )
+
+
+def figures(metrics: Sequence[Metric]) -> dict[str, Figure]:
+    """Metrics by name, each with its interval where the card has one."""
+    values = {metric.name: metric.value for metric in metrics}
+    intervals = {
+        name: (values[name + LOW], values[name + HIGH])
+        for name in values
+        if name + LOW in values and name + HIGH in values
+    }
+    ends = {name + end for name in intervals for end in (LOW, HIGH)}
+    return {
+        name: Figure(value, intervals.get(name))
+        for name, value in values.items()
+        if name not in ends
+    }
+
+
+def _metrics(before: Sequence[Metric], after: Sequence[Metric]) -> tuple[MetricChange, ...]:
+    first, second = figures(before), figures(after)
+    directions = {metric.name: metric.direction for metric in (*before, *after)}
+    names = dict.fromkeys((*first, *second))  # a set that keeps the order of the card
+    return tuple(
+        MetricChange(name, directions[name], first.get(name), second.get(name)) for name in names
+    )
+
+
+def _labels(before: tuple[str, ...], after: tuple[str, ...]) -> LabelChange | None:
+    if before == after:
+        return None
+    added = tuple(label for label in after if label not in before)
+    removed = tuple(label for label in before if label not in after)
+    return LabelChange(before, after, added, removed)
+
+
+def _keys(before: Described, after: Described) -> tuple[KeyChange, ...]:
+    first, second = dict(_flat(before)), dict(_flat(after))
+    return tuple(
+        KeyChange(key, first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    )
+
+
+def _flat(version: Described) -> Iterator[tuple[str, Any]]:
+    config = {key: value for key, value in version.config.items() if key not in LABEL_KEYS}
+    yield from _leaves(config, "")
+    yield from _leaves(version.card.model_dump(include=set(CARD_KEYS)), "card.")
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield path.removesuffix("."), value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{path}{key}.")
+
+
+def _golden(before: Sequence[GoldenRecord], after: Sequence[GoldenRecord]) -> GoldenChange:
+    first = {record.text: record.result for record in before}
+    second = {record.text: record.result for record in after}
+    both = [text for text in first if text in second]
+    return GoldenChange(
+        compared=len(both),
+        only_before=len(first) - len(both),
+        only_after=len(second) - len(both),
+        differing=tuple(
+            AnswerChange(text, first[text], second[text])
+            for text in both
+            if _differ(first[text], second[text])
+        ),
+    )
+
+
+def _differ(before: list[Any], after: list[Any]) -> bool:
+    if isinstance(before[0], dict) != isinstance(after[0], dict):
+        return True
+    if not isinstance(before[0], dict):
+        return len(before) != len(after) or _cosine(before, after) < MIN_COSINE
+    first, second = _scores(before), _scores(after)
+    shifts = (abs(score - second.get(label, 0.0)) for label, score in first.items())
+    return _named(first) != _named(second) or max(shifts) > SCORE_SHIFT
+
+
+def _scores(answer: list[dict[str, Any]]) -> dict[str, float]:
+    return {item["label"]: item["score"] for item in answer}
+
+
+def _named(scores: dict[str, float]) -> set[str]:
+    """The best label, and with several classes at a time every one above the threshold."""
+    likely = {label for label, score in scores.items() if score >= THRESHOLD}
+    return likely | {max(scores, key=scores.__getitem__)}
+
+
+def _cosine(before: list[float], after: list[float]) -> float:
+    norms = np.linalg.norm(before) * np.linalg.norm(after)
+    return float(np.dot(before, after) / norms) if norms else float(before == after)

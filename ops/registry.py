@@ -1,0 +1,213 @@
+"""Models and their versions: numbered from 1, immutable, known by the digest of their bytes.
+
+The catalogue is in the database and the files are in an artifact store. Which version serves is
+decided elsewhere; here it keeps a version from being deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import func, select
+
+from ops.artifact_store import ArtifactStore
+from ops.catalogue import (
+    ModelSummary,
+    Registered,
+    Version,
+    VersionId,
+    add_model,
+    find,
+    in_use,
+    lock_model,
+    mark_deleted,
+    require_model,
+    version_of,
+    write,
+)
+from ops.comparison import Described, Diff, compare
+from ops.database import Database
+from ops.errors import BadModelName, UnknownVersion, VersionInUse
+from ops.tables import models, versions
+from serve.artifact import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    Artifact,
+    GoldenRecord,
+    Manifest,
+    load,
+)
+from serve.settings import NAME_PATTERN
+
+
+class Registry:
+    """The catalogue and the files behind it."""
+
+    def __init__(self, database: Database, store: ArtifactStore) -> None:
+        self._database = database
+        self._store = store
+
+    def register(
+        self, name: str, directory: Path, *, author: str, now: datetime, source: str | None = None
+    ) -> Registered:
+        """Keep a model directory as the next version of a model.
+
+        Args:
+            source: Where it is from; None takes the directory's path.
+        Returns:
+            Its number; the old one where the same bytes were registered before. Their files are
+            made whole again where they were deleted or damaged.
+        Raises:
+            BadModelName: A model cannot be named so. Not retriable.
+            ArtifactError: It is not a sealed model directory. Not retriable.
+            StoreUnavailable: The files cannot be kept. Retriable.
+            DatabaseUnavailable: The catalogue cannot be written. Retriable.
+        """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise BadModelName(
+                f"{name!r} cannot name a model: lower case letters, digits and hyphens, 63 at "
+                "most, a letter or digit first"
+            )
+        artifact = load(directory)
+        store = self._store.within(name)
+        uri = store.put(directory)
+        with self._database.begin() as connection:
+            add_model(connection, name, author=author, now=now)
+            if not store.holds(artifact.digest):  # deleted since
+                store.put(directory)
+            row = _row(artifact) | {"model": name, "uri": uri, "author": author, "created_at": now}
+            return write(connection, row | {"source": source or str(directory)})
+
+    def models(self) -> list[ModelSummary]:
+        """All models, by name."""
+        kept = versions.c.deleted_at.is_(None)
+        joined = models.outerjoin(versions, (versions.c.model == models.c.name) & kept)
+        columns = (*models.c, func.count(versions.c.number), func.max(versions.c.number))
+        query = select(*columns).select_from(joined).group_by(models.c.name)
+        with self._database.read() as connection:
+            return [ModelSummary(*row) for row in connection.execute(query.order_by("name"))]
+
+    def versions(
+        self, name: str, *, limit: int = 50, before: int | None = None, deleted: bool = False
+    ) -> list[Version]:
+        """A page of the versions of a model, newest first.
+
+        Args:
+            before: Numbers below this one: the last of the page before.
+            deleted: With those whose files are gone.
+        Raises:
+            UnknownVersion: There is no such model. Not retriable.
+        """
+        query = select(versions).where(versions.c.model == name).limit(limit)
+        if before is not None:
+            query = query.where(versions.c.number < before)
+        if not deleted:
+            query = query.where(versions.c.deleted_at.is_(None))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(versions.c.number.desc())).mappings().all()
+            if not rows:
+                require_model(connection, name)
+        return [version_of(row) for row in rows]
+
+    def show(self, version: VersionId) -> Version:
+        """One version, also a deleted one.
+
+        Raises:
+            UnknownVersion: There is none of that number. Not retriable.
+        """
+        with self._database.read() as connection:
+            return find(connection, version)
+
+    def diff(self, before: VersionId, after: VersionId) -> Diff:
+        """What differs between two versions, of one model or of two.
+
+        Raises:
+            UnknownVersion: One is not there, or its files were deleted. Not retriable.
+            ArtifactError: A file of one is missing or altered. Not retriable.
+            StoreUnavailable: The files cannot be read. Retriable.
+        """
+        return compare(self._described(before), self._described(after))
+
+    def export(self, version: VersionId, into: Path) -> None:
+        """Copy its directory, verified, to one that is not there yet or is empty.
+
+        Raises:
+            UnknownVersion: It is not there, or its files were deleted. Not retriable.
+            ArtifactStoreError: The directory is not empty. Not retriable.
+            ArtifactError: A file of it is missing or altered. Not retriable.
+            StoreUnavailable: The files cannot be read. Retriable.
+        """
+        kept = self._kept(version)
+        self._store.export(kept.uri, kept.digest, into)
+
+    def delete(self, version: VersionId, *, actor: str, now: datetime, reason: str = "") -> None:
+        """Take its files away; its row stays. Once more takes away what was left the first time.
+
+        Raises:
+            UnknownVersion: There is none of that number. Not retriable.
+            VersionInUse: It serves, or a rollback could need it; says which. Not retriable.
+            StoreUnavailable: Its files are still there. Retriable.
+        """
+        with self._database.begin() as connection:
+            lock_model(connection, version.model)
+            found = find(connection, version)
+            why = in_use(connection, version.model).get(version.number)
+            if why is not None:
+                raise VersionInUse(f"{version} cannot be deleted: {why}")
+            if found.deleted_at is None:
+                mark_deleted(connection, found, actor=actor, now=now, reason=reason)
+        # In a transaction of its own: the files never go before the row says so, and a version
+        # that was registered again meanwhile keeps them.
+        with self._database.begin() as connection:
+            lock_model(connection, version.model)
+            if find(connection, version).deleted_at is not None:
+                self._store.delete(found.uri)
+
+    def retirable(self, name: str, *, keep: int) -> list[VersionId]:
+        """Versions that may be deleted, oldest first: not among the newest and not in use.
+
+        Args:
+            keep: How many of the newest stay.
+        """
+        query = select(versions.c.number).where(
+            versions.c.model == name, versions.c.deleted_at.is_(None)
+        )
+        with self._database.read() as connection:
+            numbers = connection.scalars(query.order_by(versions.c.number.desc())).all()
+            used = in_use(connection, name)
+        return [
+            VersionId(name, number) for number in reversed(numbers[keep:]) if number not in used
+        ]
+
+    def _kept(self, version: VersionId) -> Version:
+        found = self.show(version)
+        if found.deleted_at is not None:
+            raise UnknownVersion(
+                f"the files of {version} were deleted at {found.deleted_at:%Y-%m-%d %H:%M} UTC; "
+                "register its directory again to have them back"
+            )
+        return found
+
+    def _described(self, version: VersionId) -> Described:
+        kept = self._kept(version)
+        config = orjson.loads(self._store.read(kept.uri, CONFIG_FILE, kept.files[CONFIG_FILE]))
+        golden: list[GoldenRecord] = []
+        if GOLDEN_FILE in kept.files:
+            lines = self._store.read(kept.uri, GOLDEN_FILE, kept.files[GOLDEN_FILE]).splitlines()
+            golden = [GoldenRecord.model_validate_json(line) for line in lines if line.strip()]
+        return Described(kept.card, config, golden, kept.size_bytes)
+
+
+def _row(artifact: Artifact) -> dict[str, Any]:
+    manifest = Manifest.model_validate_json((artifact.path / MANIFEST_FILE).read_bytes())
+    return {
+        "digest": artifact.digest,
+        "card": artifact.card.model_dump(mode="json"),
+        "files": manifest.model_dump(mode="json")["files"],
+        "size_bytes": sum(entry.bytes for entry in manifest.files.values()),
+    }

@@ -1,0 +1,59 @@
+"""Sealed model directories for tests that never load a model: the weights are any bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from serve.artifact import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    Metric,
+    ModelCard,
+    seal,
+    write_card,
+)
+
+LABELS = ("negative", "positive")
+
+
+def make_directory(
+    path: Path,
+    *,
+    weights: bytes = b"weights",
+    config: dict[str, Any] | None = None,
+    golden: dict[str, dict[str, float]] | None = None,
+    metrics: dict[str, float] | None = None,
+    labels: tuple[str, ...] = LABELS,
+) -> Path:
+    """Write and seal a directory; directories with equal arguments have equal digests."""
+    path.mkdir(parents=True)
+    (path / WEIGHTS_FILE).write_bytes(weights)
+    (path / TOKENIZER_FILE).write_text("{}")
+    (path / CONFIG_FILE).write_bytes(orjson.dumps(config or {"hidden_size": 32}))
+    lines = [
+        orjson.dumps(
+            {"text": text, "result": [{"label": k, "score": v} for k, v in scores.items()]}
+        )
+        for text, scores in (golden or {}).items()
+    ]
+    if lines:
+        (path / GOLDEN_FILE).write_bytes(b"\n".join(lines) + b"\n")
+    figures = (
+        Metric(name=name, value=value, direction="lower" if name == "loss" else "higher")
+        for name, value in (metrics or {}).items()
+    )
+    card = ModelCard(
+        task="text-classification",
+        labels=labels,
+        problem_type="single_label",
+        max_length=64,
+        metrics=tuple(figures),
+    )
+    write_card(path, card)
+    seal(path)
+    return path
