@@ -6,41 +6,19 @@ What the settings mean stands with them: ``ops.settings``, ``stream.settings``,
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import types
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from ops.document import NOWHERE, Document, Problem, message_of, read
 from ops.errors import ConfigError
 from ops.settings import PlatformConfig, Steps, conflicts
 
 DEFAULT_FILE = Path("bertstream.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-class Problem(NamedTuple):
-    """One mistake.
-
-    Attributes:
-        line: In the file, from 1; 0 where it concerns no one place.
-        path: Dotted, such as ``pipelines.0.window``.
-        message: What is wrong, and what would be right.
-    """
-
-    line: int
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"line {self.line}: " if self.line else ""
-        return f"{place}{self.path + ': ' if self.path else ''}{self.message}"
 
 
 def load(path: Path) -> PlatformConfig:
@@ -64,61 +42,41 @@ def check(path: Path) -> list[Problem]:
 def _read(path: Path) -> tuple[PlatformConfig | None, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
     except FileNotFoundError:
-        return None, [Problem(0, "", f"there is no file {path}")]
+        return None, [Problem(*NOWHERE, "", f"there is no file {path}")]
     except (OSError, UnicodeDecodeError) as exc:
-        return None, [Problem(0, "", f"it cannot be read as UTF-8 text: {exc}")]
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        return None, [Problem(mark.line + 1 if mark else 0, "", f"not YAML: {exc}")]
-    if not isinstance(content, dict):
-        return None, [Problem(1, "", "the file must hold keys such as kafka, models, pipelines")]
-    return _judge(content, list(_lines(root, ())), path.parent)
+        return None, [Problem(*NOWHERE, "", f"it cannot be read as UTF-8 text: {exc}")]
+    document = read(text, expected="kafka, models, pipelines")
+    if isinstance(document, Problem):
+        return None, [document]
+    return _judge(document, path.parent)
 
 
-def _judge(
-    content: dict[str, Any], keys: list[tuple[Steps, int]], folder: Path
-) -> tuple[PlatformConfig | None, list[Problem]]:
-    lines, filled = dict(keys), _Filled()
-    content = filled.put(content, ())
+def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, list[Problem]]:
+    filled = _Filled()
+    content = filled.put(document.content, ())
     _resolve_paths(content, folder)
-    found = [
-        *_keys_twice(keys),
-        *((at, f"the environment variable {names} is not set") for at, names in filled.unset),
-        *conflicts(content),
+    problems = [
+        *document.keys_twice(),
+        *(
+            document.problem(at, f"the environment variable {n} is not set")
+            for at, n in filled.unset
+        ),
+        *(document.problem(at, message) for at, message in conflicts(content)),
     ]
-    problems = [Problem(lines.get(at, 0), _dotted(at), message) for at, message in found]
     unset = {at for at, _ in filled.unset}
     try:
         config = PlatformConfig.model_validate(content)
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
+            steps: Steps = tuple(error["loc"])
             # Without a place it is what ``conflicts`` has found with one.
-            if error["loc"] and error["loc"] not in unset:
-                problems.append(_problem(error, lines, secret=error["loc"] in filled.places))
+            if steps and steps not in unset:
+                secret = steps in filled.places or "password" in str(steps)
+                message = message_of(error, PlatformConfig, secret=secret)
+                problems.append(document.problem(steps, message))
         return None, sorted(problems)
     return (None if problems else config), sorted(problems)
-
-
-def _lines(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, int]]:
-    """Line of every key and item, by its path."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield (*steps, key.value), key.start_mark.line + 1
-            yield from _lines(value, (*steps, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield (*steps, index), item.start_mark.line + 1
-            yield from _lines(item, (*steps, index))
-
-
-def _keys_twice(keys: list[tuple[Steps, int]]) -> Iterator[tuple[Steps, str]]:
-    """YAML itself takes the last of equal keys and says nothing."""
-    for steps, times in Counter(steps for steps, _ in keys).items():
-        if times > 1:
-            yield steps, f"{steps[-1]} stands here {times} times"
 
 
 class _Filled:
@@ -160,48 +118,3 @@ def _resolve(settings: Any, keys: tuple[str, ...], folder: Path) -> None:
     for key in keys if isinstance(settings, dict) else ():
         if isinstance(settings.get(key), str):
             settings[key] = str((folder / Path(settings[key]).expanduser()).resolve())
-
-
-def _problem(error: Any, lines: dict[Steps, int], *, secret: bool) -> Problem:
-    steps: Steps = tuple(error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = f"unknown key {steps[-1]}"
-        known = list(_keys_at(steps[:-1]))
-        near = difflib.get_close_matches(str(steps[-1]), known, n=1)
-        message += f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-    elif error["type"] == "missing":
-        message = f"{steps[-1]} is missing"
-    elif error["type"] == "string_type" and isinstance(error["input"], int | float):
-        message = f'it must be text: write "{error["input"]}" in quotes'
-    elif not (secret or "password" in _dotted(steps) or isinstance(error["input"], dict | list)):
-        message += f", not {error['input']!r}"
-    line = next((lines[steps[:n]] for n in range(len(steps), 0, -1) if steps[:n] in lines), 0)
-    return Problem(line, _dotted(steps), message)
-
-
-def _keys_at(steps: Steps) -> Iterator[str]:
-    """Keys that the settings have at a path."""
-    model: Any = PlatformConfig
-    for step in steps:
-        if isinstance(step, int):
-            continue
-        field = model.model_fields.get(step)
-        model = _settings_in(field.annotation) if field else None
-        if model is None:
-            return
-    yield from model.model_fields
-
-
-def _settings_in(annotation: Any) -> Any:
-    """The settings class within an annotation such as ``tuple[ModelSettings, ...]``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (tuple, Union, types.UnionType):
-        inner = (_settings_in(argument) for argument in get_args(annotation))
-        return next((found for found in inner if found is not None), None)
-    return None
-
-
-def _dotted(steps: Steps) -> str:
-    return ".".join(str(step) for step in steps)

@@ -22,15 +22,26 @@ OpsError
 |-- ArtifactStoreError        where the files of versions are kept
 |   |-- StoreUnavailable      it cannot be reached, read or written (retriable)
 |   `-- StoreUnsupported      its kind needs a package that is not installed
-`-- RegistryError             models and their versions
-    |-- BadModelName          a name that a model cannot have
-    |-- UnknownVersion        no such model or version, or its files were deleted
-    `-- VersionInUse          it serves, or a rollback could need it
+|-- RegistryError             models and their versions
+|   |-- BadModelName          a name that a model cannot have
+|   |-- UnknownVersion        no such model or version, or its files were deleted
+|   `-- VersionInUse          it serves, or a rollback could need it
+|-- PolicyError               a model's policy says something that cannot be
+|-- RequestError              what somebody asked of the control API
+|   |-- NotAuthenticated      no token, or none that counts
+|   |-- NotAllowed            a permission is missing
+|   |-- Invalid               it cannot be, whoever asks; lists the problems
+|   |-- NotFound              no such person, team, grant, token or policy
+|   `-- Conflict              it does not fit to what is there
+`-- ApiRefused                what the control API answered to the command line
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ops.document import Problem
 
 
 class OpsError(Exception):
@@ -145,3 +156,55 @@ class UnknownVersion(RegistryError):
 
 class VersionInUse(RegistryError):
     """The version serves, or a rollback could need it."""
+
+
+class PolicyError(OpsError):
+    """A model's policy says something that cannot be; the message lists every such thing."""
+
+
+class RequestError(OpsError):
+    """Something that was asked of the control API and is refused."""
+
+
+class NotAuthenticated(RequestError):
+    """No token came with the request, or one that does not count."""
+
+
+class NotAllowed(RequestError):
+    """Who asks has not the permission; the message says which one, and who has it."""
+
+
+class Invalid(RequestError):
+    """What was sent cannot be, whoever sends it.
+
+    Attributes:
+        problems: One for each mistake, where what was sent is a text.
+    """
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class NotFound(RequestError):
+    """There is no such person, team, grant, token or policy."""
+
+
+class Conflict(RequestError):
+    """It does not fit to what is there: it exists, it is used, it is the last of its kind."""
+
+
+class ApiRefused(OpsError):
+    """The control API refused or failed; the message is its own.
+
+    Attributes:
+        status: Of HTTP.
+        problems: Each with ``line``, ``column``, ``path`` and ``message``.
+    """
+
+    def __init__(
+        self, message: str, status: int, problems: tuple[dict[str, object], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problems = problems

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
 
+from ops import calendar, policy, policy_file
 from ops.config import check
+from ops.duration import written
 from ops.settings import PlatformConfig, RaySettings
 from serve.contract import FailureKind
 from serve.settings import EngineSettings, ModelSettings, Settings
@@ -26,6 +29,24 @@ SETTINGS: tuple[type[Settings], ...] = (
     ModelSettings,
     EngineSettings,
     PipelineSettings,
+    policy.Policy,
+    policy.Cadence,
+    calendar.Windows,
+    calendar.Window,
+    policy.MetricGate,
+    policy.GoldenGate,
+    policy.ApprovalRule,
+    policy.Rollout,
+    policy.Shadow,
+    policy.CanaryStep,
+    policy.Bake,
+    policy.Analysis,
+    policy.ErrorAnalysis,
+    policy.LatencyAnalysis,
+    policy.LabelAnalysis,
+    policy.AgreementAnalysis,
+    policy.Retention,
+    policy.CostLimit,
 )
 MAX_DECISION_LINES = 15
 CODE = re.compile(r"`([^`\n]+)`")
@@ -62,7 +83,7 @@ def rows(markdown: str) -> Iterator[list[str]]:
 def settings_table(text: str, name: str) -> dict[str, str]:
     """Key and default of each row of a settings table."""
     after = text.split(f"<!-- settings: {name} -->\n", 1)[1]
-    table = after.split("\n#", 1)[0]
+    table = re.split(r"\n(?:#|<!-- settings)", after, maxsplit=1)[0]
     return {cells[0].strip("`"): cells[1].strip("`") for cells in rows(table)}
 
 
@@ -77,10 +98,14 @@ def as_documented(default: object) -> str:
             return str(default).lower()
         case float():
             return f"{default:g}"
-        case ():
-            return "[]"
+        case timedelta():
+            return written(default)
+        case tuple():
+            return f"[{', '.join(map(as_documented, default))}]"
         case Settings():
-            return "{}"
+            # Of its parts, those that are not defaults themselves.
+            parts = default.model_dump(exclude_defaults=True).items()
+            return f"{{{', '.join(f'{key}: {as_documented(part)}' for key, part in parts)}}}"
         case _:
             return str(default)
 
@@ -165,6 +190,11 @@ def test_readme_names_the_two_commands() -> None:
 
 def test_example_configuration_is_valid() -> None:
     assert check(ROOT / "infra" / "bertstream.example.yaml") == []
+
+
+def test_example_policy_is_valid() -> None:
+    text = text_of("infra/policy.example.yaml")
+    assert policy_file.check(text, now=datetime(2026, 11, 21, tzinfo=UTC)) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -66,8 +66,8 @@ def test_without_a_file_it_says_where_to_begin(command: tuple[str, ...]) -> None
 def test_config_check_names_every_mistake(empty_folder: Path) -> None:
     Path("bertstream.yaml").write_text("kafak: {}\nray: {num_cpus: 0}\n")
     lines = run("config", "check", code=2).stdout.splitlines()
-    assert lines[0].startswith("bertstream.yaml: line 1: kafak: unknown key")
-    assert lines[1].startswith("bertstream.yaml: line 2: ray.num_cpus: ")
+    assert lines[0].startswith("bertstream.yaml: line 1:1: kafak: unknown key")
+    assert lines[1].startswith("bertstream.yaml: line 2:7: ray.num_cpus: ")
     assert len(lines) == 2
     Path("bertstream.yaml").write_text("ray: {num_cpus: 1}\n")
     assert run("config", "check", code=0).stdout == "bertstream.yaml: fine\n"

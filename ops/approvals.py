@@ -1,0 +1,152 @@
+"""Who has approved a version, and whose approval is missing. Pure.
+
+An approval is bound to the bytes of the version and to the policy. Of each person the last
+valid decision counts, and it counts for one team only. A single rejection blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from ops.policy import ApprovalRule
+
+
+class Decision(StrEnum):
+    """What a person says of a version."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Approval(NamedTuple):
+    """A person's decision.
+
+    Attributes:
+        teams: That the person is a member of.
+        version_digest: Of the bytes that were decided on.
+        policy_digest: Of the policy that was in force.
+        at: Aware.
+    """
+
+    person: str
+    teams: frozenset[str]
+    decision: Decision
+    version_digest: str
+    policy_digest: str
+    at: datetime
+
+
+class Subject(NamedTuple):
+    """What has to be approved.
+
+    Attributes:
+        author: Who registered the version; may reject it and never approve it.
+        version_digest: Of its bytes.
+        policy_digest: Of the policy in force.
+    """
+
+    author: str
+    version_digest: str
+    policy_digest: str
+
+
+class Void(NamedTuple):
+    """A decision that does not count, and why; the reason is a sentence without its full stop."""
+
+    approval: Approval
+    reason: str
+
+
+class Tally(NamedTuple):
+    """How far the approvals are.
+
+    Attributes:
+        counted: Who counts for each team, in the order in which they approved.
+        missing: How many each team still has to give; empty where nothing is missing.
+        rejected_by: Who blocks it.
+        void: Decisions that do not count.
+    """
+
+    counted: Mapping[str, tuple[str, ...]]
+    missing: Mapping[str, int]
+    rejected_by: tuple[str, ...]
+    void: tuple[Void, ...]
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether nothing is missing and nobody has rejected it."""
+        return not self.missing and not self.rejected_by
+
+
+def tally(rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject: Subject) -> Tally:
+    """Count the approvals.
+
+    Args:
+        rules: At most one for a team.
+        approvals: All that were given, in any order.
+    Returns:
+        The tally; members of several teams count where they are needed.
+    """
+    teams = frozenset(rule.team for rule in rules)
+    ordered = sorted(approvals, key=_moment)
+    reasons = {approval: _void_reason(approval, subject, teams) for approval in ordered}
+    valid = {a.person: a for a in ordered if reasons[a] is None}
+    void = {a.person: Void(a, reasons[a] or "") for a in ordered if a.person not in valid}
+    decisions = sorted(valid.values(), key=_moment)
+    counted = _assigned(rules, [a for a in decisions if a.decision == Decision.APPROVE])
+    short = {rule.team: rule.count - len(counted[rule.team]) for rule in rules}
+    return Tally(
+        counted=counted,
+        missing={team: count for team, count in short.items() if count},
+        rejected_by=tuple(a.person for a in decisions if a.decision == Decision.REJECT),
+        void=tuple(void.values()),
+    )
+
+
+def _moment(approval: Approval) -> tuple[datetime, str, Decision]:
+    return approval.at, approval.person, approval.decision
+
+
+def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) -> str | None:
+    person, what = approval.person, "approval" if approval.decision == "approve" else "rejection"
+    if approval.version_digest != subject.version_digest:
+        given, needed = approval.version_digest[:12], subject.version_digest[:12]
+        return f"the {what} of {person} was for other files ({given}, and these are {needed})"
+    if approval.policy_digest != subject.policy_digest:
+        return f"the {what} of {person} was given before the policy changed"
+    if approval.decision == Decision.APPROVE and person == subject.author:
+        return f"{person} is the author and cannot approve"
+    if approval.decision == Decision.APPROVE and teams and not approval.teams & teams:
+        return f"{person} is in none of the teams that must approve"
+    return None
+
+
+def _assigned(
+    rules: Sequence[ApprovalRule], approving: Sequence[Approval]
+) -> dict[str, tuple[str, ...]]:
+    """As many approvals as possible, each to one team: a matching along augmenting paths."""
+    needed = {rule.team: rule.count for rule in rules}
+    teams_of = {a.person: sorted(a.teams & needed.keys()) for a in approving}
+    holding: dict[str, list[str]] = {team: [] for team in needed}
+
+    def place(person: str, tried: set[str]) -> bool:
+        for team in teams_of[person]:
+            if team in tried:
+                continue
+            tried.add(team)
+            if len(holding[team]) < needed[team]:
+                holding[team].append(person)
+                return True
+            for other in holding[team]:
+                if place(other, tried):
+                    holding[team][holding[team].index(other)] = person
+                    return True
+        return False
+
+    for person in teams_of:
+        place(person, set())
+    order = list(teams_of)
+    return {team: tuple(sorted(people, key=order.index)) for team, people in holding.items()}

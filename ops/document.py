@@ -1,0 +1,191 @@
+"""A YAML text that somebody wrote: what it holds, where that stands, how a mistake is told.
+
+What the keys mean is the settings' affair; ``ops.config`` and ``ops.policy_file`` read two kinds
+of such texts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Any, NamedTuple, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from ops.settings import Steps
+
+# Type of a validation error whose message is whole: it tells the value, or need not.
+TOLD = "told"
+# Deeper than any settings go; beyond a thousand the parser itself would give up.
+MAX_DEPTH = 32
+
+
+class Severity(StrEnum):
+    """Whether a text with this problem can be used."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Place(NamedTuple):
+    """Where something stands; line and column from 1, 0 where it concerns no one place."""
+
+    line: int
+    column: int
+
+
+NOWHERE = Place(0, 0)
+
+
+class Problem(NamedTuple):
+    """One mistake.
+
+    Attributes:
+        line: In the text, from 1; 0 where it concerns no one place.
+        column: Likewise.
+        path: Dotted, such as ``pipelines.0.window``.
+        message: What is wrong, and what would be right.
+        severity: A text with warnings alone can be used.
+    """
+
+    line: int
+    column: int
+    path: str
+    message: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        place = f"line {self.line}:{self.column}: " if self.line else ""
+        warning = "" if self.severity == Severity.ERROR else "warning: "
+        return f"{place}{warning}{self.path + ': ' if self.path else ''}{self.message}"
+
+
+class Document(NamedTuple):
+    """A text that is YAML and holds keys.
+
+    Attributes:
+        content: What it holds.
+        keys: Path and place of every key and item, in the text's order; the same path several
+            times where a key stands several times.
+    """
+
+    content: dict[str, Any]
+    keys: tuple[tuple[Steps, Place], ...]
+
+    def problem(self, steps: Steps, message: str, severity: Severity = Severity.ERROR) -> Problem:
+        """A problem at a path, with the place of the nearest key above that is in the text."""
+        names = tuple(str(step) for step in steps)  # a key is a text here, even where it is 1
+        places = {tuple(str(step) for step in at): place for at, place in self.keys}
+        above = (names[:n] for n in range(len(names), 0, -1))
+        place = next((places[at] for at in above if at in places), NOWHERE)
+        return Problem(*place, ".".join(names), message, severity)
+
+    def keys_twice(self) -> Iterator[Problem]:
+        """YAML itself takes the last of equal keys and says nothing."""
+        for steps, times in Counter(steps for steps, _ in self.keys).items():
+            if times > 1:
+                yield self.problem(steps, f"{steps[-1]} stands here {times} times")
+
+
+def read(text: str, *, expected: str, aliases: bool = True) -> Document | Problem:
+    """Parse a text.
+
+    Args:
+        expected: Some of the keys that it must hold, for the message when it holds none.
+        aliases: Whether ``*name`` may stand for what ``&name`` marked.
+    Returns:
+        The document, or why it is none.
+    """
+    try:
+        for event, depth in _events(text):
+            if depth > MAX_DEPTH or (isinstance(event, yaml.AliasEvent) and not aliases):
+                what = "nested too deeply" if depth > MAX_DEPTH else "write it out: no aliases"
+                return Problem(*_place(event.start_mark), "", what)
+        content = yaml.safe_load(text)
+        keys = tuple(_keys(yaml.compose(text, Loader=yaml.SafeLoader), ()))
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        return Problem(*(_place(mark) if mark else NOWHERE), "", f"not YAML: {exc}")
+    except ValueError as exc:  # of a date or number that YAML's own types take for one
+        return Problem(*NOWHERE, "", f"a value is not what it looks like: {exc}")
+    if not isinstance(content, dict):
+        return Problem(1, 1, "", f"the file must hold keys such as {expected}")
+    return Document(content, keys)
+
+
+def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> str:
+    """What a validation error says to whoever wrote the text.
+
+    Args:
+        error: One of ``ValidationError.errors()``.
+        root: The settings that were to be filled.
+        secret: Whether the value must not be shown.
+    """
+    steps: Steps = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {steps[-1]}" + nearest(str(steps[-1]), keys_at(root, steps[:-1]))
+    if error["type"] == "missing":
+        return f"{steps[-1]} is missing"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        return f'it must be text: write "{error["input"]}" in quotes'
+    message: str = error["msg"].removeprefix("Value error, ")
+    shown = error["type"] != TOLD and not (secret or isinstance(error["input"], dict | list))
+    return f"{message}, not {error['input']!r}" if shown else message
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is not known."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(words)}"
+
+
+def keys_at(root: type[BaseModel], steps: Steps) -> Iterator[str]:
+    """Keys that settings have at a path."""
+    model: Any = root
+    for step in steps:
+        if isinstance(step, int):
+            continue
+        field = model.model_fields.get(step)
+        model = _settings_in(field.annotation) if field else None
+        if model is None:
+            return
+    yield from model.model_fields
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings class within an annotation such as ``tuple[ModelSettings, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, Union, types.UnionType):
+        inner = (_settings_in(argument) for argument in get_args(annotation))
+        return next((found for found in inner if found is not None), None)
+    return None
+
+
+def _events(text: str) -> Iterator[tuple[yaml.Event, int]]:
+    """Every event of the parser and how deep it is nested; needs no stack of its own."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        yield event, depth
+
+
+def _keys(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, Place]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*steps, key.value), _place(key.start_mark)
+            yield from _keys(value, (*steps, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield (*steps, index), _place(item.start_mark)
+            yield from _keys(item, (*steps, index))
+
+
+def _place(mark: Any) -> Place:
+    return Place(mark.line + 1, mark.column + 1)

@@ -1,0 +1,211 @@
+"""What a version must be before anything serves it: figures, known texts, labels. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ops.policy import GoldenGate, MetricGate, Policy
+from serve.artifact import Metric, ModelCard
+
+# Figures on a card have four decimals; a difference is not worse for what rounding adds.
+ROUNDING = 1e-9
+SHOWN_TEXTS = 3
+
+
+class GoldenCase(NamedTuple):
+    """A known text and how it was answered.
+
+    Attributes:
+        expected: What the golden set says, as people read it.
+        answer: What the version says.
+        agrees: Whether that is the same.
+        live_agrees: Whether the live version's answer is; None where there is none.
+        exact: Marked so in the golden set.
+    """
+
+    text: str
+    expected: str
+    answer: str
+    agrees: bool
+    live_agrees: bool | None = None
+    exact: bool = False
+
+
+class GateResult(NamedTuple):
+    """What became of one gate.
+
+    Attributes:
+        name: Such as ``metric accuracy``, ``golden`` or ``labels``.
+        sentence: What was compared with what, and what that means.
+        evidence: The numbers, for the ledger; JSON.
+    """
+
+    name: str
+    passed: bool
+    sentence: str
+    evidence: Mapping[str, Any]
+
+
+def judge(
+    policy: Policy,
+    candidate: ModelCard,
+    live: ModelCard | None,
+    *,
+    golden: Sequence[GoldenCase] = (),
+) -> list[GateResult]:
+    """Put a version through every gate of a policy.
+
+    Args:
+        candidate: Card of the version.
+        live: Card of the version that serves; None where there is none.
+        golden: The golden set as the version answers it; empty where there is none.
+    Returns:
+        One result for the labels, one for the golden set, one for each gate on a figure.
+    """
+    return [
+        _labels_result(policy, candidate, live),
+        _golden_result(policy.golden, golden),
+        *(_metric_result(gate, candidate, live) for gate in policy.gates),
+    ]
+
+
+def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | None) -> GateResult:
+    name = f"metric {gate.name}"
+    found = _figure(candidate, gate.name)
+    evidence: dict[str, Any] = gate.model_dump(exclude_none=True)
+    if found is None:
+        known = ", ".join(metric.name for metric in candidate.metrics) or "no figures at all"
+        sentence = f"The card has no {gate.name}; it has {known}. Evaluate the version on it."
+        return GateResult(name, False, sentence, evidence)
+    evidence["candidate"] = found.value
+    if found.direction != gate.direction:
+        sentence = (
+            f"The card says of {gate.name} that {found.direction} is better, and the policy that "
+            f"{gate.direction} is: correct one of them."
+        )
+        return GateResult(name, False, sentence, evidence)
+    before = _figure(live, gate.name) if live is not None else None
+    if before is not None:
+        evidence["live"] = before.value
+    parts = [_against_bound(gate, found), _against_live(gate, found, live, before)]
+    told = [part for part in parts if part is not None]
+    sentence = f"{gate.name} is {found.value:g}: {'; '.join(words for _, words in told)}."
+    return GateResult(name, all(passed for passed, _ in told), sentence, evidence)
+
+
+def _figure(card: ModelCard, name: str) -> Metric | None:
+    return next((metric for metric in card.metrics if metric.name == name), None)
+
+
+def _against_bound(gate: MetricGate, found: Metric) -> tuple[bool, str] | None:
+    if gate.at_least is not None:
+        passed = found.value >= gate.at_least
+        return passed, f"{'at least' if passed else 'below'} {gate.at_least:g}"
+    if gate.at_most is not None:
+        passed = found.value <= gate.at_most
+        return passed, f"{'at most' if passed else 'above'} {gate.at_most:g}"
+    return None
+
+
+def _against_live(
+    gate: MetricGate, found: Metric, live: ModelCard | None, before: Metric | None
+) -> tuple[bool, str] | None:
+    if gate.not_worse_by is None:
+        return None
+    if before is None:
+        which = "no live version" if live is None else f"no {gate.name} of the live version"
+        return True, f"there is {which} to compare with"
+    better = found.value - before.value
+    worse = -better if gate.direction == "higher" else better
+    passed = worse <= gate.not_worse_by + ROUNDING
+    if worse <= 0:
+        return passed, f"not worse than the live version's {before.value:g}"
+    return passed, (
+        f"{worse:.4g} worse than the live version's {before.value:g}, and up to "
+        f"{gate.not_worse_by:g} is allowed"
+    )
+
+
+def _golden_result(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
+    evidence: dict[str, Any] = {**gate.model_dump(exclude_none=True), "texts": len(cases)}
+    if not cases:
+        wanted = gate.min_agreement is not None or gate.not_worse_by is not None
+        sentence = "There is no golden set" + (
+            ", and the policy asks for agreement with one: put golden.jsonl into the model "
+            "directory and seal it again."
+            if wanted
+            else ", so nothing was compared."
+        )
+        return GateResult("golden", not wanted, sentence, evidence)
+    parts = [_agreement(gate, cases, evidence), _exactness(gate, cases, evidence)]
+    sentence = f"Of {len(cases)} golden texts {'; '.join(words for _, words in parts)}."
+    return GateResult("golden", all(passed for passed, _ in parts), sentence, evidence)
+
+
+def _agreement(
+    gate: GoldenGate, cases: Sequence[GoldenCase], evidence: dict[str, Any]
+) -> tuple[bool, str]:
+    share = sum(case.agrees for case in cases) / len(cases)
+    evidence["agreement"] = share
+    passed, words = True, f"{share:.1%} are answered as expected"
+    if gate.min_agreement is not None:
+        passed = share >= gate.min_agreement
+        words += f", and {gate.min_agreement:.1%} must be" if not passed else ""
+    compared = [case for case in cases if case.live_agrees is not None]
+    if gate.not_worse_by is None:
+        return passed, words
+    if not compared:
+        return passed, f"{words}; there is no live version to compare with"
+    # Of the same texts: the live version may not have been asked all.
+    own = sum(case.agrees for case in compared) / len(compared)
+    live = sum(bool(case.live_agrees) for case in compared) / len(compared)
+    evidence["live_agreement"] = live
+    words += f"; of the live version {live:.1%}"
+    if live - own > gate.not_worse_by + ROUNDING:
+        return False, f"{words}, and only {gate.not_worse_by:.1%} less is allowed"
+    return passed, words
+
+
+def _exactness(
+    gate: GoldenGate, cases: Sequence[GoldenCase], evidence: dict[str, Any]
+) -> tuple[bool, str]:
+    exact = [case for case in cases if case.exact]
+    wrong = [case for case in exact if not case.agrees]
+    evidence["exact"], evidence["exact_wrong"] = len(exact), len(wrong)
+    if not gate.exact:
+        return True, "exact ones are not asked for"
+    if not wrong:
+        return True, f"all {len(exact)} exact ones are right" if exact else "none is marked exact"
+    shown = ", ".join(
+        f"{case.text!r} as {case.answer} instead of {case.expected}" for case in wrong[:SHOWN_TEXTS]
+    )
+    more = f" and {len(wrong) - SHOWN_TEXTS} more" if len(wrong) > SHOWN_TEXTS else ""
+    return False, f"{len(wrong)} of {len(exact)} exact ones are wrong: {shown}{more}"
+
+
+def _labels_result(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> GateResult:
+    evidence: dict[str, Any] = {"task": candidate.task, "labels": list(candidate.labels)}
+    if live is None:
+        sentence = "There is no live version whose labels consumers could rely on."
+        return GateResult("labels", True, sentence, evidence)
+    evidence |= {"live_task": live.task, "live_labels": list(live.labels)}
+    if candidate.task != live.task:
+        sentence = (
+            f"The version does {candidate.task} and the live one {live.task}: consumers could not "
+            "read its results. Register it under another name."
+        )
+        return GateResult("labels", False, sentence, evidence)
+    added, gone = set(candidate.labels) - set(live.labels), set(live.labels) - set(candidate.labels)
+    if not added and not gone:
+        return GateResult("labels", True, "The labels are those of the live version.", evidence)
+    changes = (("new are", added), ("gone are", gone))
+    told = " and ".join(f"{what} {', '.join(sorted(which))}" for what, which in changes if which)
+    if policy.labels == "may-change":
+        sentence = f"The labels are not the live version's: {told}. The policy lets them change."
+        return GateResult("labels", True, sentence, evidence)
+    sentence = (
+        f"The labels are not the live version's: {told}. If consumers know the new ones, set "
+        "labels: may-change in the policy."
+    )
+    return GateResult("labels", False, sentence, evidence)

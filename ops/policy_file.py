@@ -1,0 +1,199 @@
+"""The policy's YAML text: read, checked as a whole, every mistake named with its place. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from ops.calendar import Window, Windows, ever_starts, next_opening
+from ops.document import Problem, Severity, message_of, read
+from ops.errors import PolicyError
+from ops.policy import Analysis, ApprovalRule, CanaryStep, MetricGate, Policy, Rollout
+from ops.settings import Steps
+from serve.settings import Settings
+
+MAX_BYTES = 65_536
+# A step that needs more than so many records a second of the whole stream is a slip of the pen.
+PLAUSIBLE_RECORDS_PER_S = 10_000
+
+Part = TypeVar("Part", bound=Settings)
+
+
+class Finding(NamedTuple):
+    """What is wrong at a path of the content."""
+
+    steps: Steps
+    message: str
+    severity: Severity = Severity.ERROR
+
+
+def load(text: str, *, now: datetime) -> Policy:
+    """Read a policy.
+
+    Args:
+        now: Aware; windows are looked for from here on.
+    Raises:
+        PolicyError: Lists every mistake. Not retriable.
+    """
+    policy, problems = _judge(text, now)
+    if policy is None:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise PolicyError(f"the policy cannot be used:\n{lines}")
+    return policy
+
+
+def check(text: str, *, now: datetime) -> list[Problem]:
+    """Every mistake in a policy, in the order of its lines; empty where there is none.
+
+    Args:
+        now: Aware; windows are looked for from here on.
+    """
+    return _judge(text, now)[1]
+
+
+def _judge(text: str, now: datetime) -> tuple[Policy | None, list[Problem]]:
+    if len(text.encode(errors="replace")) > MAX_BYTES:
+        return None, [Problem(0, 0, "", f"a policy has at most {MAX_BYTES:,} bytes")]
+    document = read(text, expected="model, windows, gates, rollout", aliases=False)
+    if isinstance(document, Problem):
+        return None, [document]
+    problems = [*document.keys_twice()]
+    policy = None
+    try:
+        policy = Policy.model_validate(document.content)
+    except ValidationError as exc:
+        for error in exc.errors(include_url=False):
+            problems.append(document.problem(tuple(error["loc"]), message_of(error, Policy)))
+    problems += [document.problem(*finding) for finding in conflicts(document.content, now)]
+    usable = all(problem.severity == Severity.WARNING for problem in problems)
+    return (policy if usable else None), sorted(problems)
+
+
+def conflicts(content: dict[str, Any], now: datetime) -> Iterator[Finding]:
+    """What does not fit together in a policy whose parts may each be right.
+
+    Args:
+        content: Of the file as it stands there: keys may be missing, values of any type. A part
+            that is wrong in itself is passed over.
+    """
+    yield from _gate_conflicts(_items(MetricGate, content, "gates"))
+    yield from _approval_conflicts(_items(ApprovalRule, content, "approvals"))
+    yield from _window_conflicts(content.get("windows"), now)
+    steps = content.get("rollout")
+    yield from _canary_conflicts(_items(CanaryStep, steps, "canary", above=("rollout",)))
+    rollout, analysis = _part(Rollout, content, "rollout"), _part(Analysis, content, "analysis")
+    if rollout is not None:
+        yield from _rollout_conflicts(rollout)
+    if analysis is not None:
+        yield from _analysis_conflicts(analysis)
+
+
+def _gate_conflicts(gates: list[tuple[Steps, MetricGate]]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for steps, gate in gates:
+        fitting, other = "at_least", "at_most"
+        if gate.direction == "lower":
+            fitting, other = other, fitting
+        if getattr(gate, other) is not None:
+            message = f"where {gate.direction} is better the bound is {fitting}, not {other}"
+            yield Finding((*steps, other), message)
+        elif getattr(gate, fitting) is None and gate.not_worse_by is None:
+            yield Finding(steps, f"a gate needs {fitting} or not_worse_by; without, all would pass")
+        if gate.name in seen:
+            yield Finding(steps, f"there is a gate on {gate.name} above; put them into one")
+        seen.add(gate.name)
+
+
+def _approval_conflicts(rules: list[tuple[Steps, ApprovalRule]]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for steps, rule in rules:
+        if rule.team in seen:
+            yield Finding((*steps, "team"), f"team {rule.team} stands above; put them into one")
+        seen.add(rule.team)
+
+
+def _window_conflicts(content: Any, now: datetime) -> Iterator[Finding]:
+    allow = _items(Window, content, "allow", above=("windows",))
+    never = [steps for steps, window in allow if not ever_starts(window, now)]
+    for steps in never:
+        yield Finding((*steps, "cron"), "no date fits it, so the window would never open")
+    windows = _part(Windows, {"windows": content or {}}, "windows")
+    if windows is None or never or next_opening(windows, now) is not None:
+        return
+    message = "with these windows a release could not go out within two years"
+    yield Finding(("windows", "deny"), f"{message}: they forbid all that is allowed")
+
+
+def _canary_conflicts(canary: list[tuple[Steps, CanaryStep]]) -> Iterator[Finding]:
+    for (_, before), (steps, step) in pairwise(canary):
+        if step.weight <= before.weight:
+            message = f"weights must rise: {step.weight:g} comes after {before.weight:g}"
+            yield Finding((*steps, "weight"), message)
+    for steps, step in canary:
+        if not step.records:
+            message = "with 0 records the step is passed without a look at the version"
+            yield Finding((*steps, "records"), message, Severity.WARNING)
+        yield from _rate_warning(steps, step.records / step.weight, step)
+
+
+def _rollout_conflicts(rollout: Rollout) -> Iterator[Finding]:
+    bake = rollout.bake
+    judged = [step.records for step in rollout.canary] + ([bake.records] if bake else [])
+    if not judged:
+        message = "without canary and bake a version could never be rolled back by itself"
+        yield Finding(("rollout",), f"{message}; give it one of them")
+    elif not any(judged):
+        message = "with 0 records in every step a version could never be rolled back by itself"
+        yield Finding(("rollout",), f"{message}; give one of them a number")
+    if rollout.shadow is not None:
+        yield from _rate_warning(("rollout", "shadow"), rollout.shadow.records, rollout.shadow)
+    if bake is not None:
+        yield from _rate_warning(("rollout", "bake"), bake.records, bake)
+        if bake.timeout < bake.duration:
+            message = "it is over before duration is, so the bake would always be inconclusive"
+            yield Finding(("rollout", "bake", "timeout"), message, Severity.WARNING)
+
+
+def _rate_warning(steps: Steps, records: float, step: Any) -> Iterator[Finding]:
+    """Whether a stream can bring ``records`` within the step's timeout."""
+    needed = records / step.timeout.total_seconds()
+    if needed > PLAUSIBLE_RECORDS_PER_S:
+        message = f"to end in time the stream would need {needed:,.0f} records/s"
+        yield Finding((*steps, "timeout"), message, Severity.WARNING)
+
+
+def _analysis_conflicts(analysis: Analysis) -> Iterator[Finding]:
+    latency = analysis.latency
+    measured = latency is not None and (latency.max_ratio or latency.max_p99_ms)
+    if analysis.errors is None and analysis.labels is None and not measured:
+        message = "with errors, latency and labels off, nothing could fail a version that serves"
+        yield Finding(("analysis",), f"{message}, and it would never be rolled back by itself")
+    elif latency is not None and not measured:
+        message = "neither max_ratio nor max_p99_ms is set, so nothing is checked; null says so"
+        yield Finding(("analysis", "latency"), message, Severity.WARNING)
+
+
+def _items(
+    kind: type[Part], content: Any, key: str, *, above: Steps = ()
+) -> list[tuple[Steps, Part]]:
+    """Those of a list that are right in themselves, with their paths."""
+    items = content.get(key) if isinstance(content, dict) else None
+    numbered = enumerate(items if isinstance(items, list) else ())
+    parts = (((*above, key, index), _valid(kind, item)) for index, item in numbered)
+    return [(at, part) for at, part in parts if part is not None]
+
+
+def _part(kind: type[Part], content: dict[str, Any], key: str) -> Part | None:
+    """A part, with its defaults where it is not there; None where it is wrong in itself."""
+    return _valid(kind, content.get(key, {}))
+
+
+def _valid(kind: type[Part], content: Any) -> Part | None:
+    try:
+        return kind.model_validate(content)
+    except ValidationError:
+        return None

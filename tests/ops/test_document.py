@@ -1,0 +1,64 @@
+"""YAML texts with places."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.document import Document, Problem, Severity, keys_at, nearest, read
+from ops.settings import PlatformConfig
+
+
+def document(text: str) -> Document:
+    found = read(text, expected="a, b")
+    assert isinstance(found, Document)
+    return found
+
+
+def test_problem_has_the_place_of_the_key() -> None:
+    problem = document("a:\n  - {b: 1}\n").problem(("a", 0, "b"), "wrong")
+    assert problem == Problem(2, 6, "a.0.b", "wrong")
+    assert str(problem) == "line 2:6: a.0.b: wrong"
+
+
+def test_key_that_is_not_there_has_the_place_above() -> None:
+    assert document("a:\n  - {b: 1}\n").problem(("a", 0, "c"), "missing")[:2] == (2, 5)
+    assert str(document("a: 1").problem(("b",), "missing")) == "b: missing"
+
+
+def test_warning_says_so() -> None:
+    problem = document("a: 1").problem(("a",), "odd", Severity.WARNING)
+    assert str(problem) == "line 1:1: warning: a: odd"
+
+
+def test_key_that_is_a_number_is_found() -> None:
+    assert document("a: 1\n7: x\n").problem(("7",), "no text")[:2] == (2, 1)
+
+
+def test_equal_keys_are_found() -> None:
+    (problem,) = document("a: {b: 1, b: 2}").keys_twice()
+    assert (problem.path, problem.message) == ("a.b", "b stands here 2 times")
+
+
+def test_aliases_only_where_wanted() -> None:
+    text = "a: &x 1\nb: *x\n"
+    assert document(text).content == {"a": 1, "b": 1}
+    refused = read(text, expected="a", aliases=False)
+    assert isinstance(refused, Problem)
+    assert refused[:2] == (2, 4)
+
+
+@pytest.mark.parametrize("text", ["[" * 10_000, "- " * 10_000, "{a: " * 10_000])
+def test_depth_is_bounded(text: str) -> None:
+    refused = read(text, expected="a")
+    assert isinstance(refused, Problem)
+    assert refused.message == "nested too deeply"
+
+
+def test_keys_of_settings_by_path() -> None:
+    assert "max_batch_tokens" in keys_at(PlatformConfig, ("models", 0, "engine"))
+    assert list(keys_at(PlatformConfig, ("state_dir", "x"))) == []
+
+
+def test_nearest_word_or_all() -> None:
+    assert nearest("windwo", ["window", "other"]) == "; did you mean window?"
+    assert nearest("zzz", ["window", "other"]) == "; known are window, other"

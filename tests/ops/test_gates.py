@@ -1,0 +1,174 @@
+"""Gates: each outcome and the sentence that goes with it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.gates import GateResult, GoldenCase, judge
+from ops.policy import GoldenGate, MetricGate, Policy
+from serve.artifact import Metric, ModelCard, Pooling
+
+
+def card(labels: tuple[str, ...] = ("negative", "positive"), **figures: float) -> ModelCard:
+    return ModelCard(
+        task="text-classification",
+        labels=labels,
+        problem_type="single_label",
+        max_length=128,
+        metrics=tuple(
+            Metric(
+                name=name.replace("__", "/"),
+                value=value,
+                direction="lower" if name == "loss" else "higher",
+            )
+            for name, value in figures.items()
+        ),
+    )
+
+
+def metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | None) -> GateResult:
+    return judge(Policy(model="m", gates=(gate,)), candidate, live)[2]
+
+
+ACCURACY = MetricGate(metric="accuracy", direction="higher", at_least=0.85, not_worse_by=0.01)
+LOSS = MetricGate(metric="loss", direction="lower", at_most=0.5, not_worse_by=0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "live", "passed", "words"),
+    [
+        (0.90, 0.90, True, "at least 0.85; not worse than the live version's 0.9."),
+        (0.85, 0.86, True, "0.01 worse than the live version's 0.86, and up to 0.01 is allowed"),
+        (0.85, 0.87, False, "0.02 worse than the live version's 0.87"),
+        (0.84, 0.80, False, "below 0.85; not worse"),
+        (0.90, None, True, "there is no live version to compare with"),
+        (0.84, None, False, "below 0.85"),
+    ],
+)
+def test_higher_is_better(value: float, live: float | None, passed: bool, words: str) -> None:
+    before = None if live is None else card(accuracy=live)
+    result = metric_result(ACCURACY, card(accuracy=value), before)
+    assert (result.passed, words in result.sentence) == (passed, True), result.sentence
+    assert result.evidence["candidate"] == value
+    assert result.evidence.get("live") == live
+
+
+@pytest.mark.parametrize(
+    ("value", "live", "passed", "words"),
+    [
+        (0.50, 0.50, True, "at most 0.5; not worse"),
+        (0.30, 0.20, True, "0.1 worse"),
+        (0.40, 0.20, False, "0.2 worse"),
+        (0.60, 0.90, False, "above 0.5; not worse"),
+    ],
+)
+def test_lower_is_better(value: float, live: float, passed: bool, words: str) -> None:
+    result = metric_result(LOSS, card(loss=value), card(loss=live))
+    assert (result.passed, words in result.sentence) == (passed, True), result.sentence
+
+
+def test_figure_that_is_not_there_fails_with_those_that_are() -> None:
+    result = metric_result(ACCURACY, card(macro_f1=0.9, f1__positive=0.8), None)
+    assert not result.passed
+    assert "has no accuracy; it has macro_f1, f1/positive" in result.sentence
+
+
+def test_slice_is_a_figure_named_behind_a_slash() -> None:
+    gate = MetricGate(metric="accuracy", slice="short", direction="higher", at_least=0.5)
+    result = metric_result(gate, card(accuracy=0.9, accuracy__short=0.4), None)
+    assert (result.name, result.passed) == ("metric accuracy/short", False)
+
+
+def test_figure_that_the_live_version_has_not() -> None:
+    result = metric_result(ACCURACY, card(accuracy=0.9), card(macro_f1=0.9))
+    assert result.passed
+    assert "no accuracy of the live version to compare with" in result.sentence
+
+
+def test_direction_of_card_and_policy_must_be_one() -> None:
+    gate = MetricGate(metric="loss", direction="higher", at_least=0.1)
+    result = metric_result(gate, card(loss=0.9), None)
+    assert not result.passed
+    assert "that lower is better, and the policy that higher is" in result.sentence
+
+
+def cases(
+    right: int, wrong: int, *, live_right: int | None = None, exact: bool = False
+) -> list[GoldenCase]:
+    return [
+        GoldenCase(
+            *(f"text {i}", "positive", "positive" if i < right else "negative", i < right),
+            *(None if live_right is None else i < live_right, exact),
+        )
+        for i in range(right + wrong)
+    ]
+
+
+def golden_result(gate: GoldenGate, golden: list[GoldenCase]) -> GateResult:
+    return judge(Policy(model="m", golden=gate), card(), None, golden=golden)[1]
+
+
+@pytest.mark.parametrize(
+    ("gate", "golden", "passed", "words"),
+    [
+        (GoldenGate(), [], True, "so nothing was compared"),
+        (GoldenGate(min_agreement=0.5), [], False, "put golden.jsonl into the model directory"),
+        (GoldenGate(), cases(0, 10), True, "0.0% are answered as expected; none is marked exact"),
+        (GoldenGate(min_agreement=0.9), cases(9, 1), True, "Of 10 golden texts 90.0%"),
+        (GoldenGate(min_agreement=0.9), cases(8, 2), False, "80.0% are answered as expected, and"),
+        (GoldenGate(not_worse_by=0.1), cases(8, 2, live_right=9), True, "of the live version 90"),
+        (GoldenGate(not_worse_by=0.1), cases(7, 3, live_right=9), False, "only 10.0% less"),
+        (GoldenGate(not_worse_by=0.1), cases(7, 3), True, "no live version to compare with"),
+        (GoldenGate(), cases(5, 0, exact=True), True, "all 5 exact ones are right"),
+        (GoldenGate(), cases(4, 1, exact=True), False, "'text 4' as negative instead of positive"),
+        (GoldenGate(), cases(0, 5, exact=True), False, "5 of 5 exact ones are wrong"),
+        (GoldenGate(exact=False), cases(0, 5, exact=True), True, "exact ones are not asked for"),
+    ],
+)
+def test_golden_set(gate: GoldenGate, golden: list[GoldenCase], passed: bool, words: str) -> None:
+    result = golden_result(gate, golden)
+    assert (result.passed, words in result.sentence) == (passed, True), result.sentence
+
+
+def test_only_texts_that_the_live_version_was_asked_are_compared_with_it() -> None:
+    golden = [*cases(1, 1, live_right=1), *cases(0, 8)]
+    assert golden_result(GoldenGate(not_worse_by=0.0), golden).passed
+
+
+@pytest.mark.parametrize("labels", ["same", "may-change"])
+def test_labels_that_differ(labels: str) -> None:
+    policy = Policy(model="m", labels=labels)  # type: ignore[arg-type]
+    result = judge(policy, card(labels=("negative", "neutral")), card())[0]
+    assert result.passed == (labels == "may-change")
+    assert "new are neutral and gone are positive" in result.sentence
+
+
+def test_order_of_labels_does_not_matter() -> None:
+    assert judge(Policy(model="m"), card(), card(labels=("positive", "negative")))[0].passed
+
+
+def test_first_version_may_have_any_labels() -> None:
+    assert judge(Policy(model="m"), card(), None)[0].passed
+
+
+def test_another_task_is_refused_whatever_the_policy_says() -> None:
+    embedding = ModelCard(task="feature-extraction", max_length=128, pooling=Pooling())
+    result = judge(Policy(model="m", labels="may-change"), embedding, card())[0]
+    assert not result.passed
+    assert "does feature-extraction and the live one text-classification" in result.sentence
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_directions_mirror_each_other(
+    value: float, live: float, bound: float, allowed: float
+) -> None:
+    up = MetricGate(metric="x", direction="higher", at_least=bound, not_worse_by=allowed)
+    down = MetricGate(metric="loss", direction="lower", at_most=-bound, not_worse_by=allowed)
+    higher = metric_result(up, card(x=value), card(x=live))
+    lower = metric_result(down, card(loss=-value), card(loss=-live))
+    assert higher.passed == lower.passed
+    assert json.loads(json.dumps(dict(higher.evidence))) == higher.evidence
