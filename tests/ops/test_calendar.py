@@ -8,7 +8,7 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ops.calendar import HORIZON, Window, Windows, is_open, next_opening
@@ -128,6 +128,8 @@ durations = st.sampled_from(["1m", "20m", "30m", "60m", "90m", "5h", "24h", "40h
     st.lists(st.tuples(crons, durations), max_size=2),
     st.lists(st.tuples(crons, durations), max_size=2),
 )
+# A clock that is put back over midnight.
+@example(("America/St_Johns", datetime(2010, 11, 7, tzinfo=UTC)), [("30 23 * * *", "1m")], [])
 @settings(max_examples=60, deadline=None)
 def test_agrees_with_a_clock_read_every_minute(
     change: tuple[str, datetime], allow: list[tuple[str, str]], deny: list[tuple[str, str]]
