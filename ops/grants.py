@@ -26,6 +26,18 @@ class GrantRow(NamedTuple):
     created_at: datetime
 
 
+def require_pattern(pattern: str) -> None:
+    """Make sure that a pattern can fit the name of a model.
+
+    Raises:
+        Invalid: It cannot. Not retriable.
+    """
+    if not re.fullmatch(PATTERN, pattern):
+        raise Invalid(
+            f"{pattern!r} fits no model: lower case letters, digits, hyphens, and * for any of them"
+        )
+
+
 def give(
     connection: Connection,
     holder: str,
@@ -42,10 +54,7 @@ def give(
         Invalid: No model can be meant by the pattern. Not retriable.
         Conflict: It is given already. Not retriable.
     """
-    if not re.fullmatch(PATTERN, pattern):
-        raise Invalid(
-            f"{pattern!r} fits no model: lower case letters, digits, hyphens, and * for any of them"
-        )
+    require_pattern(pattern)
     found = find(connection, holder)
     grant = Grant(holder, found.kind, permission, pattern)
     if any(row.grant == grant for row in page(connection, holder=holder)):

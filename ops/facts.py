@@ -1,0 +1,115 @@
+"""What is known of a version that is to go out, read for ``explanation``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from ops import grants, people
+from ops.approvals import Approval, Decision
+from ops.catalogue import VersionId, find
+from ops.explanation import Facts, OpenRelease
+from ops.permissions import Permission, decide, groups_of, members_of
+from ops.policy import Policy
+from ops.tables import approvals, releases, routes
+from stream.schema import ControlRecord
+
+LIVE = "live"
+
+
+def facts_of(
+    connection: Connection, policy: Policy, version: VersionId, *, may_break_glass: bool
+) -> Facts:
+    """Read all that decides whether a version may go out.
+
+    Args:
+        policy: In force for its model.
+        may_break_glass: Whether whoever asks has that right.
+    Raises:
+        UnknownVersion: There is no such version. Not retriable.
+    """
+    row = find(connection, version)
+    members = approvers(connection, policy)
+    open_release = _open_release(connection, version.model)
+    own = open_release is not None and open_release.version == version.number
+    others = None if own or open_release is None else open_release
+    return Facts(
+        version=str(version.number),
+        author=row.author,
+        version_digest=row.digest,
+        approvals=_approvals(connection, version),
+        members=members,
+        live=live_version(connection, version.model),
+        last_live_at=_last_live_at(connection, version.model),
+        open_release=others and OpenRelease(str(others.version), others.state),
+        may_break_glass=may_break_glass,
+    )
+
+
+def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str]]:
+    """Of each team that the policy names, who is in it and has the permission to approve."""
+    inside, held = people.all_memberships(connection), grants.in_force(connection)
+    persons = people.active_persons(connection)
+    return {
+        rule.team: frozenset(
+            person
+            for person in persons & members_of(rule.team, inside)
+            if decide(
+                person, groups_of(person, inside), held, Permission.APPROVE, policy.model
+            ).allowed
+        )
+        for rule in policy.approvals
+    }
+
+
+def live_version(connection: Connection, model: str) -> str | None:
+    """The version that serves; while a release goes on, the one that it started from."""
+    going_on = _open_release(connection, model)
+    if going_on is not None and going_on.previous is not None:
+        return str(going_on.previous)
+    found = connection.scalars(select(routes.c.record).where(routes.c.model == model)).first()
+    if found is None:
+        return None
+    weights = {
+        version: route.weight
+        for version, route in ControlRecord.model_validate(found).versions.items()
+    }
+    return max(weights, key=weights.__getitem__)
+
+
+def _open_release(connection: Connection, model: str) -> Row[Any, Any, Any] | None:
+    columns = (releases.c.version, releases.c.state, releases.c.previous)
+    query = select(*columns).where(releases.c.model == model, releases.c.ended_at.is_(None))
+    return connection.execute(query).one_or_none()
+
+
+def _last_live_at(connection: Connection, model: str) -> datetime | None:
+    went_live = releases.c.state == LIVE
+    query = select(func.max(releases.c.ended_at)).where(releases.c.model == model, went_live)
+    found: datetime | None = connection.scalars(query).one()
+    return found
+
+
+def _approvals(connection: Connection, version: VersionId) -> list[Approval]:
+    """All decisions on a version, whichever release they were given for."""
+    of_version = (releases.c.model == version.model) & (releases.c.version == version.number)
+    query = (
+        select(approvals)
+        .join(releases, releases.c.id == approvals.c.release_id)
+        .where(of_version, approvals.c.voided_at.is_(None))
+        .order_by(approvals.c.id)
+    )
+    inside = people.all_memberships(connection)
+    return [
+        Approval(
+            person=row.person,
+            teams=frozenset(groups_of(row.person, inside)) | {row.team},
+            decision=Decision(row.decision),
+            version_digest=row.version_digest,
+            policy_digest=row.policy_digest,
+            at=row.at,
+        )
+        for row in connection.execute(query)
+    ]
