@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import psycopg
@@ -40,6 +40,18 @@ MAX_REASON_CHARS = 300
 WRITES = "bertstream_writes"
 FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
 READ_ONLY = "25006"
+
+
+class Transactions(Protocol):
+    """What those need who read and write; ``Database`` says how they behave."""
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """A transaction that writes."""
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that reads."""
+        ...
 
 
 class Database:

@@ -17,8 +17,8 @@ from ops.apps import Apps, app_of
 from ops.catalogue import number_of
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.facts import FactFinder
 from ops.observations import Observations
+from ops.release_facts import FactFinder
 from ops.releases import (
     OPERATOR,
     Release,

@@ -18,10 +18,10 @@ from ops.artifact_store import ArtifactStore
 from ops.bootstrap import is_registered
 from ops.database import Database
 from ops.errors import NotRunning
-from ops.facts import FactFinder
 from ops.local import State, connection, token_path
 from ops.observations import Observations
 from ops.operator import Operator
+from ops.release_facts import FactFinder
 from ops.releases import open_releases
 from ops.settings import PlatformConfig
 from stream.control import publish
