@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ops.api_page import page
-from ops.endpoints import ledger, models, people, policies
+from ops.endpoints import ledger, models, people, policies, releases
 from ops.endpoints.caller import Served
 from ops.endpoints.shapes import ErrorShape, ProblemShape
 from ops.errors import (
@@ -32,7 +32,9 @@ from ops.errors import (
     NotFound,
     OpsError,
     PolicyError,
+    ReleaseError,
     StoreUnavailable,
+    UnknownRelease,
     UnknownVersion,
     VersionInUse,
 )
@@ -49,6 +51,8 @@ STATUS: dict[type[Exception], int] = {
     UnknownVersion: 404,
     Conflict: 409,
     VersionInUse: 409,
+    ReleaseError: 409,
+    UnknownRelease: 404,
     Invalid: 422,
     BadModelName: 422,
     PolicyError: 422,
@@ -90,7 +94,13 @@ def create_app(
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     _handle_errors(app)
-    own = (models.router, policies.router, people.router, ledger.router)
+    own = (
+        models.router,
+        policies.router,
+        releases.router,
+        people.router,
+        ledger.router,
+    )
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorShape}}
     for router in (*own, *extra_routers):
         app.include_router(router, prefix=PREFIX, responses=errors)

@@ -90,11 +90,18 @@ class Operator:
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
         self.leads = False
+        self._awake = threading.Event()
+
+    def wake(self) -> None:
+        """Have the next tick come at once; from any thread."""
+        self._awake.set()
 
     def run(self, stopping: threading.Event, *, tick_s: float) -> None:
         """Tick until told to stop; what fails is tried again at the next tick."""
         told: str | None = None
-        while not stopping.wait(tick_s):
+        while not stopping.is_set():
+            self._awake.wait(tick_s)
+            self._awake.clear()
             try:
                 self.tick()
             except (OpsError, StreamError) as exc:

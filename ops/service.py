@@ -6,6 +6,10 @@ sees to that.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 from ops import people
 from ops.access import Access, Clock, utc_now
 from ops.artifact_store import ArtifactStore
@@ -14,6 +18,7 @@ from ops.verbs.ledger import LedgerVerbs
 from ops.verbs.models import ModelVerbs
 from ops.verbs.people import PeopleVerbs
 from ops.verbs.policies import PolicyVerbs
+from ops.verbs.releases import ReleaseVerbs
 
 
 class Service:
@@ -23,12 +28,22 @@ class Service:
         access: Knows who asks and whether they may.
     """
 
-    def __init__(self, database: Database, store: ArtifactStore, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        clock: Clock = utc_now,
+        *,
+        serving: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         """Put the parts together; nothing is opened yet.
 
         Args:
             store: Where the files of versions are kept.
             clock: Gives the time; aware.
+            serving: How each configured model is served, by its name.
+            wake: Has the operator look at once.
         """
         self._database = database
         self.access = Access(database, clock)
@@ -36,6 +51,7 @@ class Service:
         self.policies = PolicyVerbs(self.access)
         self.people = PeopleVerbs(self.access)
         self.ledger = LedgerVerbs(self.access)
+        self.releases = ReleaseVerbs(self.access, serving, wake)
 
     def require_database(self) -> None:
         """Ask the database whether it answers.
