@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport VIRTUAL_ENV
 
-.PHONY: help setup setup-dev demo test check chaos bench lock clean
+.PHONY: help setup setup-dev demo demo-release test check chaos bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ setup-dev: $(DEV_READY) ## the same and what tests and checks need
 
 demo: $(RUN_READY) ## the whole product on this machine, on data of its own, in under 2 minutes
 	$(BIN)/bertstream demo
+
+demo-release: $(RUN_READY) ## releases under load: one good version, three bad ones, some minutes
+	$(BIN)/bertstream demo-release
 
 test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(ARGS)

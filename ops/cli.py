@@ -351,6 +351,15 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
     out.print(f"{file}: fine")
 
 
+@app.command("demo-release")
+def demo_release() -> None:
+    """Show releases: one goes live, three are caught and taken back. Some minutes."""
+    from ops.demo_release import run
+
+    with told_plainly():
+        raise typer.Exit(run())
+
+
 @app.command()
 def demo() -> None:
     """Show the whole: train, serve, stream 2,000 events, count, stop. About a minute."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import psycopg
@@ -42,6 +42,18 @@ FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
 READ_ONLY = "25006"
 
 
+class Transactions(Protocol):
+    """What those need who read and write; ``Database`` says how they behave."""
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """A transaction that writes."""
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that reads."""
+        ...
+
+
 class Database:
     """A database that is reached through transactions only.
 
@@ -71,7 +83,8 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """A transaction that writes: committed at the end, undone by any error.
 
-        On SQLite it is the only writer from its first statement on; the next one waits.
+        On SQLite it is the only writer from its beginning on, and the next one waits: do not
+        begin another inside.
 
         Raises:
             DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.

@@ -35,11 +35,24 @@ OpsError
     |-- EventRefused          what was asked means nothing in its state
     |-- OutsideWindow         the policy refuses releases at this time
     `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
+
+
+|-- PolicyError               a model's policy says something that cannot be
+|-- RequestError              what somebody asked of the control API
+|   |-- NotAuthenticated      no token, or none that counts
+|   |-- NotAllowed            a permission is missing
+|   |-- Invalid               it cannot be, whoever asks; lists the problems
+|   |-- NotFound              no such person, team, grant, token or policy
+|   `-- Conflict              it does not fit to what is there
+`-- ApiRefused                what the control API answered to the command line
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from ops.document import Problem
 
 
 class OpsError(Exception):
@@ -192,3 +205,51 @@ class ReleaseMoved(ReleaseError):
     """Somebody else has moved the release at the same moment."""
 
     retriable: ClassVar[bool] = True
+
+
+class RequestError(OpsError):
+    """Something that was asked of the control API and is refused."""
+
+
+class NotAuthenticated(RequestError):
+    """No token came with the request, or one that does not count."""
+
+
+class NotAllowed(RequestError):
+    """Who asks has not the permission; the message says which one, and who has it."""
+
+
+class Invalid(RequestError):
+    """What was sent cannot be, whoever sends it.
+
+    Attributes:
+        problems: One for each mistake, where what was sent is a text.
+    """
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class NotFound(RequestError):
+    """There is no such person, team, grant, token or policy."""
+
+
+class Conflict(RequestError):
+    """It does not fit to what is there: it exists, it is used, it is the last of its kind."""
+
+
+class ApiRefused(OpsError):
+    """The control API refused or failed; the message is its own.
+
+    Attributes:
+        status: Of HTTP.
+        problems: Each with ``line``, ``column``, ``path`` and ``message``.
+    """
+
+    def __init__(
+        self, message: str, status: int, problems: tuple[dict[str, object], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problems = problems

@@ -9,11 +9,14 @@ import fcntl
 import hashlib
 import logging
 import os
+import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -23,7 +26,9 @@ from ops import bootstrap, processes, ray_cluster
 from ops.broker import EmbeddedBroker
 from ops.broker_config import BrokerSettings
 from ops.deploy import Cluster, applications
-from ops.errors import Busy, OpsError
+from ops.errors import Busy, OpsError, PlatformError
+from ops.first_admin import ensure_local_admin
+from ops.loopback import free_port
 from ops.ray_cluster import RayHead
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from serve.artifact import load
@@ -43,6 +48,7 @@ STATE_FILE = "state.json"
 OPERATOR_LOG = "operator.log"
 # It ends its round and gives its lease back.
 OPERATOR_GRACE_S = 15.0
+OPERATOR_DEADLINE_S = 30.0
 CONTROL_DEADLINE_S = 15.0
 
 
@@ -57,6 +63,7 @@ class State(BaseModel):
         dashboard: URL of its dashboard.
         apps: Digest of the settings that each app runs with.
         operator_pid: Of the process that operates the platform; None where none was started.
+        api: URL of its control API.
     """
 
     instance: str
@@ -66,6 +73,7 @@ class State(BaseModel):
     dashboard: str = ""
     apps: dict[str, str] = {}
     operator_pid: int | None = None
+    api: str = ""
 
     @classmethod
     def load(cls, state_dir: Path) -> State | None:
@@ -158,6 +166,9 @@ class _Up:
     def run(self) -> None:
         self._check_models()
         bootstrap.register(self._config, self._database, self._step)
+        now = datetime.now(UTC)
+        if told := ensure_local_admin(self._database, self._config.state_dir, now=now):
+            self._step(told)
         os.environ[processes.MARK] = self._state.instance
         self._save()
         self._ensure_broker()
@@ -276,6 +287,10 @@ class _Up:
         if pid is not None and any(p.pid == pid for p in processes.marked(self._state.instance)):
             self._step("Operator: running")
             return
+        settings = self._config.api
+        settings = settings.model_copy(update={"port": settings.port or free_port()})
+        config = self._config.model_copy(update={"api": settings})
+        scheme = "https" if settings.tls_certfile else "http"
         log = self._config.state_dir / OPERATOR_LOG
         with log.open("ab") as out:
             child = subprocess.Popen(
@@ -287,10 +302,29 @@ class _Up:
             )
         assert child.stdin is not None  # it is a pipe
         with child.stdin as stdin:
-            stdin.write(with_secrets(self._config))
+            stdin.write(with_secrets(config))
         self._state.operator_pid = child.pid
+        self._state.api = f"{scheme}://{settings.host}:{settings.port}"
         self._save()
-        self._step(f"Operator: started, {log} has its log")
+        self._wait_for_api(child, log)
+        self._step(f"Operator: {self._state.api}, its log is {log}")
+
+    def _wait_for_api(self, child: subprocess.Popen[bytes], log: Path) -> None:
+        """Until the control API listens.
+
+        Raises:
+            PlatformError: It ended, or took too long.
+        """
+        host, port = self._state.api.rpartition("//")[2].rsplit(":", 1)
+        deadline = time.monotonic() + OPERATOR_DEADLINE_S
+        while child.poll() is None and time.monotonic() < deadline:
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise PlatformError(f"the operator does not answer at {self._state.api}; see {log}")
 
     def _save(self) -> None:
         self._state.save(self._config.state_dir)

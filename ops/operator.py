@@ -17,8 +17,8 @@ from ops.apps import Apps, app_of
 from ops.catalogue import number_of
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.facts import FactFinder
 from ops.observations import Observations
+from ops.release_facts import FactFinder
 from ops.releases import (
     OPERATOR,
     Release,
@@ -90,11 +90,18 @@ class Operator:
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
         self.leads = False
+        self._awake = threading.Event()
+
+    def wake(self) -> None:
+        """Have the next tick come at once; from any thread."""
+        self._awake.set()
 
     def run(self, stopping: threading.Event, *, tick_s: float) -> None:
         """Tick until told to stop; what fails is tried again at the next tick."""
         told: str | None = None
-        while not stopping.wait(tick_s):
+        while not stopping.is_set():
+            self._awake.wait(tick_s)
+            self._awake.clear()
             try:
                 self.tick()
             except (OpsError, StreamError) as exc:

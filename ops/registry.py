@@ -30,7 +30,7 @@ from ops.catalogue import (
     write,
 )
 from ops.comparison import Described, Diff, compare
-from ops.database import Database
+from ops.database import Transactions
 from ops.errors import BadModelName, UnknownVersion, VersionInUse
 from ops.tables import models, versions
 from serve.artifact import (
@@ -48,7 +48,7 @@ from serve.settings import NAME_PATTERN
 class Registry:
     """The catalogue and the files behind it."""
 
-    def __init__(self, database: Database, store: ArtifactStore) -> None:
+    def __init__(self, database: Transactions, store: ArtifactStore) -> None:
         self._database = database
         self._store = store
 

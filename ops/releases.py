@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-import yaml
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ops import policy_store
 from ops.catalogue import number_of
 from ops.errors import (
     EventRefused,
@@ -29,7 +29,7 @@ from ops.errors import (
 from ops.ledger import Entry, append
 from ops.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, allowed, routes_of
-from ops.tables import deployments, leases, models, policies, releases, routes, versions
+from ops.tables import deployments, leases, models, releases, routes, versions
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"
@@ -317,20 +317,9 @@ def keep_deployment(
 
 def policy_in_force(connection: Connection, model: str) -> tuple[str, str]:
     """The policy's canonical JSON and its digest; the default one where none was set."""
-    query = (
-        select(policies.c.text)
-        .where(policies.c.model == model)
-        .order_by(desc(policies.c.id))
-        .limit(1)
-    )
-    text = connection.scalars(query).first()
-    policy = Policy(model=model) if text is None else parsed_policy(text)
+    kept = policy_store.in_force(connection, model)
+    policy = Policy(model=model) if kept is None else kept.policy()
     return policy.canonical().decode(), policy.digest()
-
-
-def parsed_policy(text: str) -> Policy:
-    """A policy as it was set: its YAML was checked then."""
-    return Policy.model_validate(yaml.safe_load(text))
 
 
 def get(connection: Connection, key: int) -> Release:
@@ -364,6 +353,13 @@ def history(connection: Connection, model: str | None, *, limit: int = 50) -> li
     if model is not None:
         query = query.where(releases.c.model == model)
     return [_release(row) for row in connection.execute(query)]
+
+
+def last_good(connection: Connection, model: str) -> Release | None:
+    """The release that brought the live version; None where none did."""
+    query = _query().where(releases.c.model == model, releases.c.state == State.LIVE)
+    found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
+    return _release(found) if found else None
 
 
 def last_live_at(connection: Connection, model: str) -> datetime | None:

@@ -13,16 +13,20 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import uvicorn
+
+from ops.api import create_app
 from ops.apps import Apps, Ray
 from ops.artifact_store import ArtifactStore
-from ops.bootstrap import is_registered
+from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
 from ops.errors import NotRunning
-from ops.facts import FactFinder
 from ops.local import State, connection, token_path
 from ops.observations import Observations
 from ops.operator import Operator
+from ops.release_facts import FactFinder
 from ops.releases import open_releases
+from ops.service import Service
 from ops.settings import PlatformConfig
 from stream.control import publish
 from stream.errors import StreamError
@@ -101,13 +105,18 @@ def serve(config: PlatformConfig) -> None:
     )
     follower.start()
     operator = operator_of(config, state, database, observations)
+    api = api_of(config, database, operator)
+    answering = threading.Thread(target=api.run, name="api", daemon=True)
+    answering.start()
     ticking = threading.Thread(
         target=operator.run, args=(stopping,), kwargs={"tick_s": config.tick_s}, name="operator"
     )
     ticking.start()
     logger.info("operating")
     stopping.wait()
+    api.should_exit = True
     ticking.join(30)
+    answering.join(5)
     database.close()
 
 
@@ -140,6 +149,28 @@ def operator_of(
         {model.name: model for model in config.models if is_registered(model)},
         clock=lambda: datetime.now(UTC),
     )
+
+
+def api_of(config: PlatformConfig, database: Database, operator: Operator) -> uvicorn.Server:
+    """The control API of a platform, not yet listening."""
+    service = Service(
+        database,
+        ArtifactStore(config.artifact_store()),
+        serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
+        wake=operator.wake,
+    )
+    settings = config.api
+    options = uvicorn.Config(
+        create_app(service),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certfile,
+        ssl_keyfile=settings.tls_keyfile,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(options)
 
 
 def _since_ms(database: Database) -> int:

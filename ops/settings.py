@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,12 +40,52 @@ class RaySettings(Settings):
     object_store_mb: int = Field(default=200, ge=80)
 
 
+class ApiSettings(Settings):
+    """The control API.
+
+    Attributes:
+        host: Address to listen on. Any but this machine's own needs TLS, as every request
+            carries a token.
+        port: 0 chooses a free one.
+        tls_certfile: PEM of the certificate and of those that signed it.
+        tls_keyfile: PEM of its key.
+        insecure: Listen without TLS for other machines, too: where something in front of it
+            speaks TLS.
+    """
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=0, ge=0, le=65_535)
+    tls_certfile: Path | None = None
+    tls_keyfile: Path | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _tokens_stay_secret(self) -> Self:
+        if (self.tls_certfile is None) != (self.tls_keyfile is None):
+            raise ValueError("tls_certfile and tls_keyfile belong together; one is missing")
+        if not (self.is_loopback or self.tls_certfile or self.insecure):
+            raise ValueError(
+                f"on {self.host} other machines could read the tokens: give tls_certfile and "
+                "tls_keyfile, or say insecure: true where something in front speaks TLS"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
 class PlatformConfig(Settings):
     """Everything that ``bertstream up`` brings up.
 
     Attributes:
         kafka: The brokers.
         ray: The cluster.
+        api: The control API.
         models: Versions that are served.
         pipelines: From topics through a model to topics.
         state_dir: Where the platform keeps what it must find again.
@@ -59,6 +100,7 @@ class PlatformConfig(Settings):
 
     kafka: KafkaSettings = KafkaSettings()
     ray: RaySettings = RaySettings()
+    api: ApiSettings = ApiSettings()
     models: tuple[ModelSettings, ...] = ()
     pipelines: tuple[PipelineSettings, ...] = ()
     state_dir: Path = Path(".bertstream")

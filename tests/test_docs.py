@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from ops import calendar, policy, policy_file
 from ops.config import check
 from ops.duration import written
-from ops.settings import PlatformConfig, RaySettings
+from ops.settings import ApiSettings, PlatformConfig, RaySettings
 from serve.contract import FailureKind
 from serve.settings import EngineSettings, ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
@@ -26,6 +26,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     PlatformConfig,
     KafkaSettings,
     RaySettings,
+    ApiSettings,
     ModelSettings,
     EngineSettings,
     PipelineSettings,

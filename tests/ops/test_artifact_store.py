@@ -135,6 +135,8 @@ def test_copy_with_a_manifest_of_its_own_is_refused(
 
     with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} is (not )?that of"):
         store.fetch(uri, digest_of(model), tmp_path / "copies")
+    with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} is not that of"):
+        store.export(uri, digest_of(model), tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, MANIFEST_FILE])

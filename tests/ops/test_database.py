@@ -266,6 +266,13 @@ def test_password_is_never_shown(form: str) -> None:
     assert "s3cret" not in shown
 
 
+def test_password_is_taken_out_of_what_the_server_says() -> None:
+    url = f"postgresql://eve:refused@127.0.0.1:{free_port()}/ops"
+    gone = pytest.raises(DatabaseUnavailable, match=r"Connection \*\*\*")
+    with closing(Database(url, timeout_s=2)) as database, gone:
+        names(database)
+
+
 def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "ops.db").write_bytes(b"not a database" * 100)
     with closing(Database(f"sqlite:///{tmp_path / 'ops.db'}")) as database:

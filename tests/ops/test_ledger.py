@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from ops.database import Database
-from ops.ledger import Entry, append, entries, head, verify
+from ops.ledger import Broken, Entry, Head, _fault, append, entries, head, verify
 from ops.tables import ledger
 from tests.postgres import UNGUARDED
 
@@ -276,3 +277,25 @@ def test_verifying_takes_no_more_memory_for_more_rows(
             tracemalloc.stop()
 
     assert peak < 5_000_000, "all rows take 9 MB"
+
+
+@pytest.mark.postgres
+def test_rows_stay_at_the_server_while_others_are_verified(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the client library holds is in no count of Python's memory."""
+    cursors = []
+
+    def look(row: dict[str, Any], last: Head) -> Broken | None:
+        cursors.append(
+            connection.scalars(text("SELECT count(*) FROM pg_cursors WHERE name <> ''")).one()
+        )
+        return _fault(row, last)
+
+    monkeypatch.setattr("ops.ledger._fault", look)
+    with closing(Database(postgres_url)) as database:
+        fill(database, 2)
+        with database.read() as connection:
+            verify(connection)
+
+    assert set(cursors) == {1}

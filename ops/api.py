@@ -1,0 +1,208 @@
+"""The control API: one application over the service, and every error in one shape.
+
+Synchronous throughout: each request runs in a thread of FastAPI's pool, beside the event loop.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ops.api_page import page
+from ops.endpoints import ledger, models, people, policies, releases
+from ops.endpoints.caller import Served
+from ops.endpoints.shapes import ErrorShape, ProblemShape
+from ops.errors import (
+    ArtifactStoreError,
+    BadModelName,
+    Conflict,
+    DatabaseIncompatible,
+    DatabaseUnavailable,
+    Invalid,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    OpsError,
+    PolicyError,
+    ReleaseError,
+    StoreUnavailable,
+    UnknownRelease,
+    UnknownVersion,
+    VersionInUse,
+)
+from ops.service import Service
+from serve.errors import ArtifactError, ServeError
+
+PREFIX = "/api/v1"
+MAX_BODY_BYTES = 1 << 20
+# The status of every error; one that is derived from another has its own or the other's.
+STATUS: dict[type[Exception], int] = {
+    NotAuthenticated: 401,
+    NotAllowed: 403,
+    NotFound: 404,
+    UnknownVersion: 404,
+    Conflict: 409,
+    VersionInUse: 409,
+    ReleaseError: 409,
+    UnknownRelease: 404,
+    Invalid: 422,
+    BadModelName: 422,
+    PolicyError: 422,
+    ArtifactError: 422,
+    ArtifactStoreError: 422,
+    StoreUnavailable: 503,
+    DatabaseUnavailable: 503,
+    DatabaseIncompatible: 503,
+    OpsError: 500,
+    ServeError: 500,
+}
+
+Check = Callable[[], None]
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    service: Service,
+    *,
+    extra_routers: Iterable[APIRouter] = (),
+    readiness: Iterable[Check] = (),
+) -> FastAPI:
+    """Make the application.
+
+    Args:
+        extra_routers: Served under ``PREFIX`` beside those of this module.
+        readiness: What ``/readyz`` asks besides the database; each raises an ``OpsError`` with
+            the reason why not.
+    """
+    app = FastAPI(
+        title="bertstream",
+        version=importlib.metadata.version("bertstream"),
+        openapi_url=f"{PREFIX}/openapi.json",
+        # Both would fetch their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    _handle_errors(app)
+    own = (
+        models.router,
+        policies.router,
+        releases.router,
+        people.router,
+        ledger.router,
+    )
+    errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorShape}}
+    for router in (*own, *extra_routers):
+        app.include_router(router, prefix=PREFIX, responses=errors)
+    app.include_router(_health(tuple(readiness)))
+
+    @app.get(f"{PREFIX}/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(page(app.openapi()))
+
+    return app
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, before they are in memory."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what comes, whatever the request says of its length."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_bytes:
+            await self._refusal()(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                raise HTTPException(413, self._sentence())
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _refusal(self) -> JSONResponse:
+        return _body(413, "TooLarge", self._sentence())
+
+    def _sentence(self) -> str:
+        return f"a request has at most {self._max_bytes:,} bytes"
+
+
+def _health(readiness: tuple[Check, ...]) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="The process is alive")
+    async def healthz() -> dict[str, bool]:
+        return {"alive": True}
+
+    @router.get("/readyz", summary="It can do what it is asked")
+    def readyz(service: Served) -> dict[str, bool]:
+        for check in (service.require_database, *readiness):
+            check()
+        return {"ready": True}
+
+    return router
+
+
+def _handle_errors(app: FastAPI) -> None:
+    async def ours(_request: Request, error: Exception) -> JSONResponse:
+        status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        problems = [ProblemShape.model_validate(found) for found in getattr(error, "problems", ())]
+        return _body(status, type(error).__name__, str(error), problems)
+
+    async def malformed(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        problems = [_problem(found) for found in error.errors()]
+        listed = "; ".join(f"{found.path}: {found.message}" for found in problems)
+        return _body(422, "Invalid", f"the request cannot be read: {listed}", problems)
+
+    async def of_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        kind, message = "Refused", str(error.detail)
+        if error.status_code == 404:
+            kind, message = "NotFound", f"there is no {request.url.path}; see {PREFIX}/docs"
+        return _body(error.status_code, kind, message)
+
+    async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
+        # The server logs it with its trace; whoever asks gets nothing of that.
+        message = "something failed that should not; the platform's log has the reason"
+        return _body(500, "InternalError", message)
+
+    app.add_exception_handler(OpsError, ours)
+    app.add_exception_handler(ServeError, ours)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(HTTPException, of_http)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _problem(error: dict[str, Any]) -> ProblemShape:
+    """Without the value that was sent, which may be secret."""
+    path = ".".join(str(step) for step in error["loc"])
+    return ProblemShape(path=path, message=error["msg"])
+
+
+def _body(
+    status: int, kind: str, message: str, problems: Iterable[ProblemShape] = ()
+) -> JSONResponse:
+    content = ErrorShape(error=kind, message=message, problems=list(problems))
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse(content.model_dump(), status_code=status, headers=headers)

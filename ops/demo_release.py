@@ -1,0 +1,300 @@
+"""The demonstration of releases: under constant load a better version goes live, and three bad ones
+are caught and taken back by themselves. Owns its story, nothing of how."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from rich.live import Live
+from rich.text import Text
+
+from ops import bootstrap, demo_models, local, policy_file
+from ops.artifact_store import ArtifactStore
+from ops.database import Database
+from ops.demo import REVIEWS
+from ops.demo_events import events
+from ops.demo_traffic import Census, Traffic
+from ops.errors import OpsError
+from ops.ledger import Row, entries
+from ops.registry import Registry
+from ops.releases import Start, all_routes, get, start
+from ops.rollout import ENDED, STEPS, State
+from ops.settings import PlatformConfig, RaySettings
+from ops.tables import policies
+from ops.terminal import err, json_line, out, step
+from ops.training import train_with_progress
+from serve.artifact import load
+from serve.settings import EngineSettings, ModelSettings
+from stream.settings import PipelineSettings
+
+MODEL = "sentiment"
+RATE_PER_S = 40.0
+RARE_EVERY = 20
+SEED = 23
+RELEASE_DEADLINE_S = 240.0
+REFRESH_S = 0.5
+ACTOR = "demo"
+# Short, so that the demonstration is: the defaults take the better part of an hour.
+POLICY = """
+model: sentiment
+rollout:
+  shadow: {records: 300, timeout: 2m}
+  canary:
+    - {weight: 0.2, records: 150, timeout: 2m}
+    - {weight: 0.5, records: 200, timeout: 2m}
+  bake: {duration: 10s, records: 200, timeout: 2m}
+"""
+# A team in a hurry: without a shadow the canary must find out.
+HASTY_POLICY = POLICY.replace("  shadow: {records: 300, timeout: 2m}\n", "  shadow: null\n")
+
+
+class Chapter(NamedTuple):
+    """One release of the story."""
+
+    title: str
+    name: str
+    make: Callable[[], Path]
+    policy: str
+
+
+class Ending(NamedTuple):
+    """What became of a release; times in seconds."""
+
+    version: int
+    label: str
+    state: State
+    detect_s: float
+    decided_at: float | None
+    reason: str
+
+
+def run() -> int:
+    """Tell the story; the last line on stdout is what was counted. Returns the exit code."""
+    began = time.monotonic()
+    folder = Path(".bertstream") / "demo-release"
+    with _own_folder(folder):
+        step("Training version 1 on a few reviews, encoder frozen")
+        demo_models.first(REVIEWS, folder / "v1", train_with_progress)
+        config = _config(folder)
+        state = local.up(config, step)
+        step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
+        database = bootstrap.opened(config)
+        traffic = Traffic(
+            state.kafka(config.kafka), config.pipelines[0], _rare(SEED), rate_per_s=RATE_PER_S
+        )
+        with traffic:
+            endings = {
+                chapter.name: _release(chapter, config, database, traffic.census)
+                for chapter in _chapters(folder)
+            }
+            traffic.finish()
+        summary = _summary(endings, traffic.census, traffic.sent)
+        database.close()
+        local.down(config.state_dir, step)
+    out.print(f"Done in {time.monotonic() - began:.0f} s; everything that was started is stopped.")
+    json_line(orjson.dumps(summary).decode())
+    return 0 if _is_as_told(summary) else 1
+
+
+def _chapters(folder: Path) -> list[Chapter]:
+    """Version 2 is good; the others fail in their own ways."""
+    train = train_with_progress
+
+    def failing() -> Path:
+        return demo_models.failing(load(folder / "better"), folder / "failing").path
+
+    return [
+        Chapter(
+            "Version 2, trained on all reviews",
+            "good",
+            lambda: demo_models.better(REVIEWS, folder / "better", train).path,
+            POLICY,
+        ),
+        Chapter(
+            "Version 3, whose labels were mixed up on the way",
+            "worse_answers",
+            lambda: demo_models.worse(REVIEWS, folder / "worse", train).path,
+            POLICY,
+        ),
+        Chapter(
+            "Version 4, with three times as many layers; by a policy without shadow",
+            "slow",
+            lambda: demo_models.slow(REVIEWS, folder / "slow", train).path,
+            HASTY_POLICY,
+        ),
+        Chapter(
+            f"Version 5, that fails on the word {demo_models.RARE_WORD}; without shadow, too",
+            "failing",
+            failing,
+            HASTY_POLICY,
+        ),
+    ]
+
+
+def _release(
+    chapter: Chapter, config: PlatformConfig, database: Database, census: Census
+) -> Ending:
+    """Make a version, register and release it, and watch what becomes of it."""
+    step(chapter.title)
+    directory = chapter.make()
+    now = datetime.now(UTC)
+    registry = Registry(database, ArtifactStore(config.artifact_store()))
+    version = registry.register(MODEL, directory, author=ACTOR, now=now).version
+    settings = bootstrap.serving_settings(config.models[0])
+    with database.begin() as connection:
+        _set_policy(connection, chapter.policy, now)
+        wanted = Start(model=MODEL, version=version, actor=ACTOR, settings=settings)
+        release = start(connection, wanted, now)
+    deadline = time.monotonic() + RELEASE_DEADLINE_S
+    with _shown() as show:
+        while time.monotonic() < deadline:
+            with database.read() as connection:
+                release = get(connection, release.id)
+                told = entries(connection, release=release.id, limit=20)
+                route = all_routes(connection).get(MODEL)
+            show(_view(told[::-1], route, census))
+            if release.position.state in ENDED:
+                return _ending(version, release.label, release.position.state, told[::-1])
+            time.sleep(REFRESH_S)
+    raise OpsError(
+        f"{release} is still {release.position.state} after {RELEASE_DEADLINE_S:g} s; see "
+        f"{config.state_dir / local.OPERATOR_LOG}"
+    )
+
+
+def _ending(version: int, label: str, state: State, told: list[Row]) -> Ending:
+    entered = [row for row in told if row.to_state in STEPS]
+    decided = next((row for row in told if row.to_state == State.ROLLING_BACK), None)
+    last = decided or told[-1]
+    first = entered[0].at if entered else told[0].at
+    at = decided.at.timestamp() if decided else None
+    detect_s = (last.at - first).total_seconds()
+    return Ending(version, label, state, detect_s, at, last.reason)
+
+
+def _set_policy(connection: Any, text: str, now: datetime) -> None:
+    policy = policy_file.load(text, now=now)
+    connection.execute(
+        policies.insert().values(
+            model=MODEL, digest=policy.digest(), text=text, author=ACTOR, created_at=now
+        )
+    )
+
+
+def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
+    """Events without end, one in twenty with the rare word; keys and values."""
+    number = 0
+    while True:
+        for event in events(1_000, seed):
+            if event.is_bad or event.value is None:
+                continue
+            content = orjson.loads(event.value)
+            content["id"] = number
+            if number % RARE_EVERY == 0:
+                content["text"] += f" And the {demo_models.RARE_WORD} was wet."
+            number += 1
+            yield event.key, orjson.dumps(content)
+        seed += 1
+
+
+def _view(told: list[Row], route: Any, census: Census) -> list[Text]:
+    weights = ", ".join(f"{v} {r.weight:.0%}" for v, r in route.versions.items()) if route else "-"
+    roles = [f"shadow {route.shadow}"] if route and route.shadow else []
+    head = f"traffic {weights} {' '.join(roles)}   answered {census.told()}"
+    lines = [Text(head, style="bold")]
+    for row in told:
+        colour = "red" if row.to_state in (State.ROLLING_BACK, State.ROLLED_BACK) else "green"
+        line = Text(f"{row.at:%H:%M:%S}  {row.to_state or '':<17}", style=colour)
+        lines.append(line.append(f" {row.reason}", style="default"))
+    return lines
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[list[Text]], None]]:
+    """A live view on a terminal; elsewhere each line once."""
+    if err.is_terminal:
+        with Live(console=err, auto_refresh=False) as live:
+            yield lambda lines: live.update(Text("\n").join(lines), refresh=True)
+        return
+    printed: set[str] = set()
+
+    def show(lines: list[Text]) -> None:
+        for line in lines[1:]:
+            if line.plain not in printed:
+                printed.add(line.plain)
+                err.print(lines[0], soft_wrap=True)
+                err.print(line, soft_wrap=True)
+
+    yield show
+
+
+def _summary(endings: dict[str, Ending], census: Census, sent: int) -> dict[str, Any]:
+    bad = {name: ending for name, ending in endings.items() if name != "good"}
+    labels = {ending.label for ending in bad.values()}
+    switches = [
+        census.last_at(ending.label) - ending.decided_at
+        for ending in bad.values()
+        if ending.decided_at is not None and census.count(ending.label)
+    ]
+    return {
+        "good": str(endings["good"].state),
+        "bad": {name: str(ending.state) for name, ending in bad.items()},
+        "lost": sent - len(census.sources),
+        "duplicated": census.duplicated(),
+        "reordered": census.reordered,
+        "bad_share": round(sum(map(census.count, labels)) / max(1, sent), 4),
+        "detect_s": {name: round(ending.detect_s, 1) for name, ending in bad.items()},
+        "switch_s": round(max([0.0, *switches]), 2),
+        "longest_gap_s": round(census.longest_gap_s, 2),
+        "produced": sent,
+        "dead_letters": census.dead_letters,
+        "reasons": {name: ending.reason for name, ending in endings.items()},
+    }
+
+
+def _is_as_told(summary: dict[str, Any]) -> bool:
+    ended = summary["good"] == "live" and set(summary["bad"].values()) == {"rolled_back"}
+    return ended and not (summary["lost"] or summary["duplicated"] or summary["reordered"])
+
+
+def _config(folder: Path) -> PlatformConfig:
+    return PlatformConfig(
+        models=(
+            ModelSettings(
+                name=MODEL, path=folder / "v1", num_cpus=0.5, engine=EngineSettings(threads=1)
+            ),
+        ),
+        pipelines=(
+            PipelineSettings(
+                name="reviews",
+                model=MODEL,
+                input_topics=("reviews",),
+                output_topic="reviews.sentiment",
+                telemetry_interval_s=0.5,
+            ),
+        ),
+        # Whatever other cluster runs here is nobody's guest.
+        ray=RaySettings(address="local"),
+        state_dir=folder,
+    )
+
+
+@contextmanager
+def _own_folder(folder: Path) -> Iterator[None]:
+    """A fresh folder; whatever happens, nothing that was started in it goes on."""
+    if local.down(folder, step):
+        step("An earlier demonstration was still running; it was ended")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        local.down(folder, step)
+        shutil.rmtree(folder, ignore_errors=True)

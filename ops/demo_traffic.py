@@ -1,0 +1,144 @@
+"""Constant load for a demonstration, and an independent count of what comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Self
+
+from ops.errors import OpsError
+from stream.clients import TopicWriter, read_topic
+from stream.records import Record
+from stream.settings import KafkaSettings, PipelineSettings
+
+DRAIN_DEADLINE_S = 60.0
+# A duplicate would come within this.
+LISTEN_ON_S = 2.0
+
+
+class Census:
+    """What a ``read_committed`` consumer saw; filled by reading threads, one of the results.
+
+    Attributes:
+        sources: Times that each input record, by its place, was answered.
+        reordered: Results that stood behind a later one of the same key.
+        longest_gap_s: Between two results.
+    """
+
+    def __init__(self) -> None:
+        self.sources: Counter[str] = Counter()
+        self.dead_letters = self.reordered = 0
+        self.longest_gap_s = 0.0
+        self._by_version: Counter[str] = Counter()
+        self._last_at: dict[str, float] = {}
+        self._newest: dict[tuple[bytes | None, str], int] = {}
+        self._seen_at: float | None = None
+
+    def take(self, record: Record) -> None:
+        """Count a result or a dead letter by the place of its input."""
+        headers = dict(record.headers)
+        source = headers["bertstream-source"].decode()
+        self.sources[source] += 1
+        if "bertstream.errors.kind" in headers:
+            self.dead_letters += 1
+            return
+        now = time.monotonic()
+        if self._seen_at is not None:
+            self.longest_gap_s = max(self.longest_gap_s, now - self._seen_at)
+        self._seen_at = now
+        version = headers["bertstream-model"].decode().rpartition("@")[2]
+        self._by_version[version] += 1
+        self._last_at[version] = time.time()
+        partition, _, offset = source.rpartition("/")
+        place = (record.key, partition)
+        self.reordered += int(offset) < self._newest.get(place, -1)
+        self._newest[place] = int(offset)
+
+    def count(self, version: str) -> int:
+        """Results of a version."""
+        return self._by_version[version]
+
+    def last_at(self, version: str) -> float:
+        """When the last result of a version was read, in seconds since 1970; 0 for none."""
+        return self._last_at.get(version, 0.0)
+
+    def duplicated(self) -> int:
+        """Answers beyond the first, over all records."""
+        return sum(times - 1 for times in self.sources.values())
+
+    def told(self) -> str:
+        """Results by version, in words."""
+        return ", ".join(f"{v}: {n}" for v, n in sorted(self._by_version.items())) or "nothing"
+
+
+class Traffic:
+    """Produces at a constant rate and reads what comes back; a context manager.
+
+    Attributes:
+        sent: Records produced.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        pipeline: PipelineSettings,
+        records: Iterator[tuple[bytes, bytes]],
+        *,
+        rate_per_s: float,
+    ) -> None:
+        self.census = Census()
+        self.sent = 0
+        self._kafka = kafka
+        self._pipeline = pipeline
+        self._records = records
+        self._rate_per_s = rate_per_s
+        self._full = threading.Event()
+        self._stop = threading.Event()
+        topics = (pipeline.output_topic, pipeline.dead_letters)
+        self._readers = [
+            threading.Thread(target=self._read, args=(topic,), daemon=True) for topic in topics
+        ]
+        self._writer = threading.Thread(target=self._write, daemon=True)
+
+    def __enter__(self) -> Self:
+        for thread in (*self._readers, self._writer):
+            thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._full.set()
+        self._stop.set()
+        for thread in (*self._readers, self._writer):
+            thread.join(10)
+
+    def finish(self) -> None:
+        """Produce no more, and read on until every record is accounted for.
+
+        Raises:
+            OpsError: Nothing could be produced.
+        """
+        self._full.set()
+        self._writer.join(30)
+        deadline = time.monotonic() + DRAIN_DEADLINE_S
+        while len(self.census.sources) < self.sent and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(LISTEN_ON_S)
+        if not self.sent:
+            raise OpsError("no event could be produced; see the log of the broker")
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
+            for key, value in self._records:
+                if self._full.is_set():
+                    return
+                writer.write(key, value)
+                self.sent += 1
+                due = began + self.sent / self._rate_per_s
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    def _read(self, topic: str) -> None:
+        for record in read_topic(self._kafka, topic, from_beginning=True, stop=self._stop):
+            self.census.take(record)

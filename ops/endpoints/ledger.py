@@ -1,0 +1,92 @@
+"""Addresses of the ledger."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from ops.endpoints.caller import Caller, Served
+from ops.endpoints.shapes import MAX_NUMBER, Holder, Limit, Page, Shape, page_of
+from serve.settings import NAME_PATTERN
+
+MAX_ID = 2**63 - 1
+
+router = APIRouter(tags=["ledger"])
+
+
+class RowShape(Shape):
+    """Who did what, when and why, and the hash that chains it to the row before."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    model: str | None
+    version: int | None
+    release_id: int | None
+    from_state: str | None
+    to_state: str | None
+    reason: str
+    evidence: dict[str, Any]
+    version_digest: str | None
+    policy_digest: str | None
+    denied: bool
+    break_glass: bool
+    previous_hash: str
+    hash: str
+
+
+class VerifiedShape(Shape):
+    """Whether the chain holds.
+
+    Attributes:
+        rows: How many there are; the last one's ``hash`` noted elsewhere shows a ledger that was
+            written anew.
+        broken_at: The first row at which it does not hold.
+    """
+
+    holds: bool
+    rows: int
+    hash: str
+    broken_at: int | None = None
+    why: str = ""
+
+
+@router.get("/ledger", summary="Who did what, the newest first")
+def rows(
+    actor: Caller,
+    service: Served,
+    model: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+    release: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+    by: Annotated[Holder | None, Query()] = None,
+    since: AwareDatetime | None = None,
+    limit: Limit = 50,
+    before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> Page[RowShape]:
+    """Of one model, or of all for who may read all."""
+    found = service.ledger.read(
+        actor,
+        model=model,
+        release=release,
+        by=by,
+        since=since,
+        limit=limit,
+        before_id=before,
+    )
+    return Page[RowShape].model_validate(page_of(found, limit, "id"))
+
+
+@router.get("/ledger/verification", summary="Follow the chain from its beginning")
+def verify(actor: Caller, service: Served) -> VerifiedShape:
+    """Takes some ten seconds for a million rows."""
+    head, broken = service.ledger.verify(actor)
+    return VerifiedShape(
+        holds=broken is None,
+        rows=head.last_id,
+        hash=head.hash,
+        broken_at=broken and broken.id,
+        why=broken.why if broken else "",
+    )

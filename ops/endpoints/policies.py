@@ -1,0 +1,114 @@
+"""Addresses of policies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from ops.catalogue import VersionId
+from ops.endpoints.caller import Caller, Served
+from ops.endpoints.shapes import ModelName, Number, ProblemShape, Shape
+from ops.policy_file import MAX_BYTES
+
+router = APIRouter(tags=["policies"])
+
+
+class PolicyBody(Shape):
+    """A policy's YAML text; the model is named in it."""
+
+    text: str = Field(max_length=MAX_BYTES)
+
+
+class PolicyShape(Shape):
+    """A policy in force.
+
+    Attributes:
+        text: As it was written.
+        policy: With every default.
+    """
+
+    model: str
+    digest: str
+    author: str
+    created_at: datetime
+    text: str
+    policy: dict[str, Any]
+
+
+class SetShape(Shape):
+    """What became of a policy.
+
+    Attributes:
+        changed: False where the same is in force already, however it is written.
+        warnings: What it can be used in spite of.
+    """
+
+    model: str
+    digest: str
+    changed: bool
+    warnings: list[ProblemShape]
+
+
+class ProblemsShape(Shape):
+    """Every mistake, in the order of its lines."""
+
+    problems: list[ProblemShape]
+
+
+class MissingShape(Shape):
+    """One thing in the way."""
+
+    obstacle: str
+    sentence: str
+    from_whom: list[str]
+    until: datetime | None
+
+
+class ExplanationShape(Shape):
+    """May this version go out now, and if not, what is missing and from whom."""
+
+    may_go: bool
+    sentences: list[str]
+    missing: list[MissingShape]
+    earliest: datetime | None
+
+
+@router.put("/policies", summary="Put a policy into force")
+def put(actor: Caller, service: Served, body: PolicyBody) -> SetShape:
+    """Approvals that were given under another policy are void from then on."""
+    done = service.policies.put(actor, body.text)
+    warnings = [ProblemShape.model_validate(problem) for problem in done.warnings]
+    return SetShape(
+        model=done.kept.model, digest=done.kept.digest, changed=done.changed, warnings=warnings
+    )
+
+
+@router.post("/policies/check", summary="Every mistake in a policy")
+def check(_actor: Caller, service: Served, body: PolicyBody) -> ProblemsShape:
+    """Nothing is changed."""
+    found = service.policies.check(body.text)
+    return ProblemsShape(problems=[ProblemShape.model_validate(problem) for problem in found])
+
+
+@router.get("/models/{name}/policy", summary="The policy in force")
+def show(actor: Caller, service: Served, name: ModelName) -> PolicyShape:
+    """As it was written, and with every default."""
+    kept = service.policies.show(actor, name)
+    return PolicyShape(
+        model=kept.model,
+        digest=kept.digest,
+        author=kept.author,
+        created_at=kept.created_at,
+        text=kept.text,
+        policy=kept.policy().model_dump(mode="json"),
+    )
+
+
+@router.get("/models/{name}/versions/{number}/explanation", summary="May it go out now")
+def explain(actor: Caller, service: Served, name: ModelName, number: Number) -> ExplanationShape:
+    """In sentences."""
+    found = service.policies.explain(actor, VersionId(name, number))
+    return ExplanationShape.model_validate(found)

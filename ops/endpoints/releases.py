@@ -1,0 +1,217 @@
+"""Addresses of releases."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from ops.approvals import Decision
+from ops.catalogue import VersionId
+from ops.endpoints.caller import Caller, Served
+from ops.endpoints.shapes import MAX_NUMBER, Limit, ModelName, Number, Shape, Text
+from ops.ledger import Row
+from ops.releases import Release
+from ops.rollout import Event, allowed, candidate_weight
+from ops.verbs.releases import Story
+from serve.settings import NAME_PATTERN
+
+router = APIRouter(tags=["releases"])
+
+Reason = Annotated[Text, Field(max_length=2_000)]
+ModelQuery = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Of this model alone.")]
+
+
+class StartBody(Shape):
+    """A release to begin.
+
+    Attributes:
+        break_glass: Pass approvals, windows and interval by; takes a note and its permission.
+    """
+
+    version: int = Field(ge=1, le=MAX_NUMBER)
+    note: Reason = ""
+    break_glass: bool = False
+
+
+class ReasonBody(Shape):
+    """Why."""
+
+    reason: Reason = ""
+
+
+class ReleaseShape(Shape):
+    """A release.
+
+    Attributes:
+        label: What the version is called on the wire.
+        step: Of the canary, from 0.
+        weight: Share of the records that the new version answers.
+        previous: The version that was live when it began.
+        takes: What may be done with it now.
+    """
+
+    id: int
+    model: str
+    version: int
+    label: str
+    state: str
+    step: int
+    weight: float
+    previous: int | None
+    is_rollback: bool
+    author: str
+    note: str
+    created_at: datetime
+    entered_at: datetime
+    ended_at: datetime | None
+    version_digest: str
+    policy_digest: str
+    takes: list[str]
+
+
+class MoveShape(Shape):
+    """One row of a release's story."""
+
+    at: datetime
+    actor: str
+    action: str
+    from_state: str | None
+    to_state: str | None
+    reason: str
+    evidence: dict[str, Any]
+    denied: bool
+    break_glass: bool
+
+
+class StoryShape(Shape):
+    """A release, the traffic of its model, and what happened so far."""
+
+    release: ReleaseShape
+    route: dict[str, Any] | None
+    moves: list[MoveShape]
+
+
+class ReleasesShape(Shape):
+    """Releases, newest first."""
+
+    items: list[ReleaseShape]
+
+
+@router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
+def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
+    """The operator takes it from there."""
+    version = VersionId(name, body.version)
+    done = service.releases.start(actor, version, note=body.note, break_glass=body.break_glass)
+    return _shape(done)
+
+
+@router.post("/models/{name}/release/approve", summary="Agree to the open release")
+def approve(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """Bound to the version's bytes and to the policy in force."""
+    done = service.releases.decide(actor, name, Decision.APPROVE, comment=body.reason)
+    return _shape(done)
+
+
+@router.post("/models/{name}/release/reject", summary="Reject the open release")
+def reject(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """One rejection ends it."""
+    done = service.releases.decide(actor, name, Decision.REJECT, comment=body.reason)
+    return _shape(done)
+
+
+@router.post("/models/{name}/release/pause", summary="Hold it where it is")
+def pause(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """Its traffic stays as it is."""
+    return _shape(service.releases.command(actor, name, Event.PAUSE, reason=body.reason))
+
+
+@router.post("/models/{name}/release/resume", summary="Let it go on where it was paused")
+def resume(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """Its step begins anew."""
+    return _shape(service.releases.command(actor, name, Event.RESUME, reason=body.reason))
+
+
+@router.post("/models/{name}/release/promote", summary="On to the next step at once")
+def promote(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """Whatever its evidence."""
+    return _shape(service.releases.command(actor, name, Event.PROMOTE, reason=body.reason))
+
+
+@router.post("/models/{name}/release/abort", summary="End it")
+def abort(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """The version that was live answers everything."""
+    return _shape(service.releases.command(actor, name, Event.ABORT, reason=body.reason))
+
+
+@router.post("/models/{name}/rollback", summary="Back to the version that was live before")
+def rollback(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+    """Never blocked by windows, intervals or approvals."""
+    return _shape(service.releases.rollback(actor, name, reason=body.reason))
+
+
+@router.get("/models/{name}/release", summary="The open release, else the last one")
+def newest(actor: Caller, service: Served, name: ModelName) -> StoryShape:
+    """With every move."""
+    return _story(service.releases.newest(actor, name))
+
+
+@router.get("/releases/{number}", summary="One release")
+def show(actor: Caller, service: Served, number: Number) -> StoryShape:
+    """With every move."""
+    return _story(service.releases.show(actor, number))
+
+
+@router.get("/releases", summary="Releases, newest first")
+def history(
+    actor: Caller, service: Served, model: ModelQuery = None, limit: Limit = 50
+) -> ReleasesShape:
+    """Of one model or of all."""
+    found = service.releases.history(actor, model, limit=limit)
+    return ReleasesShape(items=[_shape(release) for release in found])
+
+
+def _shape(release: Release) -> ReleaseShape:
+    return ReleaseShape(
+        id=release.id,
+        model=release.model,
+        version=release.version,
+        label=release.label,
+        state=release.position.state,
+        step=release.position.step,
+        weight=candidate_weight(release.position, release.plan),
+        previous=release.previous,
+        is_rollback=release.is_rollback,
+        author=release.author,
+        note=release.note,
+        created_at=release.created_at,
+        entered_at=release.entered_at,
+        ended_at=release.ended_at,
+        version_digest=release.version_digest,
+        policy_digest=release.policy_digest,
+        takes=[str(event) for event in allowed(release.position)],
+    )
+
+
+def _story(story: Story) -> StoryShape:
+    return StoryShape(
+        release=_shape(story.release),
+        route=story.route.model_dump(mode="json") if story.route else None,
+        moves=[_move(row) for row in story.told],
+    )
+
+
+def _move(row: Row) -> MoveShape:
+    return MoveShape(
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        from_state=row.from_state,
+        to_state=row.to_state,
+        reason=row.reason,
+        evidence=dict(row.evidence),
+        denied=row.denied,
+        break_glass=row.break_glass,
+    )

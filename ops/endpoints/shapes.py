@@ -1,0 +1,72 @@
+"""Shapes that several addresses take and give."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from ops.people import NAME_PATTERN as PRINCIPAL_PATTERN
+from serve.settings import NAME_PATTERN
+
+MAX_PAGE = 500
+MAX_NUMBER = 999_999_999
+
+Item = TypeVar("Item")
+ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
+PrincipalName = Annotated[str, Path(pattern=PRINCIPAL_PATTERN)]
+# Text without the one character that databases and file systems do not take.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Holder = Annotated[str, Field(pattern=PRINCIPAL_PATTERN)]
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items of a page, at most.")]
+AfterName = Annotated[str, Query(pattern=r"^[!-~]{0,100}$", description="Names behind this one.")]
+AfterId = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Numbers above this one.")]
+
+
+class Shape(BaseModel):
+    """What is sent or answered; another key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+class Page(Shape, Generic[Item]):
+    """Part of a list.
+
+    Attributes:
+        next: What to ask for behind this page; None where it is the last.
+    """
+
+    items: list[Item]
+    next: str | None = None
+
+
+class ProblemShape(Shape):
+    """One mistake; line and column from 1, 0 where it concerns no one place."""
+
+    line: int = 0
+    column: int = 0
+    path: str = ""
+    message: str
+    severity: str = "error"
+
+
+class ErrorShape(Shape):
+    """Body of every error.
+
+    Attributes:
+        error: Its kind.
+        message: What is wrong and what to do.
+        problems: Each mistake, where several were found.
+    """
+
+    error: str
+    message: str
+    problems: list[ProblemShape] = []
+
+
+def page_of(items: list[Any], limit: int, key: str) -> dict[str, Any]:
+    """A page; a full one may have another behind it, from its last item's ``key`` on."""
+    full = len(items) == limit
+    return {"items": items, "next": str(getattr(items[-1], key)) if full else None}

@@ -1,0 +1,142 @@
+"""Permissions that are given, and taken; in the caller's transaction.
+
+What a grant means is ``permissions``'s affair, and who holds it ``people``'s.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, delete, insert, select
+
+from ops.errors import Conflict, Invalid, NotFound
+from ops.people import active_persons, all_memberships, find
+from ops.permissions import EVERYTHING, PATTERN, Grant, Kind, Permission, gives, members_of
+from ops.tables import grants, principals
+
+
+class GrantRow(NamedTuple):
+    """A grant as it is kept, with who gave it."""
+
+    id: int
+    grant: Grant
+    granted_by: str
+    created_at: datetime
+
+
+def require_pattern(pattern: str) -> None:
+    """Make sure that a pattern can fit the name of a model.
+
+    Raises:
+        Invalid: It cannot. Not retriable.
+    """
+    if not re.fullmatch(PATTERN, pattern):
+        raise Invalid(
+            f"{pattern!r} fits no model: lower case letters, digits, hyphens, and * for any of them"
+        )
+
+
+def give(
+    connection: Connection,
+    holder: str,
+    permission: Permission,
+    pattern: str,
+    *,
+    by: str,
+    now: datetime,
+) -> GrantRow:
+    """Give a permission.
+
+    Raises:
+        NotFound: There is no such holder. Not retriable.
+        Invalid: No model can be meant by the pattern. Not retriable.
+        Conflict: It is given already. Not retriable.
+    """
+    require_pattern(pattern)
+    found = find(connection, holder)
+    grant = Grant(holder, found.kind, permission, pattern)
+    if any(row.grant == grant for row in page(connection, holder=holder)):
+        raise Conflict(f"{holder} has {permission} on {pattern} already")
+    values = {"principal_id": found.id, "permission": permission, "pattern": pattern}
+    made = insert(grants).values(values | {"granted_by": by, "created_at": now})
+    number = connection.scalars(made.returning(grants.c.id)).one()
+    return GrantRow(number, grant, by, now)
+
+
+def take(connection: Connection, row: GrantRow) -> None:
+    """Take a permission away.
+
+    Raises:
+        Conflict: Nobody would be left who may give it again. Not retriable.
+    """
+    connection.execute(delete(grants).where(grants.c.id == row.id))
+    require_an_admin(connection)
+
+
+def find_row(connection: Connection, number: int) -> GrantRow:
+    """One grant.
+
+    Raises:
+        NotFound: There is none of that number. Not retriable.
+    """
+    row = connection.execute(_grants().where(grants.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no grant {number}; see `bertstream grant list`")
+    return _grant_row(row)
+
+
+def page(
+    connection: Connection,
+    *,
+    holder: str | None = None,
+    limit: int | None = None,
+    after_id: int = 0,
+) -> list[GrantRow]:
+    """Grants by their numbers, those behind ``after_id``; of one holder or of all."""
+    query = _grants().where(grants.c.id > after_id).order_by(grants.c.id)
+    if holder is not None:
+        query = query.where(principals.c.name == holder)
+    return [_grant_row(row) for row in connection.execute(query.limit(limit))]
+
+
+def held_by(connection: Connection, names: list[str]) -> list[Grant]:
+    """What these hold, without what comes to them through groups."""
+    rows = connection.execute(_grants().where(principals.c.name.in_(names)))
+    return [_grant_row(row).grant for row in rows]
+
+
+def in_force(connection: Connection) -> list[Grant]:
+    """Of everybody who is not disabled."""
+    rows = connection.execute(_grants().where(principals.c.disabled_at.is_(None)))
+    return [_grant_row(row).grant for row in rows]
+
+
+def require_an_admin(connection: Connection) -> None:
+    """Make sure that somebody is left who may give rights, or the platform is locked for good.
+
+    Raises:
+        Conflict: Nobody would be. Not retriable.
+    """
+    giving = [
+        grant.holder for grant in in_force(connection) if gives(grant, Permission.ADMIN, EVERYTHING)
+    ]
+    persons = active_persons(connection)
+    inside = all_memberships(connection)
+    if not any(persons & {holder, *members_of(holder, inside)} for holder in giving):
+        raise Conflict(
+            "nobody would be left who is admin of all models; give another person or team admin "
+            "on * first"
+        )
+
+
+def _grants() -> Select[Any]:
+    return select(grants, principals.c.name, principals.c.kind).join(
+        principals, principals.c.id == grants.c.principal_id
+    )
+
+
+def _grant_row(row: Any) -> GrantRow:
+    grant = Grant(row.name, Kind(row.kind), Permission(row.permission), row.pattern)
+    return GrantRow(row.id, grant, row.granted_by, row.created_at)

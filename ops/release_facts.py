@@ -1,0 +1,266 @@
+"""Gathers what is known of a release: gates, approvals, windows, replicas, evidence, consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.apps import Apps
+from ops.artifact_store import ArtifactStore
+from ops.bootstrap import as_served
+from ops.catalogue import VersionId, find, number_of
+from ops.database import Database
+from ops.evidence import Limits, Step
+from ops.explanation import Explanation, Obstacle, explain
+from ops.facts import facts_of
+from ops.gates import GateResult, GoldenCase, judge
+from ops.observations import Observations, Pair, evidence_of
+from ops.policy import Policy
+from ops.releases import Release, policy_in_force
+from ops.rollout import STEPS, State
+from ops.steering import Answer, Facts, Load
+from ops.verdict import judge as judge_step
+from serve.artifact import GoldenRecord
+from serve.contract import Answer as ModelAnswer
+from serve.contract import CallOptions, app_name
+from serve.settings import ModelSettings
+
+GOLDEN_TEXTS = 200
+LOAD_DEADLINE_S = 180.0
+CONSUMER_SILENCE_S = 30.0
+GOLDEN = "golden"
+
+
+class FactFinder:
+    """Answers what the state of a release asks, and nothing more."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        observations: Observations,
+        apps: Apps,
+        *,
+        cache_dir: Path,
+        load_deadline_s: float = LOAD_DEADLINE_S,
+    ) -> None:
+        """Remember where to ask.
+
+        Args:
+            cache_dir: Where versions of a remote store are kept on this machine.
+            load_deadline_s: After which a version that is not ready has failed.
+        """
+        self._database = database
+        self._store = store
+        self._observations = observations
+        self._apps = apps
+        self._cache_dir = cache_dir
+        self._load_deadline_s = load_deadline_s
+        self._golden: dict[int, GateResult] = {}
+
+    def of(self, release: Release, now: datetime) -> Facts:
+        """What is known of a release that its state asks for.
+
+        Raises:
+            OpsError, ServeError, StreamError: Something that was asked did not answer.
+        """
+        match release.position.state:
+            case State.DRAFT:
+                return Facts(gates=self._gates(release))
+            case State.GATED | State.AWAITING_APPROVAL | State.SCHEDULED:
+                return self._permission(release, now)
+            case State.LOADING:
+                return Facts(load=self._load(release, now))
+            case State.ROLLING_BACK:
+                return Facts(restored=self._restored(release, now))
+            case state if state in STEPS or state is State.PAUSED:
+                return Facts(verdict=self._verdict(release, now))
+            case _:
+                return Facts()
+
+    def serving(
+        self, template: ModelSettings, label: str, changes: Mapping[str, Any]
+    ) -> ModelSettings:
+        """How a version is served: its files verified and on this machine.
+
+        Raises:
+            UnknownVersion, ArtifactStoreError, ArtifactError: Its files cannot be had.
+        """
+        number = number_of(label)
+        path = template.path if number is None else self.directory(template.name, number)
+        return as_served(template, label, changes, path)
+
+    def directory(self, model: str, number: int) -> Path:
+        """Where a version's files are on this machine."""
+        with self._database.read() as connection:
+            kept = find(connection, VersionId(model, number))
+        return self._store.fetch(kept.uri, kept.digest, self._cache_dir).path
+
+    # --- before anything serves it --------------------------------------------------------
+
+    def _gates(self, release: Release) -> Answer:
+        if release.is_rollback:
+            return Answer(True, ("it was live before",))
+        with self._database.read() as connection:
+            candidate = find(connection, VersionId(release.model, release.version)).card
+            live = None
+            if release.previous is not None:
+                live = find(connection, VersionId(release.model, release.previous)).card
+        # The golden texts are answered when its replicas run.
+        results = [r for r in judge(release.policy, candidate, live) if r.name != GOLDEN]
+        return _answer_of(results)
+
+    def _permission(self, release: Release, now: datetime) -> Facts:
+        """Approvals, windows and cadence; by the policy in force now, not at the start."""
+        if release.breaks_glass:
+            broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
+            return Facts(approved=broken, may_go=broken)
+        found = self.explain(release, now)
+        kinds = {missing.obstacle for missing in found.missing}
+        told = {missing.obstacle: missing.sentence for missing in found.missing}
+        rejected = Obstacle.REJECTION in kinds
+        missing = tuple(m.sentence for m in found.missing if m.obstacle is Obstacle.APPROVAL)
+        waits = [told[kind] for kind in (Obstacle.CADENCE, Obstacle.WINDOW) if kind in told]
+        return Facts(
+            approved=Answer(not missing and not rejected, missing or ("everyone has agreed.",)),
+            rejected=Answer(rejected, (told.get(Obstacle.REJECTION, ""),)),
+            may_go=Answer(not waits, tuple(waits) or ("window and cadence allow it.",)),
+        )
+
+    def explain(self, release: Release, now: datetime) -> Explanation:
+        """What is in the way of a release, by the policy in force now."""
+        with self._database.read() as connection:
+            text, _ = policy_in_force(connection, release.model)
+            policy = Policy.model_validate_json(text)
+            version = VersionId(release.model, release.version)
+            known = facts_of(connection, policy, version, may_break_glass=False)
+        if release.version == release.previous:  # the same version with other settings
+            known = known._replace(live=None)
+        return explain(policy, known, now)
+
+    # --- loading --------------------------------------------------------------------------
+
+    def _load(self, release: Release, now: datetime) -> Load:
+        age_s = (now - release.entered_at).total_seconds()
+        name = app_name(release.model, release.label)
+        load = self._apps.load(name, age_s=age_s, deadline_s=self._load_deadline_s)
+        if not load.ready or release.is_rollback:
+            return load
+        golden = self._golden_gate(release)
+        return load if golden.passed else load._replace(fault=f"golden texts: {golden.sentence}")
+
+    def _golden_gate(self, release: Release) -> GateResult:
+        """How the loaded version answers the golden texts; once a release."""
+        if release.id not in self._golden:
+            cases = self._golden_cases(release)
+            with self._database.read() as connection:
+                card = find(connection, VersionId(release.model, release.version)).card
+            results = judge(release.policy, card, None, golden=cases)
+            self._golden[release.id] = next(r for r in results if r.name == GOLDEN)
+        return self._golden[release.id]
+
+    def _golden_cases(self, release: Release) -> list[GoldenCase]:
+        """The live version's golden texts, else its own: what production must not unlearn."""
+        number = release.version if release.previous is None else release.previous
+        path = self.directory(release.model, number) / "golden.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes().splitlines()[:GOLDEN_TEXTS]
+        records = [GoldenRecord.model_validate_json(line) for line in lines if line.strip()]
+        values = [record.text.encode() for record in records]
+        answers = self._apps.ask(release.model, release.label, values, CallOptions(format="text"))
+        return [
+            _golden_case(record, answer, has_live=release.previous is not None)
+            for record, answer in zip(records, answers, strict=True)
+        ]
+
+    # --- steps ----------------------------------------------------------------------------
+
+    def _verdict(self, release: Release, now: datetime) -> Any:
+        position = release.position
+        state = position.resume if position.state is State.PAUSED else position.state
+        if state not in STEPS or release.previous_label is None:
+            return None
+        step = Step(str(state))
+        since_ms = int(release.entered_at.timestamp() * 1000)
+        evidence = evidence_of(
+            step,
+            Pair(release.label, release.previous_label),
+            self._observations.windows(release.model, since_ms=since_ms),
+            self._observations.comparisons(release.model, since_ms=since_ms),
+            age_s=(now - release.entered_at).total_seconds(),
+        )
+        return judge_step(evidence, limits_of(release.policy, step, position.step))
+
+    def _restored(self, release: Release, now: datetime) -> Answer:
+        """Whether every consumer at work follows the route back and waits for no answer of the
+        version that was taken out."""
+        since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
+        entered_ms = int(release.entered_at.timestamp() * 1000)
+        told = [
+            c for c in self._observations.consumers(since_ms=since_ms) if c.model == release.model
+        ]
+        late = [
+            f"{c.pipeline}/{c.consumer}"
+            for c in told
+            if c.at_ms < entered_ms or release.label in c.versions
+        ]
+        if late:
+            return Answer(False, (f"not yet followed by {', '.join(late)}",))
+        return Answer(True, (f"all {len(told)} consumers at work follow the route back",))
+
+
+def limits_of(policy: Policy, step: Step, canary_step: int) -> Limits:
+    """What a step wants, as the policy says."""
+    rollout, analysis = policy.rollout, policy.analysis
+    duration_s = 0.0
+    if step is Step.SHADOW:
+        assert rollout.shadow is not None  # the plan has the step
+        records, timeout = rollout.shadow.records, rollout.shadow.timeout
+    elif step is Step.CANARY:
+        records, timeout = rollout.canary[canary_step].records, rollout.canary[canary_step].timeout
+    else:
+        assert rollout.bake is not None  # the plan has the step
+        records, timeout = rollout.bake.records, rollout.bake.timeout
+        duration_s = rollout.bake.duration.total_seconds()
+    errors, latency = analysis.errors, analysis.latency
+    return Limits(
+        step=step,
+        records=records,
+        timeout_s=timeout.total_seconds(),
+        duration_s=duration_s,
+        alpha=errors.alpha if errors else 0.05,
+        max_error_rate=errors.max_rate if errors else None,
+        max_slowdown=latency.max_ratio if latency else None,
+        max_p99_ms=latency.max_p99_ms if latency else None,
+        max_distance=analysis.labels.max_distance if analysis.labels else None,
+        min_agreement=analysis.agreement.min if analysis.agreement else None,
+    )
+
+
+def _answer_of(results: Sequence[GateResult]) -> Answer:
+    failed = [result for result in results if not result.passed]
+    told = tuple(f"Gate {r.name}: {r.sentence}" for r in failed or results)
+    return Answer(not failed, told, {r.name: dict(r.evidence) for r in results})
+
+
+def _golden_case(record: GoldenRecord, answer: ModelAnswer | None, *, has_live: bool) -> GoldenCase:
+    expected = record.result[0]
+    found = orjson.loads(answer.result) if answer else []
+    if isinstance(expected, dict):
+        wanted = str(expected["label"])
+        said = str(found[0]["label"]) if found else "nothing"
+        return GoldenCase(
+            record.text,
+            expected=wanted,
+            answer=said,
+            agrees=wanted == said,
+            live_agrees=True if has_live else None,
+            exact=record.exact,
+        )
+    agrees = bool(found) and len(found) == len(record.result)
+    return GoldenCase(record.text, "an embedding", "an embedding", agrees, None)

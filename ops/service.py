@@ -1,0 +1,64 @@
+"""All that people may ask of the platform; the control API is its only caller.
+
+Every verb checks a permission, does its work and writes the ledger in one transaction; ``access``
+sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ops import people
+from ops.access import Access, Clock, utc_now
+from ops.artifact_store import ArtifactStore
+from ops.database import Database
+from ops.verbs.ledger import LedgerVerbs
+from ops.verbs.models import ModelVerbs
+from ops.verbs.people import PeopleVerbs
+from ops.verbs.policies import PolicyVerbs
+from ops.verbs.releases import ReleaseVerbs
+
+
+class Service:
+    """The verbs, by what they concern.
+
+    Attributes:
+        access: Knows who asks and whether they may.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        clock: Clock = utc_now,
+        *,
+        serving: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put the parts together; nothing is opened yet.
+
+        Args:
+            store: Where the files of versions are kept.
+            clock: Gives the time; aware.
+            serving: How each configured model is served, by its name.
+            wake: Has the operator look at once.
+        """
+        self._database = database
+        self.access = Access(database, clock)
+        self.models = ModelVerbs(self.access, store)
+        self.policies = PolicyVerbs(self.access)
+        self.people = PeopleVerbs(self.access)
+        self.ledger = LedgerVerbs(self.access)
+        self.releases = ReleaseVerbs(self.access, serving, wake)
+
+    def require_database(self) -> None:
+        """Ask the database whether it answers.
+
+        Raises:
+            DatabaseUnavailable: It does not. Retriable.
+            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+        """
+        with self._database.read() as connection:
+            people.is_empty(connection)

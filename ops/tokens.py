@@ -1,0 +1,156 @@
+"""Tokens by which the control API knows who asks; in the caller's transaction.
+
+A token is shown once, when it is made. What is kept is its sha256, which needs no salt: a token
+is 256 random bits, and nobody guesses or lists those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from ops.errors import Conflict, Invalid, NotFound
+from ops.people import find
+from ops.permissions import Kind
+from ops.tables import principals, tokens
+
+MARK = "bst_"
+SECRET_BYTES = 32
+PREFIX_CHARS = len(MARK) + 8
+# More often than that nobody needs to know when a token was used last.
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a token.
+
+    Attributes:
+        holder: Name of the person.
+        prefix: Its first characters, by which people tell tokens apart.
+        expires_at: None: never.
+        last_used_at: To the minute.
+        disabled_at: Of the holder.
+    """
+
+    id: int
+    holder: str
+    prefix: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    disabled_at: datetime | None
+
+    def fault(self, now: datetime) -> str | None:
+        """Why it does not count now, as a sentence; None where it does."""
+        if self.revoked_at is not None:
+            return f"the token {self.prefix}... of {self.holder} was revoked; ask for another"
+        if self.expires_at is not None and self.expires_at <= now:
+            when = f"{self.expires_at:%Y-%m-%d %H:%M} UTC"
+            return f"the token {self.prefix}... of {self.holder} expired at {when}; ask for another"
+        if self.disabled_at is not None:
+            return f"{self.holder} is disabled; ask an admin"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token; the only time that it is seen as a whole."""
+
+    token: Token
+    secret: str = field(repr=False)
+
+
+def issue(
+    connection: Connection, holder: str, *, lifetime: timedelta | None, now: datetime
+) -> Issued:
+    """Make a token.
+
+    Args:
+        lifetime: None for one that never expires.
+    Raises:
+        NotFound: There is no such person. Not retriable.
+        Invalid: It is no person. Not retriable.
+    """
+    person = find(connection, holder)
+    if person.kind != Kind.PERSON:
+        raise Invalid(f"{holder} is a {person.kind}; tokens are for persons")
+    secret = MARK + secrets.token_urlsafe(SECRET_BYTES)
+    values = {
+        "principal_id": person.id,
+        "hash": _hash(secret),
+        "prefix": secret[:PREFIX_CHARS],
+        "created_at": now,
+        "expires_at": None if lifetime is None else now + lifetime,
+    }
+    made = connection.scalars(insert(tokens).values(values).returning(tokens.c.id)).one()
+    return Issued(by_id(connection, made), secret)
+
+
+def by_secret(connection: Connection, secret: str) -> Token | None:
+    """The token that somebody shows; None where there is none like it.
+
+    Found by its hash: how long that takes says nothing about tokens that exist.
+    """
+    row = connection.execute(_tokens().where(tokens.c.hash == _hash(secret))).one_or_none()
+    return None if row is None else Token(*row)
+
+
+def by_id(connection: Connection, number: int) -> Token:
+    """One token.
+
+    Raises:
+        NotFound: There is none of that number. Not retriable.
+    """
+    row = connection.execute(_tokens().where(tokens.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no token {number}; see `bertstream token list`")
+    return Token(*row)
+
+
+def page(
+    connection: Connection, *, holder: str | None = None, limit: int = 50, after_id: int = 0
+) -> list[Token]:
+    """Tokens by their numbers, those behind ``after_id``; of one holder or of all."""
+    query = _tokens().where(tokens.c.id > after_id).order_by(tokens.c.id).limit(limit)
+    if holder is not None:
+        query = query.where(principals.c.name == holder)
+    return [Token(*row) for row in connection.execute(query)]
+
+
+def revoke(connection: Connection, token: Token, *, now: datetime) -> None:
+    """Have a token count no more.
+
+    Raises:
+        Conflict: It was revoked before. Not retriable.
+    """
+    if token.revoked_at is not None:
+        raise Conflict(f"the token {token.prefix}... of {token.holder} was revoked already")
+    connection.execute(update(tokens).where(tokens.c.id == token.id).values(revoked_at=now))
+
+
+def use_is_due(token: Token, now: datetime) -> bool:
+    """Whether it is time to note that the token was used."""
+    return token.last_used_at is None or now - token.last_used_at >= USE_NOTED_EVERY
+
+
+def note_use(connection: Connection, token: Token, *, now: datetime) -> None:
+    """Note that it was used."""
+    connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
+
+
+def _tokens() -> Select[Any]:
+    columns = {**tokens.c, "holder": principals.c.name, "disabled_at": principals.c.disabled_at}
+    return select(*(columns[name] for name in Token.__slots__)).join(
+        principals, principals.c.id == tokens.c.principal_id
+    )
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

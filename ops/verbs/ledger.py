@@ -1,0 +1,55 @@
+"""The ledger, for people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ops import ledger
+from ops.access import Access, Actor, Attempt
+from ops.ledger import Broken, Head, Row
+from ops.permissions import EVERYTHING, Permission
+
+
+class LedgerVerbs:
+    """The ledger as one person may read it."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def read(
+        self,
+        actor: Actor,
+        *,
+        model: str | None = None,
+        release: int | None = None,
+        by: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        before_id: int | None = None,
+    ) -> list[Row]:
+        """A page of rows, the newest first; takes ``read`` on the model, or on all models.
+
+        Raises:
+            NotAllowed: Not retriable.
+        """
+        attempt = Attempt("ledger.read", Permission.READ, model or EVERYTHING)
+        with self._access.look(actor, attempt) as connection:
+            return ledger.entries(
+                connection,
+                model=model,
+                release=release,
+                actor=by,
+                since=since,
+                limit=limit,
+                before_id=before_id,
+            )
+
+    def verify(self, actor: Actor) -> tuple[Head, Broken | None]:
+        """Where the chain ends, and the first place where it does not hold; takes ``read`` on all.
+
+        Raises:
+            NotAllowed: Not retriable.
+        """
+        attempt = Attempt("ledger.verify", Permission.READ)
+        with self._access.look(actor, attempt) as connection:
+            return ledger.head(connection), ledger.verify(connection)

@@ -1,0 +1,126 @@
+"""Models and versions, for people."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from ops.access import Access, Actor, Attempt
+from ops.artifact_store import ArtifactStore
+from ops.catalogue import ModelSummary, Registered, Version, VersionId
+from ops.comparison import Diff
+from ops.errors import BadModelName, Invalid
+from ops.permissions import Permission
+from ops.registry import Registry
+from serve.settings import NAME_PATTERN
+
+
+class _Asked:
+    """The transactions of the registry for one attempt: each begins with the check."""
+
+    def __init__(self, access: Access, actor: Actor, attempt: Attempt) -> None:
+        self._access, self._actor, self._attempt = access, actor, attempt
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        return self._access.permitted(self._actor, self._attempt)
+
+    def read(self) -> AbstractContextManager[Connection]:
+        return self._access.look(self._actor, self._attempt)
+
+
+class ModelVerbs:
+    """The registry as one person may use it."""
+
+    def __init__(self, access: Access, store: ArtifactStore) -> None:
+        self._access, self._store = access, store
+
+    def register(self, actor: Actor, name: str, directory: Path) -> Registered:
+        """Keep a model directory as the next version; takes ``register``.
+
+        Args:
+            directory: On this machine; absolute.
+        Raises:
+            BadModelName, Invalid, NotAllowed, ArtifactError: Not retriable.
+            StoreUnavailable, DatabaseUnavailable: Retriable.
+        """
+        if not re.match(NAME_PATTERN, name):
+            raise BadModelName(f"{name!r} cannot name a model; see `bertstream models list`")
+        if not directory.is_absolute():
+            raise Invalid(f"{directory} is not absolute, and whose folder is meant is not known")
+        attempt = Attempt("version.register", Permission.REGISTER, name)
+        with self._access.look(actor, attempt):
+            pass  # before any file is read; and once more when the row is written
+        registry = self._registry(actor, attempt)
+        return registry.register(name, directory, author=actor.name, now=self._now())
+
+    def all(self, actor: Actor, *, limit: int, after: str = "") -> list[ModelSummary]:
+        """Models that the actor may read, by name, those behind ``after``."""
+        found = self._registry(actor, Attempt("model.list", None)).models()
+        readable = (m for m in found if m.name > after and actor.may(Permission.READ, m.name))
+        return [summary for summary, _ in zip(readable, range(limit), strict=False)]
+
+    def versions(
+        self, actor: Actor, name: str, *, limit: int, before: int | None = None, deleted: bool
+    ) -> list[Version]:
+        """Versions of a model, the newest first; takes ``read``.
+
+        Raises:
+            UnknownVersion, NotAllowed: Not retriable.
+        """
+        registry = self._registry(actor, Attempt("version.list", Permission.READ, name))
+        return registry.versions(name, limit=limit, before=before, deleted=deleted)
+
+    def show(self, actor: Actor, version: VersionId) -> Version:
+        """One version; takes ``read``.
+
+        Raises:
+            UnknownVersion, NotAllowed: Not retriable.
+        """
+        return self._registry(actor, _reading("version.show", version)).show(version)
+
+    def diff(self, actor: Actor, before: VersionId, after: VersionId) -> Diff:
+        """What differs between two versions; takes ``read`` on both.
+
+        Raises:
+            UnknownVersion, NotAllowed, ArtifactError: Not retriable.
+            StoreUnavailable: Retriable.
+        """
+        with self._access.look(actor, _reading("version.diff", after)):
+            pass
+        return self._registry(actor, _reading("version.diff", before)).diff(before, after)
+
+    def export(self, actor: Actor, version: VersionId, into: Path) -> None:
+        """Copy the directory of a version, verified; takes ``read``.
+
+        Args:
+            into: Must not be there, or be empty. Never a path that came from outside.
+        Raises:
+            UnknownVersion, NotAllowed, ArtifactError: Not retriable.
+            StoreUnavailable: Retriable.
+        """
+        self._registry(actor, _reading("version.export", version)).export(version, into)
+
+    def delete(self, actor: Actor, version: VersionId, *, reason: str) -> None:
+        """Take the files of a version away; takes ``admin``.
+
+        Raises:
+            UnknownVersion, NotAllowed, VersionInUse: Not retriable.
+            StoreUnavailable: Retriable.
+        """
+        attempt = Attempt("version.delete", Permission.ADMIN, *version)
+        registry = self._registry(actor, attempt)
+        registry.delete(version, actor=actor.name, now=self._now(), reason=reason)
+
+    def _registry(self, actor: Actor, attempt: Attempt) -> Registry:
+        return Registry(_Asked(self._access, actor, attempt), self._store)
+
+    def _now(self) -> datetime:
+        return self._access.clock()
+
+
+def _reading(action: str, version: VersionId) -> Attempt:
+    return Attempt(action, Permission.READ, *version)

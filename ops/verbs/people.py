@@ -1,0 +1,207 @@
+"""Persons, teams and departments, their grants and tokens, for people."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from ops import grants, people, tokens
+from ops.access import Access, Actor, Attempt
+from ops.grants import GrantRow
+from ops.people import Principal
+from ops.permissions import Grant, Kind, Membership, Permission, groups_of
+from ops.tokens import Issued, Token
+
+
+class Portrait(NamedTuple):
+    """All about one principal.
+
+    Attributes:
+        groups: It is in, also through others, the nearest first.
+        members: That it holds itself.
+        grants: Its own, and those of its groups.
+    """
+
+    principal: Principal
+    groups: tuple[str, ...]
+    members: tuple[str, ...]
+    grants: tuple[Grant, ...]
+
+
+class PeopleVerbs:
+    """People as one of them may see and change them.
+
+    Who belongs to what decides who may do what and who may approve, so it takes ``admin`` on all
+    models to change it. Everybody who has a token may see it: a refusal names whom to ask.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def add(self, actor: Actor, name: str, kind: Kind) -> Principal:
+        """Make a principal.
+
+        Raises:
+            NotAllowed, Invalid, Conflict: Not retriable.
+        """
+        attempt = Attempt("principal.add", Permission.ADMIN)
+        with self._access.change(actor, attempt, rights=True) as change:
+            change.tell(evidence={"name": name, "kind": kind})
+            return people.add(change.connection, name, kind, now=change.now)
+
+    def disable(self, actor: Actor, name: str) -> Principal:
+        """Have a principal count for nothing.
+
+        Raises:
+            NotAllowed, NotFound, Conflict: Not retriable.
+        """
+        attempt = Attempt("principal.disable", Permission.ADMIN)
+        with self._access.change(actor, attempt, rights=True) as change:
+            change.tell(evidence={"name": name})
+            people.disable(change.connection, name, now=change.now)
+            grants.require_an_admin(change.connection)
+            return people.find(change.connection, name)
+
+    def enable(self, actor: Actor, name: str) -> Principal:
+        """Have a disabled principal count again.
+
+        Raises:
+            NotAllowed, NotFound, Conflict: Not retriable.
+        """
+        attempt = Attempt("principal.enable", Permission.ADMIN)
+        with self._access.change(actor, attempt, rights=True) as change:
+            change.tell(evidence={"name": name})
+            people.enable(change.connection, name)
+            return people.find(change.connection, name)
+
+    def principals(
+        self, actor: Actor, kinds: tuple[Kind, ...], *, limit: int, after: str = ""
+    ) -> list[Principal]:
+        """Principals by name, those behind ``after``."""
+        with self._access.look(actor, Attempt("principal.list", None)) as connection:
+            return people.page(connection, kinds=kinds, limit=limit, after=after)
+
+    def show(self, actor: Actor, name: str) -> Portrait:
+        """One principal with its groups, members and grants.
+
+        Raises:
+            NotFound: Not retriable.
+        """
+        with self._access.look(actor, Attempt("principal.show", None)) as connection:
+            principal = people.find(connection, name)
+            groups = groups_of(name, people.memberships_above(connection, name))
+            inside = people.all_memberships(connection)
+            held = grants.held_by(connection, [name, *groups])
+        direct = (membership.member for membership in inside if membership.group == name)
+        return Portrait(principal, tuple(groups), tuple(direct), tuple(held))
+
+    def join(self, actor: Actor, member: str, group: str) -> None:
+        """Put a principal into a team or department.
+
+        Raises:
+            NotAllowed, NotFound, Invalid, Conflict: Not retriable.
+        """
+        attempt = Attempt("membership.add", Permission.ADMIN)
+        with self._access.change(actor, attempt, rights=True) as change:
+            change.tell(evidence=Membership(member, group)._asdict())
+            people.join(change.connection, member, group)
+
+    def leave(self, actor: Actor, member: str, group: str) -> None:
+        """Take a principal out of a team or department.
+
+        Raises:
+            NotAllowed, NotFound, Conflict: Not retriable.
+        """
+        attempt = Attempt("membership.remove", Permission.ADMIN)
+        with self._access.change(actor, attempt, rights=True) as change:
+            change.tell(evidence=Membership(member, group)._asdict())
+            people.leave(change.connection, member, group)
+            grants.require_an_admin(change.connection)
+
+    def give(self, actor: Actor, holder: str, permission: Permission, pattern: str) -> GrantRow:
+        """Give a permission; takes ``admin`` on every model that the pattern fits.
+
+        Raises:
+            NotAllowed, NotFound, Invalid, Conflict: Not retriable.
+        """
+        grants.require_pattern(pattern)
+        attempt = Attempt("grant.add", Permission.ADMIN, pattern)
+        with self._access.change(actor, attempt, rights=True) as change:
+            row = grants.give(
+                change.connection, holder, permission, pattern, by=actor.name, now=change.now
+            )
+            change.tell(evidence={"id": row.id, **row.grant._asdict()})
+            return row
+
+    def take(self, actor: Actor, number: int) -> GrantRow:
+        """Take a permission away; takes ``admin`` on every model that its pattern fits.
+
+        Raises:
+            NotAllowed, NotFound, Conflict: Not retriable.
+        """
+        with self._access.look(actor, Attempt("grant.show", None)) as connection:
+            pattern = grants.find_row(connection, number).grant.pattern  # it never changes
+        attempt = Attempt("grant.remove", Permission.ADMIN, pattern)
+        with self._access.change(actor, attempt, rights=True) as change:
+            row = grants.find_row(change.connection, number)
+            change.tell(evidence={"id": row.id, **row.grant._asdict()})
+            grants.take(change.connection, row)
+            return row
+
+    def grants(
+        self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
+    ) -> list[GrantRow]:
+        """Grants by their numbers, those behind ``after_id``."""
+        with self._access.look(actor, Attempt("grant.list", None)) as connection:
+            return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
+
+    def issue(self, actor: Actor, holder: str, *, lifetime: timedelta | None) -> Issued:
+        """Make a token, of one's own or, which takes ``admin`` on all models, of another person.
+
+        Args:
+            lifetime: None for one that never expires.
+        Raises:
+            NotAllowed, NotFound, Invalid: Not retriable.
+        """
+        attempt = Attempt("token.create", _of_another(actor, holder))
+        with self._access.change(actor, attempt, rights=True) as change:
+            issued = tokens.issue(change.connection, holder, lifetime=lifetime, now=change.now)
+            change.tell(evidence=_evidence(issued.token))
+            return issued
+
+    def revoke(self, actor: Actor, number: int) -> Token:
+        """Have a token count no more: of one's own or, with ``admin`` on all, of anybody.
+
+        Raises:
+            NotAllowed, NotFound, Conflict: Not retriable.
+        """
+        with self._access.look(actor, Attempt("token.show", None)) as connection:
+            holder = tokens.by_id(connection, number).holder  # it never changes
+        attempt = Attempt("token.revoke", _of_another(actor, holder))
+        with self._access.change(actor, attempt, rights=True) as change:
+            token = tokens.by_id(change.connection, number)
+            change.tell(evidence=_evidence(token))
+            tokens.revoke(change.connection, token, now=change.now)
+            return tokens.by_id(change.connection, number)
+
+    def tokens(
+        self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
+    ) -> list[Token]:
+        """Tokens, without what is secret: one's own or, with ``admin`` on all, of anybody.
+
+        Raises:
+            NotAllowed: Not retriable.
+        """
+        attempt = Attempt("token.list", _of_another(actor, holder))
+        with self._access.look(actor, attempt) as connection:
+            return tokens.page(connection, holder=holder, limit=limit, after_id=after_id)
+
+
+def _of_another(actor: Actor, holder: str | None) -> Permission | None:
+    """What it takes to touch a token: nothing where it is one's own."""
+    return None if holder == actor.name else Permission.ADMIN
+
+
+def _evidence(token: Token) -> dict[str, object]:
+    ends = token.expires_at and token.expires_at.isoformat()
+    return {"id": token.id, "holder": token.holder, "prefix": token.prefix, "expires_at": ends}

@@ -1,0 +1,276 @@
+"""Releases, for people: they start them, agree to them, hold them up and take them back.
+
+Everything else the operator does by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, insert
+
+from ops import ledger
+from ops.access import Access, Actor, Attempt
+from ops.approvals import Decision
+from ops.calendar import is_open
+from ops.catalogue import VersionId
+from ops.errors import Conflict, Invalid, OutsideWindow, UnknownRelease
+from ops.permissions import Permission
+from ops.policy import Policy
+from ops.releases import (
+    Release,
+    Start,
+    all_routes,
+    get,
+    history,
+    last_good,
+    move,
+    open_of,
+    policy_in_force,
+    start,
+)
+from ops.rollout import STEPS, Event, State
+from ops.tables import approvals
+from stream.schema import ControlRecord
+
+MAX_TOLD = 100
+# The permission that a command takes.
+TAKES = {
+    Event.PAUSE: Permission.RELEASE,
+    Event.RESUME: Permission.RELEASE,
+    Event.PROMOTE: Permission.RELEASE,
+    Event.ABORT: Permission.RELEASE,
+    Event.ROLLBACK: Permission.ROLLBACK,
+}
+
+
+class Story(NamedTuple):
+    """A release with what became of it so far.
+
+    Attributes:
+        route: Of its model, as it is now.
+        told: Its rows of the ledger, oldest first.
+    """
+
+    release: Release
+    route: ControlRecord | None
+    told: list[ledger.Row]
+
+
+class ReleaseVerbs:
+    """Releases as one person may use them."""
+
+    def __init__(
+        self,
+        access: Access,
+        serving: Mapping[str, Mapping[str, Any]],
+        wake: Callable[[], None],
+    ) -> None:
+        """Remember whom to tell.
+
+        Args:
+            serving: How each configured model is served, by its name.
+            wake: Has the operator look at once.
+        """
+        self._access = access
+        self._serving = serving
+        self._wake = wake
+
+    def start(
+        self, actor: Actor, version: VersionId, *, note: str = "", break_glass: bool = False
+    ) -> Release:
+        """Begin to release a version; takes ``release``, or ``break-glass`` where it is broken.
+
+        Raises:
+            Invalid: The glass is broken without a reason, or the model is not configured.
+            UnknownVersion, ReleaseOpen, VersionIsLive, OutsideWindow, NotAllowed: Not retriable.
+        """
+        permission = Permission.BREAK_GLASS if break_glass else Permission.RELEASE
+        if break_glass and not note.strip():
+            raise Invalid("breaking the glass takes a reason: give one with --note")
+        if version.model not in self._serving:
+            raise Invalid(
+                f"model {version.model} is not served here; put it under models in the "
+                "configuration and run `bertstream up`"
+            )
+        attempt = Attempt("release.start", permission, version.model, version.number)
+        with self._access.permitted(actor, attempt) as connection:
+            now = self._access.clock()
+            if not break_glass:
+                _require_window(connection, version.model, now)
+            wanted = Start(
+                model=version.model,
+                version=version.number,
+                actor=actor.name,
+                note=note,
+                settings=self._serving[version.model],
+                break_glass=break_glass,
+            )
+            release = start(connection, wanted, now)
+        self._wake()
+        return release
+
+    def decide(self, actor: Actor, model: str, decision: Decision, *, comment: str = "") -> Release:
+        """Agree to the open release of a model or reject it; takes ``approve``.
+
+        Raises:
+            Conflict: It loads already, and no approval changes anything.
+            UnknownRelease, NotAllowed: Not retriable.
+        """
+        attempt = Attempt(f"release.{decision}", Permission.APPROVE, model)
+        with self._access.change(actor, attempt) as change:
+            release = _open(change.connection, model)
+            if release.position.state in STEPS | {State.LOADING, State.PAUSED}:
+                raise Conflict(
+                    f"{release} is {release.position.state} already; `bertstream rollback {model}` "
+                    "takes it back"
+                )
+            _, policy_digest = policy_in_force(change.connection, model)
+            values = {
+                "release_id": release.id,
+                "person": actor.name,
+                "team": next((n for n, kind in actor.groups.items() if kind == "team"), ""),
+                "decision": decision,
+                "comment": comment,
+                "version_digest": release.version_digest,
+                "policy_digest": policy_digest,
+                "at": change.now,
+            }
+            change.connection.execute(insert(approvals).values(values))
+            change.tell(
+                version=release.version,
+                release_id=release.id,
+                reason=comment,
+                version_digest=release.version_digest,
+                policy_digest=policy_digest,
+            )
+        self._wake()
+        return release
+
+    def command(self, actor: Actor, model: str, event: Event, *, reason: str = "") -> Release:
+        """Pause, resume, promote, abort or roll back the open release of a model.
+
+        Raises:
+            EventRefused: It means nothing in the state that the release is in.
+            ReleaseMoved: The operator moved it at the same moment. Retriable.
+            UnknownRelease, NotAllowed: Not retriable.
+        """
+        attempt = Attempt(f"release.{event}", TAKES[event], model)
+        with self._access.permitted(actor, attempt) as connection:
+            release = move(
+                connection,
+                _open(connection, model),
+                event,
+                actor=actor.name,
+                reason=reason or f"{actor.name} asked for it",
+                evidence={},
+                now=self._access.clock(),
+            )
+        self._wake()
+        return release
+
+    def rollback(self, actor: Actor, model: str, *, reason: str = "") -> Release:
+        """Go back to the version that was live before; takes ``rollback``.
+
+        Where a release is under way, it is taken back; else the version before the live one is
+        loaded and answers everything. No window, interval or approval is asked.
+
+        Raises:
+            UnknownRelease: There is nothing to go back to.
+            NotAllowed: Not retriable.
+        """
+        attempt = Attempt("release.rollback", Permission.ROLLBACK, model)
+        with self._access.look(actor, attempt) as connection:
+            going_on = open_of(connection, model)
+        if going_on is not None and going_on.position.state not in _NOT_LOADED:
+            return self.command(actor, model, Event.ROLLBACK, reason=reason)
+        with self._access.permitted(actor, attempt) as connection:
+            now = self._access.clock()
+            if going_on is not None:
+                move(
+                    connection,
+                    going_on,
+                    Event.ABORT,
+                    actor=actor.name,
+                    reason=f"{actor.name} rolls the model back",
+                    evidence={},
+                    now=now,
+                )
+            live = last_good(connection, model)
+            if live is None or live.previous is None:
+                raise UnknownRelease(f"{model} has no earlier version to go back to")
+            wanted = Start(
+                model=model,
+                version=live.previous,
+                actor=actor.name,
+                note=reason,
+                settings=self._serving.get(model),
+                is_rollback=True,
+            )
+            release = start(connection, wanted, now)
+        self._wake()
+        return release
+
+    def show(self, actor: Actor, release: int) -> Story:
+        """One release and all that became of it; takes ``read``.
+
+        Raises:
+            UnknownRelease, NotAllowed: Not retriable.
+        """
+        with self._access.look(actor, Attempt("release.show", None)) as connection:
+            model = get(connection, release).model
+        with self._access.look(
+            actor, Attempt("release.show", Permission.READ, model)
+        ) as connection:
+            return _story(connection, get(connection, release))
+
+    def newest(self, actor: Actor, model: str) -> Story:
+        """The open release of a model, else its last one; takes ``read``.
+
+        Raises:
+            UnknownRelease, NotAllowed: Not retriable.
+        """
+        with self._access.look(
+            actor, Attempt("release.show", Permission.READ, model)
+        ) as connection:
+            found = history(connection, model, limit=1)
+            if not found:
+                raise UnknownRelease(f"{model} has had no release yet")
+            return _story(connection, found[0])
+
+    def history(self, actor: Actor, model: str | None, *, limit: int) -> list[Release]:
+        """Releases, newest first; takes ``read`` on the model, or on all."""
+        on = Attempt("release.history", Permission.READ, model or "*")
+        with self._access.look(actor, on) as connection:
+            return history(connection, model, limit=limit)
+
+
+_NOT_LOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
+
+
+def _story(connection: Connection, release: Release) -> Story:
+    told = ledger.entries(connection, release=release.id, limit=MAX_TOLD)[::-1]
+    return Story(release, all_routes(connection).get(release.model), told)
+
+
+def _open(connection: Connection, model: str) -> Release:
+    found = open_of(connection, model)
+    if found is None:
+        raise UnknownRelease(
+            f"no release of {model} is under way; `bertstream release history {model}` shows those "
+            "that are over"
+        )
+    return found
+
+
+def _require_window(connection: Connection, model: str, now: Any) -> None:
+    """Refuse what the policy refuses outside its windows; where it waits, the operator waits."""
+    text, _ = policy_in_force(connection, model)
+    policy = Policy.model_validate_json(text)
+    window = is_open(policy.windows, now)
+    if policy.outside_windows == "refuse" and not window.open:
+        raise OutsideWindow(
+            f"{model} may not be released now: {window.reason}. `bertstream policy explain` says "
+            "when; --break-glass passes by, for who may"
+        )

@@ -1,0 +1,116 @@
+"""A platform's control side for tests: people, a store, and the control API on a free port."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from ops import grants, people, tokens
+from ops.artifact_store import ArtifactStore
+from ops.database import Database
+from ops.permissions import Kind, Permission
+from ops.service import Service
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+DEADLINE_S = 20
+# Made once: to read the authorities of the machine takes longer than most tests.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+GROUPS = {"mlops": Kind.TEAM, "risk": Kind.TEAM, "platform-it": Kind.DEPARTMENT}
+PERSONS = ("root", "ana", "bob", "eve")
+MEMBERSHIPS = (("ana", "mlops"), ("mlops", "platform-it"), ("bob", "risk"))
+GRANTS = (
+    ("root", Permission.ADMIN, "*"),
+    ("platform-it", Permission.REGISTER, "sentiment"),
+    ("risk", Permission.APPROVE, "risk-*"),
+)
+
+
+@dataclass
+class Clock:
+    """A time that stands until somebody moves it."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, step: timedelta) -> None:
+        self.now += step
+
+
+@dataclass
+class Installation:
+    """root is admin; ana may register sentiment by her department; bob may approve risk-*.
+
+    Attributes:
+        secrets: A token of each person, for 30 days; eve may nothing.
+    """
+
+    service: Service
+    database: Database
+    clock: Clock
+    folder: Path
+    secrets: dict[str, str]
+
+
+def install(database: Database, folder: Path) -> Installation:
+    """Fill a database that has the tables."""
+    clock = Clock()
+    with database.begin() as connection:
+        for name, kind in {**dict.fromkeys(PERSONS, Kind.PERSON), **GROUPS}.items():
+            people.add(connection, name, kind, now=NOW)
+        for member, group in MEMBERSHIPS:
+            people.join(connection, member, group)
+        for holder, permission, pattern in GRANTS:
+            grants.give(connection, holder, permission, pattern, by="root", now=NOW)
+        secrets = {
+            name: tokens.issue(connection, name, lifetime=timedelta(days=30), now=NOW).secret
+            for name in PERSONS
+        }
+    store = ArtifactStore(folder / "store")
+    return Installation(Service(database, store, clock), database, clock, folder, secrets)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Run an application on a free port of loopback; gives its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        assert server.ready.wait(DEADLINE_S)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(DEADLINE_S)
+        listening.close()
+        assert not thread.is_alive()
+
+
+def client(url: str, secret: str | None = None) -> httpx.Client:
+    """A client that shows a token."""
+    headers = {"authorization": f"Bearer {secret}"} if secret is not None else {}
+    return httpx.Client(
+        base_url=f"{url}/api/v1", headers=headers, timeout=DEADLINE_S, verify=NO_TLS
+    )

@@ -1,0 +1,296 @@
+"""The verbs: what each takes, does and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from ops import grants, ledger
+from ops.access import Actor
+from ops.catalogue import VersionId
+from ops.database import Database
+from ops.errors import BadModelName, Conflict, Invalid, NotAllowed, NotFound
+from ops.ledger import Row
+from ops.permissions import Kind, Permission
+from ops.tables import routes
+from ops.verbs.people import PeopleVerbs
+from serve.errors import ArtifactMissing
+from stream.schema import ControlRecord, VersionRoute
+from tests.ops.directories import make_directory
+from tests.ops.installation import NOW, Installation, install
+
+POLICY = "model: sentiment\napprovals: [{team: risk, count: 1}]\n"
+
+
+@pytest.fixture
+def there(database: Database, tmp_path: Path) -> Installation:
+    return install(database, tmp_path)
+
+
+def actor(there: Installation, name: str) -> Actor:
+    return there.service.access.authenticate(there.secrets[name])
+
+
+def last_row(there: Installation) -> Row:
+    with there.database.read() as connection:
+        assert ledger.verify(connection) is None
+        return ledger.entries(connection, limit=1)[0]
+
+
+def register(there: Installation, who: str = "ana", weights: bytes = b"1") -> Path:
+    directory = make_directory(there.folder / f"made-{weights.decode()}", weights=weights)
+    there.service.models.register(actor(there, who), "sentiment", directory)
+    return directory
+
+
+def test_registering_is_a_row_of_who_did_it(there: Installation) -> None:
+    register(there)
+    row = last_row(there)
+    assert (row.actor, row.action, row.model, row.version) == (
+        "ana",
+        "version.register",
+        "sentiment",
+        1,
+    )
+
+
+def test_nothing_is_read_for_who_may_not_register(there: Installation) -> None:
+    nowhere = there.folder / "nowhere"
+    with pytest.raises(NotAllowed):
+        there.service.models.register(actor(there, "bob"), "sentiment", nowhere)
+    with pytest.raises(ArtifactMissing):
+        there.service.models.register(actor(there, "ana"), "sentiment", nowhere)
+    assert not (there.folder / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["*", "senti*", "Sentiment", "", "a/b"])
+def test_a_pattern_is_no_name_of_a_model(there: Installation, name: str) -> None:
+    with pytest.raises(BadModelName):
+        there.service.models.register(actor(there, "root"), name, there.folder)
+
+
+def test_a_directory_is_named_from_the_top(there: Installation) -> None:
+    with pytest.raises(Invalid, match="not absolute"):
+        there.service.models.register(actor(there, "ana"), "sentiment", Path("made"))
+
+
+def test_models_that_may_be_read_are_listed(there: Installation) -> None:
+    register(there)
+    directory = make_directory(there.folder / "risk")
+    there.service.models.register(actor(there, "root"), "risk-cards", directory)
+    models = there.service.models
+
+    def names(who: str, **options: object) -> list[str]:
+        return [m.name for m in models.all(actor(there, who), limit=10, **options)]  # type: ignore[arg-type]
+
+    assert names("root") == ["risk-cards", "sentiment"]
+    assert names("root", after="risk-cards") == ["sentiment"]
+    assert names("ana") == ["sentiment"]
+    assert names("bob") == ["risk-cards"]
+    assert names("eve") == []
+    assert [m.name for m in models.all(actor(there, "root"), limit=1)] == ["risk-cards"]
+
+
+def test_versions_are_for_who_may_read(there: Installation) -> None:
+    register(there)
+    models, version, eve = there.service.models, VersionId("sentiment", 1), actor(there, "eve")
+    assert models.show(actor(there, "ana"), version).author == "ana"
+    for refused in (
+        lambda: models.show(eve, version),
+        lambda: models.versions(eve, "sentiment", limit=5, deleted=False),
+        lambda: models.diff(eve, version, version),
+        lambda: models.export(eve, version, there.folder / "out"),
+        lambda: models.delete(eve, version, reason=""),
+    ):
+        with pytest.raises(NotAllowed):
+            refused()
+    assert not (there.folder / "out").exists()
+
+
+def test_diff_takes_both(there: Installation) -> None:
+    register(there)
+    directory = make_directory(there.folder / "risk", metrics={"accuracy": 0.9})
+    there.service.models.register(actor(there, "root"), "risk-cards", directory)
+    ours, theirs = VersionId("sentiment", 1), VersionId("risk-cards", 1)
+    diff = there.service.models.diff(actor(there, "root"), ours, theirs)
+    assert [change.name for change in diff.metrics] == ["accuracy"]
+    for pair in ((ours, theirs), (theirs, ours)):
+        with pytest.raises(NotAllowed, match="read on risk-cards"):
+            there.service.models.diff(actor(there, "ana"), *pair)
+
+
+def test_deleting_takes_admin(there: Installation) -> None:
+    register(there)
+    version = VersionId("sentiment", 1)
+    with pytest.raises(NotAllowed, match="admin"):
+        there.service.models.delete(actor(there, "ana"), version, reason="")
+    there.service.models.delete(actor(there, "root"), version, reason="too old")
+    row = last_row(there)
+    assert (row.actor, row.action, row.reason) == ("root", "version.delete", "too old")
+    assert there.service.models.show(actor(there, "ana"), version).deleted_at == NOW
+
+
+def test_policy_is_set_once_and_shown(there: Installation) -> None:
+    policies = there.service.policies
+    first = policies.put(actor(there, "root"), POLICY)
+    assert first.changed
+    row = last_row(there)
+    assert (row.action, row.model, row.policy_digest) == (
+        "policy.set",
+        "sentiment",
+        first.kept.digest,
+    )
+    again = policies.put(actor(there, "root"), f"# the same\n{POLICY}")
+    assert (again.changed, again.kept) == (False, first.kept)
+    assert last_row(there) == row
+    assert policies.show(actor(there, "ana"), "sentiment") == first.kept
+    changed = policies.put(actor(there, "root"), POLICY.replace("count: 1", "count: 2"))
+    assert last_row(there).evidence == {"before": first.kept.digest}
+    assert policies.show(actor(there, "ana"), "sentiment") == changed.kept
+    with pytest.raises(NotFound, match="has no policy"):
+        policies.show(actor(there, "bob"), "risk-cards")
+
+
+def test_policy_takes_admin_of_the_model_that_it_names(there: Installation) -> None:
+    with pytest.raises(NotAllowed, match="admin on sentiment"):
+        there.service.policies.put(actor(there, "ana"), POLICY)
+    assert last_row(there).denied
+
+
+def test_policy_with_mistakes_lists_them_all(there: Installation) -> None:
+    text = "model: sentiment\ncadenc: {}\nlabels: other\n"
+    with pytest.raises(Invalid) as raised:
+        there.service.policies.put(actor(there, "root"), text)
+    assert [problem.line for problem in raised.value.problems] == [2, 3]
+    assert there.service.policies.check(text) == list(raised.value.problems)
+    with there.database.read() as connection:
+        assert ledger.entries(connection) == []
+
+
+def test_explanation_names_who_could_approve(there: Installation) -> None:
+    register(there)
+    root, people = actor(there, "root"), there.service.people
+    there.service.policies.put(root, POLICY)
+    version = VersionId("sentiment", 1)
+    told = there.service.policies.explain(actor(there, "ana"), version)
+    assert not told.may_go
+    assert "nobody else is in it" in " ".join(told.sentences)  # bob may not approve sentiment
+    people.give(root, "bob", Permission.APPROVE, "sentiment")
+    told = there.service.policies.explain(actor(there, "ana"), version)
+    assert [missing.from_whom for missing in told.missing] == [("bob",)]
+
+
+def test_explanation_knows_what_serves(there: Installation) -> None:
+    register(there)
+    register(there, weights=b"2")
+    weights = {"1": VersionRoute(digest=None, weight=1.0)}
+    record = ControlRecord(model="sentiment", epoch=1, versions=weights).model_dump(mode="json")
+    with there.database.begin() as connection:
+        row = {"model": "sentiment", "epoch": 1, "record": record}
+        connection.execute(insert(routes).values(row))
+    ana = actor(there, "ana")
+    assert not there.service.policies.explain(ana, VersionId("sentiment", 1)).may_go
+    assert there.service.policies.explain(ana, VersionId("sentiment", 2)).may_go
+
+
+def grant_id(there: Installation, holder: str) -> int:
+    with there.database.read() as connection:
+        return grants.page(connection, holder=holder)[0].id
+
+
+CHANGES: dict[str, Callable[[PeopleVerbs, Actor, Installation], object]] = {
+    "principal.add": lambda people, who, _: people.add(who, "new", Kind.PERSON),
+    "principal.disable": lambda people, who, _: people.disable(who, "bob"),
+    "membership.add": lambda people, who, _: people.join(who, "eve", "risk"),
+    "membership.remove": lambda people, who, _: people.leave(who, "bob", "risk"),
+    "grant.add": lambda people, who, _: people.give(who, "eve", Permission.READ, "sentiment"),
+    "grant.remove": lambda people, who, there: people.take(who, grant_id(there, "risk")),
+    "token.create": lambda people, who, _: people.issue(who, "bob", lifetime=None),
+    "token.revoke": lambda people, who, there: people.revoke(who, actor(there, "bob").token_id),
+}
+
+
+@pytest.mark.parametrize("action", CHANGES)
+def test_people_are_changed_by_an_admin_alone(there: Installation, action: str) -> None:
+    with pytest.raises(NotAllowed):
+        CHANGES[action](there.service.people, actor(there, "ana"), there)
+    row = last_row(there)
+    assert (row.actor, row.action, row.denied) == ("ana", action, True)
+    CHANGES[action](there.service.people, actor(there, "root"), there)
+    row = last_row(there)
+    assert (row.actor, row.action, row.denied) == ("root", action, False)
+    assert row.evidence
+
+
+def test_disabled_and_enabled_again(there: Installation) -> None:
+    people, root = there.service.people, actor(there, "root")
+    assert people.disable(root, "ana").disabled_at == NOW
+    assert people.enable(root, "ana").disabled_at is None
+    assert last_row(there).action == "principal.enable"
+    assert actor(there, "ana").may(Permission.REGISTER, "sentiment")
+
+
+def test_admin_of_some_models_gives_rights_on_these_alone(there: Installation) -> None:
+    people = there.service.people
+    people.give(actor(there, "root"), "ana", Permission.ADMIN, "sent*")
+    ana = actor(there, "ana")
+    row = people.give(ana, "eve", Permission.RELEASE, "sentiment")
+    assert row.granted_by == "ana"
+    people.take(ana, row.id)
+    for pattern in ("*", "sen*", "risk-cards"):
+        with pytest.raises(NotAllowed):
+            people.give(ana, "eve", Permission.RELEASE, pattern)
+    with pytest.raises(NotAllowed):
+        people.take(ana, grant_id(there, "root"))
+
+
+def test_the_last_admin_stays(there: Installation) -> None:
+    people, root = there.service.people, actor(there, "root")
+    own = grant_id(there, "root")
+    for attempt in (lambda: people.disable(root, "root"), lambda: people.take(root, own)):
+        with pytest.raises(Conflict, match="nobody would be left"):
+            attempt()
+    assert actor(there, "root").may(Permission.ADMIN, "*")
+
+
+def test_ones_own_tokens(there: Installation) -> None:
+    people, eve = there.service.people, actor(there, "eve")
+    issued = people.issue(eve, "eve", lifetime=None)
+    assert issued.secret not in str(last_row(there))
+    assert len(people.tokens(eve, holder="eve", limit=10)) == 2
+    assert people.revoke(eve, issued.token.id).revoked_at == NOW
+    with pytest.raises(NotAllowed):
+        people.tokens(eve, holder=None, limit=10)
+    assert len(people.tokens(actor(there, "root"), holder=None, limit=10)) == 5
+
+
+def test_portrait(there: Installation) -> None:
+    found = there.service.people.show(actor(there, "eve"), "platform-it")
+    assert (found.members, found.groups) == (("mlops",), ())
+    found = there.service.people.show(actor(there, "eve"), "ana")
+    assert (found.members, found.groups) == ((), ("mlops", "platform-it"))
+    assert [str(grant) for grant in found.grants] == [
+        "department platform-it (register on sentiment)"
+    ]
+
+
+def test_ledger_of_a_model_is_for_who_may_read_it(there: Installation) -> None:
+    register(there)
+    there.service.people.give(actor(there, "root"), "eve", Permission.READ, "risk-*")
+    book = there.service.ledger
+    assert [row.action for row in book.read(actor(there, "ana"), model="sentiment")] == [
+        "version.register"
+    ]
+    assert len(book.read(actor(there, "root"))) == 2
+    for refused in (
+        lambda: book.read(actor(there, "ana")),
+        lambda: book.read(actor(there, "eve"), model="sentiment"),
+        lambda: book.verify(actor(there, "ana")),
+    ):
+        with pytest.raises(NotAllowed):
+            refused()
+    head, broken = book.verify(actor(there, "root"))
+    assert (head.last_id, broken) == (5, None)
