@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from ops import policy_store
 from ops.catalogue import number_of
@@ -197,7 +198,8 @@ def move(
         "step": reached.step,
         "resume_state": reached.resume,
         "entered_at": now if reached != release.position else release.entered_at,
-        "ended_at": now if ended else None,
+        # When it went live: another that follows it does not change that.
+        "ended_at": release.ended_at or (now if ended else None),
         "revision": release.revision + 1,
     }
     if release.position.state in UNLOADED:
@@ -381,7 +383,11 @@ def acquire(
     held = connection.execute(query).one_or_none()
     if held is None:
         values = {"name": name, "holder": holder, "until": now + lasts, "fence": 1}
-        connection.execute(insert(leases).values(values))
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(leases).values(values))
+        except IntegrityError:
+            return None  # another has taken it since
         return 1
     if held.holder != holder and held.until > now:
         return None
