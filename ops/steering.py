@@ -80,9 +80,9 @@ def due(position: Position, facts: Facts) -> Due | None:
         case State.AWAITING_APPROVAL:
             return _either(facts.approved, Event.APPROVED, None)
         case State.SCHEDULED:
-            return _either(facts.approved, None, Event.APPROVAL_VOIDED) or _either(
-                facts.may_go, Event.MAY_GO, None
-            )
+            if facts.approved is None or not facts.approved.yes:
+                return _either(facts.approved, None, Event.APPROVAL_VOIDED)
+            return _either(facts.may_go, Event.MAY_GO, None)
         case State.LOADING:
             return _loading(facts.load)
         case State.SHADOW | State.CANARY | State.BAKE:

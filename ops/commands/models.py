@@ -174,10 +174,20 @@ def path_of(version: str) -> str:
     Raises:
         ConfigError: It is not of the form NAME@V. Not retriable.
     """
+    name, number = parts_of(version)
+    return f"/models/{name}/versions/{number}"
+
+
+def parts_of(version: str) -> tuple[str, int]:
+    """Model and number of ``NAME@V``.
+
+    Raises:
+        ConfigError: It is not of that form. Not retriable.
+    """
     name, _, number = version.partition("@")
     if not (name and number.isdecimal()):
         raise ConfigError(f"{version!r} names no version; write it as sentiment@3")
-    return f"/models/{name}/versions/{number}"
+    return name, int(number)
 
 
 def _download(client: ApiClient, version: str, directory: Path) -> str:

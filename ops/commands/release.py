@@ -128,8 +128,15 @@ def history(
             print_json(page)
             return
         rows = [
-            (r["id"], f"{r['model']}@{r['label']}", r["state"], r["author"], moment(r["created_at"]), r["note"])
-            for r in page["items"]
+            (
+                found["id"],
+                f"{found['model']}@{found['label']}",
+                found["state"],
+                found["author"],
+                moment(found["created_at"]),
+                found["note"],
+            )
+            for found in page["items"]
         ]
         columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
         print_table(columns, rows, empty="no releases")
@@ -177,8 +184,10 @@ def _tell(release: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(release)
     else:
-        out.print(f"release {release['id']} of {release['model']}@{release['label']}: "
-                  f"{release['state']}", markup=False)
+        out.print(
+            f"release {release['id']} of {release['model']}@{release['label']}: {release['state']}",
+            markup=False,
+        )
 
 
 def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
