@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ops.api_page import page
 from ops.endpoints import ledger, models, people, policies, releases
 from ops.endpoints.caller import Served
-from ops.endpoints.shapes import ErrorShape, ProblemShape
+from ops.endpoints.shapes import SENTENCES, ErrorShape, ProblemShape
 from ops.errors import (
     ArtifactStoreError,
     BadModelName,
@@ -172,7 +172,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         problems = [_problem(found) for found in error.errors()]
-        listed = "; ".join(f"{found.path}: {found.message}" for found in problems)
+        listed = "; ".join(f"{_last(found.path)}: {found.message}" for found in problems)
         return _body(422, "Invalid", f"the request cannot be read: {listed}", problems)
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
@@ -197,7 +197,13 @@ def _handle_errors(app: FastAPI) -> None:
 def _problem(error: dict[str, Any]) -> ProblemShape:
     """Without the value that was sent, which may be secret."""
     path = ".".join(str(step) for step in error["loc"])
-    return ProblemShape(path=path, message=error["msg"])
+    pattern = error.get("ctx", {}).get("pattern")
+    return ProblemShape(path=path, message=SENTENCES.get(pattern, error["msg"]))
+
+
+def _last(path: str) -> str:
+    """Without where in the request it stood."""
+    return path.partition(".")[2] or path
 
 
 def _body(

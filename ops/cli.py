@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ops.commands import ledger, models, people, policy, release, rights
 from ops.terminal import (
     EXIT_USAGE,
     configuration,
@@ -38,6 +39,15 @@ train_app = typer.Typer(help="Fine-tune a model directory.", no_args_is_help=Tru
 app.add_typer(broker_app, name="broker")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
+app.add_typer(models.app, name="models")
+app.add_typer(policy.app, name="policy")
+app.add_typer(people.people_app, name="people")
+app.add_typer(people.team_app, name="team")
+app.add_typer(rights.grant_app, name="grant")
+app.add_typer(rights.token_app, name="token")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(release.app, name="release")
+app.command("rollback")(release.rollback)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")

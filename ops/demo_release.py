@@ -7,28 +7,23 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from rich.live import Live
 from rich.text import Text
 
-from ops import bootstrap, demo_models, local, policy_file
-from ops.artifact_store import ArtifactStore
-from ops.database import Database
+from ops import demo_models, local
+from ops.api_client import ApiClient, connected
+from ops.commands.release import shown, story_lines
 from ops.demo import REVIEWS
 from ops.demo_events import events
 from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
-from ops.ledger import Row, entries
-from ops.registry import Registry
-from ops.releases import Start, all_routes, get, start
-from ops.rollout import ENDED, STEPS, State
+from ops.rollout import STEPS, State
 from ops.settings import PlatformConfig, RaySettings
-from ops.tables import policies
-from ops.terminal import err, json_line, out, step
+from ops.terminal import json_line, out, step
 from ops.training import train_with_progress
 from serve.artifact import load
 from serve.settings import EngineSettings, ModelSettings
@@ -40,7 +35,6 @@ RARE_EVERY = 20
 SEED = 23
 RELEASE_DEADLINE_S = 240.0
 REFRESH_S = 0.5
-ACTOR = "demo"
 # Short, so that the demonstration is: the defaults take the better part of an hour.
 POLICY = """
 model: sentiment
@@ -67,9 +61,8 @@ class Chapter(NamedTuple):
 class Ending(NamedTuple):
     """What became of a release; times in seconds."""
 
-    version: int
     label: str
-    state: State
+    state: str
     detect_s: float
     decided_at: float | None
     reason: str
@@ -85,18 +78,17 @@ def run() -> int:
         config = _config(folder)
         state = local.up(config, step)
         step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
-        database = bootstrap.opened(config)
+        client = connected(None, folder)
         traffic = Traffic(
             state.kafka(config.kafka), config.pipelines[0], _rare(SEED), rate_per_s=RATE_PER_S
         )
         with traffic:
             endings = {
-                chapter.name: _release(chapter, config, database, traffic.census)
+                chapter.name: _release(chapter, client, traffic.census)
                 for chapter in _chapters(folder)
             }
             traffic.finish()
         summary = _summary(endings, traffic.census, traffic.sent)
-        database.close()
         local.down(config.state_dir, step)
     out.print(f"Done in {time.monotonic() - began:.0f} s; everything that was started is stopped.")
     json_line(orjson.dumps(summary).decode())
@@ -138,54 +130,51 @@ def _chapters(folder: Path) -> list[Chapter]:
     ]
 
 
-def _release(
-    chapter: Chapter, config: PlatformConfig, database: Database, census: Census
-) -> Ending:
+def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
     """Make a version, register and release it, and watch what becomes of it."""
     step(chapter.title)
     directory = chapter.make()
-    now = datetime.now(UTC)
-    registry = Registry(database, ArtifactStore(config.artifact_store()))
-    version = registry.register(MODEL, directory, author=ACTOR, now=now).version
-    settings = bootstrap.serving_settings(config.models[0])
-    with database.begin() as connection:
-        _set_policy(connection, chapter.policy, now)
-        wanted = Start(model=MODEL, version=version, actor=ACTOR, settings=settings)
-        release = start(connection, wanted, now)
+    client.request("PUT", "/policies", body={"text": chapter.policy})
+    kept = client.request(
+        "POST", f"/models/{MODEL}/versions", body={"directory": str(directory.resolve())}
+    )
+    client.request("POST", f"/models/{MODEL}/releases", body={"version": kept["version"]})
     deadline = time.monotonic() + RELEASE_DEADLINE_S
-    with _shown() as show:
+    with shown() as show:
         while time.monotonic() < deadline:
-            with database.read() as connection:
-                release = get(connection, release.id)
-                told = entries(connection, release=release.id, limit=20)
-                route = all_routes(connection).get(MODEL)
-            show(_view(told[::-1], route, census))
-            if release.position.state in ENDED:
-                return _ending(version, release.label, release.position.state, told[::-1])
+            story = client.get(f"/models/{MODEL}/release")
+            show(_with_census(story_lines(story), census))
+            if story["release"]["ended_at"]:
+                return _ending(story)
             time.sleep(REFRESH_S)
     raise OpsError(
-        f"{release} is still {release.position.state} after {RELEASE_DEADLINE_S:g} s; see "
-        f"{config.state_dir / local.OPERATOR_LOG}"
+        f"the release is still {story['release']['state']} after {RELEASE_DEADLINE_S:g} s; see "
+        f"{local.OPERATOR_LOG} in the demonstration's folder"
     )
 
 
-def _ending(version: int, label: str, state: State, told: list[Row]) -> Ending:
-    entered = [row for row in told if row.to_state in STEPS]
-    decided = next((row for row in told if row.to_state == State.ROLLING_BACK), None)
-    last = decided or told[-1]
-    first = entered[0].at if entered else told[0].at
-    at = decided.at.timestamp() if decided else None
-    detect_s = (last.at - first).total_seconds()
-    return Ending(version, label, state, detect_s, at, last.reason)
+def _with_census(lines: list[Text], census: Census) -> list[Text]:
+    head, *moves = lines
+    return [head.append(f"   answered {census.told()}", style="dim"), *moves]
 
 
-def _set_policy(connection: Any, text: str, now: datetime) -> None:
-    policy = policy_file.load(text, now=now)
-    connection.execute(
-        policies.insert().values(
-            model=MODEL, digest=policy.digest(), text=text, author=ACTOR, created_at=now
-        )
+def _ending(story: dict[str, Any]) -> Ending:
+    moves = story["moves"]
+    stepped = [move for move in moves if move["to_state"] in STEPS]
+    decided = next((move for move in moves if move["to_state"] == State.ROLLING_BACK), None)
+    last = decided or moves[-1]
+    began = _seconds((stepped or moves)[0])
+    return Ending(
+        label=story["release"]["label"],
+        state=story["release"]["state"],
+        detect_s=_seconds(last) - began,
+        decided_at=_seconds(decided) if decided else None,
+        reason=last["reason"],
     )
+
+
+def _seconds(move: dict[str, Any]) -> float:
+    return datetime.fromisoformat(move["at"]).timestamp()
 
 
 def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
@@ -204,37 +193,6 @@ def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
         seed += 1
 
 
-def _view(told: list[Row], route: Any, census: Census) -> list[Text]:
-    weights = ", ".join(f"{v} {r.weight:.0%}" for v, r in route.versions.items()) if route else "-"
-    roles = [f"shadow {route.shadow}"] if route and route.shadow else []
-    head = f"traffic {weights} {' '.join(roles)}   answered {census.told()}"
-    lines = [Text(head, style="bold")]
-    for row in told:
-        colour = "red" if row.to_state in (State.ROLLING_BACK, State.ROLLED_BACK) else "green"
-        line = Text(f"{row.at:%H:%M:%S}  {row.to_state or '':<17}", style=colour)
-        lines.append(line.append(f" {row.reason}", style="default"))
-    return lines
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[list[Text]], None]]:
-    """A live view on a terminal; elsewhere each line once."""
-    if err.is_terminal:
-        with Live(console=err, auto_refresh=False) as live:
-            yield lambda lines: live.update(Text("\n").join(lines), refresh=True)
-        return
-    printed: set[str] = set()
-
-    def show(lines: list[Text]) -> None:
-        for line in lines[1:]:
-            if line.plain not in printed:
-                printed.add(line.plain)
-                err.print(lines[0], soft_wrap=True)
-                err.print(line, soft_wrap=True)
-
-    yield show
-
-
 def _summary(endings: dict[str, Ending], census: Census, sent: int) -> dict[str, Any]:
     bad = {name: ending for name, ending in endings.items() if name != "good"}
     labels = {ending.label for ending in bad.values()}
@@ -244,8 +202,8 @@ def _summary(endings: dict[str, Ending], census: Census, sent: int) -> dict[str,
         if ending.decided_at is not None and census.count(ending.label)
     ]
     return {
-        "good": str(endings["good"].state),
-        "bad": {name: str(ending.state) for name, ending in bad.items()},
+        "good": endings["good"].state,
+        "bad": {name: ending.state for name, ending in bad.items()},
         "lost": sent - len(census.sources),
         "duplicated": census.duplicated(),
         "reordered": census.reordered,

@@ -9,15 +9,17 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
 from serve.contract import OF_THE_VERSION
-from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, Disagreement, TelemetryRecord
 from stream.telemetry import quantile
 
 # Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
 MAX_WINDOWS = 10_000
+SHOWN_PAIRS = 20
+SHOWN_SAMPLES = 8
 # A window may be told later than others that began after it ended: its consumer was busy or had
 # to tell it again, or the clock of its machine is behind.
 LATE_MS = 60_000
@@ -165,12 +167,8 @@ class Gathered:
             own = [window for window in of_step if window.version == label]
             if own:
                 self._versions[label] = _more(before, own)
-        found = [
-            compared if compared.candidate == self._pair.candidate else _turned(compared)
-            for compared in comparisons
-            if compared.start_ms >= self._since_ms
-            and {compared.live, compared.candidate} == set(self._pair)
-        ]
+        of_pair = _of_pair(comparisons, self._pair)
+        found = [compared for compared in of_pair if compared.start_ms >= self._since_ms]
         if found:
             self._paired = _more_paired(self._paired, found)
 
@@ -181,6 +179,42 @@ class Gathered:
         else:
             candidate, baseline = (self._versions[label] for label in self._pair)
         return StepEvidence(candidate, baseline, self._paired, age_s)
+
+
+def _of_pair(comparisons: Iterable[ComparisonRecord], pair: Pair) -> list[ComparisonRecord]:
+    """Those of two versions, as seen from the candidate."""
+    return [
+        compared if compared.candidate == pair.candidate else _turned(compared)
+        for compared in comparisons
+        if {compared.live, compared.candidate} == set(pair)
+    ]
+
+
+def disagreements(comparisons: Iterable[ComparisonRecord], pair: Pair) -> dict[str, Any]:
+    """Where two versions answered differently, for people: how often, and a few records.
+
+    Returns:
+        Nothing where they never did. ``labels`` counts pairs of the baseline's and the
+        candidate's label; a record is told by its place, as its text stays where it is.
+    """
+    found = _of_pair(comparisons, pair)
+    pairs = {
+        f"{live} -> {candidate}": count
+        for (live, candidate), count in Counter(
+            _more_paired(PairedEvidence(), found).matrix
+        ).most_common(SHOWN_PAIRS)
+        if live != candidate
+    }
+    samples = [
+        f"{s.topic}/{s.partition}/{s.offset}: {_scored(s.live, s.live_score)} -> "
+        f"{_scored(s.candidate, s.candidate_score)}"
+        for s in [sample for c in found for sample in c.samples][-SHOWN_SAMPLES:]
+    ]
+    return {"labels": pairs, "records": samples} if pairs or samples else {}
+
+
+def _scored(label: str, score: float | None) -> str:
+    return label if score is None else f"{label} {score:.2f}"
 
 
 def _more(before: VersionEvidence, own: Sequence[TelemetryRecord]) -> VersionEvidence:
@@ -244,7 +278,19 @@ def _turned(compared: ComparisonRecord) -> ComparisonRecord:
             "failed": compared.live_failed,
             "live_failed": compared.failed,
             "matrix": matrix,
+            "samples": tuple(_turned_sample(sample) for sample in compared.samples),
             "live_calls": compared.candidate_calls,
             "candidate_calls": compared.live_calls,
+        }
+    )
+
+
+def _turned_sample(sample: Disagreement) -> Disagreement:
+    return sample.model_copy(
+        update={
+            "live": sample.candidate,
+            "live_score": sample.candidate_score,
+            "candidate": sample.live,
+            "candidate_score": sample.live_score,
         }
     )

@@ -42,6 +42,8 @@ from stream.schema import ControlRecord
 logger = logging.getLogger(__name__)
 
 LEASE = "operator"
+# While no release is under way it looks less often.
+IDLE_TICKS = 5
 LEASE_LASTS = timedelta(seconds=15)
 # A heartbeat older than that is of a consumer that is gone.
 CONSUMER_SILENCE_S = 30.0
@@ -92,6 +94,7 @@ class Operator:
         self._holder = holder or uuid.uuid4().hex
         self.leads = False
         self._awake = threading.Event()
+        self._is_busy = True
 
     def wake(self) -> None:
         """Have the next tick come at once; from any thread."""
@@ -101,7 +104,7 @@ class Operator:
         """Tick until told to stop; what fails is tried again at the next tick."""
         told: str | None = None
         while not stopping.is_set():
-            self._awake.wait(tick_s)
+            self._awake.wait(tick_s if self._is_busy else IDLE_TICKS * tick_s)
             self._awake.clear()
             try:
                 self.tick()
@@ -191,6 +194,7 @@ class Operator:
         """See that every version is served that is routed to, or shall be, or is still in use."""
         with self._database.read() as connection:
             routes = all_routes(connection)
+        self._is_busy = bool(coming)
         names = {model: set(record.versions) for model, record in routes.items()}
         for release in coming:
             if needs_candidate(release.position):

@@ -15,11 +15,11 @@ from ops.artifact_store import ArtifactStore
 from ops.bootstrap import as_served
 from ops.catalogue import VersionId, find, number_of
 from ops.database import Database
-from ops.evidence import Limits, Step, Verdict
+from ops.evidence import Limits, Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of
 from ops.gates import GateResult, GoldenCase, judge
-from ops.observations import NOTHING, Gathered, Observations, Pair, Seen
+from ops.observations import NOTHING, Gathered, Observations, Pair, Seen, disagreements
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
@@ -36,6 +36,7 @@ CONSUMER_SILENCE_S = 30.0
 GOLDEN = "golden"
 # A step of which nothing new was told is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
+NO_FACTS = Facts()
 WAITING = frozenset({State.AWAITING_APPROVAL, State.SCHEDULED})
 
 
@@ -45,7 +46,7 @@ class _Judged:
 
     gathered: Gathered
     seen: Seen = NOTHING
-    verdict: Verdict | None = None
+    facts: Facts = NO_FACTS
     age_s: float = 0.0
 
 
@@ -119,7 +120,7 @@ class FactFinder:
             case State.ROLLING_BACK:
                 return Facts(restored=self._restored(release, now))
             case state if state in STEPS or state is State.PAUSED:
-                return Facts(verdict=self._verdict(release, now))
+                return self._verdict(release, now)
             case _:
                 return Facts()
 
@@ -241,36 +242,44 @@ class FactFinder:
 
     # --- steps ----------------------------------------------------------------------------
 
-    def _verdict(self, release: Release, now: datetime) -> Verdict | None:
+    def _verdict(self, release: Release, now: datetime) -> Facts:
+        """The verdict on the step that a release is in, or was paused in."""
         position = release.position
         state = position.resume if position.state is State.PAUSED else position.state
         if state not in STEPS or release.previous_label is None:
-            return None
+            return Facts()
         step = Step(str(state))
-        judged = self._judged(release, step, release.previous_label)
+        pair = Pair(release.label, release.previous_label)
+        judged = self._judged(release, step, pair)
         age_s = (now - release.entered_at).total_seconds()
         windows, comparisons, seen = self._observations.news(release.model, judged.seen)
-        if seen == judged.seen and judged.verdict and age_s - judged.age_s < JUDGED_EVERY_S:
-            return judged.verdict
+        if seen == judged.seen and judged.facts.verdict and age_s - judged.age_s < JUDGED_EVERY_S:
+            return judged.facts
         judged.gathered.add(windows, comparisons)
         judged.seen, judged.age_s = seen, age_s
         limits = limits_of(release.policy, step, position.step)
-        judged.verdict = judge_step(judged.gathered.evidence(age_s=age_s), limits)
-        return judged.verdict
+        verdict = judge_step(judged.gathered.evidence(age_s=age_s), limits)
+        report = {} if verdict.outcome is Outcome.WAITING else self._report(release, pair)
+        judged.facts = Facts(verdict=verdict, report=report)
+        return judged.facts
 
-    def _judged(self, release: Release, step: Step, previous: str) -> _Judged:
+    def _judged(self, release: Release, step: Step, pair: Pair) -> _Judged:
         key = (release.id, release.entered_at)
         if key not in self._remembered.judged:
-            since_ms = int(release.entered_at.timestamp() * 1000)
-            gathered = Gathered(step, Pair(release.label, previous), since_ms=since_ms)
+            gathered = Gathered(step, pair, since_ms=_ms(release.entered_at))
             self._remembered.judged[key] = _Judged(gathered)
         return self._remembered.judged[key]
+
+    def _report(self, release: Release, pair: Pair) -> dict[str, Any]:
+        since_ms = _ms(release.entered_at)
+        compared = self._observations.comparisons(release.model, since_ms=since_ms)
+        return disagreements(compared, pair)
 
     def _restored(self, release: Release, now: datetime) -> Answer:
         """Whether every consumer at work follows the route back and waits for no answer of the
         version that was taken out."""
         since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
-        entered_ms = int(release.entered_at.timestamp() * 1000)
+        entered_ms = _ms(release.entered_at)
         told = [
             c for c in self._observations.consumers(since_ms=since_ms) if c.model == release.model
         ]
@@ -282,6 +291,10 @@ class FactFinder:
         if late:
             return Answer(False, (f"not yet followed by {', '.join(late)}",))
         return Answer(True, (f"all {len(told)} consumers at work follow the route back",))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def limits_of(policy: Policy, step: Step, canary_step: int) -> Limits:

@@ -202,7 +202,7 @@ def move(
         "ended_at": release.ended_at or (now if ended else None),
         "revision": release.revision + 1,
     }
-    if release.position.state in UNLOADED:
+    if release.position.state in UNLOADED and event is not Event.MAY_GO:
         text, digest = policy_in_force(connection, release.model)
         values |= {"policy_text": text, "policy_digest": digest}
     this = (releases.c.id == release.id) & (releases.c.revision == release.revision)
@@ -360,6 +360,24 @@ def last_good(connection: Connection, model: str) -> Release | None:
     query = _query().where(releases.c.model == model, releases.c.state == State.LIVE)
     found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
     return _release(found) if found else None
+
+
+def rollback_target(connection: Connection, model: str) -> Release | None:
+    """The release whose ``previous`` version a rollback goes back to; None where there is none.
+
+    A version that was gone back to has as predecessor the one it had when it first went live.
+    """
+    live = last_good(connection, model)
+    while live is not None and live.is_rollback:
+        query = _query().where(
+            releases.c.model == model,
+            releases.c.label == live.label,
+            releases.c.id < live.id,
+            releases.c.state.in_([State.LIVE, State.SUPERSEDED]),
+        )
+        found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
+        live = _release(found) if found else None
+    return live if live is not None and live.previous_label is not None else None
 
 
 def last_live_at(connection: Connection, model: str) -> datetime | None:

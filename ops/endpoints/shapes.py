@@ -25,6 +25,15 @@ AfterName = Annotated[str, Query(pattern=r"^[!-~]{0,100}$", description="Names b
 AfterId = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Numbers above this one.")]
 
 
+# What to say where a text does not fit.
+SENTENCES = {
+    NAME_PATTERN: "a model is named with lower case letters, digits and hyphens, 63 at most, a "
+    "letter or digit first",
+    PRINCIPAL_PATTERN: "people are named with lower case letters, digits and . _ @ + -, 63 at "
+    "most, a letter or digit first",
+}
+
+
 class Shape(BaseModel):
     """What is sent or answered; another key is an error."""
 

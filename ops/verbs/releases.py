@@ -19,15 +19,17 @@ from ops.errors import Conflict, Invalid, OutsideWindow, UnknownRelease
 from ops.permissions import Permission
 from ops.policy import Policy
 from ops.releases import (
+    UNLOADED,
     Release,
     Start,
     all_routes,
+    deployment,
     get,
     history,
-    last_good,
     move,
     open_of,
     policy_in_force,
+    rollback_target,
     start,
 )
 from ops.rollout import STEPS, Event, State
@@ -183,7 +185,7 @@ class ReleaseVerbs:
         attempt = Attempt("release.rollback", Permission.ROLLBACK, model)
         with self._access.look(actor, attempt) as connection:
             going_on = open_of(connection, model)
-        if going_on is not None and going_on.position.state not in _NOT_LOADED:
+        if going_on is not None and _has_loaded(going_on):
             return self.command(actor, model, Event.ROLLBACK, reason=reason)
         with self._access.permitted(actor, attempt) as connection:
             now = self._access.clock()
@@ -197,15 +199,15 @@ class ReleaseVerbs:
                     evidence={},
                     now=now,
                 )
-            live = last_good(connection, model)
-            if live is None or live.previous is None:
+            live = rollback_target(connection, model)
+            if live is None or live.previous is None or live.previous_label is None:
                 raise UnknownRelease(f"{model} has no earlier version to go back to")
             wanted = Start(
                 model=model,
                 version=live.previous,
                 actor=actor.name,
                 note=reason,
-                settings=self._serving.get(model),
+                settings=deployment(connection, model, live.previous_label),
                 is_rollback=True,
             )
             release = start(connection, wanted, now)
@@ -246,7 +248,9 @@ class ReleaseVerbs:
             return history(connection, model, limit=limit)
 
 
-_NOT_LOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
+def _has_loaded(release: Release) -> bool:
+    state, _, resume = release.position
+    return (resume or state) not in UNLOADED
 
 
 def _story(connection: Connection, release: Release) -> Story:

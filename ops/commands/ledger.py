@@ -1,0 +1,90 @@
+"""``bertstream ledger``: who did what, when and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from ops.api_client import COPY_TIMEOUT_S
+from ops.commands.session import (
+    STATE_DIR,
+    ApiOption,
+    JsonOption,
+    LimitOption,
+    StateOption,
+    moment,
+    print_json,
+    print_more,
+    print_table,
+    session,
+)
+from ops.terminal import EXIT_FAILED, err, out
+
+app = typer.Typer(help="Who did what, when and why.")
+
+
+@app.callback(invoke_without_command=True)
+def ledger(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    release: Annotated[int | None, typer.Option(help="Of this release only.", min=1)] = None,
+    by: Annotated[str | None, typer.Option(help="Of this actor only.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From then on, such as 2026-03-02T09:00Z.")
+    ] = None,
+    limit: LimitOption = 20,
+    before: Annotated[int | None, typer.Option(help="Rows below this one.", min=1)] = None,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Show rows of the ledger, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    with session(api, state_dir) as client:
+        query = {"model": model, "release": release, "by": by, "since": since}
+        page = client.get("/ledger", **query, limit=limit, before=before)
+        if as_json:
+            print_json(page)
+            return
+        rows = [
+            (row["id"], moment(row["at"]), row["actor"], row["action"], _what(row), _why(row))
+            for row in page["items"]
+        ]
+        columns = ("-id", "at (UTC)", "who", "did", "to", "why")
+        print_table(columns, rows, empty="no rows", fold=True)
+        print_more(page, "--before")
+
+
+@app.command()
+def verify(
+    api: ApiOption = None, state_dir: StateOption = STATE_DIR, as_json: JsonOption = False
+) -> None:
+    """Follow the chain of hashes from its beginning; exit code 1 where it does not hold."""
+    with session(api, state_dir) as client:
+        found = client.request("GET", "/ledger/verification", timeout_s=COPY_TIMEOUT_S)
+        if as_json:
+            print_json(found)
+        elif found["holds"]:
+            told = f"{found['rows']} rows; the chain holds up to {found['hash']}"
+            out.print(told, soft_wrap=True)
+        else:
+            err.print(f"the chain breaks at row {found['broken_at']}: {found['why']}")
+        if not found["holds"]:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _what(row: dict[str, Any]) -> str:
+    if row["model"] is None:
+        return ""
+    return f"{row['model']}@{row['version']}" if row["version"] else str(row["model"])
+
+
+def _why(row: dict[str, Any]) -> str:
+    """The states, the flags and the reason; where there is no reason, the evidence."""
+    states = f"{row['from_state']} -> {row['to_state']}" if row["to_state"] else ""
+    flags = ("DENIED" if row["denied"] else "", "BREAK-GLASS" if row["break_glass"] else "")
+    evidence = ", ".join(f"{key} {value}" for key, value in row["evidence"].items() if value)
+    parts = (*flags, states, row["reason"] or evidence)
+    return ": ".join(part for part in parts if part)

@@ -1,0 +1,288 @@
+"""``bertstream models``: register, look at, compare, export and delete versions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ops.api_client import COPY_TIMEOUT_S, ApiClient
+from ops.commands.session import (
+    STATE_DIR,
+    ApiOption,
+    JsonOption,
+    LimitOption,
+    StateOption,
+    moment,
+    print_json,
+    print_more,
+    print_table,
+    session,
+)
+from ops.errors import ArtifactStoreError, ConfigError
+from ops.terminal import out
+
+DIGEST_HEADER = "bertstream-digest"
+SHOWN_ANSWERS = 10
+
+app = typer.Typer(help="Models and their numbered versions.", no_args_is_help=True)
+VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="Such as sentiment@3.")]
+
+
+@app.command()
+def register(
+    name: str,
+    directory: Annotated[Path, typer.Argument(help="A sealed model directory.")],
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a model directory as the next version of a model."""
+    with session(api, state_dir) as client:
+        body = {"directory": str(directory.expanduser().resolve())}
+        path = f"/models/{name}/versions"
+        done = client.request("POST", path, body=body, timeout_s=COPY_TIMEOUT_S)
+        if as_json:
+            print_json(done)
+            return
+        existed = " (the same bytes were registered before)" if done["existed"] else ""
+        out.print(f"{name}@{done['version']}{existed}, digest {done['digest']}", soft_wrap=True)
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Of this model; all models if none.")] = None,
+    limit: LimitOption = 50,
+    before: Annotated[int | None, typer.Option(help="Versions below this one.")] = None,
+    after: Annotated[str, typer.Option(help="Models behind this one.")] = "",
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted versions, too.")] = False,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """List models, or the versions of one, newest first."""
+    with session(api, state_dir) as client:
+        if name is None:
+            page = client.get("/models", limit=limit, after=after)
+        else:
+            query = {"limit": limit, "before": before, "deleted": deleted or None}
+            page = client.get(f"/models/{name}/versions", **query)
+        if as_json:
+            print_json(page)
+        elif name is None:
+            _print_models(page)
+        else:
+            _print_versions(page)
+
+
+@app.command()
+def show(
+    version: VersionArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a version: where it is from, its figures, its files."""
+    with session(api, state_dir) as client:
+        found = client.get(path_of(version))
+        if as_json:
+            print_json(found)
+            return
+        card = found["card"]
+        out.print(f"[bold]{escape(version)}[/]  {card['task']}  {_size(found['size_bytes'])}")
+        deleted = f", deleted {moment(found['deleted_at'])}" if found["deleted_at"] else ""
+        lines = {
+            "registered": f"{moment(found['created_at'])} by {found['author']}{deleted}",
+            "from": found["source"],
+            "digest": found["digest"],
+            "labels": ", ".join(card["labels"]),
+            "base": card["base"],
+            "kept at": found["uri"],
+        }
+        for word, value in lines.items():
+            if value:
+                out.print(f"{word:<11} {value}", markup=False, soft_wrap=True)
+        out.print()
+        figures = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
+        print_table(("metric", "-value", "better"), figures, empty="no figures")
+        out.print()
+        files = [(_size(entry["bytes"]), path) for path, entry in found["files"].items()]
+        print_table(("-size", "file"), files, empty="no files")
+
+
+@app.command()
+def diff(
+    before: VersionArgument,
+    after: VersionArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two versions: figures, labels, configuration, size, golden answers."""
+    with session(api, state_dir) as client:
+        path_of(before), path_of(after)
+        found = client.get("/diff", before=before, after=after)
+        if as_json:
+            print_json(found)
+        else:
+            _print_diff(found, before, after)
+
+
+@app.command()
+def export(
+    version: VersionArgument,
+    directory: Annotated[Path, typer.Argument(help="Must not be there, or be empty.")],
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+) -> None:
+    """Copy the directory of a version to this machine, verified."""
+    with session(api, state_dir) as client:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise ConfigError(f"{directory} is there and not empty; name a new directory")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=".partial-", dir=directory.parent))
+        try:
+            digest = _download(client, version, partial)
+            partial.chmod(0o755)
+            partial.rename(directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        out.print(f"{directory}: {version}, digest {digest}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def delete(
+    version: VersionArgument,
+    reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+) -> None:
+    """Delete the files of a version; refused while it serves or a rollback could need it."""
+    with session(api, state_dir) as client:
+        client.request("DELETE", path_of(version), query={"reason": reason or None})
+        out.print(f"{version}: deleted; its row stays", markup=False)
+
+
+def path_of(version: str) -> str:
+    """Where a version stands in the API.
+
+    Raises:
+        ConfigError: It is not of the form NAME@V. Not retriable.
+    """
+    name, number = parts_of(version)
+    return f"/models/{name}/versions/{number}"
+
+
+def parts_of(version: str) -> tuple[str, int]:
+    """Model and number of ``NAME@V``.
+
+    Raises:
+        ConfigError: It is not of that form. Not retriable.
+    """
+    name, _, number = version.partition("@")
+    if not (name and number.isdecimal()):
+        raise ConfigError(f"{version!r} names no version; write it as sentiment@3")
+    return name, int(number)
+
+
+def _download(client: ApiClient, version: str, directory: Path) -> str:
+    from ops.archive import unpack
+    from serve.artifact import load
+
+    with client.download(f"{path_of(version)}/archive") as response:
+        unpack(response, directory)
+        expected = str(response.getheader(DIGEST_HEADER))
+    found = load(directory).digest
+    if found != expected:
+        raise ArtifactStoreError(
+            f"what came is {found[:12]}... and not {expected[:12]}...; try again"
+        )
+    return found
+
+
+def _print_models(page: dict[str, Any]) -> None:
+    rows = [
+        (m["versions"], m["newest"], moment(m["created_at"]), m["created_by"], m["name"])
+        for m in page["items"]
+    ]
+    columns = ("-versions", "-newest", "since", "by", "model")
+    print_table(columns, rows, empty="no models; `bertstream models register NAME DIR` keeps one")
+    print_more(page, "--after")
+
+
+def _print_versions(page: dict[str, Any]) -> None:
+    rows = [
+        (
+            v["number"],
+            _size(v["size_bytes"]),
+            v["digest"][:12],
+            moment(v["created_at"]),
+            v["author"],
+            f"deleted {moment(v['deleted_at'])}" if v["deleted_at"] else v["source"],
+        )
+        for v in page["items"]
+    ]
+    columns = ("-version", "-size", "digest", "registered", "by", "from")
+    print_table(columns, rows, empty="no versions")
+    print_more(page, "--before")
+
+
+def _print_diff(found: dict[str, Any], before: str, after: str) -> None:
+    columns = ("metric", before, after, "better by")
+    print_table(columns, [_metric(m) for m in found["metrics"]], empty="no figures")
+    first, second = found["size_bytes"]
+    lines = [f"size: {_size(first)} -> {_size(second)}"]
+    labels = found["labels"]
+    if labels is not None:
+        changes = [f"+{label}" for label in labels["added"]]
+        changes += [f"-{label}" for label in labels["removed"]]
+        lines.append(f"labels: {', '.join(changes) or 'in another order'}")
+    lines += [f"{key['key']}: {key['before']} -> {key['after']}" for key in found["config"]]
+    golden = found["golden"]
+    differing = golden["differing"]
+    lines.append(
+        f"golden: {len(differing)} of {golden['compared']} texts that both have are answered "
+        "differently"
+    )
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+    for answer in differing[:SHOWN_ANSWERS]:
+        pair = f"{_answer(answer['before'])} -> {_answer(answer['after'])}"
+        out.print(f"  {pair}  {answer['text']}", markup=False, soft_wrap=True)
+    if len(differing) > SHOWN_ANSWERS:
+        out.print(f"  and {len(differing) - SHOWN_ANSWERS} more; --json has them all")
+
+
+def _metric(change: dict[str, Any]) -> Sequence[str]:
+    gain = "" if change["gain"] is None else f"{change['gain']:+.4f}"
+    if change["gain"]:
+        gain += "" if change["is_clear"] else " (may be chance)"
+    return change["name"], _figure(change["before"]), _figure(change["after"]), gain
+
+
+def _figure(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return ""
+    interval = figure["interval"]
+    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"{figure['value']:.4f}{ends}"
+
+
+def _answer(result: list[Any]) -> str:
+    """The best label and its score; of an embedding its length."""
+    if not isinstance(result[0], dict):
+        return f"{len(result)} numbers"
+    best = max(result, key=lambda item: item["score"])
+    return f"{best['label']} {best['score']:.2f}"
+
+
+def _size(size_bytes: int) -> str:
+    size, units = float(size_bytes), ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

@@ -1,0 +1,106 @@
+"""``bertstream policy``: how versions of a model are released."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.commands.models import VersionArgument, path_of
+from ops.commands.session import (
+    STATE_DIR,
+    ApiOption,
+    JsonOption,
+    StateOption,
+    print_json,
+    print_problems,
+    session,
+)
+from ops.errors import ConfigError
+from ops.terminal import EXIT_FAILED, EXIT_USAGE, out, told_plainly
+
+app = typer.Typer(help="How versions of a model are released.", no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
+
+
+@app.command()
+def check(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Name every mistake in a policy with its place; needs no platform. Exit code 2 with one."""
+    from datetime import UTC, datetime
+
+    from ops.document import Severity
+    from ops.policy_file import check as find_problems
+
+    with told_plainly():
+        found = find_problems(_text(file), now=datetime.now(UTC))
+        problems = [problem._asdict() for problem in found]
+        if as_json:
+            print_json({"problems": problems})
+        else:
+            print_problems(problems, str(file))
+        if any(problem.severity == Severity.ERROR for problem in found):
+            raise typer.Exit(EXIT_USAGE)
+        if not as_json:
+            out.print(f"{file}: {'usable' if found else 'fine'}", markup=False, soft_wrap=True)
+
+
+@app.command("set")
+def set_(
+    file: FileArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a policy into force for the model that it names."""
+    with session(api, state_dir) as client:
+        done = client.request("PUT", "/policies", body={"text": _text(file)})
+        if as_json:
+            print_json(done)
+            return
+        print_problems(done["warnings"], str(file))
+        state = "in force" if done["changed"] else "in force already, nothing changed"
+        out.print(f"{done['model']}: {state}, digest {done['digest']}", soft_wrap=True)
+
+
+@app.command()
+def show(
+    name: str,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the policy in force as it was written; --json has every default, too."""
+    with session(api, state_dir) as client:
+        found = client.get(f"/models/{name}/policy")
+        if as_json:
+            print_json(found)
+        else:
+            sys.stdout.write(found["text"].rstrip("\n") + "\n")
+
+
+@app.command()
+def explain(
+    version: VersionArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a version may go out now, and what is missing; exit code 1 when it may not."""
+    with session(api, state_dir) as client:
+        found: dict[str, Any] = client.get(f"{path_of(version)}/explanation")
+        if as_json:
+            print_json(found)
+        else:
+            for sentence in found["sentences"]:
+                out.print(sentence, markup=False)
+        if not found["may_go"]:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{file} cannot be read: {exc}") from exc

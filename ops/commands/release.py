@@ -1,0 +1,249 @@
+"""``bertstream release`` and ``bertstream rollback``: versions go live, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from ops.api_client import ApiClient
+from ops.commands.models import VersionArgument, parts_of
+from ops.commands.session import (
+    STATE_DIR,
+    ApiOption,
+    JsonOption,
+    LimitOption,
+    StateOption,
+    moment,
+    print_json,
+    print_table,
+    session,
+)
+from ops.terminal import EXIT_FAILED, err, out
+
+app = typer.Typer(help="Release versions, and take them back.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="The model.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="For the ledger.")]
+WATCH_EVERY_S = 0.5
+WENT_BACK = ("rolling_back", "rolled_back", "aborted")
+
+
+@app.command()
+def start(
+    version: VersionArgument,
+    note: Annotated[str, typer.Option(help="What it brings; for the ledger.")] = "",
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="Pass approvals and windows by; takes a note.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="And watch it to its end.")] = False,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin to release a version; the operator takes it from there."""
+    with session(api, state_dir) as client:
+        name, number = parts_of(version)
+        body = {"version": number, "note": note, "break_glass": break_glass}
+        done = client.request("POST", f"/models/{name}/releases", body=body)
+        if watch:
+            _watch(client, name, as_json=as_json)
+        elif as_json:
+            print_json(done)
+        else:
+            out.print(f"release {done['id']} of {name}@{done['label']} has begun")
+            out.print(f"`bertstream release watch {name}` shows how it goes on", markup=False)
+
+
+@app.command()
+def status(
+    name: NameArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the open release of a model, else its last one."""
+    with session(api, state_dir) as client:
+        story = client.get(f"/models/{name}/release")
+        if as_json:
+            print_json(story)
+        else:
+            out.print(Text("\n").join(story_lines(story)), soft_wrap=True)
+
+
+@app.command()
+def watch(
+    name: NameArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a release to its end; exit code 1 where it does not go live."""
+    with session(api, state_dir) as client:
+        _watch(client, name, as_json=as_json)
+
+
+@app.command()
+def explain(
+    name: NameArgument,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why the last release of a model stands where it stands, with the evidence."""
+    with session(api, state_dir) as client:
+        story = client.get(f"/models/{name}/release")
+        if as_json:
+            print_json(story)
+            return
+        release = story["release"]
+        out.print(f"{name}@{release['label']} is {release['state']}.", markup=False)
+        for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
+            out.print(f"{move['actor']}: {move['to_state']}: {move['reason']}", markup=False)
+            for check, found in move["evidence"].items():
+                _print_evidence(check, found)
+        if not release["ended_at"]:
+            out.print(f"It takes: {', '.join(release['takes'])}", markup=False)
+
+
+def _print_evidence(check: str, found: Any) -> None:
+    if not isinstance(found, dict):
+        out.print(f"  {check}: {found}", markup=False)
+    elif "sentence" in found:
+        out.print(f"  {found['outcome']:<12} {found['sentence']}", markup=False)
+    elif check == "disagreements":
+        rows = [(pair, count) for pair, count in found["labels"].items()]
+        print_table(("the live version said -> this one", "-records"), rows, empty="")
+        for place in found["records"]:
+            out.print(f"  {place}", markup=False)
+
+
+@app.command()
+def history(
+    name: Annotated[str | None, typer.Argument(help="Of this model; of all if none.")] = None,
+    limit: LimitOption = 20,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """List releases, newest first."""
+    with session(api, state_dir) as client:
+        page = client.get("/releases", model=name, limit=limit)
+        if as_json:
+            print_json(page)
+            return
+        rows = [
+            (
+                found["id"],
+                f"{found['model']}@{found['label']}",
+                found["state"],
+                found["author"],
+                moment(found["created_at"]),
+                found["note"],
+            )
+            for found in page["items"]
+        ]
+        columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
+        print_table(columns, rows, empty="no releases")
+
+
+def _command(word: str, told: str) -> None:
+    """A command on the open release of a model."""
+
+    def run(
+        name: NameArgument,
+        reason: ReasonOption = "",
+        api: ApiOption = None,
+        state_dir: StateOption = STATE_DIR,
+        as_json: JsonOption = False,
+    ) -> None:
+        with session(api, state_dir) as client:
+            path = f"/models/{name}/release/{word}"
+            _tell(client.request("POST", path, body={"reason": reason}), as_json=as_json)
+
+    app.command(word, help=told)(run)
+
+
+_command("approve", "Agree to the open release of a model.")
+_command("reject", "Reject the open release of a model; one rejection ends it.")
+_command("pause", "Hold the open release where it is; its traffic stays.")
+_command("resume", "Let a paused release go on; its step begins anew.")
+_command("promote", "Let the open release go on to its next step at once.")
+_command("abort", "End the open release; the live version answers everything.")
+
+
+def rollback(
+    name: NameArgument,
+    reason: ReasonOption = "",
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the version that was live before; nothing blocks it."""
+    with session(api, state_dir) as client:
+        path = f"/models/{name}/rollback"
+        _tell(client.request("POST", path, body={"reason": reason}), as_json=as_json)
+
+
+def _tell(release: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(release)
+    else:
+        out.print(
+            f"release {release['id']} of {release['model']}@{release['label']}: {release['state']}",
+            markup=False,
+        )
+
+
+def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
+    with shown() as show:
+        while True:
+            story = client.get(f"/models/{name}/release")
+            if not as_json:
+                show(story_lines(story))
+            if story["release"]["ended_at"]:
+                break
+            time.sleep(WATCH_EVERY_S)
+    if as_json:
+        print_json(story)
+    if story["release"]["state"] not in ("live", "superseded"):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def story_lines(story: dict[str, Any]) -> list[Text]:
+    """A release for people: its traffic, then each move."""
+    release, route = story["release"], story["route"]
+    head = f"release {release['id']}  {release['model']}@{release['label']}  {release['state']}"
+    if route:
+        head += "   " + ", ".join(f"{v} {r['weight']:.0%}" for v, r in route["versions"].items())
+        head += f", shadow {route['shadow']}" if route["shadow"] else ""
+    lines = [Text(head, style="bold")]
+    for move in story["moves"]:
+        state = move["to_state"] or move["action"]
+        colour = "red" if state in WENT_BACK else "green"
+        line = Text(f"{move['at'][11:19]}  ", style="dim").append(f"{state:<17}", style=colour)
+        lines.append(line.append(f" {move['reason']}", style="default"))
+    return lines
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[list[Text]], None]]:
+    """A live view on a terminal; elsewhere each move once."""
+    if err.is_terminal:
+        with Live(console=err, auto_refresh=False) as live:
+            yield lambda lines: live.update(Text("\n").join(lines), refresh=True)
+        return
+    printed: set[str] = set()
+
+    def show(lines: list[Text]) -> None:
+        for line in lines[1:]:
+            if line.plain not in printed:
+                printed.add(line.plain)
+                err.print(lines[0], soft_wrap=True)
+                err.print(line, soft_wrap=True)
+
+    yield show

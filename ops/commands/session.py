@@ -1,0 +1,98 @@
+"""What the groups share: options, the connection, how answers are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ops.api_client import ApiClient, connected
+from ops.errors import ApiRefused
+from ops.terminal import EXIT_FAILED, EXIT_USAGE, err, fail, json_line, out, told_plainly
+
+# Of HTTP: what was sent cannot be, whoever sends it.
+WRONG_USE = (400, 413, 422)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
+StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
+ApiOption = Annotated[
+    str | None, typer.Option("--api", help="URL of the control API; of here if none.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", help="Rows, at most.", min=1, max=500)]
+STATE_DIR = Path(".bertstream")
+# A column narrower than this is never cut for the sake of the last one.
+KEPT_CHARS = 16
+
+
+@contextmanager
+def session(api: str | None, state_dir: Path) -> Iterator[ApiClient]:
+    """A client for the time of a command; every refusal is one sentence and an exit code."""
+    with told_plainly():
+        try:
+            yield connected(api, state_dir)
+        except ApiRefused as refused:
+            # Those of a text; the sentence has all others.
+            print_problems([problem for problem in refused.problems if problem["line"]])
+            fail(str(refused), EXIT_USAGE if refused.status in WRONG_USE else EXIT_FAILED)
+
+
+def print_problems(problems: Sequence[dict[str, Any]], name: str = "") -> None:
+    """One line for each mistake, as ``file:line:column: path: what is wrong``."""
+    for problem in problems:
+        place = f"{problem['line']}:{problem['column']}" if problem.get("line") else ""
+        severity = "warning" if problem.get("severity") == "warning" else ""
+        parts = (name, place, severity, problem.get("path"), problem["message"])
+        line = ": ".join(str(part) for part in parts if part)
+        err.print(line, markup=False, soft_wrap=True)
+
+
+def print_json(answer: Any) -> None:
+    """The API's answer as it is."""
+    json_line(json.dumps(answer, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str, fold: bool = False
+) -> None:
+    """Rows under their columns.
+
+    Args:
+        columns: Names; one that begins with a hyphen is of numbers.
+        empty: What to say where there are no rows.
+        fold: The last column goes on in the next line instead of being cut.
+    """
+    if not rows:
+        out.print(empty, markup=False)
+        return
+    cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        name, is_last = column.lstrip("-"), place == len(columns) - 1
+        width = max(len(name), *(len(row[place]) for row in cells))
+        table.add_column(
+            name,
+            justify="right" if name != column else "left",
+            min_width=None if is_last else min(width, KEPT_CHARS),
+            overflow="fold" if fold and is_last else "ellipsis",
+            no_wrap=not (fold and is_last),
+        )
+    for row in cells:
+        table.add_row(*map(Text, row))
+    out.print(table)
+
+
+def print_more(page: dict[str, Any], option: str) -> None:
+    """How to see what stands behind a page."""
+    if page["next"] is not None:
+        err.print(f"more: {option} {page['next']}", markup=False)
+
+
+def moment(text: str | None) -> str | None:
+    """A time to the minute, in UTC."""
+    return None if text is None else text[:16].replace("T", " ")

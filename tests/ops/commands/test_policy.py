@@ -1,0 +1,70 @@
+"""``bertstream policy``: with and without a platform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli import app
+from tests.ops.commands.conftest import Bertstream, as_json
+from tests.ops.directories import make_directory
+from tests.ops.installation import Installation
+
+WRONG = "model: sentiment\nwindow: []\nlabels: other\n"
+
+
+def test_check_needs_no_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("p.yaml").write_text("model: sentiment\n")
+    result = CliRunner().invoke(app, ["policy", "check", "p.yaml"])
+    assert (result.exit_code, result.stdout) == (0, "p.yaml: fine\n")
+
+
+def test_check_names_every_mistake_with_its_place(bertstream: Bertstream) -> None:
+    Path("p.yaml").write_text(WRONG)
+    lines = bertstream("policy", "check", "p.yaml", code=2).stderr.splitlines()
+    assert [line.split(": ")[:3] for line in lines] == [
+        ["p.yaml", "2:1", "window"],
+        ["p.yaml", "3:1", "labels"],
+    ]
+    problems = as_json(bertstream("policy", "check", "p.yaml", "--json", code=2))["problems"]
+    assert [problem["line"] for problem in problems] == [2, 3]
+    assert "cannot be read" in bertstream("policy", "check", "nowhere", code=2).stderr
+
+
+def test_check_of_what_is_usable_with_a_warning(bertstream: Bertstream) -> None:
+    Path("p.yaml").write_text("model: m\nrollout: {canary: [{weight: 0.1, records: 0}]}\n")
+    result = bertstream("policy", "check", "p.yaml")
+    assert "warning" in result.stderr
+    assert result.stdout == "p.yaml: usable\n"
+
+
+def test_set_and_show(bertstream: Bertstream) -> None:
+    text = "# ours\nmodel: sentiment\n"
+    Path("p.yaml").write_text(text)
+    assert bertstream("policy", "set", "p.yaml").stdout.startswith("sentiment: in force, digest ")
+    assert "nothing changed" in bertstream("policy", "set", "p.yaml").stdout
+    assert bertstream("policy", "show", "sentiment", who="ana").stdout == text
+    shown = as_json(bertstream("policy", "show", "sentiment", "--json"))
+    assert shown["policy"]["outside_windows"] == "wait"
+    assert "has no policy" in bertstream("policy", "show", "other", code=1).stderr
+    bertstream("policy", "set", "p.yaml", who="ana", code=1)
+
+
+def test_set_of_what_is_wrong_lists_the_mistakes(bertstream: Bertstream) -> None:
+    Path("p.yaml").write_text(WRONG)
+    lines = bertstream("policy", "set", "p.yaml", code=2).stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["2:1", "3:1", "error"]
+
+
+def test_explain(bertstream: Bertstream, there: Installation) -> None:
+    bertstream("models", "register", "sentiment", str(make_directory(there.folder / "one")))
+    assert "may go out now" in bertstream("policy", "explain", "sentiment@1").stdout
+    Path("p.yaml").write_text("model: sentiment\napprovals: [{team: risk}]\n")
+    bertstream("policy", "set", "p.yaml")
+    text = bertstream("policy", "explain", "sentiment@1", code=1, who="ana").stdout
+    assert "Missing: 1 approval from team risk" in text
+    found = as_json(bertstream("policy", "explain", "sentiment@1", "--json", code=1))
+    assert [missing["obstacle"] for missing in found["missing"]] == ["approval"]

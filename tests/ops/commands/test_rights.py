@@ -1,0 +1,46 @@
+"""``bertstream grant`` and ``token`` against a real control API."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ops.commands.conftest import Bertstream, as_json
+from tests.ops.installation import Installation
+
+
+def test_grants(bertstream: Bertstream) -> None:
+    done = bertstream("grant", "add", "eve", "release", "sent*").stdout
+    assert done == "eve has release on sent*\n"
+    lines = bertstream("grant", "list", "--holder", "eve").stdout.splitlines()
+    assert lines[1].split() == ["eve", "person", "release", "sent*", "root"]
+    assert len(as_json(bertstream("grant", "list", "--json"))["items"]) == 4
+    bertstream("grant", "remove", "eve", "release", "sent*")
+    error = bertstream("grant", "remove", "eve", "release", "sent*", code=1).stderr
+    assert "eve has no grant of release on sent* itself" in error
+    bertstream("grant", "add", "eve", "fly", "*", code=2)
+    bertstream("grant", "add", "eve", "read", "A*", code=2)
+    assert (
+        "nobody would be left" in bertstream("grant", "remove", "root", "admin", "*", code=1).stderr
+    )
+
+
+def test_tokens(
+    bertstream: Bertstream, there: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = bertstream("token", "create", "eve", "--days", "2")
+    secret = result.stdout.strip()
+    assert secret.startswith("bst_")
+    assert "Of eve, until 2026-03-04 09:00 UTC" in result.stderr
+    with monkeypatch.context() as environment:
+        environment.setenv("BERTSTREAM_TOKEN", secret)  # before the one in the file
+        assert bertstream("people", "show").stdout.startswith("eve: person")
+    own = as_json(bertstream("token", "list", "--json", who="eve"))["items"]
+    assert [token["holder"] for token in own] == ["eve", "eve"]
+    assert secret[:12] in bertstream("token", "list", "--all").stdout
+    bertstream("token", "list", "--all", who="eve", code=1)
+    bertstream("token", "revoke", str(own[-1]["id"]), who="eve")
+    assert "revoked" in bertstream("token", "list", "--holder", "eve").stdout
+    there.secrets["eve"] = secret
+    assert "was revoked" in bertstream("people", "show", who="eve", code=1).stderr
+    lasting = bertstream("token", "create", "--never-expires")
+    assert "Of root, without end" in lasting.stderr
