@@ -8,15 +8,17 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
 from serve.contract import OF_THE_VERSION
-from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, Disagreement, TelemetryRecord
 from stream.telemetry import quantile
 
 # Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
 MAX_WINDOWS = 10_000
+SHOWN_PAIRS = 20
+SHOWN_SAMPLES = 8
 # A window may be told later than others that began after it ended: its consumer was busy or had
 # to tell it again, or the clock of its machine is behind.
 LATE_MS = 60_000
@@ -97,11 +99,7 @@ def evidence_of(
     In shadow the candidate's answers are nobody's results: what is known of them comes from the
     comparison alone.
     """
-    found = [
-        compared if compared.candidate == pair.candidate else _turned(compared)
-        for compared in comparisons
-        if {compared.live, compared.candidate} == set(pair)
-    ]
+    found = _of_pair(comparisons, pair)
     paired = _paired(found)
     if step is Step.SHADOW:
         candidate, baseline = _shadowed(pair, paired)
@@ -110,6 +108,40 @@ def evidence_of(
         candidate = _of_version(pair.candidate, own)
         baseline = _of_version(pair.baseline, own)
     return StepEvidence(candidate, baseline, paired, age_s)
+
+
+def _of_pair(comparisons: Iterable[ComparisonRecord], pair: Pair) -> list[ComparisonRecord]:
+    """Those of two versions, as seen from the candidate."""
+    return [
+        compared if compared.candidate == pair.candidate else _turned(compared)
+        for compared in comparisons
+        if {compared.live, compared.candidate} == set(pair)
+    ]
+
+
+def disagreements(comparisons: Iterable[ComparisonRecord], pair: Pair) -> dict[str, Any]:
+    """Where two versions answered differently, for people: how often, and a few records.
+
+    Returns:
+        Nothing where they never did. ``labels`` counts pairs of the baseline's and the
+        candidate's label; a record is told by its place, as its text stays where it is.
+    """
+    found = _of_pair(comparisons, pair)
+    pairs = {
+        f"{live} -> {candidate}": count
+        for (live, candidate), count in Counter(_paired(found).matrix).most_common(SHOWN_PAIRS)
+        if live != candidate
+    }
+    samples = [
+        f"{s.topic}/{s.partition}/{s.offset}: {_scored(s.live, s.live_score)} -> "
+        f"{_scored(s.candidate, s.candidate_score)}"
+        for s in [sample for c in found for sample in c.samples][-SHOWN_SAMPLES:]
+    ]
+    return {"labels": pairs, "records": samples} if pairs or samples else {}
+
+
+def _scored(label: str, score: float | None) -> str:
+    return label if score is None else f"{label} {score:.2f}"
 
 
 def _of_version(version: str, windows: Sequence[TelemetryRecord]) -> VersionEvidence:
@@ -171,7 +203,19 @@ def _turned(compared: ComparisonRecord) -> ComparisonRecord:
             "failed": compared.live_failed,
             "live_failed": compared.failed,
             "matrix": matrix,
+            "samples": tuple(_turned_sample(sample) for sample in compared.samples),
             "live_calls": compared.candidate_calls,
             "candidate_calls": compared.live_calls,
+        }
+    )
+
+
+def _turned_sample(sample: Disagreement) -> Disagreement:
+    return sample.model_copy(
+        update={
+            "live": sample.candidate,
+            "live_score": sample.candidate_score,
+            "candidate": sample.live,
+            "candidate_score": sample.live_score,
         }
     )

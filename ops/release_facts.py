@@ -18,7 +18,7 @@ from ops.evidence import Limits, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import facts_of
 from ops.gates import GateResult, GoldenCase, judge
-from ops.observations import Observations, Pair, evidence_of
+from ops.observations import Observations, Pair, disagreements, evidence_of
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
@@ -78,7 +78,7 @@ class FactFinder:
             case State.ROLLING_BACK:
                 return Facts(restored=self._restored(release, now))
             case state if state in STEPS or state is State.PAUSED:
-                return Facts(verdict=self._verdict(release, now))
+                return self._judged(release, now)
             case _:
                 return Facts()
 
@@ -180,21 +180,25 @@ class FactFinder:
 
     # --- steps ----------------------------------------------------------------------------
 
-    def _verdict(self, release: Release, now: datetime) -> Any:
+    def _judged(self, release: Release, now: datetime) -> Facts:
+        """The verdict on the step that a release is in, or was paused in."""
         position = release.position
         state = position.resume if position.state is State.PAUSED else position.state
         if state not in STEPS or release.previous_label is None:
-            return None
+            return Facts()
         step = Step(str(state))
         since_ms = int(release.entered_at.timestamp() * 1000)
+        compared = self._observations.comparisons(release.model, since_ms=since_ms)
+        pair = Pair(release.label, release.previous_label)
         evidence = evidence_of(
             step,
-            Pair(release.label, release.previous_label),
+            pair,
             self._observations.windows(release.model, since_ms=since_ms),
-            self._observations.comparisons(release.model, since_ms=since_ms),
+            compared,
             age_s=(now - release.entered_at).total_seconds(),
         )
-        return judge_step(evidence, limits_of(release.policy, step, position.step))
+        verdict = judge_step(evidence, limits_of(release.policy, step, position.step))
+        return Facts(verdict=verdict, report=disagreements(compared, pair))
 
     def _restored(self, release: Release, now: datetime) -> Answer:
         """Whether every consumer at work follows the route back and waits for no answer of the

@@ -48,6 +48,7 @@ class Facts(NamedTuple):
         may_go: Whether window and cadence allow it now.
         load: How the replicas stand.
         verdict: Of the step, by what was seen since it began.
+        report: Where both versions answered differently since then, for the ledger.
         restored: Whether every consumer follows the route back.
     """
 
@@ -57,6 +58,7 @@ class Facts(NamedTuple):
     may_go: Answer | None = None
     load: Load | None = None
     verdict: Verdict | None = None
+    report: Mapping[str, Any] | None = None
     restored: Answer | None = None
 
 
@@ -86,9 +88,9 @@ def due(position: Position, facts: Facts) -> Due | None:
         case State.LOADING:
             return _loading(facts.load)
         case State.SHADOW | State.CANARY | State.BAKE:
-            return _judged(facts.verdict)
+            return _judged(facts)
         case State.PAUSED:
-            found = _judged(facts.verdict)
+            found = _judged(facts)
             return found if found and found.event is Event.STEP_FAILED else None
         case State.ROLLING_BACK:
             return _either(facts.restored, Event.RESTORED, None)
@@ -127,12 +129,15 @@ _BY_OUTCOME = {
 }
 
 
-def _judged(verdict: Verdict | None) -> Due | None:
+def _judged(facts: Facts) -> Due | None:
+    verdict = facts.verdict
     event = _BY_OUTCOME.get(verdict.outcome) if verdict else None
     if verdict is None or event is None:
         return None
-    findings = {
+    findings: dict[str, Any] = {
         found.check: {"outcome": str(found.outcome), "sentence": found.sentence, **found.evidence}
         for found in verdict.findings
     }
+    if facts.report:
+        findings["disagreements"] = dict(facts.report)
     return Due(event, "; ".join(verdict.reasons), findings)

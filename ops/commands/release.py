@@ -107,12 +107,21 @@ def explain(
         for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
             out.print(f"{move['actor']}: {move['to_state']}: {move['reason']}", markup=False)
             for check, found in move["evidence"].items():
-                if isinstance(found, dict) and "sentence" in found:
-                    out.print(f"  {found['outcome']:<12} {found['sentence']}", markup=False)
-                else:
-                    out.print(f"  {check}: {found}", markup=False)
+                _print_evidence(check, found)
         if not release["ended_at"]:
             out.print(f"It takes: {', '.join(release['takes'])}", markup=False)
+
+
+def _print_evidence(check: str, found: Any) -> None:
+    if not isinstance(found, dict):
+        out.print(f"  {check}: {found}", markup=False)
+    elif "sentence" in found:
+        out.print(f"  {found['outcome']:<12} {found['sentence']}", markup=False)
+    elif check == "disagreements":
+        rows = [(pair, count) for pair, count in found["labels"].items()]
+        print_table(("the live version said -> this one", "-records"), rows, empty="")
+        for place in found["records"]:
+            out.print(f"  {place}", markup=False)
 
 
 @app.command()

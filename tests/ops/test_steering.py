@@ -78,7 +78,7 @@ def test_what_is_due_follows_from_the_first_fact_that_matters(position: Position
 @pytest.mark.parametrize("position", PLACES, ids=lambda place: f"{place.state}-{place.resume}")
 def test_what_is_due_always_leads_somewhere(position: Position) -> None:
     for _, _, event in order(position.state):
-        assert after(position, event, PLAN) is not None, event
+        assert event is None or after(position, event, PLAN) is not None, event
 
 
 @pytest.mark.parametrize("state", State)
