@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops.commands import ledger, models, people, policy, rights
+from ops.commands import health, ledger, models, people, policy, rights
 from ops.terminal import (
     EXIT_USAGE,
     configuration,
@@ -46,6 +46,7 @@ app.add_typer(people.team_app, name="team")
 app.add_typer(rights.grant_app, name="grant")
 app.add_typer(rights.token_app, name="token")
 app.add_typer(ledger.app, name="ledger")
+app.command("health")(health.health)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
