@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ops.api_page import page
-from ops.endpoints import ledger, models, people, policies, releases
+from ops.endpoints import health, ledger, models, people, policies, releases
 from ops.endpoints.caller import Served
 from ops.endpoints.shapes import SENTENCES, ErrorShape, ProblemShape
 from ops.errors import (
@@ -30,6 +30,7 @@ from ops.errors import (
     NotAllowed,
     NotAuthenticated,
     NotFound,
+    NotReady,
     OpsError,
     PolicyError,
     ReleaseError,
@@ -61,6 +62,7 @@ STATUS: dict[type[Exception], int] = {
     StoreUnavailable: 503,
     DatabaseUnavailable: 503,
     DatabaseIncompatible: 503,
+    NotReady: 503,
     OpsError: 500,
     ServeError: 500,
 }
@@ -100,6 +102,7 @@ def create_app(
         releases.router,
         people.router,
         ledger.router,
+        health.router,
     )
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorShape}}
     for router in (*own, *extra_routers):

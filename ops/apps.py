@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ops.deploy import Cluster, applications, scale
 from ops.errors import OpsError
 from ops.steering import Load
-from serve.contract import Answer, CallOptions
+from serve.contract import Answer, BatchReply, CallOptions, app_name
 from serve.errors import ServeError
 from serve.settings import ModelSettings
 from stream.errors import StreamError
@@ -72,6 +72,7 @@ class Apps:
         self._ray = ray
         self._deadline_s = deadline_s
         self._cluster: Cluster | None = None
+        self._connecting = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="apps")
         self._lock = threading.Lock()
         self._busy: set[str] = set()
@@ -122,8 +123,14 @@ class Apps:
         Raises:
             StreamError, OpsError: It does not answer.
         """
-        reply = self._connected().predict(model, label, values, options)
+        reply = self.reply(model, label, values, options)
         return [o if isinstance(o, Answer) else None for o in reply.outcomes]
+
+    def reply(
+        self, model: str, label: str, values: list[bytes], options: CallOptions
+    ) -> BatchReply:
+        """What one replica of a served version says; errors as for ``ask``."""
+        return self._connected().predict(model, label, values, options)
 
     def scale(self, name: str, replicas: int) -> None:
         """Set the number of replicas of an app without restarting any.
@@ -172,9 +179,10 @@ class Apps:
         self._unwanted_since.pop(name, None)
 
     def _connected(self) -> Cluster:
-        if self._cluster is None:
-            self._cluster = self._ray.connect()
-        return self._cluster
+        with self._connecting:  # a process connects once
+            if self._cluster is None:
+                self._cluster = self._ray.connect()
+            return self._cluster
 
 
 def _found(app: Mapping[str, Any]) -> Found:

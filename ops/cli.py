@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops.commands import ledger, models, people, policy, release, rights
+from ops.commands import health, ledger, models, people, policy, release, rights
 from ops.terminal import (
     EXIT_USAGE,
     configuration,
@@ -48,6 +48,7 @@ app.add_typer(rights.token_app, name="token")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(release.app, name="release")
 app.command("rollback")(release.rollback)
+app.command("health")(health.health)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")

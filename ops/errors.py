@@ -44,7 +44,9 @@ OpsError
 |   |-- Invalid               it cannot be, whoever asks; lists the problems
 |   |-- NotFound              no such person, team, grant, token or policy
 |   `-- Conflict              it does not fit to what is there
-`-- ApiRefused                what the control API answered to the command line
+|-- ApiRefused                what the control API answered to the command line
+|-- NoRoundTrip               a record of ours did not come back from Kafka in time (retriable)
+`-- NotReady                  the platform cannot do at the moment what it is asked (retriable)
 """
 
 from __future__ import annotations
@@ -253,3 +255,15 @@ class ApiRefused(OpsError):
         super().__init__(message)
         self.status = status
         self.problems = problems
+
+
+class NoRoundTrip(OpsError):
+    """A record that was written to Kafka as a probe did not come back in time."""
+
+    retriable: ClassVar[bool] = True
+
+
+class NotReady(OpsError):
+    """The platform cannot do at the moment what it is asked; the message says why."""
+
+    retriable: ClassVar[bool] = True

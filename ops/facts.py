@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select, tuple_
+from sqlalchemy import Connection, select, tuple_
 
 from ops import grants, people, policy_store
 from ops.approvals import Approval, Decision, Subject, Tally, tally
-from ops.catalogue import VersionId, find
+from ops.catalogue import VersionId, find, number_of
 from ops.explanation import Facts, OpenRelease
 from ops.permissions import Membership, Permission, decide, groups_of, members_of
 from ops.policy import Policy
-from ops.releases import Release
-from ops.tables import approvals, releases, routes, versions
-from stream.schema import ControlRecord
-
-LIVE = "live"
+from ops.releases import Release, last_live_at, live_label, open_of
+from ops.tables import approvals, releases, versions
 
 
 def facts_of(
@@ -34,18 +30,21 @@ def facts_of(
     """
     row = find(connection, version)
     members = approvers(connection, policy)
-    open_release = _open_release(connection, version.model)
-    own = open_release is not None and open_release.version == version.number
-    others = None if own or open_release is None else open_release
+    live = live_label(connection, version.model)
+    going_on = open_of(connection, version.model)
+    if going_on is not None and going_on.version == version.number:
+        going_on = None  # its own is not in its way
     return Facts(
         version=str(version.number),
         author=row.author,
         version_digest=row.digest,
         approvals=_approvals(connection, version),
         members=members,
-        live=live_version(connection, version.model),
-        last_live_at=_last_live_at(connection, version.model),
-        open_release=others and OpenRelease(str(others.version), others.state),
+        live=None if live is None else str(number_of(live)),
+        last_live_at=last_live_at(connection, version.model),
+        open_release=None
+        if going_on is None
+        else OpenRelease(str(going_on.version), going_on.position.state),
         may_break_glass=may_break_glass,
     )
 
@@ -64,34 +63,6 @@ def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str
         )
         for rule in policy.approvals
     }
-
-
-def live_version(connection: Connection, model: str) -> str | None:
-    """The version that serves; while a release goes on, the one that it started from."""
-    going_on = _open_release(connection, model)
-    if going_on is not None and going_on.previous is not None:
-        return str(going_on.previous)
-    found = connection.scalars(select(routes.c.record).where(routes.c.model == model)).first()
-    if found is None:
-        return None
-    weights = {
-        version: route.weight
-        for version, route in ControlRecord.model_validate(found).versions.items()
-    }
-    return max(weights, key=weights.__getitem__)
-
-
-def _open_release(connection: Connection, model: str) -> Row[Any, Any, Any] | None:
-    columns = (releases.c.version, releases.c.state, releases.c.previous)
-    query = select(*columns).where(releases.c.model == model, releases.c.ended_at.is_(None))
-    return connection.execute(query).one_or_none()
-
-
-def _last_live_at(connection: Connection, model: str) -> datetime | None:
-    went_live = releases.c.state == LIVE
-    query = select(func.max(releases.c.ended_at)).where(releases.c.model == model, went_live)
-    found: datetime | None = connection.scalars(query).one()
-    return found
 
 
 def _approvals(connection: Connection, version: VersionId) -> list[Approval]:

@@ -21,6 +21,8 @@ from ops.artifact_store import ArtifactStore
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
 from ops.errors import NotRunning
+from ops.health_monitor import HealthMonitor
+from ops.health_platform import monitor_of
 from ops.local import State, connection, token_path
 from ops.observations import Observations
 from ops.operator import Operator
@@ -104,8 +106,11 @@ def serve(config: PlatformConfig) -> None:
         daemon=True,
     )
     follower.start()
-    operator = operator_of(config, state, database, observations)
-    api = api_of(config, database, operator)
+    apps = apps_of(config, state)
+    operator = operator_of(config, state, database, observations, apps)
+    monitor = monitor_of(config, state, database, observations, apps)
+    monitor.start()
+    api = api_of(config, database, operator, monitor)
     answering = threading.Thread(target=api.run, name="api", daemon=True)
     answering.start()
     ticking = threading.Thread(
@@ -115,16 +120,15 @@ def serve(config: PlatformConfig) -> None:
     logger.info("operating")
     stopping.wait()
     api.should_exit = True
+    monitor.stop()
     ticking.join(30)
     answering.join(5)
     database.close()
 
 
-def operator_of(
-    config: PlatformConfig, state: State, database: Database, observations: Observations
-) -> Operator:
-    """The operator of a platform, not yet at work."""
-    apps = Apps(
+def apps_of(config: PlatformConfig, state: State) -> Apps:
+    """The Serve apps of a platform; nobody has looked yet."""
+    return Apps(
         Ray(
             connect=lambda: connection(config.state_dir, state),
             dashboard=state.dashboard,
@@ -132,6 +136,16 @@ def operator_of(
         ),
         deadline_s=config.deploy_deadline_s,
     )
+
+
+def operator_of(
+    config: PlatformConfig,
+    state: State,
+    database: Database,
+    observations: Observations,
+    apps: Apps,
+) -> Operator:
+    """The operator of a platform, not yet at work."""
     facts = FactFinder(
         database,
         ArtifactStore(config.artifact_store()),
@@ -151,17 +165,20 @@ def operator_of(
     )
 
 
-def api_of(config: PlatformConfig, database: Database, operator: Operator) -> uvicorn.Server:
+def api_of(
+    config: PlatformConfig, database: Database, operator: Operator, monitor: HealthMonitor
+) -> uvicorn.Server:
     """The control API of a platform, not yet listening."""
     service = Service(
         database,
         ArtifactStore(config.artifact_store()),
         serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
         wake=operator.wake,
+        health=monitor.latest,
     )
     settings = config.api
     options = uvicorn.Config(
-        create_app(service),
+        create_app(service, readiness=[monitor.require_fresh]),
         host=settings.host,
         port=settings.port,
         ssl_certfile=settings.tls_certfile,

@@ -14,6 +14,8 @@ from ops import people
 from ops.access import Access, Clock, utc_now
 from ops.artifact_store import ArtifactStore
 from ops.database import Database
+from ops.health import Health
+from ops.verbs.health import HealthVerbs, unwatched
 from ops.verbs.ledger import LedgerVerbs
 from ops.verbs.models import ModelVerbs
 from ops.verbs.people import PeopleVerbs
@@ -36,6 +38,7 @@ class Service:
         *,
         serving: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         wake: Callable[[], None] = lambda: None,
+        health: Callable[[], Health] = unwatched,
     ) -> None:
         """Put the parts together; nothing is opened yet.
 
@@ -44,6 +47,7 @@ class Service:
             clock: Gives the time; aware.
             serving: How each configured model is served, by its name.
             wake: Has the operator look at once.
+            health: The last judgement of how the platform stands.
         """
         self._database = database
         self.access = Access(database, clock)
@@ -52,6 +56,7 @@ class Service:
         self.people = PeopleVerbs(self.access)
         self.ledger = LedgerVerbs(self.access)
         self.releases = ReleaseVerbs(self.access, serving, wake)
+        self.health = HealthVerbs(health)
 
     def require_database(self) -> None:
         """Ask the database whether it answers.

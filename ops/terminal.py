@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
-from rich.console import Console
 
 from ops.errors import ConfigError, OpsError
 from serve.errors import ServeError
@@ -18,6 +18,8 @@ from stream.errors import StreamError
 from train.errors import TrainError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ops.settings import PlatformConfig
 
 logger = logging.getLogger(__name__)
@@ -27,8 +29,32 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class _LateConsole:
+    """A console that is made when it is used: many commands print plain lines alone."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        self._stderr = stderr
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=self._stderr, highlight=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._console, name)
+
+    # Of these a live view makes use, and they are looked for on the class.
+    def __enter__(self) -> Any:
+        return self._console.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._console.__exit__(*error)
+
+
+out = cast("Console", _LateConsole(stderr=False))
+err = cast("Console", _LateConsole(stderr=True))
 
 
 @contextmanager

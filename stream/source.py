@@ -161,14 +161,17 @@ class Source:
 class ControlReader:
     """Reads the control topic for a ``ControlFollower``: partition 0, in no group."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, *, topic: str = CONTROL_TOPIC) -> None:
         """Connect and go to the beginning.
 
+        Args:
+            topic: Another that is as small and has one partition, too.
         Raises:
             BrokerUnreachable: Nobody answered in time.
         """
-        self._partition = TopicPartition(CONTROL_TOPIC, 0)
-        with broker_errors(f"reading {CONTROL_TOPIC} at {kafka.bootstrap_servers}"):
+        self._topic = topic
+        self._partition = TopicPartition(topic, 0)
+        with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
             self._consumer = KafkaConsumer(
                 **common_options(kafka), client_id="bertstream-control", enable_auto_commit=False
             )
@@ -177,18 +180,18 @@ class ControlReader:
 
     def poll(self, timeout_s: float) -> list[tuple[bytes | None, bytes | None]]:
         """See ``ControlConsumer``."""
-        with broker_errors(f"reading {CONTROL_TOPIC}"):
+        with broker_errors(f"reading {self._topic}"):
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         return [(record.key, record.value) for record in polled.get(self._partition, ())]
 
     def position(self) -> int:
         """See ``ControlConsumer``."""
-        with broker_errors(f"reading {CONTROL_TOPIC}"):
+        with broker_errors(f"reading {self._topic}"):
             return int(self._consumer.position(self._partition, timeout_ms=5_000) or 0)
 
     def end(self) -> int:
         """See ``ControlConsumer``."""
-        with broker_errors(f"asking for the end of {CONTROL_TOPIC}"):
+        with broker_errors(f"asking for the end of {self._topic}"):
             ends = self._consumer.end_offsets([self._partition], timeout_ms=5_000)
         return int(ends[self._partition])
 
@@ -197,7 +200,7 @@ class ControlReader:
         try:
             self._consumer.close(autocommit=False, timeout_ms=1_000)
         except KafkaError as exc:
-            logger.info("closing the reader of %s: %s", CONTROL_TOPIC, exc)
+            logger.info("closing the reader of %s: %s", self._topic, exc)
 
 
 class TelemetryReader:

@@ -13,13 +13,15 @@ from ops.commands.session import (
     JsonOption,
     LimitOption,
     StateOption,
+    hint,
     moment,
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
-from ops.terminal import EXIT_FAILED, err, out
+from ops.terminal import EXIT_FAILED
 
 app = typer.Typer(help="Who did what, when and why.")
 
@@ -68,9 +70,9 @@ def verify(
             print_json(found)
         elif found["holds"]:
             told = f"{found['rows']} rows; the chain holds up to {found['hash']}"
-            out.print(told, soft_wrap=True)
+            say(told)
         else:
-            err.print(f"the chain breaks at row {found['broken_at']}: {found['why']}")
+            hint(f"the chain breaks at row {found['broken_at']}: {found['why']}")
         if not found["holds"]:
             raise typer.Exit(EXIT_FAILED)
 

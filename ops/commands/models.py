@@ -9,7 +9,6 @@ from tempfile import mkdtemp
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from ops.api_client import COPY_TIMEOUT_S, ApiClient
 from ops.commands.session import (
@@ -22,10 +21,10 @@ from ops.commands.session import (
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
 from ops.errors import ArtifactStoreError, ConfigError
-from ops.terminal import out
 
 DIGEST_HEADER = "bertstream-digest"
 SHOWN_ANSWERS = 10
@@ -51,7 +50,7 @@ def register(
             print_json(done)
             return
         existed = " (the same bytes were registered before)" if done["existed"] else ""
-        out.print(f"{name}@{done['version']}{existed}, digest {done['digest']}", soft_wrap=True)
+        say(f"{name}@{done['version']}{existed}, digest {done['digest']}")
 
 
 @app.command("list")
@@ -94,7 +93,7 @@ def show(
             print_json(found)
             return
         card = found["card"]
-        out.print(f"[bold]{escape(version)}[/]  {card['task']}  {_size(found['size_bytes'])}")
+        say(f"{version}  {card['task']}  {_size(found['size_bytes'])}")
         deleted = f", deleted {moment(found['deleted_at'])}" if found["deleted_at"] else ""
         lines = {
             "registered": f"{moment(found['created_at'])} by {found['author']}{deleted}",
@@ -106,11 +105,11 @@ def show(
         }
         for word, value in lines.items():
             if value:
-                out.print(f"{word:<11} {value}", markup=False, soft_wrap=True)
-        out.print()
+                say(f"{word:<11} {value}")
+        say()
         figures = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
         print_table(("metric", "-value", "better"), figures, empty="no figures")
-        out.print()
+        say()
         files = [(_size(entry["bytes"]), path) for path, entry in found["files"].items()]
         print_table(("-size", "file"), files, empty="no files")
 
@@ -152,7 +151,7 @@ def export(
             partial.rename(directory)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        out.print(f"{directory}: {version}, digest {digest}", markup=False, soft_wrap=True)
+        say(f"{directory}: {version}, digest {digest}")
 
 
 @app.command()
@@ -165,7 +164,7 @@ def delete(
     """Delete the files of a version; refused while it serves or a rollback could need it."""
     with session(api, state_dir) as client:
         client.request("DELETE", path_of(version), query={"reason": reason or None})
-        out.print(f"{version}: deleted; its row stays", markup=False)
+        say(f"{version}: deleted; its row stays")
 
 
 def path_of(version: str) -> str:
@@ -250,12 +249,12 @@ def _print_diff(found: dict[str, Any], before: str, after: str) -> None:
         "differently"
     )
     for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
+        say(line)
     for answer in differing[:SHOWN_ANSWERS]:
         pair = f"{_answer(answer['before'])} -> {_answer(answer['after'])}"
-        out.print(f"  {pair}  {answer['text']}", markup=False, soft_wrap=True)
+        say(f"  {pair}  {answer['text']}")
     if len(differing) > SHOWN_ANSWERS:
-        out.print(f"  and {len(differing) - SHOWN_ANSWERS} more; --json has them all")
+        say(f"  and {len(differing) - SHOWN_ANSWERS} more; --json has them all")
 
 
 def _metric(change: dict[str, Any]) -> Sequence[str]:

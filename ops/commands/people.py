@@ -16,9 +16,9 @@ from ops.commands.session import (
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
-from ops.terminal import out
 
 people_app = typer.Typer(help="Persons.", no_args_is_help=True)
 team_app = typer.Typer(help="Teams of persons, departments of teams.", no_args_is_help=True)
@@ -63,10 +63,10 @@ def people_show(
             print_json(found)
             return
         disabled = f", disabled {moment(found['disabled_at'])}" if found["disabled_at"] else ""
-        out.print(f"{found['name']}: {found['kind']}{disabled}", markup=False)
+        say(f"{found['name']}: {found['kind']}{disabled}")
         for word in ("groups", "members"):
             if found[word]:
-                out.print(f"{word}: {', '.join(found[word])}", markup=False, soft_wrap=True)
+                say(f"{word}: {', '.join(found[word])}")
         rows = [(g["permission"], g["pattern"], g["holder"]) for g in found["grants"]]
         print_table(("may", "on", "by a grant to"), rows, empty="may do nothing")
 
@@ -76,7 +76,7 @@ def people_disable(name: str, api: ApiOption = None, state_dir: StateOption = ST
     """Have a person, team or department count for nothing until it is enabled."""
     with session(api, state_dir) as client:
         client.request("POST", f"/principals/{name}/disable")
-        out.print(f"{name}: disabled", markup=False)
+        say(f"{name}: disabled")
 
 
 @people_app.command("enable")
@@ -84,7 +84,7 @@ def people_enable(name: str, api: ApiOption = None, state_dir: StateOption = STA
     """Have it count again."""
     with session(api, state_dir) as client:
         client.request("POST", f"/principals/{name}/enable")
-        out.print(f"{name}: enabled", markup=False)
+        say(f"{name}: enabled")
 
 
 @team_app.command("list")
@@ -125,7 +125,7 @@ def team_join(
     """Put a person into a team, or a team into a department."""
     with session(api, state_dir) as client:
         client.request("PUT", f"/principals/{team}/members/{member}")
-        out.print(f"{member} is in {team}", markup=False)
+        say(f"{member} is in {team}")
 
 
 @team_app.command("leave")
@@ -135,7 +135,7 @@ def team_leave(
     """Take it out again."""
     with session(api, state_dir) as client:
         client.request("DELETE", f"/principals/{team}/members/{member}")
-        out.print(f"{member} is not in {team} any more", markup=False)
+        say(f"{member} is not in {team} any more")
 
 
 def _add(name: str, kind: str, api: ApiOption, state_dir: StateOption, as_json: bool) -> None:
@@ -144,7 +144,7 @@ def _add(name: str, kind: str, api: ApiOption, state_dir: StateOption, as_json: 
         if as_json:
             print_json(done)
         else:
-            out.print(f"{done['name']}: {done['kind']}", markup=False)
+            say(f"{done['name']}: {done['kind']}")
 
 
 def _print(page: dict[str, Any], as_json: bool) -> None:

@@ -16,10 +16,11 @@ from ops.commands.session import (
     StateOption,
     print_json,
     print_problems,
+    say,
     session,
 )
 from ops.errors import ConfigError
-from ops.terminal import EXIT_FAILED, EXIT_USAGE, out, told_plainly
+from ops.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 
 app = typer.Typer(help="How versions of a model are released.", no_args_is_help=True)
 FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
@@ -43,7 +44,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
         if any(problem.severity == Severity.ERROR for problem in found):
             raise typer.Exit(EXIT_USAGE)
         if not as_json:
-            out.print(f"{file}: {'usable' if found else 'fine'}", markup=False, soft_wrap=True)
+            say(f"{file}: {'usable' if found else 'fine'}")
 
 
 @app.command("set")
@@ -61,7 +62,7 @@ def set_(
             return
         print_problems(done["warnings"], str(file))
         state = "in force" if done["changed"] else "in force already, nothing changed"
-        out.print(f"{done['model']}: {state}, digest {done['digest']}", soft_wrap=True)
+        say(f"{done['model']}: {state}, digest {done['digest']}")
 
 
 @app.command()
@@ -94,7 +95,7 @@ def explain(
             print_json(found)
         else:
             for sentence in found["sentences"]:
-                out.print(sentence, markup=False)
+                say(sentence)
         if not found["may_go"]:
             raise typer.Exit(EXIT_FAILED)
 

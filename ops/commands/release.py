@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.text import Text
 
 from ops.api_client import ApiClient
 from ops.commands.models import VersionArgument, parts_of
@@ -25,6 +23,9 @@ from ops.commands.session import (
     session,
 )
 from ops.terminal import EXIT_FAILED, err, out
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 app = typer.Typer(help="Release versions, and take them back.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The model.")]
@@ -72,7 +73,8 @@ def status(
         if as_json:
             print_json(story)
         else:
-            out.print(Text("\n").join(story_lines(story)), soft_wrap=True)
+            for line in story_lines(story):
+                out.print(line, soft_wrap=True)
 
 
 @app.command()
@@ -216,6 +218,8 @@ def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
 
 def story_lines(story: dict[str, Any]) -> list[Text]:
     """A release for people: its traffic, then each move."""
+    from rich.text import Text
+
     release, route = story["release"], story["route"]
     head = f"release {release['id']}  {release['model']}@{release['label']}  {release['state']}"
     if route:
@@ -233,6 +237,9 @@ def story_lines(story: dict[str, Any]) -> list[Text]:
 @contextmanager
 def shown() -> Iterator[Callable[[list[Text]], None]]:
     """A live view on a terminal; elsewhere each move once."""
+    from rich.live import Live
+    from rich.text import Text
+
     if err.is_terminal:
         with Live(console=err, auto_refresh=False) as live:
             yield lambda lines: live.update(Text("\n").join(lines), refresh=True)

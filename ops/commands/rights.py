@@ -13,15 +13,16 @@ from ops.commands.session import (
     JsonOption,
     LimitOption,
     StateOption,
+    hint,
     moment,
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
 from ops.errors import NotFound
 from ops.permissions import Permission
-from ops.terminal import err, out
 
 LARGEST_PAGE = 500
 
@@ -50,7 +51,7 @@ def grant_add(
         if as_json:
             print_json(done)
         else:
-            out.print(f"{holder} has {permission} on {pattern}", markup=False)
+            say(f"{holder} has {permission} on {pattern}")
 
 
 @grant_app.command("remove")
@@ -65,7 +66,7 @@ def grant_remove(
     with session(api, state_dir) as client:
         number = _grant(client, holder, permission, pattern)["id"]
         client.request("DELETE", f"/grants/{number}")
-        out.print(f"{holder} has {permission} on {pattern} no more", markup=False)
+        say(f"{holder} has {permission} on {pattern} no more")
 
 
 @grant_app.command("list")
@@ -109,8 +110,8 @@ def token_create(
             return
         until = moment(done["expires_at"])
         ends = f"until {until} UTC" if until else "without end"
-        err.print(f"Of {done['holder']}, {ends}. It is not shown again:", markup=False)
-        out.print(done["token"], markup=False, soft_wrap=True)
+        hint(f"Of {done['holder']}, {ends}. It is not shown again:")
+        say(done["token"])
 
 
 @token_app.command("list")
@@ -148,7 +149,7 @@ def token_revoke(
     """Have a token count no more."""
     with session(api, state_dir) as client:
         done = client.request("DELETE", f"/tokens/{number}")
-        out.print(f"{done['prefix']}... of {done['holder']}: revoked", markup=False)
+        say(f"{done['prefix']}... of {done['holder']}: revoked")
 
 
 def _grant(client: ApiClient, holder: str, permission: str, pattern: str) -> dict[str, Any]:

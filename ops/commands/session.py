@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from ops.api_client import ApiClient, connected
+from ops.commands.tables import plain, table_lines
 from ops.errors import ApiRefused
-from ops.terminal import EXIT_FAILED, EXIT_USAGE, err, fail, json_line, out, told_plainly
+from ops.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
 
 # Of HTTP: what was sent cannot be, whoever sends it.
 WRONG_USE = (400, 413, 422)
@@ -26,8 +27,6 @@ ApiOption = Annotated[
 ]
 LimitOption = Annotated[int, typer.Option("--limit", help="Rows, at most.", min=1, max=500)]
 STATE_DIR = Path(".bertstream")
-# A column narrower than this is never cut for the sake of the last one.
-KEPT_CHARS = 16
 
 
 @contextmanager
@@ -49,7 +48,7 @@ def print_problems(problems: Sequence[dict[str, Any]], name: str = "") -> None:
         severity = "warning" if problem.get("severity") == "warning" else ""
         parts = (name, place, severity, problem.get("path"), problem["message"])
         line = ": ".join(str(part) for part in parts if part)
-        err.print(line, markup=False, soft_wrap=True)
+        hint(line)
 
 
 def print_json(answer: Any) -> None:
@@ -57,40 +56,35 @@ def print_json(answer: Any) -> None:
     json_line(json.dumps(answer, ensure_ascii=False))
 
 
+def say(line: str = "") -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{plain(line)}\n")
+
+
+def hint(line: str) -> None:
+    """A line on stderr: stdout has what was asked for and nothing else."""
+    sys.stderr.write(f"{plain(line)}\n")
+
+
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str, fold: bool = False
 ) -> None:
-    """Rows under their columns.
+    """Rows under their columns, as wide as the terminal.
 
     Args:
         columns: Names; one that begins with a hyphen is of numbers.
         empty: What to say where there are no rows.
         fold: The last column goes on in the next line instead of being cut.
     """
-    if not rows:
-        out.print(empty, markup=False)
-        return
-    cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        name, is_last = column.lstrip("-"), place == len(columns) - 1
-        width = max(len(name), *(len(row[place]) for row in cells))
-        table.add_column(
-            name,
-            justify="right" if name != column else "left",
-            min_width=None if is_last else min(width, KEPT_CHARS),
-            overflow="fold" if fold and is_last else "ellipsis",
-            no_wrap=not (fold and is_last),
-        )
-    for row in cells:
-        table.add_row(*map(Text, row))
-    out.print(table)
+    width = get_terminal_size().columns
+    for line in table_lines(columns, rows, width=width, fold=fold) if rows else (empty,):
+        say(line)
 
 
 def print_more(page: dict[str, Any], option: str) -> None:
     """How to see what stands behind a page."""
     if page["next"] is not None:
-        err.print(f"more: {option} {page['next']}", markup=False)
+        hint(f"more: {option} {page['next']}")
 
 
 def moment(text: str | None) -> str | None:

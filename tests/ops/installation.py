@@ -92,15 +92,21 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """Run an application on a free port of loopback; gives its URL."""
+def served(app: FastAPI, *, certificate: Path | None = None) -> Iterator[str]:
+    """Run an application on a free port of loopback; gives its URL.
+
+    Args:
+        certificate: PEM with its key; without it no TLS is spoken.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
-    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", ssl_certfile=certificate)
+    server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
         assert server.ready.wait(DEADLINE_S)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        scheme = "https" if certificate else "http"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(DEADLINE_S)

@@ -11,10 +11,12 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
+from ops.api import create_app
 from ops.cli import app
 from ops.loopback import free_port
+from tests.certificates import write_certificates
 from tests.ops.commands.conftest import Bertstream
-from tests.ops.installation import Installation
+from tests.ops.installation import Installation, served
 
 # What the platform runs on and a client of its API does without.
 HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "httpx", "numpy", "yaml", "ray", "torch")
@@ -83,6 +85,20 @@ def test_something_else_that_answers(
     monkeypatch.setenv("BERTSTREAM_TOKEN", "bst_x")
     result = run("models", "list", "--api", f"{address[0]}/elsewhere")
     assert (result.exit_code, "there is no /elsewhere" in result.stderr) == (1, True)
+
+
+def test_over_tls_to_an_authority_that_is_known_alone(
+    there: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_certificates(tmp_path)
+    monkeypatch.setenv("BERTSTREAM_TOKEN", there.secrets["ana"])
+    with served(create_app(there.service), certificate=files.keystore) as url:
+        refused = run("people", "show", "--api", url)
+        assert (refused.exit_code, "cannot be trusted" in refused.stderr) == (1, True)
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.ca))
+        assert run("people", "show", "--api", url).stdout.startswith("ana: person")
+        plainly = run("people", "show", "--api", url.replace("https", "http"))
+        assert (plainly.exit_code, "does not answer" in plainly.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("group", GROUPS)

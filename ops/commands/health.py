@@ -1,0 +1,117 @@
+"""``bertstream health``: what is wrong, since when, what it hurts and what to do."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.api_client import connected
+from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
+from ops.errors import ApiRefused, NotRunning
+from ops.health_findings import REPORT_FILE, Severity
+from ops.terminal import out, told_plainly
+
+# A report that is not older than this is still being written.
+FRESH = timedelta(seconds=60)
+FAILED = 500
+COLOURS = {"ok": "green", "degraded": "yellow", "down": "red"}
+
+
+def health(
+    everything: Annotated[bool, typer.Option("--all", help="What is fine, too.")] = False,
+    api: ApiOption = None,
+    state_dir: StateOption = STATE_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how the platform stands; exit code 0 healthy, 1 degraded, 2 down."""
+    with told_plainly():
+        try:
+            found = connected(api, state_dir).get("/health")
+        except NotRunning as exc:
+            found = without_operator(str(exc), state_dir)
+        except ApiRefused as exc:
+            if exc.status < FAILED:
+                raise
+            found = without_operator(str(exc), state_dir)
+        if as_json:
+            print_json(found)
+        else:
+            _print(found, everything=everything)
+        raise typer.Exit(found["grade"])
+
+
+def without_operator(why: str, state_dir: Path) -> dict[str, Any]:
+    """What can be said when the control API does not answer.
+
+    Args:
+        why: It does not.
+        state_dir: Where the operator left its last report.
+    """
+    now = datetime.now(UTC)
+    report = _report(state_dir / REPORT_FILE)
+    last = datetime.fromisoformat(report["at"]) if report else None
+    fresh = last is not None and now - last < FRESH
+    finding = {
+        "key": "operator/answers",
+        "severity": Severity.DOWN,
+        "what": f"the operator does not answer: {why}",
+        "since": last and last.isoformat(),
+        "hurts": "releases, rollbacks and scaling stand still; records go on by the last route",
+        "todo": f"see {state_dir / 'operator.log'}; `bertstream up` starts it again",
+    }
+    others = report["findings"] if report and fresh else []
+    return {
+        "status": Severity.DOWN,
+        "grade": Severity.DOWN.grade,
+        "at": now.isoformat(),
+        "age_s": 0.0,
+        "findings": [finding, *others],
+        "readings": None,
+    }
+
+
+def _report(file: Path) -> dict[str, Any] | None:
+    try:
+        report: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return report
+
+
+def _print(found: dict[str, Any], *, everything: bool) -> None:
+    status = found["status"]
+    out.print(f"[{COLOURS[status]}]{status}[/], as of {found['age_s']:.0f} s ago")
+    troubles = [finding for finding in found["findings"] if finding["severity"] != "ok"]
+    for finding in troubles:
+        out.print()
+        out.print(f"[{COLOURS[finding['severity']]}]{finding['severity']}[/] ", end="")
+        out.print(f"{finding['key']}, {_since(finding['since'])}", markup=False, soft_wrap=True)
+        for line in (finding["what"], f"hurts: {finding['hurts']}", f"do: {finding['todo']}"):
+            out.print(f"  {line}", markup=False, soft_wrap=True)
+    fine = [finding for finding in found["findings"] if finding["severity"] == "ok"]
+    if everything:
+        out.print()
+        for finding in fine:
+            out.print(f"[green]ok[/] {finding['key']}: ", end="")
+            out.print(finding["what"], markup=False, soft_wrap=True)
+    elif fine:
+        out.print(f"\n{len(fine)} things are fine; --all shows them")
+
+
+def _since(moment: str | None) -> str:
+    if moment is None:
+        return "nobody knows since when"
+    since = datetime.fromisoformat(moment)
+    seconds = (datetime.now(UTC) - since).total_seconds()
+    return f"since {since:%Y-%m-%d %H:%M:%S} UTC ({_duration(max(0.0, seconds))})"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

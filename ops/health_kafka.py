@@ -1,0 +1,161 @@
+"""Asks the brokers: topics, lags, a record there and back, the routes on the control topic."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from ops.errors import NoRoundTrip
+from ops.health_readings import Expected, KafkaReading, LagSample, RoundTrip
+from stream.admin import Admin, TopicSpec
+from stream.control import EMPTY_TABLE, RoutingTable, Undecodable, apply, decode
+from stream.errors import StreamError
+from stream.settings import KafkaSettings
+from stream.sink import PlainProducer
+from stream.source import ControlReader
+
+PROBE_TOPIC: Final = "bertstream.probe"
+PROBE_RETENTION_MS = 3600 * 1000
+ROUND_TRIP_S = 5.0
+CONNECT_S = 5.0
+KEPT_LAGS = timedelta(minutes=3)
+
+
+class KafkaProbe:
+    """Asks the brokers for topics and lags."""
+
+    def __init__(
+        self, kafka: KafkaSettings, expected: Expected, clock: Callable[[], datetime]
+    ) -> None:
+        self._kafka, self._expected, self._clock = kafka, expected, clock
+        self._admin: Admin | None = None
+        self._lags: dict[str, deque[LagSample]] = {}
+
+    def __call__(self) -> KafkaReading:
+        """Ask.
+
+        Raises:
+            StreamError: No broker answers, or one refuses.
+        """
+        try:
+            self._admin = self._admin or Admin(self._kafka, deadline_s=CONNECT_S)
+            topics = self._admin.topics()
+            for pipeline in self._expected.pipelines:
+                if topics.issuperset(pipeline.input_topics):
+                    lag = self._admin.lag(pipeline.name, [*pipeline.input_topics])
+                    self._keep(pipeline.name, sum(lag.values()))
+        except StreamError:
+            self.close()
+            raise
+        kept = {name: tuple(samples) for name, samples in self._lags.items()}
+        return KafkaReading(frozenset(topics), kept)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._admin is not None:
+            self._admin.close()
+        self._admin = None
+
+    def _keep(self, pipeline: str, lag: int) -> None:
+        samples = self._lags.setdefault(pipeline, deque())
+        samples.append(LagSample(self._clock(), lag))
+        while samples[-1].at - samples[0].at > KEPT_LAGS:
+            samples.popleft()
+
+
+class RoundTripProbe:
+    """Produces a record on a topic of its own and waits until it reads it back."""
+
+    def __init__(self, kafka: KafkaSettings, *, timeout_s: float = ROUND_TRIP_S) -> None:
+        self._kafka, self._timeout_s = kafka, timeout_s
+        self._producer: PlainProducer | None = None
+        self._reader: ControlReader | None = None
+
+    def __call__(self) -> RoundTrip:
+        """Ask; connecting does not count as part of the way.
+
+        Raises:
+            StreamError: It cannot be written or read.
+            NoRoundTrip: It did not come back in time.
+        """
+        try:
+            producer, reader = self._connected()
+            mark = uuid.uuid4().bytes
+            began = time.monotonic()
+            producer.send_and_wait(PROBE_TOPIC, key=b"probe", value=mark, timeout_s=self._timeout_s)
+            while True:
+                left_s = self._timeout_s - (time.monotonic() - began)
+                if left_s <= 0:
+                    raise NoRoundTrip(
+                        f"a record on {PROBE_TOPIC} did not come back in {self._timeout_s:g} s"
+                    )
+                if any(value == mark for _, value in reader.poll(left_s)):
+                    return RoundTrip((time.monotonic() - began) * 1000)
+        except (StreamError, NoRoundTrip):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connections."""
+        for connection in (self._producer, self._reader):
+            if connection is not None:
+                connection.close()
+        self._producer = self._reader = None
+
+    def _connected(self) -> tuple[PlainProducer, ControlReader]:
+        if self._producer is None or self._reader is None:
+            with Admin(self._kafka, deadline_s=CONNECT_S) as admin:
+                limits = {"retention.ms": str(PROBE_RETENTION_MS)}
+                limits["segment.ms"] = str(PROBE_RETENTION_MS)
+                admin.ensure_topics({PROBE_TOPIC: TopicSpec(1, limits)})
+            self._producer = PlainProducer(self._kafka)
+            self._reader = ControlReader(self._kafka, topic=PROBE_TOPIC)
+            _read_to_end(self._reader)
+        return self._producer, self._reader
+
+
+class ControlProbe:
+    """Reads the routes back from the control topic."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._reader: ControlReader | None = None
+        self._table: RoutingTable = EMPTY_TABLE
+
+    def __call__(self) -> RoutingTable:
+        """The table as it stands there.
+
+        Raises:
+            StreamError: The topic cannot be read.
+        """
+        try:
+            if self._reader is None:
+                self._table = EMPTY_TABLE
+                self._reader = ControlReader(self._kafka)
+            for key, value in _read_to_end(self._reader):
+                change = decode(key, value)
+                if not isinstance(change, Undecodable):
+                    self._table = apply(self._table, change)
+        except StreamError:
+            self.close()
+            raise
+        return self._table
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
+
+
+def _read_to_end(reader: ControlReader) -> list[tuple[bytes | None, bytes | None]]:
+    """Everything up to where the topic ends now; the prober's deadline bounds it."""
+    found = []
+    end = reader.end()
+    while reader.position() < end:
+        found += reader.poll(0.5)
+    return found

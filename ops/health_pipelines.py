@@ -1,0 +1,253 @@
+"""What is wrong with pipelines: consumers, commits, lag, routes that are not followed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from ops.health_findings import Finding, Severity, fine
+from ops.health_readings import (
+    AppReading,
+    DatabaseReading,
+    Expected,
+    KafkaReading,
+    LagSample,
+    Readings,
+)
+from stream.schema import ConsumerRecord
+from stream.settings import PipelineSettings
+
+# Below this a slope is noise.
+SHORTEST_TREND = timedelta(seconds=60)
+RISES_BY_RECORDS = 100
+# A rise is one of more than the pipeline drains in so many seconds.
+RISES_BY_S = 5.0
+LONGEST_DRAIN_S = 600.0
+# A consumer is silent when it missed so many heartbeats, and for this long at least.
+MISSED_HEARTBEATS = 4
+SILENCE_S = 30.0
+OLDEST_COMMIT_S = 30.0
+STUCK_COMMIT_S = 120.0
+FOLLOWS_WITHIN = timedelta(seconds=10)
+LATE_WINDOW_S = 60.0
+LAST_WORDS = timedelta(hours=1)
+
+LATENCY = "results come late"
+
+
+class Trend(NamedTuple):
+    """Where a lag is going.
+
+    Attributes:
+        lag: The last one, in records.
+        per_s: Records that it grows by in a second; None where too little was seen.
+        rose_by: Records, from the first third of the time to the last.
+        since: The first sample.
+    """
+
+    lag: int
+    per_s: float | None
+    rose_by: float
+    since: datetime
+
+    @property
+    def drained_in_s(self) -> float | None:
+        """Seconds until nothing is left, at this pace; None while it does not fall."""
+        if self.lag == 0:
+            return 0.0
+        return self.lag / -self.per_s if self.per_s is not None and self.per_s < 0 else None
+
+
+def trend(samples: Sequence[LagSample]) -> Trend | None:
+    """Where a lag is going, by a straight line through its samples; None without any."""
+    if not samples:
+        return None
+    first, last = samples[0], samples[-1]
+    if len(samples) < 3 or last.at - first.at < SHORTEST_TREND:
+        return Trend(last.lag, None, 0.0, first.at)
+    times = [(sample.at - first.at).total_seconds() for sample in samples]
+    lags = [sample.lag for sample in samples]
+    middle_s, middle = sum(times) / len(times), sum(lags) / len(lags)
+    spread = sum((t - middle_s) ** 2 for t in times)
+    slope = sum((t - middle_s) * (n - middle) for t, n in zip(times, lags, strict=True)) / spread
+    third = max(1, len(lags) // 3)
+    rose_by = sum(lags[-third:]) / third - sum(lags[:third]) / third
+    return Trend(last.lag, slope, rose_by, first.at)
+
+
+def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
+    """All that is to be said of the configured pipelines."""
+    for pipeline in expected.pipelines:
+        told = _Told(pipeline, readings)
+        yield from _consumers(told)
+        yield from _troubles(told)
+        yield from _commits(told)
+        yield from _routes(told)
+        yield from _lag(told)
+        yield from _telemetry(told)
+
+
+class _Told:
+    """One pipeline, and what is known of its consumers."""
+
+    def __init__(self, pipeline: PipelineSettings, readings: Readings) -> None:
+        self.name = pipeline.name
+        self.model = pipeline.model
+        self.readings = readings
+        self.at = readings.at
+        self.silence_s = max(SILENCE_S, MISSED_HEARTBEATS * pipeline.telemetry_interval_s)
+        self.wanted = _wanted(pipeline, readings.apps)
+        self.all = [c for c in readings.telling.consumers if c.pipeline == pipeline.name]
+        self.alive = [c for c in self.all if not c.ended and self.silent_s(c) <= self.silence_s]
+
+    def silent_s(self, consumer: ConsumerRecord) -> float:
+        return (self.at - _time(consumer)).total_seconds()
+
+    def key(self, aspect: str) -> str:
+        return f"pipeline/{self.name}/{aspect}"
+
+
+def _consumers(told: _Told) -> Iterator[Finding]:
+    """Those that tell of themselves, against those that shall be there."""
+    key, here = told.key("consumers"), len(told.alive)
+    if here >= told.wanted:
+        yield fine(key, f"{here} of {told.wanted} consumers are at work", told.at)
+        return
+    watched_s = (told.at - told.readings.began).total_seconds()
+    if watched_s < told.silence_s:
+        return  # one heartbeat may not have come yet
+    words = [_time(consumer) for consumer in told.all if consumer not in told.alive]
+    lately = [moment for moment in words if told.at - moment < LAST_WORDS]
+    yield Finding(
+        key,
+        Severity.DEGRADED if here else Severity.DOWN,
+        f"{here} of {told.wanted} consumers of pipeline {told.name} tell of themselves",
+        min(lately, default=told.at),
+        "the others take its partitions over, and " + LATENCY
+        if here
+        else "its records wait in Kafka; none is lost",
+        f"see why they do not start: `bertstream status`, and the log of pipeline-{told.name} on "
+        "the Ray dashboard",
+    )
+
+
+def _troubles(told: _Told) -> Iterator[Finding]:
+    """What consumers tell themselves."""
+    stuck = [consumer for consumer in told.alive if consumer.trouble]
+    for consumer in stuck:
+        yield Finding(
+            told.key(f"consumer/{consumer.consumer}/trouble"),
+            Severity.DOWN if len(stuck) == len(told.alive) else Severity.DEGRADED,
+            f"consumer {consumer.consumer} of pipeline {told.name} cannot go on: "
+            f"{consumer.trouble}",
+            _time(consumer),
+            "records of its partitions wait in Kafka; none is lost",
+            "it tries on by itself; do what its sentence says",
+        )
+
+
+def _commits(told: _Told) -> Iterator[Finding]:
+    """Records that were read and are not committed."""
+    for consumer in told.alive:
+        ago_s = consumer.committed_ago_s
+        if not consumer.waiting or ago_s is None or ago_s <= OLDEST_COMMIT_S:
+            continue
+        yield Finding(
+            told.key(f"consumer/{consumer.consumer}/commits"),
+            Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
+            f"consumer {consumer.consumer} of pipeline {told.name} has committed nothing for "
+            f"{ago_s:.0f} s, and {consumer.waiting:,} records wait in it",
+            _time(consumer) - timedelta(seconds=ago_s),
+            "records of its partitions have no results; none is lost",
+            f"see its log (pipeline-{told.name} on the Ray dashboard) and whether the replicas of "
+            f"{told.model} answer",
+        )
+
+
+def _routes(told: _Told) -> Iterator[Finding]:
+    """Consumers that follow an older route than the one in force."""
+    database = told.readings.database
+    if not isinstance(database, DatabaseReading) or told.model not in database.routes:
+        return
+    route = database.routes[told.model]
+    for consumer in told.alive:
+        late = _time(consumer) - route.since > FOLLOWS_WITHIN
+        if not late or (consumer.epoch or 0) >= route.record.epoch:
+            continue
+        follows = "no route" if consumer.epoch is None else f"epoch {consumer.epoch}"
+        yield Finding(
+            told.key(f"consumer/{consumer.consumer}/route"),
+            Severity.DEGRADED,
+            f"consumer {consumer.consumer} of pipeline {told.name} follows {follows}, and epoch "
+            f"{route.record.epoch} is in force",
+            route.since,
+            f"records still go to versions of {told.model} that are no longer wanted",
+            "see whether it can read topic bertstream.control; restarting it has it read anew",
+        )
+
+
+def _lag(told: _Told) -> Iterator[Finding]:
+    """How many records wait, and where that is going."""
+    kafka = told.readings.kafka
+    found = trend(kafka.lags.get(told.name, ())) if isinstance(kafka, KafkaReading) else None
+    if found is None:
+        return
+    drained_per_s = told.readings.telling.drained_per_s.get(told.name, 0.0)
+    what = f"{found.lag:,} records of pipeline {told.name} wait"
+    todo = (
+        "see what its consumers and replicas tell above; when all is well there, give "
+        f"{told.model} more replicas or the pipeline more consumers"
+    )
+    key = told.key("lag")
+    if found.per_s and found.rose_by > max(RISES_BY_RECORDS, RISES_BY_S * drained_per_s):
+        yield Finding(
+            key,
+            Severity.DEGRADED if drained_per_s else Severity.DOWN,
+            f"{what}, {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are done",
+            found.since,
+            LATENCY + ", later and later",
+            todo,
+        )
+        return
+    left_s = found.drained_in_s
+    going = "" if left_s is None or not found.lag else f"; drained in {left_s:,.0f} s"
+    if left_s is not None and left_s > LONGEST_DRAIN_S and found.lag > RISES_BY_RECORDS:
+        yield Finding(key, Severity.DEGRADED, what + going, found.since, LATENCY, todo)
+        return
+    yield fine(key, what + going, told.at)
+
+
+def _telemetry(told: _Told) -> Iterator[Finding]:
+    """Whether numbers come where records are committed."""
+    commits = [
+        _time(consumer) - timedelta(seconds=consumer.committed_ago_s)
+        for consumer in told.alive
+        if consumer.committed_ago_s is not None
+    ]
+    last = max(commits, default=None)
+    if last is None or last < told.readings.began:
+        return
+    window = told.readings.telling.windows.get(told.name, told.readings.began)
+    behind_s = (last - window).total_seconds()
+    if behind_s <= max(LATE_WINDOW_S, told.silence_s):
+        yield fine(told.key("telemetry"), "telemetry is as new as the last commit", told.at)
+        return
+    yield Finding(
+        told.key("telemetry"),
+        Severity.DEGRADED,
+        f"pipeline {told.name} commits, and its newest telemetry is {behind_s:.0f} s behind",
+        window,
+        "releases are judged and replicas are scaled by old numbers",
+        "see whether the operator can read topic bertstream.telemetry; its log has the reason",
+    )
+
+
+def _wanted(pipeline: PipelineSettings, apps: object) -> int:
+    """As Serve was told last; the configuration's number where it does not say."""
+    app = apps.get(pipeline.app_name) if isinstance(apps, Mapping) else None
+    return app.target if isinstance(app, AppReading) and app.target else pipeline.consumers
+
+
+def _time(consumer: ConsumerRecord) -> datetime:
+    return datetime.fromtimestamp(consumer.at_ms / 1000, UTC)

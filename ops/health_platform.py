@@ -1,0 +1,105 @@
+"""Which probes a platform's health has, and how often each asks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ops.apps import Apps
+from ops.artifact_store import ArtifactStore
+from ops.bootstrap import is_registered
+from ops.catalogue import VersionId, find
+from ops.database import Database
+from ops.health_golden import MAX_TEXTS, GoldenProbe, Replicas
+from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe
+from ops.health_monitor import HealthMonitor, Schedule
+from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
+from ops.health_readings import Expected
+from ops.local import State, token_path
+from ops.observations import Observations
+from ops.settings import PlatformConfig
+from serve.artifact import GoldenRecord
+from serve.contract import app_name
+from stream.admin import pipeline_topics, platform_topics
+
+GOLDEN_EVERY_S = 120.0
+MACHINE_EVERY_S = 60.0
+KNOWN_PRECISION = timedelta(minutes=30)
+
+
+def expected_of(config: PlatformConfig) -> Expected:
+    """What a configuration says should be there."""
+    topics = set(platform_topics())
+    for pipeline in config.pipelines:
+        topics |= set(pipeline_topics(pipeline))
+    static = (model for model in config.models if not is_registered(model))
+    apps = {app_name(model.name, model.version) for model in static}
+    return Expected(
+        pipelines=config.pipelines,
+        topics=frozenset(topics),
+        apps=frozenset(apps | {pipeline.app_name for pipeline in config.pipelines}),
+        models=frozenset(model.name for model in config.models if is_registered(model)),
+    )
+
+
+def monitor_of(
+    config: PlatformConfig,
+    state: State,
+    database: Database,
+    observations: Observations,
+    apps: Apps,
+) -> HealthMonitor:
+    """The monitor of a platform, not yet looking."""
+    expected = expected_of(config)
+    kafka = state.kafka(config.kafka)
+    replicas = Replicas(
+        texts=_Versions(config, database).texts,
+        ask=apps.reply,
+        running=lambda name: apps.found[name].replicas if name in apps.found else 0,
+        precision=lambda model, label: _precision(observations, model, label),
+    )
+    ray = AppsProbe(state.dashboard, token_path(config.state_dir, state), _now)
+    probes = {
+        "kafka": Schedule(KafkaProbe(kafka, expected, _now), deadline_s=8.0),
+        "round_trip": Schedule(RoundTripProbe(kafka), deadline_s=8.0),
+        "control": Schedule(ControlProbe(kafka), deadline_s=8.0),
+        "apps": Schedule(ray, deadline_s=8.0),
+        "database": Schedule(DatabaseProbe(database, _now), deadline_s=8.0),
+        "machine": Schedule(MachineProbe(config), deadline_s=5.0, every_s=MACHINE_EVERY_S),
+    }
+    if expected.models:
+        golden = GoldenProbe(database, expected.models, replicas, _now)
+        probes["golden"] = Schedule(golden, deadline_s=60.0, every_s=GOLDEN_EVERY_S)
+    return HealthMonitor(
+        expected,
+        probes,
+        lambda now: telling(expected, observations, now),
+        clock=_now,
+        state_dir=config.state_dir,
+    )
+
+
+class _Versions:
+    """Golden texts of versions, from the artifact store."""
+
+    def __init__(self, config: PlatformConfig, database: Database) -> None:
+        self._database = database
+        self._store = ArtifactStore(config.artifact_store())
+        self._cache_dir = config.state_dir / "versions"
+
+    def texts(self, model: str, number: int) -> list[GoldenRecord]:
+        with self._database.read() as connection:
+            kept = find(connection, VersionId(model, number))
+        artifact = self._store.fetch(kept.uri, kept.digest, self._cache_dir)
+        return artifact.golden()[:MAX_TEXTS]
+
+
+def _precision(observations: Observations, model: str, label: str) -> str | None:
+    """What a version told lately that it computes in."""
+    since_ms = int((_now() - KNOWN_PRECISION).timestamp() * 1000)
+    windows = reversed(observations.windows(model, since_ms=since_ms))
+    own = (window.precision for window in windows if window.version == label)
+    return next((precision for precision in own if precision), None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,214 @@
+"""Asks everything that health is judged by; each probe is one question, asked again and again.
+
+A probe keeps its connection from one question to the next and makes a new one after an error. It
+may fail or hang: whoever runs it sees to that.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from sqlalchemy import select
+
+from ops.database import Transactions
+from ops.deploy import RUNNING, applications
+from ops.health_readings import (
+    AppReading,
+    Certificate,
+    DatabaseReading,
+    Expected,
+    MachineReading,
+    RouteReading,
+    Telling,
+)
+from ops.observations import Observations
+from ops.releases import all_routes, unpublished
+from ops.settings import PlatformConfig
+from ops.tables import leases
+
+Clock = Callable[[], datetime]
+
+KEPT_DEATHS = timedelta(minutes=10)
+KEPT_WINDOWS = timedelta(minutes=10)
+KEPT_CONSUMERS = timedelta(hours=1)
+DRAIN_S = 60.0
+
+
+class DatabaseProbe:
+    """Asks the database for routes and the operator's lease."""
+
+    def __init__(self, database: Transactions, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+        self._seen: dict[str, tuple[int, datetime]] = {}
+
+    def __call__(self) -> DatabaseReading:
+        """Ask.
+
+        Raises:
+            DatabaseUnavailable, DatabaseIncompatible: It does not answer as it should.
+        """
+        began = time.monotonic()
+        with self._database.read() as connection:
+            routes = all_routes(connection)
+            waiting = {record.model for record in unpublished(connection)}
+            lease = connection.execute(select(leases)).one_or_none()
+        took_ms = (time.monotonic() - began) * 1000
+        now = self._clock()
+        for model, record in routes.items():
+            if self._seen.get(model, (None,))[0] != record.epoch:
+                self._seen[model] = record.epoch, now
+        known = {
+            model: RouteReading(record, model not in waiting, self._seen[model][1])
+            for model, record in routes.items()
+        }
+        holder, until = (lease.holder, lease.until) if lease else (None, None)
+        return DatabaseReading(took_ms, known, holder, until)
+
+    def close(self) -> None:
+        """The database is another's."""
+
+
+class AppsProbe:
+    """Asks Ray's API for the Serve apps, and remembers whose replicas died."""
+
+    def __init__(self, dashboard: str, token_path: Path | None, clock: Clock) -> None:
+        self._dashboard, self._token_path, self._clock = dashboard, token_path, clock
+        self._mortality: dict[str, Mortality] = {}
+
+    def __call__(self) -> Mapping[str, AppReading]:
+        """Ask.
+
+        Raises:
+            NotRunning: It does not answer.
+        """
+        found = applications(self._dashboard, self._token_path)
+        for name in self._mortality.keys() - found.keys():
+            del self._mortality[name]
+        return {name: self._reading(name, app) for name, app in found.items()}
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def _reading(self, name: str, app: Mapping[str, Any]) -> AppReading:
+        deployments = app.get("deployments", {}).values()
+        states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
+        messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
+        message = " ".join(next((m for m in messages if m.strip()), "").split())
+        mortality = self._mortality.setdefault(name, Mortality())
+        return AppReading(
+            status=app.get("status", "UNKNOWN"),
+            message=message[-500:],
+            target=sum(d.get("target_num_replicas", 0) for d in deployments),
+            running=states.count(RUNNING),
+            deaths=mortality.observe(app, self._clock()),
+        )
+
+
+class Mortality:
+    """Replicas of one app that died without having been told to.
+
+    Serve lists those that stopped, whatever the reason, and says no time. So each that is new
+    there counts, less those that a deployment or a smaller target took away.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] | None = None
+        self._deployed_at: float | None = None
+        self._target = 0
+        self._told_to_stop = 0
+        self._deaths: list[datetime] = []
+
+    def observe(self, app: Mapping[str, Any], now: datetime) -> tuple[datetime, ...]:
+        """Take in what Serve says; returns when replicas were found dead lately."""
+        deployments = app.get("deployments", {}).values()
+        gone = {r["replica_id"] for d in deployments for r in d.get("recent_dead_replicas", ())}
+        target = sum(d.get("target_num_replicas", 0) for d in deployments)
+        deployed_at = app.get("last_deployed_time_s")
+        if self._known is None:  # nobody knows when those died
+            self._known, self._deployed_at, self._target = gone, deployed_at, target
+        if deployed_at != self._deployed_at:
+            self._told_to_stop += self._target
+        else:
+            self._told_to_stop += max(0, self._target - target)
+        new = len(gone - self._known)
+        stopped = min(new, self._told_to_stop)
+        self._told_to_stop -= stopped
+        self._deaths += [now] * (new - stopped)
+        self._deaths = [moment for moment in self._deaths if now - moment <= KEPT_DEATHS]
+        self._known, self._deployed_at, self._target = gone, deployed_at, target
+        return tuple(self._deaths)
+
+
+class MachineProbe:
+    """Looks at the disk under the state directory and at certificate files."""
+
+    def __init__(self, config: PlatformConfig) -> None:
+        self._state_dir = config.state_dir
+        self._files = certificate_files(config)
+
+    def __call__(self) -> MachineReading:
+        """Look.
+
+        Raises:
+            OSError: The directory is gone.
+        """
+        disk = shutil.disk_usage(self._state_dir)
+        certificates = tuple(certificate(what, path) for what, path in self._files.items())
+        place = str(self._state_dir.resolve())
+        return MachineReading(place, disk.free, disk.total, certificates)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def certificate_files(config: PlatformConfig) -> dict[str, Path]:
+    """Whose certificates lie where, as far as the configuration names files."""
+    named = {
+        "api.tls_certfile": config.api.tls_certfile,
+        "kafka.ssl_certfile": config.kafka.ssl_certfile,
+        "kafka.ssl_cafile": config.kafka.ssl_cafile,
+    }
+    return {what: path for what, path in named.items() if path is not None}
+
+
+def certificate(what: str, path: Path) -> Certificate:
+    """When a file of certificates stops being of use.
+
+    A chain breaks with its first; of several authorities the last one counts.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        return Certificate(what, str(path), None, str(exc))
+    ends = [one.not_valid_after_utc for one in found]
+    return Certificate(what, str(path), max(ends) if "cafile" in what else min(ends))
+
+
+def telling(expected: Expected, observations: Observations, now: datetime) -> Telling:
+    """What the pipelines told lately."""
+    consumers = observations.consumers(since_ms=_ms(now - KEPT_CONSUMERS))
+    ends: dict[str, int] = {}
+    drained: dict[str, int] = {}
+    recent_ms = _ms(now) - DRAIN_S * 1000
+    for model in {pipeline.model for pipeline in expected.pipelines}:
+        for window in observations.windows(model, since_ms=_ms(now - KEPT_WINDOWS)):
+            name = window.pipeline or ""
+            ends[name] = max(window.end_ms, ends.get(name, 0))
+            if window.end_ms > recent_ms:
+                done = window.answers + sum(window.failures.values())
+                drained[name] = drained.get(name, 0) + done
+    return Telling(
+        consumers=tuple(consumers),
+        windows={name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in ends.items()},
+        drained_per_s={name: count / DRAIN_S for name, count in drained.items()},
+    )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,101 @@
+"""Facts of a version that is to go out, as the tables have them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from ops import grants, people, releases
+from ops.approvals import Decision
+from ops.catalogue import VersionId
+from ops.database import Database
+from ops.errors import UnknownVersion
+from ops.explanation import Facts, OpenRelease
+from ops.facts import approvers, facts_of
+from ops.permissions import Permission
+from ops.policy import ApprovalRule, Policy
+from ops.releases import Start
+from ops.tables import approvals
+from tests.ops.directories import make_directory
+from tests.ops.installation import NOW, Installation, install
+
+POLICY = Policy(model="risk-cards", approvals=(ApprovalRule(team="risk"),))
+FIRST, SECOND = VersionId("risk-cards", 1), VersionId("risk-cards", 2)
+
+
+@pytest.fixture
+def there(database: Database, tmp_path: Path) -> Installation:
+    """Two versions of risk-cards, registered by root."""
+    made = install(database, tmp_path)
+    root = made.service.access.authenticate(made.secrets["root"])
+    for weights in (b"1", b"2"):
+        directory = make_directory(tmp_path / weights.decode(), weights=weights)
+        made.service.models.register(root, "risk-cards", directory)
+    return made
+
+
+def facts(there: Installation, version: VersionId) -> Facts:
+    with there.database.read() as connection:
+        return facts_of(connection, POLICY, version, may_break_glass=False)
+
+
+def start(there: Installation, version: VersionId) -> releases.Release:
+    with there.database.begin() as connection:
+        wanted = Start(model=version.model, version=version.number, actor="root")
+        return releases.start(connection, wanted, NOW)
+
+
+def test_of_a_model_that_never_served(there: Installation) -> None:
+    found = facts(there, FIRST)
+    assert (found.version, found.author, found.live, found.last_live_at) == (
+        "1",
+        "root",
+        None,
+        None,
+    )
+    assert (found.open_release, list(found.approvals)) == (None, [])
+    assert found.members == {"risk": {"bob"}}
+    with pytest.raises(UnknownVersion):
+        facts(there, VersionId("risk-cards", 3))
+
+
+def test_open_release_is_in_the_way_of_others_alone(there: Installation) -> None:
+    start(there, FIRST)
+    assert facts(there, FIRST).open_release is None
+    assert facts(there, SECOND).open_release == OpenRelease("1", "draft")
+
+
+def test_approvals_of_the_version_with_the_teams(there: Installation) -> None:
+    release = start(there, FIRST)
+    values = {
+        "release_id": release.id,
+        "person": "bob",
+        "team": "risk",
+        "decision": Decision.APPROVE,
+        "version_digest": release.version_digest,
+        "policy_digest": POLICY.digest(),
+        "at": NOW,
+    }
+    void = {"voided_at": NOW + timedelta(minutes=1), "voided_why": "the policy changed"}
+    with there.database.begin() as connection:
+        connection.execute(insert(approvals).values(values))
+        connection.execute(insert(approvals).values(values | {"person": "eve"} | void))
+        assert len(connection.execute(select(approvals)).all()) == 2
+    (approval,) = facts(there, FIRST).approvals
+    assert (approval.person, approval.teams) == ("bob", {"risk"})
+    assert list(facts(there, SECOND).approvals) == []
+
+
+def test_who_may_approve(there: Installation) -> None:
+    with there.database.begin() as connection:
+        people.join(connection, "eve", "risk")
+        assert approvers(connection, POLICY) == {"risk": {"bob", "eve"}}
+        (row,) = grants.page(connection, holder="risk")
+        grants.give(connection, "eve", Permission.APPROVE, "*", by="root", now=NOW)
+        grants.take(connection, row)
+        assert approvers(connection, POLICY) == {"risk": {"eve"}}
+        people.disable(connection, "eve", now=NOW)
+        assert approvers(connection, POLICY) == {"risk": frozenset()}
