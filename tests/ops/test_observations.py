@@ -354,7 +354,8 @@ def test_evidence_gathered_piece_by_piece_is_that_of_all_at_once(
     comparisons = [record for record in made if isinstance(record, ComparisonRecord)]
     for step in Step:
         gathered, told, seen = Gathered(step, PAIR, since_ms=BEGAN), Observations(), Seen()
-        rest = [window("3", start=BEGAN - 1, answers=[GOOD]), *made]
+        before = comparison([GOOD], [GOOD], start=BEGAN - 1)
+        rest = [window("3", start=BEGAN - 1, answers=[GOOD]), before, *made]
         while rest:
             cut = data.draw(st.integers(1, len(rest)))
             told.add(rest[:cut])

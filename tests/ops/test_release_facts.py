@@ -1,0 +1,164 @@
+"""What the operator knows of releases, read at once and remembered, is what each would be told."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import insert
+
+from ops import apps, releases
+from ops.artifact_store import ArtifactStore
+from ops.database import Database
+from ops.evidence import Outcome
+from ops.observations import Observations
+from ops.release_facts import JUDGED_EVERY_S, FactFinder
+from ops.releases import Release, Start, keep_deployment, put_route
+from ops.rollout import Event
+from ops.steering import Due, due
+from ops.tables import approvals
+from stream.schema import ControlRecord, VersionRoute
+from tests.ops.directories import make_directory
+from tests.ops.installation import NOW, Installation, install
+from tests.ops.test_observations import GOOD, window
+
+# NOW is Monday 09:00 UTC.
+POLICY = """
+model: sentiment
+windows: {allow: [{cron: "0 12 * * *", duration: 2h}]}
+approvals: [{team: risk, count: 1}]
+rollout: {shadow: null, canary: [{weight: 0.5, records: 1000, timeout: 10m}], bake: null}
+"""
+TO_WAITING = (Event.GATES_PASSED, Event.APPROVAL_NEEDED)
+TO_SCHEDULED = (Event.GATES_PASSED, Event.APPROVED)
+TO_CANARY = (*TO_SCHEDULED, Event.MAY_GO, Event.LOADED)
+
+
+class Releases:
+    """A model with a live version and one that is to go out."""
+
+    def __init__(self, there: Installation, folder: Path) -> None:
+        self.there, self.database = there, there.database
+        self.told = Observations()
+        root = there.service.access.authenticate(there.secrets["root"])
+        for weights in (b"1", b"2"):
+            directory = make_directory(folder / weights.decode(), weights=weights)
+            there.service.models.register(root, "sentiment", directory)
+        there.service.policies.put(root, POLICY)
+        with self.database.begin() as connection:
+            keep_deployment(connection, "sentiment", "1", {}, NOW)
+            route = {"1": VersionRoute(weight=1.0)}
+            put_route(connection, ControlRecord(model="sentiment", epoch=1, versions=route))
+        self.release: Release | None = None
+
+    def start(self, *events: Event) -> Release:
+        with self.database.begin() as connection:
+            wanted = Start(model="sentiment", version=2, actor="root")
+            release = releases.start(connection, wanted, NOW)
+            for event in events:
+                release = releases.move(
+                    connection, release, event, actor="root", reason="", evidence={}, now=NOW
+                )
+        return release
+
+    def decide(self, release: Release, decision: str) -> None:
+        values = {
+            "release_id": release.id,
+            "person": "bob",
+            "team": "risk",
+            "decision": decision,
+            "version_digest": release.version_digest,
+            "policy_digest": release.policy_digest,
+            "at": NOW,
+        }
+        with self.database.begin() as connection:
+            connection.execute(insert(approvals).values(values))
+
+    def finder(self) -> FactFinder:
+        store = ArtifactStore(self.there.folder / "store")
+        nothing = cast(apps.Apps, None)
+        return FactFinder(self.database, store, self.told, nothing, cache_dir=self.there.folder)
+
+    def due(self, release: Release, now: datetime, finder: FactFinder | None = None) -> Due | None:
+        """By the operator; one that has looked at all before must say the same."""
+        finder = finder or self.finder()
+        alone = due(release.position, self.finder().of(release, now))
+        finder.look([release])
+        known = due(release.position, finder.of(release, now))
+        assert known == alone
+        return known
+
+
+@pytest.fixture
+def there(database: Database, tmp_path: Path) -> Releases:
+    return Releases(install(database, tmp_path), tmp_path)
+
+
+def event_of(found: Due | None) -> Event | None:
+    return found.event if found else None
+
+
+def test_release_waits_for_its_approval_and_not_for_its_window(there: Releases) -> None:
+    release, finder = there.start(*TO_WAITING), there.finder()
+    assert there.due(release, NOW, finder) is None
+    there.decide(release, "approve")
+    assert event_of(there.due(release, NOW, finder)) is Event.APPROVED
+
+
+def test_rejection_is_seen_at_once(there: Releases) -> None:
+    release, finder = there.start(*TO_WAITING), there.finder()
+    assert there.due(release, NOW, finder) is None
+    there.decide(release, "reject")
+    assert event_of(there.due(release, NOW, finder)) is Event.REJECTED
+
+
+def test_scheduled_release_goes_when_its_window_opens(there: Releases) -> None:
+    release, finder = there.start(*TO_SCHEDULED), there.finder()
+    there.decide(release, "approve")
+    opens = NOW.replace(hour=12)
+    for now in (NOW, NOW + timedelta(hours=1), opens - timedelta(seconds=1)):
+        assert there.due(release, now, finder) is None
+    assert event_of(there.due(release, opens, finder)) is Event.MAY_GO
+
+
+def test_changed_policy_counts_while_a_release_waits_for_the_old_window(there: Releases) -> None:
+    release, finder = there.start(*TO_SCHEDULED), there.finder()
+    there.decide(release, "approve")
+    assert there.due(release, NOW, finder) is None
+    root = there.there.service.access.authenticate(there.there.secrets["root"])
+    there.there.service.policies.put(root, "model: sentiment\n")
+    assert event_of(there.due(release, NOW, finder)) is Event.MAY_GO
+
+
+def test_approval_that_is_void_is_seen_while_it_waits_for_the_window(there: Releases) -> None:
+    release, finder = there.start(*TO_SCHEDULED), there.finder()
+    there.decide(release, "approve")
+    assert there.due(release, NOW, finder) is None
+    with there.database.begin() as connection:
+        values = {"voided_at": NOW, "voided_why": "why"}
+        connection.execute(approvals.update().values(values))
+    found = there.due(release, NOW, finder)
+    assert event_of(found) is Event.APPROVAL_VOIDED
+    assert found is not None
+    assert "1 approval from team risk" in found.reason
+
+
+def test_step_is_judged_by_what_came_and_when_its_time_is_over(there: Releases) -> None:
+    release, finder = there.start(*TO_CANARY), there.finder()
+    began_ms = int(NOW.timestamp() * 1000)
+
+    def seen(seconds: float) -> Any:
+        found = finder.of(release, NOW + timedelta(seconds=seconds)).verdict
+        assert found is not None
+        return found
+
+    finder.look([release])
+    assert seen(1).outcome is Outcome.WAITING
+    there.told.add([window("2", start=began_ms, answers=[GOOD] * 7)])
+    told = " ".join(finding.sentence for finding in seen(2).findings)
+    assert "7" in told
+    same = seen(2 + JUDGED_EVERY_S / 2)
+    assert same is seen(3)  # nothing new was told
+    assert seen(601).outcome is Outcome.INCONCLUSIVE
