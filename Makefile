@@ -14,7 +14,7 @@ EXCLUDED := $(VENV)/.excluded
 INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
 # Must run on a Python that is too old, too.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-FAST := not model and not kafka and not postgres and not ray and not gpu
+FAST := not slow and not model and not postgres and not kafka and not ray and not gpu
 ARGS ?=
 
 # Nothing leaves the machine unasked.

@@ -14,7 +14,7 @@ from tests.broker import broker, own_broker, secure_broker, topic_name
 
 __all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
 
-SLOW_MARKERS = ("model", "postgres", "kafka", "ray", "gpu")
+SLOW_MARKERS = ("slow", "model", "postgres", "kafka", "ray", "gpu")
 
 
 def pytest_sessionstart() -> None:

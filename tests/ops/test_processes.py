@@ -14,6 +14,7 @@ from ops import processes
 
 STUBBORN = """
 import signal, subprocess, sys, time
+import pytest
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if len(sys.argv) > 1:
     subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
@@ -21,6 +22,7 @@ time.sleep(120)
 """
 
 
+@pytest.mark.slow
 def test_ends_processes_that_resist_and_their_strays() -> None:
     instance = uuid.uuid4().hex
     child = subprocess.Popen(
