@@ -78,16 +78,16 @@ def _measure(
 ) -> dict[str, Any]:
     database.migrate()
     registry = Registry(database, ArtifactStore(folder / "store"))
-    directories = _directories(folder)
+    made = directories(folder)
     for _ in range(2):
-        registry.register(LARGE, next(directories), author="ada", now=START)
+        registry.register(LARGE, next(made), author="ada", now=START)
     began = time.perf_counter()
     _fill_versions(database, arguments.versions)
     _fill_ledger(database, arguments.ledger)
     if database.dialect == "postgresql":
         _settle(url)
     filled_s = time.perf_counter() - began
-    operations = _operations(database, registry, directories, arguments)
+    operations = _operations(database, registry, made, arguments)
     timings = {name: _timed(operation) for name, operation in operations.items()}
     began = time.perf_counter()
     with database.read() as connection:
@@ -107,7 +107,7 @@ def _measure(
 def _operations(
     database: Database,
     registry: Registry,
-    directories: Iterator[Path],
+    made: Iterator[Path],
     arguments: argparse.Namespace,
 ) -> dict[str, Callable[[], object]]:
     """What commands do, by name."""
@@ -126,7 +126,7 @@ def _operations(
             append(connection, Entry(at=end, actor="ada", action="bench"))
 
     def register() -> object:
-        return registry.register("model-001", next(directories), author="ada", now=end)
+        return registry.register("model-001", next(made), author="ada", now=end)
 
     first, second = VersionId(LARGE, 1), VersionId(LARGE, 2)
     return {
@@ -162,7 +162,7 @@ def _timed(operation: Callable[[], object]) -> list[float]:
     return seconds
 
 
-def _directories(folder: Path) -> Iterator[Path]:
+def directories(folder: Path) -> Iterator[Path]:
     """Sealed model directories, each with other bytes."""
     for number in itertools.count():
         path = folder / f"model-{number}"

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ from stream.errors import StreamError
 logger = logging.getLogger(__name__)
 
 RUNNING = "RUNNING"
+# Finds out what an app is made of: its files may have to be fetched and are compared, so this is
+# asked only when it is deployed, and beside the operator's rounds.
+Make = Callable[[], ModelSettings]
 # What may still be on its way to an app that is no longer wanted.
 GRACE_S = 5.0
 
@@ -85,21 +89,21 @@ class Apps:
         apps = applications(self._ray.dashboard, self._ray.token_path)
         self.found = {name: _found(app) for name, app in apps.items()}
 
-    def want(self, wanted: Mapping[str, ModelSettings], known: set[str]) -> None:
+    def want(self, wanted: Mapping[str, Make], known: set[str]) -> None:
         """Deploy what is missing and take away what is not wanted any more.
 
         Args:
-            wanted: By name of the app.
+            wanted: By name of the app, how to find out what it is made of.
             known: Names that are ours to take away.
         """
-        for name, settings in wanted.items():
+        for name, make in wanted.items():
             self._unwanted_since.pop(name, None)
             if name not in self.found and name not in self._faults:
-                self._begin(name, lambda n=name, s=settings: self._deploy(n, s))  # type: ignore[misc]
+                self._begin(name, partial(self._deploy, name, make))
         now = time.monotonic()
         for name in (known & set(self.found)) - set(wanted):
             if now - self._unwanted_since.setdefault(name, now) > GRACE_S:
-                self._begin(name, lambda n=name: self._delete(n))  # type: ignore[misc]
+                self._begin(name, partial(self._delete, name))
         with self._lock:
             self._faults = {name: why for name, why in self._faults.items() if name in wanted}
 
@@ -164,9 +168,9 @@ class Apps:
                 if fault is not None:
                     self._faults[name] = fault
 
-    def _deploy(self, name: str, settings: ModelSettings) -> None:
+    def _deploy(self, name: str, make: Make) -> None:
         logger.info("%s: deploying", name)
-        info = self._connected().deploy_model(settings, deadline_s=self._deadline_s)
+        info = self._connected().deploy_model(make(), deadline_s=self._deadline_s)
         logger.info("%s: ready, %s %s on %s", name, info.engine, info.precision, info.device)
 
     def _delete(self, name: str) -> None:
@@ -179,11 +183,6 @@ class Apps:
             if self._cluster is None:
                 self._cluster = self._ray.connect()
             return self._cluster
-
-
-def app_of(settings: ModelSettings) -> str:
-    """Name of a version's app."""
-    return app_name(settings.name, settings.version)
 
 
 def _found(app: Mapping[str, Any]) -> Found:

@@ -112,6 +112,7 @@ class _Stretch(NamedTuple):
     end: datetime
 
 
+@lru_cache(maxsize=64)  # an explanation asks several times for one moment
 def is_open(windows: Windows, now: datetime) -> WindowState:
     """Whether it is open; it stays so until ``next_change``.
 

@@ -34,8 +34,9 @@ REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
 # A replica that an own cluster, which does not grow, has not placed for this long never will be.
 ROOM_DEADLINE_S = 30.0
-# The deployment within a model's app, as ``serve.app`` names it.
+# The one deployment within an app, as ``serve.app`` and ``stream.app`` name it.
 MODEL_DEPLOYMENT = "replica"
+PIPELINE_DEPLOYMENT = "pipeline"
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -113,7 +114,7 @@ class Cluster:
 
         name = app_name(settings.name, settings.version)
         wanted = Wanted(settings.replicas, settings.num_cpus, settings.num_gpus)
-        self._deploy(name, build_app(settings), wanted, deadline_s, scaled=True)
+        self._deploy(name, build_app(settings), wanted, deadline_s)
         info: ReplicaInfo = self._handle(name).info.remote().result(timeout_s=CALL_TIMEOUT_S)
         return info
 
@@ -158,16 +159,14 @@ class Cluster:
         )
         return ServeClient(settings).call(version, values)
 
-    def _deploy(
-        self, name: str, app: Any, wanted: Wanted, deadline_s: float, *, scaled: bool = False
-    ) -> None:
+    def _deploy(self, name: str, app: Any, wanted: Wanted, deadline_s: float) -> None:
         from ray import serve as ray_serve
         from ray.serve.api import RunTarget, run_many
 
         self._check_size(name, wanted)
         ray_serve.start(proxy_location="Disabled")
         run_many(
-            [RunTarget(app, name=name, route_prefix=None, external_scaler_enabled=scaled)],
+            [RunTarget(app, name=name, route_prefix=None, external_scaler_enabled=True)],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
@@ -253,12 +252,14 @@ def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:
 
 
 def scale(dashboard: str, token_path: Path | None, app: str, replicas: int) -> None:
-    """Set the number of replicas of a model's app; none that runs is restarted.
+    """Set the number of replicas of a model, or consumers of a pipeline; none that runs and
+    stays is restarted.
 
     Raises:
         NotRunning: The API does not answer, or refuses.
     """
-    place = f"{quote(app)}/deployments/{quote(MODEL_DEPLOYMENT)}/scale"
+    deployment = MODEL_DEPLOYMENT if "@" in app else PIPELINE_DEPLOYMENT
+    place = f"{quote(app)}/deployments/{deployment}/scale"
     content = orjson.dumps({"target_num_replicas": replicas})
     _ask(f"{dashboard}/api/v1/applications/{place}", token_path, content)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
@@ -23,8 +24,21 @@ SHOWN_SAMPLES = 8
 # to tell it again, or the clock of its machine is behind.
 LATE_MS = 60_000
 
+Item = TypeVar("Item")
 Window = TypeVar("Window", TelemetryRecord, ComparisonRecord)
+NO_WINDOWS: Sequence[TelemetryRecord] = ()
+NO_COMPARISONS: Sequence[ComparisonRecord] = ()
 Told = TelemetryRecord | ComparisonRecord | ConsumerRecord
+
+
+class Seen(NamedTuple):
+    """How much of a model's windows and comparisons somebody has looked at."""
+
+    windows: int = 0
+    comparisons: int = 0
+
+
+NOTHING = Seen()
 
 
 class Observations:
@@ -32,6 +46,8 @@ class Observations:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._counted: dict[str, Seen] = {}
+        self._answers: Counter[tuple[str, str]] = Counter()
         self._windows: dict[str, deque[TelemetryRecord]] = {}
         self._comparisons: dict[str, deque[ComparisonRecord]] = {}
         self._consumers: dict[tuple[str, int], ConsumerRecord] = {}
@@ -43,9 +59,14 @@ class Observations:
                 match record:
                     case TelemetryRecord(model=str(model)):
                         self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
+                        windows, comparisons = self._counted.get(model, NOTHING)
+                        self._counted[model] = Seen(windows + 1, comparisons)
+                        self._answers[model, record.version or ""] += record.answers
                     case ComparisonRecord():
                         kept = self._comparisons.setdefault(record.model, deque(maxlen=MAX_WINDOWS))
                         kept.append(record)
+                        windows, comparisons = self._counted.get(record.model, NOTHING)
+                        self._counted[record.model] = Seen(windows, comparisons + 1)
                     case ConsumerRecord():
                         self._consumers[(record.pipeline, record.consumer)] = record
                     case _:
@@ -60,6 +81,21 @@ class Observations:
         """Those that began at a moment or later."""
         with self._lock:
             return _since(self._comparisons.get(model, ()), since_ms)
+
+    def news(
+        self, model: str, seen: Seen
+    ) -> tuple[list[TelemetryRecord], list[ComparisonRecord], Seen]:
+        """What came since somebody looked, and where to go on from."""
+        with self._lock:
+            counted = self._counted.get(model, NOTHING)
+            windows = _last(self._windows.get(model, NO_WINDOWS), counted.windows - seen.windows)
+            fresh = counted.comparisons - seen.comparisons
+            return windows, _last(self._comparisons.get(model, NO_COMPARISONS), fresh), counted
+
+    def answers(self, model: str, version: str) -> int:
+        """Records that a version has answered, of all that was ever told here."""
+        with self._lock:
+            return self._answers[model, version]
 
     def consumers(self, *, since_ms: int) -> list[ConsumerRecord]:
         """How each consumer stood last, of those that told so since a moment."""
@@ -79,6 +115,11 @@ def _since(windows: Sequence[Window], since_ms: int) -> list[Window]:
     return found[::-1]
 
 
+def _last(windows: Sequence[Item], count: int) -> list[Item]:
+    newest = [*islice(reversed(windows), count)]
+    return newest[::-1]
+
+
 class Pair(NamedTuple):
     """The two versions that a step is about, as they are called on the wire."""
 
@@ -94,20 +135,50 @@ def evidence_of(
     *,
     age_s: float,
 ) -> StepEvidence:
-    """What was counted since a step began.
+    """What was counted since a step began."""
+    gathered = Gathered(step, pair, since_ms=0)
+    gathered.add(windows, comparisons)
+    return gathered.evidence(age_s=age_s)
+
+
+class Gathered:
+    """The evidence of one step, to which what comes is added.
 
     In shadow the candidate's answers are nobody's results: what is known of them comes from the
     comparison alone.
     """
-    found = _of_pair(comparisons, pair)
-    paired = _paired(found)
-    if step is Step.SHADOW:
-        candidate, baseline = _shadowed(pair, paired)
-    else:
-        own = list(windows)
-        candidate = _of_version(pair.candidate, own)
-        baseline = _of_version(pair.baseline, own)
-    return StepEvidence(candidate, baseline, paired, age_s)
+
+    def __init__(self, step: Step, pair: Pair, *, since_ms: int) -> None:
+        """Nothing yet.
+
+        Args:
+            since_ms: Windows that began before are of another step.
+        """
+        self._step, self._pair, self._since_ms = step, pair, since_ms
+        self._paired = PairedEvidence(baseline_p99_ms=[], candidate_p99_ms=[])
+        self._versions = {label: VersionEvidence(label) for label in pair}
+
+    def add(
+        self, windows: Iterable[TelemetryRecord], comparisons: Iterable[ComparisonRecord]
+    ) -> None:
+        """Count what came."""
+        of_step = [window for window in windows if window.start_ms >= self._since_ms]
+        for label, before in self._versions.items():
+            own = [window for window in of_step if window.version == label]
+            if own:
+                self._versions[label] = _more(before, own)
+        of_pair = _of_pair(comparisons, self._pair)
+        found = [compared for compared in of_pair if compared.start_ms >= self._since_ms]
+        if found:
+            self._paired = _more_paired(self._paired, found)
+
+    def evidence(self, *, age_s: float) -> StepEvidence:
+        """All of it."""
+        if self._step is Step.SHADOW:
+            candidate, baseline = _shadowed(self._pair, self._paired)
+        else:
+            candidate, baseline = (self._versions[label] for label in self._pair)
+        return StepEvidence(candidate, baseline, self._paired, age_s)
 
 
 def _of_pair(comparisons: Iterable[ComparisonRecord], pair: Pair) -> list[ComparisonRecord]:
@@ -129,7 +200,9 @@ def disagreements(comparisons: Iterable[ComparisonRecord], pair: Pair) -> dict[s
     found = _of_pair(comparisons, pair)
     pairs = {
         f"{live} -> {candidate}": count
-        for (live, candidate), count in Counter(_paired(found).matrix).most_common(SHOWN_PAIRS)
+        for (live, candidate), count in Counter(
+            _more_paired(PairedEvidence(), found).matrix
+        ).most_common(SHOWN_PAIRS)
         if live != candidate
     }
     samples = [
@@ -144,31 +217,33 @@ def _scored(label: str, score: float | None) -> str:
     return label if score is None else f"{label} {score:.2f}"
 
 
-def _of_version(version: str, windows: Sequence[TelemetryRecord]) -> VersionEvidence:
-    own = [window for window in windows if window.version == version]
-    labels: Counter[str] = Counter()
+def _more(before: VersionEvidence, own: Sequence[TelemetryRecord]) -> VersionEvidence:
+    labels = Counter(before.labels)
     for window in own:
         labels.update(window.labels)
     failed = sum(window.failures.get(kind, 0) for window in own for kind in OF_THE_VERSION)
     rescued = sum(sum(window.rescued.values()) for window in own)
-    return VersionEvidence(version, sum(window.answers for window in own), failed + rescued, labels)
+    answers = before.answers + sum(window.answers for window in own)
+    return VersionEvidence(before.version, answers, before.errors + failed + rescued, labels)
 
 
-def _paired(found: Sequence[ComparisonRecord]) -> PairedEvidence:
-    matrix: Counter[tuple[str, str]] = Counter()
+def _more_paired(before: PairedEvidence, found: Sequence[ComparisonRecord]) -> PairedEvidence:
+    matrix = Counter(before.matrix)
     for compared in found:
         for live, row in compared.matrix.items():
             for candidate, count in row.items():
                 matrix[live, candidate] += count
     timed = [c for c in found if c.live_calls and c.candidate_calls]
+    live_p99 = [quantile(c.live_calls, 0.99) or 0.0 for c in timed]
+    candidate_p99 = [quantile(c.candidate_calls, 0.99) or 0.0 for c in timed]
     return PairedEvidence(
-        compared=sum(c.compared - c.failed for c in found),
-        agreed=sum(c.agreed for c in found),
-        failed=sum(c.failed for c in found),
-        baseline_failed=sum(c.live_failed for c in found),
+        compared=before.compared + sum(c.compared - c.failed for c in found),
+        agreed=before.agreed + sum(c.agreed for c in found),
+        failed=before.failed + sum(c.failed for c in found),
+        baseline_failed=before.baseline_failed + sum(c.live_failed for c in found),
         matrix=matrix,
-        baseline_p99_ms=[quantile(c.live_calls, 0.99) or 0.0 for c in timed],
-        candidate_p99_ms=[quantile(c.candidate_calls, 0.99) or 0.0 for c in timed],
+        baseline_p99_ms=[*before.baseline_p99_ms, *live_p99],
+        candidate_p99_ms=[*before.candidate_p99_ms, *candidate_p99],
     )
 
 

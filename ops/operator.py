@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
-from ops.apps import Apps, app_of
+from ops.apps import Apps
 from ops.catalogue import number_of
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
@@ -131,10 +132,13 @@ class Operator:
         self._look()
         with self._database.read() as connection:
             found = open_releases(connection)
+        self._facts.look(found)
         moved = [self._steer(release, now) for release in found]
         if any(moved):
             self.publish()
-        self._reconcile()
+            with self._database.read() as connection:
+                found = open_releases(connection)
+        self._reconcile(found)
 
     def publish(self) -> None:
         """Bring the control topic to the routes in force.
@@ -186,27 +190,28 @@ class Operator:
         )
         return True
 
-    def _reconcile(self) -> None:
+    def _reconcile(self, coming: Sequence[Release]) -> None:
         """See that every version is served that is routed to, or shall be, or is still in use."""
         with self._database.read() as connection:
             routes = all_routes(connection)
-            coming = open_releases(connection)
-            self._is_busy = bool(coming)
-            names = {model: set(record.versions) for model, record in routes.items()}
-            for release in coming:
-                if needs_candidate(release.position):
-                    names.setdefault(release.model, set()).add(release.label)
-            settings = {
-                (model, label): deployment(connection, model, label)
-                for model, labels in names.items()
-                for label in labels
-                if model in self._templates
-            }
-        wanted = {}
-        for (model, label), changes in settings.items():
-            made = self._facts.serving(self._templates[model], label, changes)
-            wanted[app_of(made)] = made
+        self._is_busy = bool(coming)
+        names = {model: set(record.versions) for model, record in routes.items()}
+        for release in coming:
+            if needs_candidate(release.position):
+                names.setdefault(release.model, set()).add(release.label)
+        wanted = {
+            app_name(model, label): partial(self._made, model, label)
+            for model, labels in names.items()
+            for label in labels
+            if model in self._templates
+        }
         self._apps.want(wanted, self._ours() - self._in_use())
+
+    def _made(self, model: str, label: str) -> ModelSettings:
+        """What a version's app is made of."""
+        with self._database.read() as connection:
+            changes = deployment(connection, model, label)
+        return self._facts.serving(self._templates[model], label, changes)
 
     def _ours(self) -> set[str]:
         """Apps of versions that the catalogue gave a number."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from ops.errors import NotFound
 from ops.policy import Policy
@@ -31,7 +33,13 @@ class KeptPolicy:
 
     def policy(self) -> Policy:
         """What it says; judged at the time when it was set, as windows may be over since."""
-        return load(self.text, now=self.created_at)
+        return _loaded(self.text, self.created_at)
+
+
+@lru_cache(maxsize=1024)
+def _loaded(text: str, at: datetime) -> Policy:
+    """To read one takes milliseconds, and the operator asks at every round."""
+    return load(text, now=at)
 
 
 def in_force(connection: Connection, model: str) -> KeptPolicy | None:
@@ -39,6 +47,13 @@ def in_force(connection: Connection, model: str) -> KeptPolicy | None:
     newest = select(policies).where(policies.c.model == model).order_by(policies.c.id.desc())
     row = connection.execute(newest.limit(1)).mappings().one_or_none()
     return None if row is None else KeptPolicy(**row)
+
+
+def all_in_force(connection: Connection, models: Sequence[str]) -> dict[str, KeptPolicy]:
+    """The policies of several models, by model; those that have none are left out."""
+    newest = select(func.max(policies.c.id)).where(policies.c.model.in_(models))
+    query = select(policies).where(policies.c.id.in_(newest.group_by(policies.c.model)))
+    return {row["model"]: KeptPolicy(**row) for row in connection.execute(query).mappings()}
 
 
 def require(connection: Connection, model: str) -> KeptPolicy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from ops.artifact_store import ArtifactStore
 from ops.bootstrap import as_served
 from ops.catalogue import VersionId, find, number_of
 from ops.database import Database
-from ops.evidence import Limits, Step
+from ops.evidence import Limits, Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
-from ops.facts import facts_of
+from ops.facts import Standing, facts_of, standings_of
 from ops.gates import GateResult, GoldenCase, judge
-from ops.observations import Observations, Pair, disagreements, evidence_of
+from ops.observations import NOTHING, Gathered, Observations, Pair, Seen, disagreements
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
@@ -33,6 +34,35 @@ GOLDEN_TEXTS = 200
 LOAD_DEADLINE_S = 180.0
 CONSUMER_SILENCE_S = 30.0
 GOLDEN = "golden"
+# A step of which nothing new was told is judged again after this long: it may have timed out.
+JUDGED_EVERY_S = 5.0
+NO_FACTS = Facts()
+WAITING = frozenset({State.AWAITING_APPROVAL, State.SCHEDULED})
+
+
+@dataclass
+class _Judged:
+    """A step that is being judged, and what was found last."""
+
+    gathered: Gathered
+    seen: Seen = NOTHING
+    facts: Facts = NO_FACTS
+    age_s: float = 0.0
+
+
+@dataclass
+class _Remembered:
+    """Of open releases alone; all of it can be found again.
+
+    Attributes:
+        standings: How far each is with its approvals, at this round.
+        not_before: Until when windows and cadence forbid each, by the digest of its policy.
+        judged: By release and the moment when its step began.
+    """
+
+    standings: dict[int, Standing] = field(default_factory=dict)
+    not_before: dict[tuple[int, str], datetime] = field(default_factory=dict)
+    judged: dict[tuple[int, datetime], _Judged] = field(default_factory=dict)
 
 
 class FactFinder:
@@ -61,6 +91,18 @@ class FactFinder:
         self._cache_dir = cache_dir
         self._load_deadline_s = load_deadline_s
         self._golden: dict[int, GateResult] = {}
+        self._remembered = _Remembered()
+
+    def look(self, found: Sequence[Release]) -> None:
+        """Read at once what is asked of many; the open releases are about to be gone through."""
+        known = self._remembered
+        with self._database.read() as connection:
+            waiting = [release for release in found if release.position.state in WAITING]
+            known.standings = standings_of(connection, waiting)
+        ids = {release.id for release in found}
+        known.not_before = {key: at for key, at in known.not_before.items() if key[0] in ids}
+        steps = {(release.id, release.entered_at) for release in found}
+        known.judged = {key: judged for key, judged in known.judged.items() if key in steps}
 
     def of(self, release: Release, now: datetime) -> Facts:
         """What is known of a release that its state asks for.
@@ -78,7 +120,7 @@ class FactFinder:
             case State.ROLLING_BACK:
                 return Facts(restored=self._restored(release, now))
             case state if state in STEPS or state is State.PAUSED:
-                return self._judged(release, now)
+                return self._verdict(release, now)
             case _:
                 return Facts()
 
@@ -119,6 +161,9 @@ class FactFinder:
         if release.breaks_glass:
             broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
             return Facts(approved=broken, may_go=broken)
+        unchanged = self._still_waits(release, now)
+        if unchanged is not None:
+            return unchanged
         found = self.explain(release, now)
         kinds = {missing.obstacle for missing in found.missing}
         told = {missing.obstacle: missing.sentence for missing in found.missing}
@@ -131,6 +176,19 @@ class FactFinder:
             may_go=Answer(not waits, tuple(waits) or ("window and cadence allow it.",)),
         )
 
+    def _still_waits(self, release: Release, now: datetime) -> Facts | None:
+        """What is known without looking further; None where something may have changed."""
+        standing = self._remembered.standings.get(release.id)
+        if standing is None or standing.tally.rejected_by:
+            return None
+        if release.position.state is State.AWAITING_APPROVAL:
+            lacking = Facts(approved=Answer(False, ("approvals are missing",)))
+            return lacking if standing.tally.missing else None
+        until = self._remembered.not_before.get((release.id, standing.policy.digest()))
+        if standing.tally.missing or until is None or now >= until:
+            return None
+        return Facts(may_go=Answer(False, (f"not before {until:%Y-%m-%d %H:%M} UTC",)))
+
     def explain(self, release: Release, now: datetime) -> Explanation:
         """What is in the way of a release, by the policy in force now."""
         with self._database.read() as connection:
@@ -140,7 +198,11 @@ class FactFinder:
             known = facts_of(connection, policy, version, may_break_glass=False)
         if release.version == release.previous:  # the same version with other settings
             known = known._replace(live=None)
-        return explain(policy, known, now)
+        found = explain(policy, known, now)
+        until = [missing.until for missing in found.missing if missing.until is not None]
+        if until:
+            self._remembered.not_before[release.id, policy.digest()] = max(until)
+        return found
 
     # --- loading --------------------------------------------------------------------------
 
@@ -180,31 +242,44 @@ class FactFinder:
 
     # --- steps ----------------------------------------------------------------------------
 
-    def _judged(self, release: Release, now: datetime) -> Facts:
+    def _verdict(self, release: Release, now: datetime) -> Facts:
         """The verdict on the step that a release is in, or was paused in."""
         position = release.position
         state = position.resume if position.state is State.PAUSED else position.state
         if state not in STEPS or release.previous_label is None:
             return Facts()
         step = Step(str(state))
-        since_ms = int(release.entered_at.timestamp() * 1000)
-        compared = self._observations.comparisons(release.model, since_ms=since_ms)
         pair = Pair(release.label, release.previous_label)
-        evidence = evidence_of(
-            step,
-            pair,
-            self._observations.windows(release.model, since_ms=since_ms),
-            compared,
-            age_s=(now - release.entered_at).total_seconds(),
-        )
-        verdict = judge_step(evidence, limits_of(release.policy, step, position.step))
-        return Facts(verdict=verdict, report=disagreements(compared, pair))
+        judged = self._judged(release, step, pair)
+        age_s = (now - release.entered_at).total_seconds()
+        windows, comparisons, seen = self._observations.news(release.model, judged.seen)
+        if seen == judged.seen and judged.facts.verdict and age_s - judged.age_s < JUDGED_EVERY_S:
+            return judged.facts
+        judged.gathered.add(windows, comparisons)
+        judged.seen, judged.age_s = seen, age_s
+        limits = limits_of(release.policy, step, position.step)
+        verdict = judge_step(judged.gathered.evidence(age_s=age_s), limits)
+        report = {} if verdict.outcome is Outcome.WAITING else self._report(release, pair)
+        judged.facts = Facts(verdict=verdict, report=report)
+        return judged.facts
+
+    def _judged(self, release: Release, step: Step, pair: Pair) -> _Judged:
+        key = (release.id, release.entered_at)
+        if key not in self._remembered.judged:
+            gathered = Gathered(step, pair, since_ms=_ms(release.entered_at))
+            self._remembered.judged[key] = _Judged(gathered)
+        return self._remembered.judged[key]
+
+    def _report(self, release: Release, pair: Pair) -> dict[str, Any]:
+        since_ms = _ms(release.entered_at)
+        compared = self._observations.comparisons(release.model, since_ms=since_ms)
+        return disagreements(compared, pair)
 
     def _restored(self, release: Release, now: datetime) -> Answer:
         """Whether every consumer at work follows the route back and waits for no answer of the
         version that was taken out."""
         since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
-        entered_ms = int(release.entered_at.timestamp() * 1000)
+        entered_ms = _ms(release.entered_at)
         told = [
             c for c in self._observations.consumers(since_ms=since_ms) if c.model == release.model
         ]
@@ -216,6 +291,10 @@ class FactFinder:
         if late:
             return Answer(False, (f"not yet followed by {', '.join(late)}",))
         return Answer(True, (f"all {len(told)} consumers at work follow the route back",))
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def limits_of(policy: Policy, step: Step, canary_step: int) -> Limits:

@@ -1,0 +1,315 @@
+"""How long a round of the operator takes with many models, and a call of the control API.
+
+``python -m bench.operator [--models N --rounds N --calls N]``: the database, evidence, verdicts
+and the API are the real ones; Kafka and Ray are stood in for, as what they take is waited for
+elsewhere. Ends with one JSON line; leaves with 1 where one took too long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import http.client
+import json
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+
+from bench.registry import directories
+from ops import policy_store
+from ops.api import create_app
+from ops.apps import Apps, Found
+from ops.artifact_store import ArtifactStore
+from ops.catalogue import VersionId
+from ops.database import Database
+from ops.first_admin import ensure_local_admin
+from ops.observations import Observations
+from ops.operator import Operator
+from ops.policy_file import load
+from ops.registry import Registry
+from ops.release_facts import FactFinder
+from ops.releases import Release, Start, keep_deployment, move, put_route, start
+from ops.rollout import Event
+from ops.service import Service
+from ops.steering import Load
+from serve.contract import app_name
+from serve.settings import ModelSettings
+from stream.schema import ComparisonRecord, ControlRecord, TelemetryRecord, VersionRoute
+
+TICK_LIMIT_MS = 100.0
+API_LIMIT_MS = 50.0
+WINDOW_MS = 5_000
+ROUNDS_OF_A_WINDOW = 5
+MILLISECOND = timedelta(milliseconds=1)
+STEP_AGE = timedelta(minutes=9)
+LABELS = {"negative": 240, "positive": 260}
+LATENCY = {40: 200, 44: 250, 48: 45, 52: 5}
+POLICY = """
+model: {name}
+windows:
+  allow: [{{cron: "0 * * * *", duration: 1h, time_zone: Europe/Berlin}}]
+  deny: [{{cron: "0 0 24 12 *", duration: 72h}}]
+approvals: [{{team: risk, count: 1}}]
+rollout:
+  shadow: {{records: 100000000, timeout: 30m}}
+  canary: [{{weight: 0.25, records: 100000000, timeout: 30m}}]
+  bake: {{duration: 20m, records: 100000000, timeout: 30m}}
+"""
+# What brings a release to where it stands; so many of ten models each.
+TO_SHADOW = (Event.GATES_PASSED, Event.APPROVED, Event.MAY_GO, Event.LOADED)
+PLACES: tuple[tuple[int, tuple[Event, ...]], ...] = (
+    (4, (Event.GATES_PASSED, Event.APPROVAL_NEEDED)),
+    (2, TO_SHADOW),
+    (3, (*TO_SHADOW, Event.STEP_PASSED)),
+    (1, (*TO_SHADOW, Event.STEP_PASSED, Event.STEP_PASSED)),
+)
+
+
+class StandingApps:
+    """Every app runs, whatever is asked."""
+
+    def __init__(self, models: list[str]) -> None:
+        names = [app_name(model, label) for model in models for label in ("1", "2")]
+        self.found: Mapping[str, Found] = {name: Found("RUNNING", 1, "") for name in names}
+
+    def look(self) -> None:
+        """Nothing has changed."""
+
+    def want(self, wanted: Mapping[str, object], known: set[str]) -> None:
+        """All of it is there."""
+        assert set(wanted) <= set(self.found), known
+
+    def load(self, name: str, *, age_s: float, deadline_s: float) -> Load:
+        """It is ready."""
+        return Load(name in self.found, None, age_s, deadline_s)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Topic:
+    """Takes every route."""
+
+    def publish(self, record: ControlRecord) -> None:
+        """Forget it."""
+
+
+def main() -> int:
+    """Measure; the exit code says whether both were fast enough."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--calls", type=int, default=200)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with closing(Database(f"sqlite:///{folder}/ops.db", timeout_s=60)) as database:
+            models = fill(database, folder, arguments.models)
+            ticks_ms = _ticks(database, folder, models, arguments.rounds)
+            calls_ms = _calls(database, folder, models, arguments.calls)
+    p99_ms = statistics.quantiles(calls_ms, n=100)[-1]
+    figures = {
+        "models": arguments.models,
+        "open_releases": arguments.models,
+        "tick_ms_first": round(ticks_ms[0], 1),
+        "tick_ms_p50": round(statistics.median(ticks_ms[1:]), 1),
+        "tick_ms_max": round(max(ticks_ms[1:]), 1),
+        "tick_limit_ms": TICK_LIMIT_MS,
+        "api_p50_ms": round(statistics.median(calls_ms), 1),
+        "api_p99_ms": round(p99_ms, 1),
+        "api_limit_ms": API_LIMIT_MS,
+    }
+    print(json.dumps(figures))
+    return 1 if max(ticks_ms[1:]) > TICK_LIMIT_MS or p99_ms > API_LIMIT_MS else 0
+
+
+def fill(database: Database, folder: Path, count: int) -> list[str]:
+    """Models with a live version and an open release each; gives their names."""
+    database.migrate()
+    registry = Registry(database, ArtifactStore(folder / "store"))
+    made, now = directories(folder), datetime.now(UTC)
+    names = [f"model-{number:03}" for number in range(count)]
+    places = [events for times, events in PLACES for _ in range(times)]
+    for number, name in enumerate(names):
+        digests = [
+            registry.register(name, next(made), author="ada", now=now - timedelta(days=1)).digest
+            for _ in range(2)
+        ]
+        _release(database, name, digests[0], places[number % len(places)], now - STEP_AGE)
+    return names
+
+
+def _release(
+    database: Database, name: str, digest: str, events: tuple[Event, ...], at: datetime
+) -> Release:
+    text = POLICY.format(name=name)
+    with database.begin() as connection:
+        policy_store.put(connection, load(text, now=at), text, author="ada", now=at)
+        keep_deployment(connection, name, "1", {"num_cpus": 1.0}, at)
+        route = {"1": VersionRoute(digest=digest, weight=1.0)}
+        put_route(connection, ControlRecord(model=name, epoch=1, versions=route))
+        release = start(connection, Start(model=name, version=2, actor="ada"), at)
+        for event in events:
+            release = move(
+                connection, release, event, actor="bench", reason="set up", evidence={}, now=at
+            )
+    return release
+
+
+def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> list[float]:
+    """Milliseconds of each round; the first one takes over, with all windows of all steps."""
+    observations = Observations()
+    end_ms = int(time.time() * 1000)
+    for name in models:
+        observations.add(windows_of(name, end_ms - STEP_AGE // MILLISECOND, end_ms))
+    operator = operator_of(database, folder, models, observations)
+    gc.collect()
+    taken = []
+    for number in range(rounds):
+        began = time.perf_counter()
+        operator.tick()
+        taken.append(1000 * (time.perf_counter() - began))
+        assert operator.leads
+        # A window lasts some rounds, so that at each of them a part of the consumers tells one.
+        told = models[number % ROUNDS_OF_A_WINDOW :: ROUNDS_OF_A_WINDOW]
+        for name in told:
+            observations.add(windows_of(name, end_ms, end_ms + WINDOW_MS))
+    return taken
+
+
+def operator_of(
+    database: Database, folder: Path, models: list[str], observations: Observations
+) -> Operator:
+    """An operator of these models, among apps that all run."""
+    apps = cast(Apps, StandingApps(models))
+    store = ArtifactStore(folder / "store")
+    facts = FactFinder(database, store, observations, apps, cache_dir=folder / "cache")
+    templates = {name: ModelSettings(name=name, path=folder) for name in models}
+    return Operator(
+        database,
+        observations,
+        apps,
+        Topic(),
+        facts,
+        templates,
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def windows_of(
+    model: str, begin_ms: int, end_ms: int
+) -> Iterator[TelemetryRecord | ComparisonRecord]:
+    """What one consumer tells of both versions between two moments."""
+    for start_ms in range(begin_ms, end_ms, WINDOW_MS):
+        place = {"pipeline": model, "consumer": 0, "model": model}
+        times = {"start_ms": start_ms, "end_ms": start_ms + WINDOW_MS}
+        for version in ("1", "2"):
+            yield TelemetryRecord.model_validate(_window() | place | times | {"version": version})
+        yield ComparisonRecord.model_validate(_comparison() | place | times)
+
+
+def _window() -> dict[str, Any]:
+    return {
+        "engine": "openvino",
+        "precision": "bf16",
+        "digest": None,
+        "answers": 500,
+        "failures": {"model_error": 1},
+        "rescued": {},
+        "retries": 0,
+        "calls": 10,
+        "tokens": 9_000,
+        "padded_tokens": 9_500,
+        "distinct_texts": 480,
+        "truncated": 0,
+        "replica_us": 900_000,
+        "latency": LATENCY,
+        "confidence": {18: 300, 19: 200},
+        "lengths": {4: 300, 5: 200},
+        "labels": LABELS,
+    }
+
+
+def _comparison() -> dict[str, Any]:
+    return {
+        "live": "1",
+        "candidate": "2",
+        "compared": 500,
+        "agreed": 490,
+        "failed": 0,
+        "live_failed": 0,
+        "skipped": 0,
+        "matrix": {
+            "negative": {"negative": 235, "positive": 5},
+            "positive": {"positive": 255, "negative": 5},
+        },
+        "live_calls": LATENCY,
+        "candidate_calls": LATENCY,
+        "samples": (),
+    }
+
+
+def _calls(database: Database, folder: Path, models: list[str], count: int) -> list[float]:
+    """Milliseconds of each call over loopback, a new connection each, as the command makes them."""
+    ensure_local_admin(database, folder, now=datetime.now(UTC))
+    token = (folder / "token").read_text().strip()
+    service = Service(database, ArtifactStore(folder / "store"))
+    taken = []
+    with _served(service) as port:
+        for number in range(count):
+            path = _path(number, VersionId(models[number % len(models)], 2))
+            began = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with closing(connection):
+                connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+                answer = connection.getresponse()
+                answer.read()
+            taken.append(1000 * (time.perf_counter() - began))
+            assert answer.status == 200, (path, answer.status)
+    return taken
+
+
+def _path(number: int, version: VersionId) -> str:
+    """One of what people ask most."""
+    own = f"/api/v1/models/{version.model}"
+    paths = (
+        "/api/v1/models",
+        f"{own}/release",
+        f"{own}/versions",
+        f"{own}/versions/{version.number}/explanation",
+        "/api/v1/releases",
+        f"/api/v1/ledger?model={version.model}",
+        "/api/v1/me",
+    )
+    return paths[number % len(paths)]
+
+
+@contextmanager
+def _served(service: Service) -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(
+            create_app(service), log_level="error", access_log=False, lifespan="off"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            # Whoever connects before it accepts waits in the queue of the socket.
+            yield int(listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
