@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ops.deploy import Cluster, applications, scale
 from ops.errors import OpsError
 from ops.steering import Load
-from serve.contract import Answer, BatchReply, CallOptions, app_name
+from serve.contract import Answer, BatchReply, CallOptions
 from serve.errors import ServeError
 from serve.settings import ModelSettings
 from stream.errors import StreamError

@@ -9,12 +9,12 @@ import time
 import uuid
 
 import psutil
+import pytest
 
 from ops import processes
 
 STUBBORN = """
 import signal, subprocess, sys, time
-import pytest
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if len(sys.argv) > 1:
     subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
