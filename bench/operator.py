@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,7 +85,7 @@ class StandingApps:
     def look(self) -> None:
         """Nothing has changed."""
 
-    def want(self, wanted: Mapping[str, object], known: set[str]) -> None:
+    def want(self, wanted: Mapping[str, object], known: set[str], _others: Container[str]) -> None:
         """All of it is there."""
         assert set(wanted) <= set(self.found), known
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ops.deploy import Cluster, applications, scale
+from ops.deploy import Cluster, Node, applications, nodes, scale
 from ops.errors import OpsError
 from ops.steering import Load
 from serve.contract import Answer, BatchReply, CallOptions
@@ -39,11 +40,17 @@ class Found(NamedTuple):
     Attributes:
         replicas: Those that run.
         message: Why it is not running; empty where it is.
+        target: Replicas that it shall have.
+        resources: What each reserves, by Ray's names, such as CPU.
+        nodes: Those that run, by the node they are on.
     """
 
     status: str
     replicas: int
     message: str
+    target: int = 1
+    resources: Mapping[str, float] = {}
+    nodes: Mapping[str, int] = {}
 
 
 class Ray(NamedTuple):
@@ -89,12 +96,15 @@ class Apps:
         apps = applications(self._ray.dashboard, self._ray.token_path)
         self.found = {name: _found(app) for name, app in apps.items()}
 
-    def want(self, wanted: Mapping[str, Make], known: set[str]) -> None:
+    def want(
+        self, wanted: Mapping[str, Make], known: set[str], others: Container[str] = ()
+    ) -> None:
         """Deploy what is missing and take away what is not wanted any more.
 
         Args:
             wanted: By name of the app, how to find out what it is made of.
             known: Names that are ours to take away.
+            others: Apps that somebody else sees to, and whose faults are remembered all the same.
         """
         for name, make in wanted.items():
             self._unwanted_since.pop(name, None)
@@ -105,7 +115,33 @@ class Apps:
             if now - self._unwanted_since.setdefault(name, now) > GRACE_S:
                 self._begin(name, partial(self._delete, name))
         with self._lock:
-            self._faults = {name: why for name, why in self._faults.items() if name in wanted}
+            held = self._faults.items()
+            self._faults = {name: why for name, why in held if name in wanted or name in others}
+
+    def remake(self, name: str, work: Callable[[Cluster], object]) -> None:
+        """Deploy an app anew: what runs of it is replaced; nothing where it is at that already."""
+        with self._lock:
+            self._faults.pop(name, None)
+        logger.info("%s: deploying it anew", name)
+        self._begin(name, lambda: work(self._connected()))
+
+    def fault(self, name: str) -> str | None:
+        """Why an app could not be deployed; None where nothing was wrong with it."""
+        with self._lock:
+            return self._faults.get(name)
+
+    def is_busy(self, name: str) -> bool:
+        """Whether an app is being deployed or taken away."""
+        with self._lock:
+            return name in self._busy
+
+    def nodes(self) -> list[Node]:
+        """The machines of the cluster.
+
+        Raises:
+            NotRunning: Ray's API does not answer.
+        """
+        return nodes(self._ray.dashboard, self._ray.token_path)
 
     def load(self, name: str, *, age_s: float, deadline_s: float) -> Load:
         """How a version's replicas stand."""
@@ -144,14 +180,14 @@ class Apps:
         """Leave everything as it is."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, name: str, work: Callable[[], None]) -> None:
+    def _begin(self, name: str, work: Callable[[], object]) -> None:
         with self._lock:
             if name in self._busy:
                 return
             self._busy.add(name)
         self._thread.submit(self._work, name, work)
 
-    def _work(self, name: str, work: Callable[[], None]) -> None:
+    def _work(self, name: str, work: Callable[[], object]) -> None:
         fault: str | None = None
         try:
             work()
@@ -187,7 +223,14 @@ class Apps:
 
 def _found(app: Mapping[str, Any]) -> Found:
     deployments = app.get("deployments", {}).values()
-    states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
+    running = [r for d in deployments for r in d.get("replicas", ()) if r.get("state") == RUNNING]
     messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
     message = next((m.strip() for m in messages if m.strip()), "")
-    return Found(app.get("status", "UNKNOWN"), states.count(RUNNING), message[-500:])
+    return Found(
+        app.get("status", "UNKNOWN"),
+        len(running),
+        message[-500:],
+        target=sum(d.get("target_num_replicas", 0) for d in deployments),
+        resources=next((d["required_resources"] for d in deployments), {}),
+        nodes=Counter(str(replica.get("node_id")) for replica in running),
+    )

@@ -37,6 +37,9 @@ ROOM_DEADLINE_S = 30.0
 # The one deployment within an app, as ``serve.app`` and ``stream.app`` name it.
 MODEL_DEPLOYMENT = "replica"
 PIPELINE_DEPLOYMENT = "pipeline"
+# Where KubeRay names the group of a node.
+NODE_GROUP = "ray.io/node-group"
+MAX_NODES = 1000
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -262,6 +265,34 @@ def scale(dashboard: str, token_path: Path | None, app: str, replicas: int) -> N
     place = f"{quote(app)}/deployments/{deployment}/scale"
     content = orjson.dumps({"target_num_replicas": replicas})
     _ask(f"{dashboard}/api/v1/applications/{place}", token_path, content)
+
+
+class Node(NamedTuple):
+    """A machine of the cluster.
+
+    Attributes:
+        kind: The group that its cluster's configuration put it in; None where it names none.
+        resources: What it has, by Ray's names.
+    """
+
+    id: str
+    kind: str | None
+    resources: Mapping[str, float]
+
+
+def nodes(dashboard: str, token_path: Path | None) -> list[Node]:
+    """The machines that are alive, as Ray's state API tells.
+
+    Raises:
+        NotRunning: The API does not answer.
+    """
+    answer = _ask(f"{dashboard}/api/v0/nodes?detail=true&limit={MAX_NODES}", token_path)
+    found = answer.get("data", {}).get("result", {}).get("result", ())
+    return [
+        Node(node["node_id"], (node.get("labels") or {}).get(NODE_GROUP), node["resources_total"])
+        for node in found
+        if node.get("state") == "ALIVE"
+    ]
 
 
 def _ask(url: str, token_path: Path | None, content: bytes | None = None) -> dict[str, Any]:

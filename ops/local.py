@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
+import psutil
 from pydantic import BaseModel
 
 from ops import bootstrap, processes, ray_cluster
@@ -63,6 +64,7 @@ class State(BaseModel):
         dashboard: URL of its dashboard.
         apps: Digest of the settings that each app runs with.
         operator_pid: Of the process that operates the platform; None where none was started.
+        operator_config: Digest of the configuration that it was given.
         api: URL of its control API.
     """
 
@@ -73,6 +75,7 @@ class State(BaseModel):
     dashboard: str = ""
     apps: dict[str, str] = {}
     operator_pid: int | None = None
+    operator_config: str = ""
     api: str = ""
 
     @classmethod
@@ -283,10 +286,13 @@ class _Up:
             self._save()
 
     def _ensure_operator(self) -> None:
-        pid = self._state.operator_pid
-        if pid is not None and any(p.pid == pid for p in processes.marked(self._state.instance)):
-            self._step("Operator: running")
-            return
+        digest = _digest(self._config, self._state.bootstrap_servers)
+        if _operators(self._state):
+            if self._state.operator_config == digest:
+                self._step("Operator: running")
+                return
+            self._step("Operator: it gets the new configuration")
+            _end_operator(self._state)
         settings = self._config.api
         settings = settings.model_copy(update={"port": settings.port or free_port()})
         config = self._config.model_copy(update={"api": settings})
@@ -303,7 +309,7 @@ class _Up:
         assert child.stdin is not None  # it is a pipe
         with child.stdin as stdin:
             stdin.write(with_secrets(config))
-        self._state.operator_pid = child.pid
+        self._state.operator_pid, self._state.operator_config = child.pid, digest
         self._state.api = f"{scheme}://{settings.host}:{settings.port}"
         self._save()
         self._wait_for_api(child, log)
@@ -383,10 +389,9 @@ def _cluster_to_join(settings: RaySettings) -> str | None:
 
 def _end(state_dir: Path, state: State, on_step: Step) -> None:
     """End all that was started: the operator, pipelines, models, Ray, Kafka."""
-    operators = [p for p in processes.marked(state.instance) if p.pid == state.operator_pid]
-    if operators:
+    if _operators(state):
         on_step("Operator: stopping")
-        processes.end(lambda: [p for p in operators if p.is_running()], grace_s=OPERATOR_GRACE_S)
+        _end_operator(state)
     if state.apps and _running_apps(state_dir, state):
         on_step("Pipelines finish what they have begun")
         try:
@@ -405,6 +410,15 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _operators(state: State) -> list[psutil.Process]:
+    return [p for p in processes.marked(state.instance) if p.pid == state.operator_pid]
+
+
+def _end_operator(state: State) -> None:
+    operators = _operators(state)
+    processes.end(lambda: [p for p in operators if p.is_running()], grace_s=OPERATOR_GRACE_S)
 
 
 def _own_apps(state_dir: Path, state: State) -> set[str]:
@@ -431,6 +445,15 @@ def _pipelines_first(names: set[str]) -> list[str]:
 def _digest(settings: Settings, more: str) -> str:
     text = settings.model_dump_json() + more
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_at_work(state_dir: Path) -> bool:
+    """Whether ``up`` or ``down`` is under way on a state directory."""
+    try:
+        with _alone(state_dir):
+            return False
+    except Busy:
+        return True
 
 
 @contextmanager

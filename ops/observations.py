@@ -44,8 +44,15 @@ NOTHING = Seen()
 class Observations:
     """Telemetry, comparisons and heartbeats by model; for several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counted_from_ms: int = 0) -> None:
+        """Nothing was told yet.
+
+        Args:
+            counted_from_ms: Windows that ended before are not among ``answers``: whoever was
+                there before has counted them.
+        """
         self._lock = threading.Lock()
+        self._counted_from_ms = counted_from_ms
         self._counted: dict[str, Seen] = {}
         self._answers: Counter[tuple[str, str]] = Counter()
         self._windows: dict[str, deque[TelemetryRecord]] = {}
@@ -61,7 +68,8 @@ class Observations:
                         self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
                         windows, comparisons = self._counted.get(model, NOTHING)
                         self._counted[model] = Seen(windows + 1, comparisons)
-                        self._answers[model, record.version or ""] += record.answers
+                        if record.end_ms >= self._counted_from_ms:
+                            self._answers[model, record.version or ""] += record.answers
                     case ComparisonRecord():
                         kept = self._comparisons.setdefault(record.model, deque(maxlen=MAX_WINDOWS))
                         kept.append(record)
@@ -93,7 +101,7 @@ class Observations:
             return windows, _last(self._comparisons.get(model, NO_COMPARISONS), fresh), counted
 
     def answers(self, model: str, version: str) -> int:
-        """Records that a version has answered, of all that was ever told here."""
+        """Records that a version has answered, of all windows that are counted."""
         with self._lock:
             return self._answers[model, version]
 

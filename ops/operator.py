@@ -32,8 +32,10 @@ from ops.releases import (
     release_lease,
     unpublished,
 )
+from ops.repairs import Round
 from ops.rollout import needs_candidate
 from ops.steering import due
+from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.errors import StreamError
@@ -75,6 +77,7 @@ class Operator:
         *,
         clock: Callable[[], datetime],
         holder: str | None = None,
+        upkeep: Upkeep | None = None,
     ) -> None:
         """Begin to be one.
 
@@ -83,6 +86,7 @@ class Operator:
                 and version.
             clock: Aware.
             holder: Of the lease; another for every process.
+            upkeep: What is done beside releases; None for nothing.
         """
         self._database = database
         self._observations = observations
@@ -92,6 +96,7 @@ class Operator:
         self._templates = templates
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
+        self._upkeep = upkeep
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True
@@ -129,7 +134,7 @@ class Operator:
         if not self.leads:
             return
         self.publish()  # first: a rollback waits for nothing else
-        self._look()
+        is_seen = self._look()
         with self._database.read() as connection:
             found = open_releases(connection)
         self._facts.look(found)
@@ -138,7 +143,9 @@ class Operator:
             self.publish()
             with self._database.read() as connection:
                 found = open_releases(connection)
-        self._reconcile(found)
+        round_ = self._reconcile(found, now)
+        if is_seen and self._upkeep is not None:
+            self._upkeep.tick(round_)
 
     def publish(self) -> None:
         """Bring the control topic to the routes in force.
@@ -154,11 +161,13 @@ class Operator:
                 mark_published(connection, record)
             logger.info("%s: route of epoch %d published", record.model, record.epoch)
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
         try:
             self._apps.look()
         except NotRunning as exc:
             logger.warning("%s", exc)
+            return False
+        return True
 
     def _steer(self, release: Release, now: datetime) -> bool:
         """Move a release on where an event is due."""
@@ -190,7 +199,7 @@ class Operator:
         )
         return True
 
-    def _reconcile(self, coming: Sequence[Release]) -> None:
+    def _reconcile(self, coming: Sequence[Release], now: datetime) -> Round:
         """See that every version is served that is routed to, or shall be, or is still in use."""
         with self._database.read() as connection:
             routes = all_routes(connection)
@@ -205,7 +214,9 @@ class Operator:
             for label in labels
             if model in self._templates
         }
-        self._apps.want(wanted, self._ours() - self._in_use())
+        others = self._upkeep.others if self._upkeep is not None else frozenset()
+        self._apps.want(wanted, self._ours() - self._in_use(), others)
+        return Round(now, routes, coming, wanted)
 
     def _made(self, model: str, label: str) -> ModelSettings:
         """What a version's app is made of."""

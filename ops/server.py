@@ -15,25 +15,34 @@ from datetime import UTC, datetime, timedelta
 
 import uvicorn
 
+from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Ray
 from ops.artifact_store import ArtifactStore
+from ops.autoscaling import ScalingSettings
+from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
 from ops.errors import NotRunning
 from ops.health_monitor import HealthMonitor
 from ops.health_platform import monitor_of
-from ops.local import State, connection, token_path
+from ops.local import State, connection, is_at_work, token_path
 from ops.observations import Observations
 from ops.operator import Operator
 from ops.release_facts import FactFinder
 from ops.releases import open_releases
+from ops.repairs import Deploy, Repairs
+from ops.scaler import Scaler
 from ops.service import Service
 from ops.settings import PlatformConfig
+from ops.upkeep import Upkeep
+from serve.contract import app_name
+from serve.settings import ModelSettings
+from stream.admin import Admin
 from stream.control import publish
 from stream.errors import StreamError
 from stream.schema import ControlRecord
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.source import TelemetryReader
 
@@ -42,6 +51,7 @@ logger = logging.getLogger(__name__)
 # What was told before this is of no step that is still open.
 OLDEST_TELEMETRY = timedelta(hours=3)
 RETRY_S = 1.0
+ADMIN_DEADLINE_S = 3.0
 
 
 class Control:
@@ -98,7 +108,7 @@ def serve(config: PlatformConfig) -> None:
     database = Database(config.database_url(), timeout_s=5.0)
     database.migrate()
     kafka = state.kafka(config.kafka)
-    observations = Observations()
+    observations = Observations(counted_from_ms=int(time.time() * 1000))
     follower = threading.Thread(
         target=follow,
         args=(kafka, observations, _since_ms(database), stopping),
@@ -107,7 +117,8 @@ def serve(config: PlatformConfig) -> None:
     )
     follower.start()
     apps = apps_of(config, state)
-    operator = operator_of(config, state, database, observations, apps)
+    upkeep = upkeep_of(config, state, database, observations, apps, stopping)
+    operator = operator_of(config, state, database, observations, apps, upkeep)
     monitor = monitor_of(config, state, database, observations, apps)
     monitor.start()
     api = api_of(config, database, operator, monitor)
@@ -144,6 +155,7 @@ def operator_of(
     database: Database,
     observations: Observations,
     apps: Apps,
+    upkeep: Upkeep,
 ) -> Operator:
     """The operator of a platform, not yet at work."""
     facts = FactFinder(
@@ -162,7 +174,75 @@ def operator_of(
         facts,
         {model.name: model for model in config.models if is_registered(model)},
         clock=lambda: datetime.now(UTC),
+        upkeep=upkeep,
     )
+
+
+def upkeep_of(
+    config: PlatformConfig,
+    state: State,
+    database: Database,
+    observations: Observations,
+    apps: Apps,
+    stopping: threading.Event,
+) -> Upkeep:
+    """What the operator does beside releases; its readers are at work until told to stop."""
+    kafka, scaling = state.kafka(config.kafka), config.scaling
+    backlogs = BacklogReader(
+        config.pipelines,
+        lambda: Admin(kafka, deadline_s=ADMIN_DEADLINE_S),
+        half_life_s=(scaling or ScalingSettings()).smoothing_s,
+    )
+    machines = Machines(apps.nodes, grows=state.head is None)
+    for reader in (backlogs, machines):
+        name = type(reader).__name__
+        threading.Thread(target=reader.run, args=(stopping,), name=name, daemon=True).start()
+    deadline_s = config.deploy_deadline_s
+    repairs = Repairs(
+        database,
+        observations,
+        apps,
+        backlogs,
+        pipelines=config.pipelines,
+        deploys=deploys_of(config, kafka),
+        deadline_s=deadline_s,
+        may=lambda: not is_at_work(config.state_dir),
+    )
+    accounts = Accounts(
+        database,
+        observations,
+        apps,
+        machines,
+        least={model.name: model.replicas for model in config.models},
+        pipelines=config.pipelines,
+        prices=config.prices,
+    )
+    return Upkeep(
+        database,
+        observations,
+        apps,
+        pipelines=config.pipelines,
+        backlogs=backlogs,
+        machines=machines,
+        scaler=Scaler(scaling, config.models, config.pipelines) if scaling else None,
+        repairs=repairs,
+        accounts=accounts,
+    )
+
+
+def deploys_of(config: PlatformConfig, kafka: KafkaSettings) -> dict[str, Deploy]:
+    """How to deploy the apps that are of no version in the catalogue."""
+    deadline_s = config.deploy_deadline_s
+
+    def of_model(model: ModelSettings) -> Deploy:
+        return lambda cluster: cluster.deploy_model(model, deadline_s=deadline_s)
+
+    def of_pipeline(pipeline: PipelineSettings) -> Deploy:
+        return lambda cluster: cluster.deploy_pipeline(kafka, pipeline, deadline_s=deadline_s)
+
+    static = [model for model in config.models if not is_registered(model)]
+    models = {app_name(model.name, model.version): of_model(model) for model in static}
+    return models | {pipeline.app_name: of_pipeline(pipeline) for pipeline in config.pipelines}
 
 
 def api_of(

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from ops.autoscaling import ScalingSettings
+from ops.cost import PriceTable
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 
@@ -95,6 +97,8 @@ class PlatformConfig(Settings):
         artifacts: Where the files of versions are kept: a folder, or a URL such as
             ``s3://bucket/folder``; None keeps them under ``state_dir``.
         operator: Have releases moved on and apps looked after.
+        scaling: How replicas and consumers follow the backlog; None leaves their numbers alone.
+        prices: What the cluster costs; without them only hours are counted.
         tick_s: Between two rounds of the operator.
     """
 
@@ -108,6 +112,8 @@ class PlatformConfig(Settings):
     database: SecretStr | None = None
     artifacts: str | None = None
     operator: bool = True
+    scaling: ScalingSettings | None = ScalingSettings()
+    prices: PriceTable | None = None
     tick_s: float = Field(default=1.0, gt=0)
 
     def database_url(self) -> str:

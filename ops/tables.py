@@ -299,11 +299,12 @@ usage = Table(
     Column("model", NAME, nullable=False),
     Column("version", Integer, nullable=False),
     Column("pipeline", NAME, nullable=False),
+    Column("node_type", NAME, nullable=False),
     Column("replica_s", Float, nullable=False),
     Column("cpu_s", Float, nullable=False),
     Column("gpu_s", Float, nullable=False),
     Column("predictions", BigInteger, nullable=False),
-    PrimaryKeyConstraint("hour", "model", "version", "pipeline"),
+    PrimaryKeyConstraint("hour", "model", "version", "pipeline", "node_type"),
     Index(None, "model", "hour"),
 )
 

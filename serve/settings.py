@@ -45,7 +45,7 @@ class ModelSettings(Settings):
         version: Of the model; ``name@version`` names the Serve app.
         path: The model directory.
         task: What the directory must have been made for; None takes what it says.
-        replicas: How many processes answer.
+        replicas: How many processes answer, at least; with the backlog there may be more.
         num_cpus: Ray's reservation per replica; a reservation, not a limit.
         num_gpus: Ray's reservation per replica; above 0 puts the replica on a GPU.
         max_ongoing_calls: Micro-batches that one replica works on at a time: one computes

@@ -18,7 +18,7 @@ from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerUnreachable, TopicMissing
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.outputs import TopicLimits
-from stream.records import Partition
+from stream.records import GroupOffsets, Partition
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
 
@@ -155,6 +155,12 @@ class Admin:
 
         Markers of transactions count as records, as everywhere in Kafka.
         """
+        offsets = self.offsets(group, topics).items()
+        return {partition: max(0, at.end - at.committed) for partition, at in offsets}
+
+    def offsets(self, group: str, topics: list[str]) -> dict[Partition, GroupOffsets]:
+        """Where each partition ends and where a group goes on, at its beginning before the first
+        commit."""
         partitions = [TopicPartition(*partition) for partition in self.partitions(topics)]
         with self._errors(f"reading the lag of {group}"):
             ends = self._client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
@@ -163,14 +169,11 @@ class Admin:
             )
             committed = self._client.list_group_offsets(group).get(group, {})
         return {
-            Partition(*partition): max(
-                0,
-                ends[partition].offset
-                - (
-                    committed[partition].offset
-                    if partition in committed and committed[partition].offset >= 0
-                    else starts[partition].offset
-                ),
+            Partition(*partition): GroupOffsets(
+                ends[partition].offset,
+                committed[partition].offset
+                if partition in committed and committed[partition].offset >= 0
+                else starts[partition].offset,
             )
             for partition in partitions
         }

@@ -46,5 +46,17 @@ class Output(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class GroupOffsets(NamedTuple):
+    """How far a group is in a partition.
+
+    Attributes:
+        end: Behind the last record.
+        committed: Where the group goes on.
+    """
+
+    end: int
+    committed: int
+
+
 Offsets = Mapping[Partition, int]
 """Next offset to read, per partition: what Kafka calls the committed offset."""

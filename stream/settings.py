@@ -84,7 +84,8 @@ class PipelineSettings(Settings):
         delivery: ``exactly-once``: results and offsets in one transaction; readers must use
             ``read_committed``. ``at-least-once``: faster when idle, after a crash some results
             appear twice.
-        consumers: Processes of the pipeline; more than the input's partitions stay idle.
+        consumers: Processes of the pipeline, at least; with the backlog there may be more, up to
+            the input's partitions. More than these stay idle.
         format: ``json``: an object with ``text_field``; ``text``: the value is the text.
         too_long: A text longer than the model takes is cut and flagged, or dead-lettered.
         partitions: Of topics that do not exist yet and are created.

@@ -12,7 +12,9 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from ops import calendar, policy, policy_file
+from ops.autoscaling import ScalingSettings
 from ops.config import check
+from ops.cost import NodePrice, PriceTable
 from ops.duration import written
 from ops.settings import ApiSettings, PlatformConfig, RaySettings
 from serve.contract import FailureKind
@@ -27,6 +29,9 @@ SETTINGS: tuple[type[Settings], ...] = (
     KafkaSettings,
     RaySettings,
     ApiSettings,
+    ScalingSettings,
+    PriceTable,
+    NodePrice,
     ModelSettings,
     EngineSettings,
     PipelineSettings,

@@ -258,11 +258,14 @@ def _operation() -> None:
         sa.Column("model", sa.String(length=63), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("pipeline", sa.String(length=63), nullable=False),
+        sa.Column("node_type", sa.String(length=63), nullable=False),
         sa.Column("replica_s", sa.Float(), nullable=False),
         sa.Column("cpu_s", sa.Float(), nullable=False),
         sa.Column("gpu_s", sa.Float(), nullable=False),
         sa.Column("predictions", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("hour", "model", "version", "pipeline", name="pk_usage"),
+        sa.PrimaryKeyConstraint(
+            "hour", "model", "version", "pipeline", "node_type", name="pk_usage"
+        ),
     )
     op.create_index("ix_usage_model_hour", "usage", ["model", "hour"])
     op.create_table(

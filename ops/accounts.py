@@ -1,0 +1,247 @@
+"""Counts what models use, in SQL, and holds what they cost against their ceilings."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from ops import alerts, policy_store, usage
+from ops.alerts import Notice, raise_alert
+from ops.apps import Apps, Found
+from ops.cost import (
+    Ceiling,
+    CeilingState,
+    PriceTable,
+    Sample,
+    Source,
+    Spending,
+    Usage,
+    ceiling,
+    money,
+    summarise,
+    usage_of,
+)
+from ops.database import Database
+from ops.deploy import Node
+from ops.errors import NotRunning
+from ops.health_findings import Severity
+from ops.ledger import Entry, append
+from ops.observations import Observations
+from ops.releases import OPERATOR
+from stream.settings import PipelineSettings
+
+EVERY = timedelta(seconds=15)
+# Between samples further apart nobody knows what ran.
+MAX_GAP = timedelta(seconds=60)
+MACHINES_EVERY_S = 30.0
+HOUR_S = 3600.0
+# Of the alerts about cost.
+KEYS = "cost/"
+
+
+class Machines:
+    """The nodes of the cluster, asked for in a thread."""
+
+    def __init__(self, ask: Callable[[], list[Node]], *, grows: bool) -> None:
+        """Nothing is known yet.
+
+        Args:
+            grows: Others see to it that it has room.
+        """
+        self._ask = ask
+        self._grows = grows
+        self._nodes: dict[str, Node] = {}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Ask until told to stop."""
+        while not stopping.is_set():
+            self.look()
+            stopping.wait(MACHINES_EVERY_S)
+
+    def look(self) -> None:
+        """Ask once; without an answer the last one holds."""
+        try:
+            self._nodes = {node.id: node for node in self._ask()}
+        except NotRunning:
+            return
+
+    def total(self) -> Mapping[str, float] | None:
+        """What they have, by Ray's names; None where the cluster grows, or nobody knows."""
+        if self._grows or not self._nodes:
+            return None
+        nodes = self._nodes.values()
+        return {name: sum(n.resources.get(name, 0.0) for n in nodes) for name in ("CPU", "GPU")}
+
+    def kind(self, node: str) -> str | None:
+        """The group of a node, as a price table names it."""
+        known = self._nodes.get(node)
+        return known.kind if known else None
+
+
+class Accounts:
+    """Samples what runs every few seconds; for one operator.
+
+    Attributes:
+        caps: At most so many replicas of a model, where its ceiling is reached.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        observations: Observations,
+        apps: Apps,
+        machines: Machines,
+        *,
+        least: Mapping[str, int],
+        pipelines: Sequence[PipelineSettings],
+        prices: PriceTable | None,
+    ) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            least: Replicas of each model that run whatever they cost.
+            prices: None where only hours are counted.
+        """
+        self._database = database
+        self._observations = observations
+        self._apps = apps
+        self._machines = machines
+        self._least = least
+        self._pipelines = {pipeline.app_name: pipeline for pipeline in pipelines}
+        self._prices = prices
+        self._before: list[Sample] = []
+        self._next: datetime | None = None
+        self.caps: Mapping[str, int] = {}
+
+    def tick(self, now: datetime) -> None:
+        """Count what was used since the last time, where it is time to.
+
+        Raises:
+            OpsError: The database does not answer; what ran meanwhile is counted later.
+        """
+        if self._next is not None and now < self._next:
+            return
+        samples = [
+            sample for name, app in self._apps.found.items() for sample in self._of(name, app, now)
+        ]
+        used = usage_of([*self._before, *samples], max_gap=MAX_GAP)
+        with self._database.begin() as connection:
+            usage.add(connection, used)
+            ceilings = self._ceilings(connection, samples, now)
+            _tell(connection, ceilings, now)
+        self.caps = {
+            model: found.max_replicas
+            for model, found in ceilings.items()
+            if found is not None and found.max_replicas is not None
+        }
+        self._before, self._next = samples, now + EVERY
+
+    def _of(self, name: str, app: Found, now: datetime) -> Iterator[Sample]:
+        """One for each kind of node that an app is on."""
+        pipeline = self._pipelines.get(name)
+        model, _, label = name.rpartition("@")
+        if pipeline is not None:
+            source, predictions = Source(pipeline.model, pipeline=pipeline.name), 0
+        elif model in self._least:
+            source, predictions = Source(model, label), self._observations.answers(model, label)
+        else:
+            return
+        kinds: Counter[str | None] = Counter({None: 0})
+        for node, replicas in app.nodes.items():
+            kinds[self._machines.kind(node)] += replicas
+        for kind, replicas in kinds.items():
+            yield Sample(
+                now,
+                source._replace(node_type=kind),
+                replicas,
+                num_cpus=app.resources.get("CPU", 0.0),
+                num_gpus=app.resources.get("GPU", 0.0),
+                # Whatever node they were made on.
+                predictions=predictions if kind is None else 0,
+            )
+
+    def _ceilings(
+        self, connection: Connection, samples: Sequence[Sample], now: datetime
+    ) -> dict[str, Ceiling | None]:
+        """Of models that have one; None where nobody knows what they cost."""
+        kept = policy_store.all_in_force(connection, [*self._least])
+        limits = {model: held.policy().cost for model, held in kept.items()}
+        limits = {model: cost for model, cost in limits.items() if cost.ceiling_per_day is not None}
+        if self._prices is None or not limits:
+            return dict.fromkeys(limits)
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        bills = summarise(usage.totals(connection, midnight), self._prices, {}, by=("model",))
+        spent = {bill.model: bill.money for bill in bills}
+        return {
+            model: ceiling(
+                Spending(
+                    spent.get(model, 0.0), self._per_hour(model, samples), self._prices.currency
+                ),
+                now,
+                ceiling_per_day=limit.ceiling_per_day,
+                warn_at=limit.warn_at,
+                min_replicas=self._least[model],
+            )
+            for model, limit in limits.items()
+        }
+
+    def _per_hour(self, model: str, samples: Sequence[Sample]) -> float:
+        """Money at the present size."""
+        assert self._prices is not None  # asked only where there are prices
+        return sum(
+            money(
+                Usage(
+                    sample.at,
+                    sample.source,
+                    cpu_s=HOUR_S * sample.replicas * sample.num_cpus,
+                    gpu_s=HOUR_S * sample.replicas * sample.num_gpus,
+                ),
+                self._prices,
+            )
+            for sample in samples
+            if sample.source.model == model
+        )
+
+
+def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: datetime) -> None:
+    """Bring the alerts to what is so; what begins is a row of the ledger, too."""
+    found = {model: _notice(model, known, now) for model, known in ceilings.items()}
+    notices = {model: notice for model, notice in found.items() if notice is not None}
+    keys = {notice.key for notice in notices.values()}
+    for key in alerts.open_keys(connection, KEYS) - keys:
+        alerts.close(connection, key, now)
+    begun = [(m, notice) for m, notice in notices.items() if raise_alert(connection, notice, now)]
+    for model, notice in begun:
+        action = notice.key.removeprefix(KEYS).partition("/")[0]
+        entry = Entry(
+            at=now, actor=OPERATOR, action=f"cost.{action}", model=model, reason=notice.what
+        )
+        append(connection, entry)
+
+
+def _notice(model: str, found: Ceiling | None, now: datetime) -> Notice | None:
+    if found is None:
+        return Notice(
+            f"{KEYS}unpriced/{model}",
+            Severity.DEGRADED,
+            f"the policy of {model} has a ceiling of cost, and the configuration has no prices",
+            now,
+            "the ceiling holds nothing",
+            "set prices in the configuration and run `bertstream up`, or take the ceiling away",
+        )
+    if found.state is CeilingState.OK:
+        return None
+    capped = found.state is CeilingState.CAP
+    return Notice(
+        f"{KEYS}{found.state}/{model}",
+        Severity.DEGRADED,
+        f"{model}: {found.sentence}",
+        now,
+        "a backlog may grow until midnight UTC" if capped else "its replicas may be capped today",
+        f"see `bertstream cost --model {model}`; raise cost.ceiling_per_day in its policy, or let "
+        "it be",
+    )

@@ -1,0 +1,251 @@
+"""Deploys anew what is stuck or dead; what that does not help becomes an alert.
+
+When and how often, ``ops/repair.py`` decides; attempts are read from the ledger, so that an
+operator that takes over does not begin to count anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from sqlalchemy import select
+
+from ops import alerts
+from ops.alerts import Notice
+from ops.apps import RUNNING, Apps, Found, Make
+from ops.backlog import Backlog
+from ops.database import Database
+from ops.deploy import Cluster
+from ops.health_findings import Severity
+from ops.ledger import Entry, append
+from ops.observations import Observations
+from ops.releases import OPERATOR, Release
+from ops.repair import (
+    WITHIN,
+    Act,
+    Ailment,
+    Step,
+    Watched,
+    ailment_of_app,
+    ailment_of_pipeline,
+    next_step,
+)
+from ops.rollout import State
+from ops.tables import ledger
+from serve.contract import app_name
+from stream.schema import ControlRecord
+from stream.settings import PipelineSettings
+
+logger = logging.getLogger(__name__)
+
+ACTION = "app.repair"
+GAVE_UP = "app.give_up"
+# Deploys one app on the cluster.
+Deploy = Callable[[Cluster], object]
+
+
+class Round(NamedTuple):
+    """What the operator has found at this round.
+
+    Attributes:
+        routes: In force, by model.
+        releases: Those that are open.
+        wanted: Apps of versions that shall be there, and how to find out what each is made of.
+    """
+
+    now: datetime
+    routes: Mapping[str, ControlRecord]
+    releases: Sequence[Release]
+    wanted: Mapping[str, Make]
+
+
+class Backlogs(Protocol):
+    """Knows how far pipelines are behind; ``ops.backlog.BacklogReader``."""
+
+    def of(self, pipeline: str) -> Backlog:
+        """What was read last."""
+        ...
+
+
+class Repairs:
+    """Looks at every app that should run."""
+
+    def __init__(
+        self,
+        database: Database,
+        observations: Observations,
+        apps: Apps,
+        backlogs: Backlogs,
+        *,
+        pipelines: Sequence[PipelineSettings],
+        deploys: Mapping[str, Deploy],
+        deadline_s: float,
+        may: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember whom to ask.
+
+        Args:
+            deploys: How to deploy the apps that are of no version in the catalogue: pipelines,
+                and models without versions.
+            deadline_s: Of one deployment of a version.
+            may: Whether nobody else changes apps at the moment, as ``bertstream up`` does.
+            clock: Of the backlogs.
+        """
+        self._database = database
+        self._observations = observations
+        self._apps = apps
+        self._backlogs = backlogs
+        self._pipelines = {pipeline.app_name: pipeline for pipeline in pipelines}
+        self._deploys = deploys
+        self._deadline_s = deadline_s
+        self._may = may
+        self._clock = clock
+        self.others = frozenset(deploys)
+        self._ailing_since: dict[str, datetime] = {}
+        self._running_since_s: dict[tuple[str, int], float] = {}
+        self._attempts: dict[str, list[datetime]] | None = None
+        self._given_up: set[str] = set()
+
+    def tick(self, found: Round) -> None:
+        """Repair what is due."""
+        deploys = {**self._deploys, **self._versions(found)}
+        self._note_running()
+        if self._attempts is None:
+            self._remember(found.now)
+        for name, deploy in deploys.items():
+            ailment = None if self._apps.is_busy(name) else self._ailment(name, found.now)
+            if ailment is None:
+                self._is_well(name, found.now)
+                continue
+            since = self._ailing_since.setdefault(name, found.now)
+            if name in self._given_up:
+                continue
+            attempts = (self._attempts or {}).get(name, [])
+            self._do(name, deploy, next_step(ailment, since, attempts, found.now), found.now)
+
+    def _versions(self, found: Round) -> dict[str, Deploy]:
+        """Those in the catalogue; one that a release loads is judged by that release."""
+        loading = {
+            app_name(release.model, release.label)
+            for release in found.releases
+            if release.position.state is State.LOADING
+        }
+        return {
+            name: partial(self._deploy, make)
+            for name, make in found.wanted.items()
+            if name not in loading
+        }
+
+    def _deploy(self, make: Make, cluster: Cluster) -> None:
+        cluster.deploy_model(make(), deadline_s=self._deadline_s)
+
+    def _ailment(self, name: str, now: datetime) -> Ailment | None:
+        app = self._apps.found.get(name)
+        ailment = ailment_of_app(app, self._apps.fault(name))
+        pipeline = self._pipelines.get(name)
+        if ailment is not None or app is None or pipeline is None or app.status != RUNNING:
+            return ailment
+        now_ms = int(now.timestamp() * 1000)
+        return ailment_of_pipeline(self._watched(app, pipeline), now_ms)
+
+    def _watched(self, app: Found, pipeline: PipelineSettings) -> Watched:
+        now_s = self._clock()
+        running_since_s = self._running_since_s.get((pipeline.app_name, app.target), now_s)
+        reachable_since_s = self._backlogs.of(pipeline.name).reachable_since_s
+        if reachable_since_s is None:
+            reachable_since_s = now_s
+        told = self._observations.consumers(since_ms=0)
+        return Watched(
+            consumers=app.target,
+            interval_s=pipeline.telemetry_interval_s,
+            seen_for_s=now_s - max(running_since_s, reachable_since_s),
+            heartbeats={t.consumer: t for t in told if t.pipeline == pipeline.name},
+            model_runs=any(
+                name.startswith(f"{pipeline.model}@") and other.status == RUNNING
+                for name, other in self._apps.found.items()
+            ),
+        )
+
+    def _note_running(self) -> None:
+        """Since when each pipeline has run at its size, without a pause."""
+        now_s, before = self._clock(), self._running_since_s
+        running = {
+            (name, self._apps.found[name].target)
+            for name in self._pipelines
+            if name in self._apps.found
+            and self._apps.found[name].status == RUNNING
+            and not self._apps.is_busy(name)
+        }
+        self._running_since_s = {key: before.get(key, now_s) for key in running}
+
+    def _remember(self, now: datetime) -> None:
+        """Attempts of this operator's predecessors, and what they gave up."""
+        query = select(ledger.c.at, ledger.c.evidence).where(
+            ledger.c.action == ACTION, ledger.c.actor == OPERATOR, ledger.c.at >= now - WITHIN
+        )
+        found: dict[str, list[datetime]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(ledger.c.id)):
+                found.setdefault(row.evidence.get("app", ""), []).append(row.at)
+            keys = alerts.open_keys(connection, _key(""))
+        self._given_up = {key.removeprefix(_key("")) for key in keys}
+        self._attempts = found
+
+    def _is_well(self, name: str, now: datetime) -> None:
+        self._ailing_since.pop(name, None)
+        if name in self._given_up and not self._apps.is_busy(name):
+            with self._database.begin() as connection:
+                alerts.close(connection, _key(name), now)
+            self._given_up.discard(name)
+
+    def _do(self, name: str, deploy: Deploy, step: Step, now: datetime) -> None:
+        if step.act is Act.WAIT or not self._may():
+            return
+        logger.warning("%s: %s: %s", name, step.act, step.reason)
+        repairs = step.act is Act.REPAIR
+        entry = Entry(
+            at=now,
+            actor=OPERATOR,
+            action=ACTION if repairs else GAVE_UP,
+            model=self._model_of(name),
+            reason=f"{name}: {step.reason}",
+            evidence={"app": name},
+        )
+        with self._database.begin() as connection:
+            if not repairs:
+                since = self._ailing_since[name]
+                alerts.raise_alert(connection, _notice(name, step.reason, since), now)
+            append(connection, entry)
+        if not repairs:
+            self._given_up.add(name)
+            return
+        assert self._attempts is not None  # remembered at the first round
+        self._attempts.setdefault(name, []).append(now)
+        self._ailing_since.pop(name, None)
+        self._apps.remake(name, deploy)
+
+    def _model_of(self, name: str) -> str:
+        pipeline = self._pipelines.get(name)
+        return pipeline.model if pipeline else name.rpartition("@")[0]
+
+
+def _key(name: str) -> str:
+    return f"repair/{name}"
+
+
+def _notice(name: str, reason: str, since: datetime) -> Notice:
+    is_version = "@" in name
+    return Notice(
+        key=_key(name),
+        severity=Severity.DOWN,
+        what=f"{name}: {reason}",
+        since=since,
+        hurts="records of its model may wait" if is_version else "its records wait in Kafka",
+        todo="see its log in the Ray dashboard; when the cause is gone, `bertstream up` deploys it",
+    )

@@ -1,0 +1,253 @@
+"""Which apps are to have how many replicas or consumers now, and why.
+
+Owns the way from what is known of the platform to the readings that ``ops/autoscaling.py`` decides
+by. Asks nobody and changes nothing: the operator looks before and acts after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ops.apps import RUNNING, Found
+from ops.autoscaling import Reading, ScalingSettings, State, decide
+from ops.backlog import UNKNOWN, Backlog
+from ops.catalogue import number_of
+from ops.load import Load, measure, rate_per_consumer
+from ops.releases import Release
+from ops.shares import share_to_carry
+from serve.contract import app_name
+from serve.settings import ModelSettings
+from stream.schema import ControlRecord, TelemetryRecord
+from stream.settings import PipelineSettings
+
+# Telemetry of this long ago says what a replica does in a second.
+MEASURED_S = 30.0
+
+
+class Sight(NamedTuple):
+    """What is known at a moment.
+
+    Attributes:
+        now_s: On the clock of the backlogs.
+        apps: As Serve tells, by name.
+        routes: In force, by model.
+        releases: Those that are open.
+        backlogs: By pipeline.
+        windows: Telemetry of the last ``MEASURED_S``, by model.
+        caps: At most so many replicas of a model, where its cost has a ceiling that is reached.
+        free: CPUs and GPUs that nothing has reserved; None where the cluster grows by itself.
+    """
+
+    now_s: float
+    apps: Mapping[str, Found]
+    routes: Mapping[str, ControlRecord]
+    releases: Sequence[Release]
+    backlogs: Mapping[str, Backlog]
+    windows: Mapping[str, Sequence[TelemetryRecord]]
+    caps: Mapping[str, int] = {}
+    free: Mapping[str, float] | None = None
+
+
+class Wish(NamedTuple):
+    """An app that is to have another size.
+
+    Attributes:
+        before: Replicas or consumers that Serve was told of last.
+        version: Its number; None for a pipeline and for a model without versions.
+        reason: A sentence.
+        evidence: The reading behind it.
+    """
+
+    app: str
+    model: str
+    version: int | None
+    before: int
+    target: int
+    reason: str
+    evidence: Mapping[str, Any]
+
+
+class _Part(NamedTuple):
+    """An app that can be scaled, as far as it is known before the room is."""
+
+    app: str
+    model: str
+    label: str | None
+    reading: Reading
+    settings: ScalingSettings
+
+
+class Scaler:
+    """Decides for every app in turn; keeps what the next decision needs, and nothing else."""
+
+    def __init__(
+        self,
+        scaling: ScalingSettings,
+        models: Sequence[ModelSettings],
+        pipelines: Sequence[PipelineSettings],
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            models: Their ``replicas`` are what always runs, as far as no ceiling of cost forbids.
+            pipelines: Likewise with ``consumers``.
+        """
+        self._scaling = scaling
+        self._least = {model.name: model.replicas for model in models}
+        self._pipelines = pipelines
+        self._states: dict[str, State] = {}
+
+    def settings_of(self, least: int) -> ScalingSettings:
+        """Bounds of an app that never has fewer than so many."""
+        low = max(self._scaling.min_replicas, least)
+        high = max(self._scaling.max_replicas, low)
+        return self._scaling.model_copy(update={"min_replicas": low, "max_replicas": high})
+
+    def wishes(self, sight: Sight) -> list[Wish]:
+        """Apps whose size is not what it should be; one that does not run is left alone."""
+        self._states = {app: state for app, state in self._states.items() if app in sight.apps}
+        free = None if sight.free is None else dict(sight.free)
+        found = []
+        for part in self._parts(sight):
+            app = sight.apps[part.app]
+            reading = part.reading._replace(room=_room(free, app))
+            state = self._states.get(part.app, State())
+            decision = decide(reading, part.settings, state, sight.now_s)
+            self._states[part.app] = decision.state
+            if decision.target == app.target:
+                continue
+            if free is not None:
+                for resource, each in app.resources.items():
+                    free[resource] = free.get(resource, 0.0) - each * (decision.target - app.target)
+            found.append(_wish(part, reading, app.target, decision.target, decision.reason))
+        return found
+
+    def _parts(self, sight: Sight) -> Iterator[_Part]:
+        for model in self._least:
+            pipelines = [p for p in self._pipelines if p.model == model]
+            if not pipelines:
+                continue  # nothing says how much is asked of it
+            loads = {
+                label: _load(label, found, sight.windows.get(model, ()))
+                for label, found in _versions(model, sight.apps)
+            }
+            yield from self._versions_of(model, pipelines, loads, sight)
+            busy = max(
+                (load.busy for load in loads.values() if load.busy is not None), default=None
+            )
+            yield from self._consumers_of(model, pipelines, busy, sight)
+
+    def _versions_of(
+        self,
+        model: str,
+        pipelines: Sequence[PipelineSettings],
+        loads: Mapping[str, Load],
+        sight: Sight,
+    ) -> Iterator[_Part]:
+        route = sight.routes.get(model)
+        release = next((r for r in sight.releases if r.model == model), None)
+        known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
+        whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
+        for label, load in loads.items():
+            name = app_name(model, label)
+            reading = whole._replace(
+                current=sight.apps[name].replicas,
+                # A version that has answered nothing yet is taken to be as fast as the others.
+                rate_per_replica=load.rate_per_replica or max(known, default=None),
+                busy=load.busy if load.rate_per_replica else 0.0,
+                weight=share_to_carry(label, route, release) if route else 1.0,
+                limit=sight.caps.get(model),
+            )
+            yield _Part(name, model, label, reading, self.settings_of(self._least[model]))
+
+    def _consumers_of(
+        self,
+        model: str,
+        pipelines: Sequence[PipelineSettings],
+        busy: float | None,
+        sight: Sight,
+    ) -> Iterator[_Part]:
+        for pipeline in pipelines:
+            found = sight.apps.get(pipeline.app_name)
+            if found is None or found.status != RUNNING:
+                continue
+            backlog = sight.backlogs.get(pipeline.name, UNKNOWN)
+            reading = _together([backlog], sight.now_s)._replace(
+                current=found.replicas,
+                rate_per_replica=backlog.rates
+                and rate_per_consumer(
+                    backlog.rates,
+                    consumers=found.replicas,
+                    busy=busy,
+                    target_drain_s=self._scaling.target_drain_s,
+                ),
+                limit=backlog.partitions,
+                noun="consumer",
+            )
+            settings = self.settings_of(pipeline.consumers)
+            yield _Part(pipeline.app_name, model, None, reading, settings)
+
+
+def _versions(model: str, apps: Mapping[str, Found]) -> Iterator[tuple[str, Found]]:
+    for name, found in apps.items():
+        of, _, label = name.rpartition("@")
+        if of == model and found.status == RUNNING:
+            yield label, found
+
+
+def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
+    """One reading of all pipelines of a model; as old as the oldest of them."""
+    rates = [backlog.rates for backlog in backlogs]
+    ages = [now_s - b.read_at_s for b in backlogs if b.read_at_s is not None]
+    arrivals = [r.arrival_per_s for r in rates if r and r.arrival_per_s is not None]
+    drains = [r.drain_per_s for r in rates if r and r.drain_per_s is not None]
+    lags = [r.lag for r in rates if r]
+    complete = len(backlogs)
+    return Reading(
+        age_s=max(ages) if len(ages) == complete else None,
+        reachable=all(b.reachable_since_s is not None for b in backlogs),
+        current=0,
+        lag=sum(lags) if len(lags) == complete else None,
+        arrival_per_s=sum(arrivals) if len(arrivals) == complete else None,
+        drain_per_s=sum(drains) if len(drains) == complete else None,
+    )
+
+
+def _load(label: str, found: Found, windows: Sequence[TelemetryRecord]) -> Load:
+    """What a replica of a version does in a second, and how busy it was."""
+    own = [window for window in windows if window.version == label]
+    if not own:
+        return Load(None, None)
+    span_s = (max(w.end_ms for w in own) - min(w.start_ms for w in own)) / 1000
+    return measure(
+        sum(window.answers for window in own),
+        busy_s=sum(window.replica_us for window in own) / 1e6,
+        replica_s=span_s * found.replicas,
+    )
+
+
+def _room(free: Mapping[str, float] | None, found: Found) -> int | None:
+    """How many more fit; None where the cluster grows, or where they reserve nothing."""
+    if free is None:
+        return None
+    fitting = [
+        # A thousandth more than nothing: what is left of tenths that were added up.
+        int(max(0.0, free.get(resource, 0.0)) / each + 1e-3)
+        for resource, each in found.resources.items()
+        if each > 0
+    ]
+    return min(fitting, default=None)
+
+
+def _wish(part: _Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
+    evidence = {"app": part.app, **reading._asdict()}
+    return Wish(
+        app=part.app,
+        model=part.model,
+        version=number_of(part.label) if part.label else None,
+        before=before,
+        target=target,
+        reason=reason,
+        evidence={key: value for key, value in evidence.items() if value is not None},
+    )

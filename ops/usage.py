@@ -1,0 +1,80 @@
+"""Hours of use in SQL: added up as they come, read for bills; in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ops.catalogue import number_of
+from ops.cost import Source, Usage
+from ops.tables import usage
+
+KEY = ("hour", "model", "version", "pipeline", "node_type")
+AMOUNTS = ("replica_s", "cpu_s", "gpu_s", "predictions")
+# Where a part of the key is not given: a column of a primary key cannot be NULL.
+NO_NUMBER, NO_NAME = 0, ""
+
+
+def add(connection: Connection, rows: Iterable[Usage]) -> None:
+    """Add usage to what its hours have already."""
+    values = [_row(row) for row in rows]
+    if not values:
+        return
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    made: Any = insert(usage)
+    sums = {name: usage.c[name] + made.excluded[name] for name in AMOUNTS}
+    connection.execute(made.on_conflict_do_update(index_elements=KEY, set_=sums), _summed(values))
+
+
+def between(
+    connection: Connection, since: datetime, until: datetime, *, model: str | None = None
+) -> list[Usage]:
+    """Usage of all hours that begin from one moment on and before another."""
+    query = select(usage).where(usage.c.hour >= since, usage.c.hour < until)
+    if model is not None:
+        query = query.where(usage.c.model == model)
+    ordered = query.order_by(*(usage.c[name] for name in KEY))
+    return [_usage(row) for row in connection.execute(ordered)]
+
+
+def totals(connection: Connection, since: datetime) -> list[Usage]:
+    """Usage since a moment, each source in one row; ``hour`` is the first of them."""
+    columns = [usage.c[name] for name in KEY[1:]]
+    sums = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
+    query = select(func.min(usage.c.hour).label("hour"), *columns, *sums)
+    found = connection.execute(query.where(usage.c.hour >= since).group_by(*columns))
+    return [_usage(row) for row in found]
+
+
+def _row(row: Usage) -> dict[str, Any]:
+    source = row.source
+    return {
+        "hour": row.hour,
+        "model": source.model,
+        "version": number_of(source.version or "") or NO_NUMBER,
+        "pipeline": source.pipeline or NO_NAME,
+        "node_type": source.node_type or NO_NAME,
+        **{name: getattr(row, name) for name in AMOUNTS},
+    }
+
+
+def _summed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a key: ``3`` and ``3.1`` are the same version with other settings."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        held = found.setdefault(tuple(row[name] for name in KEY), row)
+        if held is not row:
+            held |= {name: held[name] + row[name] for name in AMOUNTS}
+    return [*found.values()]
+
+
+def _usage(row: Any) -> Usage:
+    version = str(row.version) if row.version != NO_NUMBER else None
+    source = Source(row.model, version, row.pipeline or None, row.node_type or None)
+    return Usage(
+        row.hour, source, row.replica_s, row.cpu_s, row.gpu_s, predictions=int(row.predictions)
+    )
