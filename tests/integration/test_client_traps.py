@@ -30,6 +30,7 @@ from tests.integration.harness import (
     Bench,
     FakeModel,
     answers,
+    freeze,
     leaves_sockets,
     wait_until,
 )
@@ -130,7 +131,7 @@ def test_a_broker_that_hangs_in_mid_transaction_commits_nothing(
     sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
     pid = own_broker.process.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         with pytest.raises(CommitFailed):
             sink.commit(outputs, {}, None)
@@ -152,7 +153,7 @@ def test_a_record_whose_delivery_timed_out_is_not_passed_over_by_the_commit(
     sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
     pid = own_broker.process.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     # It is back when the record has been given up, in time for the commit to succeed.
     wakes = threading.Timer(4.0, os.kill, (pid, signal.SIGCONT))
     wakes.start()

@@ -11,7 +11,14 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stream.admin import Admin
 from tests.broker import Broker
-from tests.integration.harness import Bench, FakeModel, answers, leaves_sockets, wait_until
+from tests.integration.harness import (
+    Bench,
+    FakeModel,
+    answers,
+    freeze,
+    leaves_sockets,
+    wait_until,
+)
 
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.kafka, leaves_sockets]
@@ -155,7 +162,7 @@ def test_a_consumer_that_was_frozen_past_its_session_doubles_nothing(bench: Benc
     ledger.wait_for_count(300)
     other = bench.worker(pipeline, FakeModel(delay_s=0.3), rank=1)
     wait_until(lambda: answers(other) > 0, "both answer")
-    frozen.send(signal.SIGSTOP)
+    freeze(frozen.pid)
     started = time.monotonic()
     with Admin(bench.kafka) as admin:
         client = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})
