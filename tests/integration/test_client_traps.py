@@ -245,6 +245,25 @@ def test_waiting_paused_skips_nothing(bench: Bench) -> None:
         assert offsets == list(range(len(offsets)))
 
 
+def test_a_partition_that_arrives_beside_a_full_window_is_paused(bench: Bench) -> None:
+    """Its records would displace what the client fetched of a paused one, maybe for ever."""
+    settings = bench.pipeline(partitions=1)
+    ledger = bench.ledger(settings)
+    ledger.produce(100)
+    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    brought: list[Record] = []
+
+    def arrived() -> bool:
+        brought.extend(source.poll_nothing())
+        return bool(source.assignment())
+
+    wait_until(arrived, "assigned")
+    assert not brought
+    found = read(source, 100)
+    source.close()
+    assert [r.offset for r in found] == list(range(100))
+
+
 def test_going_back_where_nothing_was_committed(bench: Bench) -> None:
     """``start_from: latest`` alone would skip what was read and not committed."""
     settings = bench.pipeline(partitions=1, start_from="latest")
