@@ -10,6 +10,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
+from kafka.structs import MemberState
 
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
@@ -27,6 +28,11 @@ MAX_POLL_INTERVAL_MS = 300_000
 # Buffers of the client, beside the window: what one fetch may bring.
 FETCH_MAX_BYTES = 8 * 1024 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
+
+# A join that completes between two polls is thrown away by the client and begun anew, once
+# round the whole group: while one is under way, a poll waits for it this long. No divisor of a
+# usual heartbeat interval, at which the others join: or the gap would meet it again and again.
+JOIN_POLL_MS = 350
 
 TELEMETRY_READ_S = 5.0
 
@@ -109,7 +115,11 @@ class Source:
             return self._poll(0)
 
     def _poll(self, timeout_ms: int) -> list[Record]:
-        polled: dict[Any, list[Record]] = self._consumer.poll(timeout_ms=timeout_ms)
+        polled: dict[Any, list[Record]] = {}
+        if not self._is_joining():
+            polled = self._consumer.poll(timeout_ms=timeout_ms)
+        if not polled and self._is_joining():
+            polled = self._consumer.poll(timeout_ms=max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
 
     def _arrived(self, partitions: Collection[TopicPartition]) -> None:
@@ -120,6 +130,9 @@ class Source:
         """
         if self._paused:
             self._consumer.pause(*partitions)
+
+    def _is_joining(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def group_metadata(self) -> Any:
         """Membership as it stands: the broker fences a transaction that brings an old one."""

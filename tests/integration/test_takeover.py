@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 
 import pytest
 
 from stream.admin import Admin
-from stream.pipeline import Progress
+from stream.pipeline import FULL_POLL_S, Progress
+from stream.source import Source
 from stream.worker import Worker
 from tests.integration.harness import (
     DYING_PLACES,
@@ -98,3 +101,29 @@ def test_what_was_read_before_the_session_expired_is_read_again_once(
     assert progress(worker).waiting == 0
     # A partition that is lost is another's already: no attempt to commit it.
     assert progress(worker).failed_commits == 0
+
+
+def test_a_rebalance_beside_a_full_window_needs_no_extra_rounds(bench: Bench) -> None:
+    """The client throws away a join that completes between two polls, and begins anew."""
+    pipeline = bench.pipeline(partitions=2)
+    old = Source(bench.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
+    wait_until(lambda: not old.poll(100) and len(old.assignment()) == 2, "the first owns all")
+    generation = old.group_metadata().generation_id
+    owns = threading.Event()
+
+    def join() -> None:
+        new = Source(bench.kafka, pipeline, rank=1, revoked=lambda gone, lost: None)
+        wait_until(lambda: not new.poll(100) and bool(new.assignment()), "the second owns one")
+        owns.set()
+        new.close()
+
+    joining = threading.Thread(target=join)
+    joining.start()
+    ends = time.monotonic() + 30
+    while not owns.wait(FULL_POLL_S):  # between polls, as the loop does
+        assert time.monotonic() < ends, "the second owns nothing"
+        old.poll_nothing()
+    joining.join(30)
+    # One round takes the partition from the first, one gives it to the second; one to spare.
+    assert old.group_metadata().generation_id - generation <= 3
+    old.close()
