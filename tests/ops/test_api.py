@@ -429,7 +429,7 @@ def test_readiness_can_ask_for_more(there: Installation, api: Api) -> None:
         raise NotRunning("the operator does not run")
 
     with served(create_app(there.service, readiness=[operator])) as url:
-        body = refused(api[None].get(f"{url}/readyz"), 500, "NotRunning")
+        body = refused(api[None].get(f"{url}/readyz"), 503, "NotRunning")
     assert body["message"] == "the operator does not run"
 
 
