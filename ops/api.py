@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ops.api_page import page
-from ops.endpoints import health, ledger, models, people, policies, releases
+from ops.endpoints import cost, health, ledger, models, people, policies, releases
 from ops.endpoints.caller import Served
 from ops.endpoints.shapes import SENTENCES, ErrorShape, ProblemShape
 from ops.errors import (
@@ -105,6 +105,7 @@ def create_app(
         people.router,
         ledger.router,
         health.router,
+        cost.router,
     )
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorShape}}
     for router in (*own, *extra_routers):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops.commands import health, ledger, models, people, policy, release, rights
+from ops.commands import cost, health, ledger, models, people, policy, release, rights
 from ops.terminal import (
     EXIT_USAGE,
     configuration,
@@ -49,6 +49,8 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(release.app, name="release")
 app.command("rollback")(release.rollback)
 app.command("health")(health.health)
+app.command("cost")(cost.cost)
+app.command("alerts")(cost.alerts)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")

@@ -255,6 +255,7 @@ def api_of(
         serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
         wake=operator.wake,
         health=monitor.latest,
+        prices=config.prices,
     )
     settings = config.api
     options = uvicorn.Config(

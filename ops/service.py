@@ -13,8 +13,10 @@ from typing import Any
 from ops import people
 from ops.access import Access, Clock, utc_now
 from ops.artifact_store import ArtifactStore
+from ops.cost import PriceTable
 from ops.database import Database
 from ops.health import Health
+from ops.verbs.cost import AlertVerbs, CostVerbs
 from ops.verbs.health import HealthVerbs, unwatched
 from ops.verbs.ledger import LedgerVerbs
 from ops.verbs.models import ModelVerbs
@@ -39,6 +41,7 @@ class Service:
         serving: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         wake: Callable[[], None] = lambda: None,
         health: Callable[[], Health] = unwatched,
+        prices: PriceTable | None = None,
     ) -> None:
         """Put the parts together; nothing is opened yet.
 
@@ -48,6 +51,7 @@ class Service:
             serving: How each configured model is served, by its name.
             wake: Has the operator look at once.
             health: The last judgement of how the platform stands.
+            prices: Of the cluster; None where only hours are known.
         """
         self._database = database
         self.access = Access(database, clock)
@@ -57,6 +61,8 @@ class Service:
         self.ledger = LedgerVerbs(self.access)
         self.releases = ReleaseVerbs(self.access, serving, wake)
         self.health = HealthVerbs(health)
+        self.cost = CostVerbs(self.access, prices)
+        self.alerts = AlertVerbs(self.access)
 
     def require_database(self) -> None:
         """Ask the database whether it answers.

@@ -46,7 +46,8 @@ def totals(connection: Connection, since: datetime) -> list[Usage]:
     columns = [usage.c[name] for name in KEY[1:]]
     sums = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
     query = select(func.min(usage.c.hour).label("hour"), *columns, *sums)
-    found = connection.execute(query.where(usage.c.hour >= since).group_by(*columns))
+    summed = query.where(usage.c.hour >= since).group_by(*columns).order_by(*columns)
+    found = connection.execute(summed)
     return [_usage(row) for row in found]
 
 

@@ -1,0 +1,166 @@
+"""A platform that follows its load and repairs itself: real Kafka and Ray, counted from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops import deploy, ledger, processes
+from ops.database import Database
+from ops.local import State, token_path
+from stream.settings import PipelineSettings
+from tests.integration.harness import Ledger, leaves_sockets, wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(300), leaves_sockets]
+
+BERTSTREAM = Path(sys.executable).parent / "bertstream"
+# One micro-batch of few records at a time: a consumer is slow enough to be too few.
+CONFIG = """
+state_dir: {state_dir}
+ray: {{address: local, num_cpus: 2}}
+tick_s: 0.2
+scaling:
+  {{max_replicas: 2, target_drain_s: 2, up_delay_s: 0.5, down_delay_s: 3, smoothing_s: 1}}
+models:
+  - {{name: echo, path: ., num_cpus: 0.2, engine: {{kind: echo}}}}
+pipelines:
+  - name: words
+    model: echo
+    input_topics: [words]
+    output_topic: words.out
+    partitions: 4
+    num_cpus: 0.2
+    telemetry_interval_s: 0.5
+    max_batch_records: 4
+    window: 1
+"""
+PIPELINE = PipelineSettings(
+    name="words", model="echo", input_topics=("words",), output_topic="words.out"
+)
+DELETE = """
+import sys
+from pathlib import Path
+from ops.local import State, connection
+folder = Path(sys.argv[1])
+with connection(folder, State.load(folder)) as cluster:
+    cluster.delete([sys.argv[2]])
+"""
+APP, MODEL = "pipeline-words", "echo@1"
+DEADLINE_S = 60.0
+
+
+class Platform:
+    """A running platform, seen through Ray's API and its ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state_dir = folder / "state"
+        self.config = folder / "bertstream.yaml"
+        self.config.write_text(CONFIG.format(state_dir=self.state_dir))
+
+    def run(self, *words: str) -> None:
+        command = [str(BERTSTREAM), *words, "--config", str(self.config)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    def state(self) -> State:
+        state = State.load(self.state_dir)
+        assert state is not None
+        return state
+
+    def pids(self, app: str) -> set[int]:
+        """Of the replicas that run."""
+        state = self.state()
+        apps = deploy.applications(state.dashboard, token_path(self.state_dir, state))
+        found = apps.get(app, {}).get("deployments", {}).values()
+        replicas = [replica for one in found for replica in one["replicas"]]
+        return {int(r["pid"]) for r in replicas if r["state"] == "RUNNING"}
+
+    @contextmanager
+    def operator_stopped(self) -> Iterator[None]:
+        """Nobody decides meanwhile."""
+        pid = self.state().operator_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def scale(self, app: str, replicas: int) -> None:
+        """As the operator does."""
+        state = self.state()
+        deploy.scale(state.dashboard, token_path(self.state_dir, state), app, replicas)
+
+    def delete(self, app: str) -> None:
+        """Take an app away behind the operator's back; a driver is ended with its cluster."""
+        command = [sys.executable, "-c", DELETE, str(self.state_dir), app]
+        subprocess.run(command, check=True, timeout=DEADLINE_S)
+
+    def told(self, action: str) -> list[Any]:
+        """Rows of the ledger, oldest first."""
+        with (
+            closing(Database(f"sqlite:///{self.state_dir / 'bertstream.db'}")) as database,
+            database.read() as reading,
+        ):
+            rows = ledger.entries(reading, limit=200)[::-1]
+        return [row for row in rows if row.action == action]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    running = Platform(tmp_path_factory.mktemp("scaling"))
+    running.run("up", "--detach")
+    instance = running.state().instance
+    try:
+        yield running
+    finally:
+        running.run("down")
+        assert not processes.marked(instance)
+
+
+@pytest.fixture(scope="module")
+def records(platform: Platform) -> Iterator[Ledger]:
+    with closing(Ledger(platform.state().bootstrap_servers, PIPELINE)) as records:
+        yield records
+
+
+def test_backlog_takes_consumers_and_quiet_takes_them_away(
+    platform: Platform, records: Ledger
+) -> None:
+    records.produce(50)
+    records.wait_for_count(50)
+    first, model = platform.pids(APP), platform.pids(MODEL)
+    assert (len(first), len(model)) == (1, 1)
+    records.produce(4_000)
+    wait_until(lambda: len(platform.pids(APP)) == 2, "two consumers", deadline_s=DEADLINE_S)
+    with platform.operator_stopped():
+        platform.scale(MODEL, 2)
+        wait_until(lambda: len(platform.pids(MODEL)) == 2, "two replicas", deadline_s=DEADLINE_S)
+        records.produce(500)
+    records.wait_for_count(records.sent)
+    wait_until(lambda: len(platform.pids(APP)) == 1, "one consumer", deadline_s=DEADLINE_S)
+    wait_until(lambda: platform.pids(MODEL) == model, "one replica", deadline_s=DEADLINE_S)
+    assert platform.pids(APP) == first  # who was there has stayed
+    records.produce(100)
+    records.wait_for_count(records.sent)
+    records.assert_exactly_once()
+    rows = [row for row in platform.told("app.scale") if row.reason.startswith(APP)]
+    assert [row.to_state for row in rows[:2]] == ["2", "1"]
+    assert "records behind" in rows[0].reason
+
+
+def test_app_that_is_gone_is_deployed_anew(platform: Platform, records: Ledger) -> None:
+    platform.delete(APP)
+    records.produce(50)
+    records.wait_for_count(records.sent, deadline_s=DEADLINE_S)
+    records.assert_exactly_once()
+    (row,) = platform.told("app.repair")
+    assert row.reason == f"{APP}: it is not there; attempt 1 of 3"

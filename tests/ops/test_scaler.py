@@ -1,0 +1,231 @@
+"""From what is known of a platform to sizes of apps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from ops.apps import Found
+from ops.autoscaling import ScalingSettings
+from ops.backlog import Backlog
+from ops.load import Rates, Sample
+from ops.releases import Release
+from ops.rollout import Plan, Position, State
+from ops.scaler import Scaler, Sight, Wish
+from serve.settings import ModelSettings
+from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
+from stream.settings import PipelineSettings
+
+SCALING = ScalingSettings(
+    max_replicas=8, target_drain_s=10, up_delay_s=0, down_delay_s=10, smoothing_s=1
+)
+MODEL = ModelSettings(name="m", path=Path("."))
+WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")
+ROUTE = ControlRecord(model="m", epoch=1, versions={"1": VersionRoute(weight=1.0)})
+RESOURCES = {"CPU": 1.0}
+
+
+class Going:
+    """As much of a release as is asked for."""
+
+    def __init__(self, position: Position) -> None:
+        self.position, self.model = position, "m"
+        self.plan = Plan(shadow=False, weights=(0.5,), bake=True)
+        self.label, self.previous_label = "2", "1"
+
+
+def app(replicas: int = 1, *, status: str = "RUNNING", target: int | None = None) -> Found:
+    size = replicas if target is None else target
+    return Found(status, replicas, "", target=size, resources=RESOURCES)
+
+
+def window(version: str = "1", *, answers: int = 1000, busy_s: float = 10.0) -> TelemetryRecord:
+    """Ten seconds of one consumer."""
+    fields: dict[str, Any] = dict.fromkeys(TelemetryRecord.model_fields, 0)
+    names = ("failures", "rescued", "latency", "confidence", "lengths", "labels")
+    fields |= {name: {} for name in names}
+    fields |= dict.fromkeys(("engine", "precision", "digest"))
+    fields |= {"pipeline": "words", "consumer": 0, "model": "m", "version": version}
+    fields |= {"start_ms": 0, "end_ms": 10_000, "answers": answers}
+    return TelemetryRecord(**fields | {"replica_us": int(busy_s * 1e6)})
+
+
+def backlog(lag: float = 0.0, *, arrival: float = 0.0, drain: float = 0.0, **more: Any) -> Backlog:
+    rates = Rates(Sample(100.0, lag, 0.0), arrival, drain)
+    return Backlog(rates, 4, 100.0, 0.0)._replace(**more)
+
+
+def sight(**changes: Any) -> Sight:
+    known: Mapping[str, Any] = {
+        "now_s": 100.0,
+        "apps": {"m@1": app(), "pipeline-words": app()},
+        "routes": {"m": ROUTE},
+        "releases": (),
+        "backlogs": {"words": backlog()},
+        "windows": {"m": [window()]},
+    }
+    return Sight(**{**known, **changes})
+
+
+def wishes(seen: Sight, scaler: Scaler | None = None) -> dict[str, Wish]:
+    scaler = scaler or Scaler(SCALING, [MODEL], [WORDS])
+    return {wish.app: wish for wish in scaler.wishes(seen)}
+
+
+def test_quiet_platform_is_left_alone() -> None:
+    assert wishes(sight()) == {}
+
+
+def test_backlog_of_busy_replicas_takes_more_of_them() -> None:
+    # 4,000 records within 10 s at 100/s each with a reserve of a fifth: five.
+    apps = {"m@1": app(2), "pipeline-words": app()}
+    windows = {"m": [window(answers=2000, busy_s=20.0)]}
+    found = wishes(sight(apps=apps, windows=windows, backlogs={"words": backlog(4000, drain=200)}))
+    assert set(found) == {"m@1"}  # consumers are not what is slow
+    wish = found["m@1"]
+    assert (wish.before, wish.target, wish.model, wish.version) == (2, 5, "m", 1)
+    assert wish.reason.startswith("5 replicas instead of 2: 4,000 records behind")
+    assert wish.evidence["lag"] == 4000
+
+
+def test_backlog_before_idle_replicas_takes_consumers_up_to_the_partitions() -> None:
+    seen = sight(
+        windows={"m": [window(busy_s=0.5)]}, backlogs={"words": backlog(20_000, drain=100)}
+    )
+    found = wishes(seen)
+    assert set(found) == {"pipeline-words"}
+    wish = found["pipeline-words"]
+    assert (wish.target, wish.version, wish.model) == (4, None, "m")
+    assert wish.reason.startswith("4 consumers instead of 1")
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        Backlog(),
+        backlog(4000, drain=100, reachable_since_s=None),
+        backlog(4000, drain=100, read_at_s=60.0),
+    ],
+    ids=["unknown", "away", "old"],
+)
+def test_what_is_not_known_now_holds(known: Backlog) -> None:
+    apps = {"m@1": app(3), "pipeline-words": app(2)}
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    for second in range(60):
+        seen = sight(now_s=100.0 + second, apps=apps, backlogs={"words": known})
+        assert wishes(seen, scaler) == {}
+
+
+def test_one_pipeline_of_two_that_is_not_known_holds_the_model() -> None:
+    other = WORDS.model_copy(update={"name": "other"})
+    scaler = Scaler(SCALING, [MODEL], [WORDS, other])
+    seen = sight(backlogs={"words": backlog(4000, drain=100)})
+    assert "m@1" not in wishes(seen, scaler)
+    both = seen._replace(backlogs={"words": backlog(2000), "other": backlog(2000, drain=100)})
+    assert wishes(both, scaler)["m@1"].target == 4
+
+
+def test_size_that_somebody_else_changed_is_put_right() -> None:
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    busy = sight(backlogs={"words": backlog(1200, drain=100)})
+    assert wishes(busy, scaler)["m@1"].target == 2
+    assert wishes(busy, scaler)["m@1"].target == 2  # Serve has not been told, or forgot
+    done = {"m@1": app(1, target=2), "pipeline-words": app()}
+    assert "m@1" not in wishes(busy._replace(apps=done), scaler)
+
+
+def test_configured_sizes_are_the_least() -> None:
+    scaler = Scaler(SCALING, [MODEL.model_copy(update={"replicas": 3})], [WORDS])
+    assert wishes(sight(), scaler)["m@1"].target == 3
+    large = Scaler(SCALING, [MODEL.model_copy(update={"replicas": 20})], [WORDS])
+    assert wishes(sight(), large)["m@1"].target == 20
+
+
+def test_ceiling_of_cost_caps_replicas_at_once() -> None:
+    apps = {"m@1": app(5), "pipeline-words": app()}
+    found = wishes(sight(apps=apps, caps={"m": 2}))
+    assert found["m@1"].target == 2
+
+
+def test_cluster_without_room_takes_no_more_than_fits() -> None:
+    seen = sight(backlogs={"words": backlog(4000, drain=100)}, free={"CPU": 2.0, "GPU": 0.0})
+    wish = wishes(seen)["m@1"]
+    assert wish.target == 3
+    assert "room for no more" in wish.reason
+    assert wishes(seen._replace(free={"CPU": 0.9})) == {}
+
+
+def test_room_is_given_once() -> None:
+    other = ModelSettings(name="n", path=Path("."))
+    more = WORDS.model_copy(update={"name": "more", "model": "n"})
+    scaler = Scaler(SCALING, [MODEL, other], [WORDS, more])
+    busy = backlog(4000, drain=100)
+    seen = sight(
+        apps={"m@1": app(), "n@1": app()},
+        routes={"m": ROUTE, "n": ROUTE.model_copy(update={"model": "n"})},
+        backlogs={"words": busy, "more": busy},
+        windows={"m": [window()], "n": [window()]},
+        free={"CPU": 4.0},
+    )
+    found = wishes(seen, scaler)
+    assert (found["m@1"].target, found["n@1"].target) == (4, 2)
+
+
+def test_version_that_does_not_run_is_left_alone() -> None:
+    apps = {"m@1": app(status="DEPLOYING"), "pipeline-words": app(status="DEPLOYING")}
+    assert wishes(sight(apps=apps, backlogs={"words": backlog(90_000, drain=100)})) == {}
+
+
+def test_candidate_is_sized_for_its_coming_share_before_it_has_answered() -> None:
+    # 300 records/s at 100/s each: the live version needs 4, half of it needs 2.
+    apps = {"m@1": app(4), "m@2": app(1), "pipeline-words": app()}
+    release = cast(Release, Going(Position(State.LOADING)))
+    windows = {"m": [window(answers=3000, busy_s=30.0)]}
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    seen = sight(
+        apps=apps,
+        releases=[release],
+        windows=windows,
+        backlogs={"words": backlog(0, arrival=300, drain=300)},
+    )
+    found = wishes(seen, scaler)
+    assert set(found) == {"m@2"}
+    assert found["m@2"].target == 2
+
+
+def test_old_version_keeps_what_it_needs_to_take_all_back() -> None:
+    """While the new one bakes the old one answers nothing, and is not scaled away."""
+    route = ROUTE.model_copy(
+        update={"versions": {"1": VersionRoute(weight=0.0), "2": VersionRoute(weight=1.0)}}
+    )
+    apps = {"m@1": app(4), "m@2": app(4), "pipeline-words": app()}
+    windows = {
+        "m": [window("1", answers=3000, busy_s=30.0), window("2", answers=3000, busy_s=30.0)]
+    }
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    seen = sight(
+        apps=apps,
+        routes={"m": route},
+        releases=[cast(Release, Going(Position(State.BAKE)))],
+        windows=windows,
+        backlogs={"words": backlog(0, arrival=300, drain=300)},
+    )
+    for second in range(60):
+        read = backlog(0, arrival=300, drain=300, read_at_s=100.0 + second)
+        assert wishes(seen._replace(now_s=100.0 + second, backlogs={"words": read}), scaler) == {}
+    over = seen._replace(releases=[])
+    sizes = []
+    for second in range(60, 120):
+        read = backlog(0, arrival=300, drain=300, read_at_s=100.0 + second)
+        found = wishes(over._replace(now_s=100.0 + second, backlogs={"words": read}), scaler)
+        sizes += [wish.target for name, wish in found.items() if name == "m@1"]
+    assert sizes
+    assert min(sizes) == 1
+
+
+def test_model_without_pipeline_is_left_alone() -> None:
+    scaler = Scaler(SCALING, [MODEL], [])
+    assert wishes(sight(apps={"m@1": app(5)}), scaler) == {}
