@@ -588,6 +588,10 @@ def test_command_answers_where_no_operator_does(tmp_path: Path) -> None:
     (tmp_path / REPORT_FILE).write_text(json.dumps(report))
     (finding,) = without_operator(tmp_path)["findings"]
     assert finding["since"] == long_ago.isoformat()
+    just_now = report | {"at": datetime.now(UTC).isoformat()}
+    (tmp_path / REPORT_FILE).write_text(json.dumps(just_now))
+    assert len(without_operator(tmp_path)["findings"]) == 1  # nobody looks any more
+    (tmp_path / REPORT_FILE).write_text(json.dumps(report))
     shown = CliRunner().invoke(cli.app, ["health", "--state-dir", str(tmp_path)])
     assert "since" in shown.stdout
     assert "60 min" in shown.stdout
