@@ -6,6 +6,8 @@ Owns the way from offsets and telemetry to rates; ``ops/autoscaling.py`` decides
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 # A lag is a backlog when what runs needs more than this share of target_drain_s for it: below
@@ -112,6 +114,19 @@ def measure(answers: float, *, busy_s: float, replica_s: float) -> Load:
         return Load(None, None)
     worked_s = min(worked_s, ran_s)
     return Load(positive(answered / worked_s if worked_s else None), worked_s / ran_s)
+
+
+def replica_seconds(counts: Sequence[tuple[float, int]], begin_s: float, end_s: float) -> float:
+    """Seconds of all replicas that ran between two moments, added up.
+
+    Args:
+        counts: How many ran from each moment on, in order; before the first as many as then.
+    """
+    if not counts:
+        return 0.0
+    moments = [begin_s, *(min(max(at_s, begin_s), end_s) for at_s, _ in counts[1:]), end_s]
+    spans = (after - before for before, after in pairwise(moments))
+    return sum(span * count for span, (_, count) in zip(spans, counts, strict=True))
 
 
 def rate_per_consumer(

@@ -13,7 +13,7 @@ from ops.apps import RUNNING, Found
 from ops.autoscaling import Reading, ScalingSettings, State, decide
 from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue import number_of
-from ops.load import Load, measure, rate_per_consumer
+from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.releases import Release
 from ops.shares import share_to_carry
 from serve.contract import app_name
@@ -30,6 +30,7 @@ class Sight(NamedTuple):
 
     Attributes:
         now_s: On the clock of the backlogs.
+        now_ms: On that of telemetry, since 1970.
         apps: As Serve tells, by name.
         routes: In force, by model.
         releases: Those that are open.
@@ -40,6 +41,7 @@ class Sight(NamedTuple):
     """
 
     now_s: float
+    now_ms: int
     apps: Mapping[str, Found]
     routes: Mapping[str, ControlRecord]
     releases: Sequence[Release]
@@ -97,6 +99,7 @@ class Scaler:
         self._least = {model.name: model.replicas for model in models}
         self._pipelines = pipelines
         self._states: dict[str, State] = {}
+        self._counts: dict[str, list[tuple[float, int]]] = {}
 
     def settings_of(self, least: int) -> ScalingSettings:
         """Bounds of an app that never has fewer than so many."""
@@ -107,6 +110,10 @@ class Scaler:
     def wishes(self, sight: Sight) -> list[Wish]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
         self._states = {app: state for app, state in self._states.items() if app in sight.apps}
+        self._counts = {
+            name: _counted(self._counts.get(name, ()), sight.now_ms / 1000, app.replicas)
+            for name, app in sight.apps.items()
+        }
         free = None if sight.free is None else dict(sight.free)
         found = []
         for part in self._parts(sight):
@@ -129,8 +136,8 @@ class Scaler:
             if not pipelines:
                 continue  # nothing says how much is asked of it
             loads = {
-                label: _load(label, found, sight.windows.get(model, ()))
-                for label, found in _versions(model, sight.apps)
+                label: _load(label, self._counts[name], sight.windows.get(model, ()))
+                for name, label in _versions(model, sight.apps)
             }
             yield from self._versions_of(model, pipelines, loads, sight)
             busy = max(
@@ -189,11 +196,21 @@ class Scaler:
             yield _Part(pipeline.app_name, model, None, reading, settings)
 
 
-def _versions(model: str, apps: Mapping[str, Found]) -> Iterator[tuple[str, Found]]:
+def _versions(model: str, apps: Mapping[str, Found]) -> Iterator[tuple[str, str]]:
+    """App and label of each that runs."""
     for name, found in apps.items():
         of, _, label = name.rpartition("@")
         if of == model and found.status == RUNNING:
-            yield label, found
+            yield name, label
+
+
+def _counted(
+    before: Sequence[tuple[float, int]], now_s: float, replicas: int
+) -> list[tuple[float, int]]:
+    """How many ran from when on, as far back as telemetry is looked at, and one change more."""
+    recent = [at for at in before if at[0] >= now_s - 2 * MEASURED_S]
+    kept = [*before[: len(before) - len(recent)][-1:], *recent]
+    return kept if kept and kept[-1][1] == replicas else [*kept, (now_s, replicas)]
 
 
 def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
@@ -214,16 +231,18 @@ def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
     )
 
 
-def _load(label: str, found: Found, windows: Sequence[TelemetryRecord]) -> Load:
+def _load(
+    label: str, counts: Sequence[tuple[float, int]], windows: Sequence[TelemetryRecord]
+) -> Load:
     """What a replica of a version does in a second, and how busy it was."""
     own = [window for window in windows if window.version == label]
     if not own:
         return Load(None, None)
-    span_s = (max(w.end_ms for w in own) - min(w.start_ms for w in own)) / 1000
+    begin_s, end_s = min(w.start_ms for w in own) / 1000, max(w.end_ms for w in own) / 1000
     return measure(
         sum(window.answers for window in own),
         busy_s=sum(window.replica_us for window in own) / 1e6,
-        replica_s=span_s * found.replicas,
+        replica_s=replica_seconds(counts, begin_s, end_s),
     )
 
 

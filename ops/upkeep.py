@@ -88,10 +88,12 @@ class Upkeep:
                 append(connection, entry)
 
     def _sight(self, found: Round) -> Sight:
-        since_ms = int((found.now.timestamp() - MEASURED_S) * 1000)
+        now_ms = int(found.now.timestamp() * 1000)
+        since_ms = now_ms - int(MEASURED_S * 1000)
         models = {pipeline.model for pipeline in self._pipelines}
         return Sight(
             now_s=self._clock(),
+            now_ms=now_ms,
             apps=self._apps.found,
             routes=found.routes,
             releases=found.releases,

@@ -157,6 +157,17 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
     assert "records behind" in rows[0].reason
 
 
+def test_operator_gets_a_changed_configuration(platform: Platform, records: Ledger) -> None:
+    before, apps = platform.state(), (platform.pids(APP), platform.pids(MODEL))
+    platform.config.write_text(platform.config.read_text() + "prices: {cpu_hour: 1}\n")
+    platform.run("up", "--detach")
+    after = platform.state()
+    assert after.operator_pid != before.operator_pid
+    assert (platform.pids(APP), platform.pids(MODEL)) == apps
+    platform.run("up", "--detach")
+    assert platform.state() == after
+
+
 def test_app_that_is_gone_is_deployed_anew(platform: Platform, records: Ledger) -> None:
     platform.delete(APP)
     records.produce(50)

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import insert, select
 
 from ops import grants, people, releases
-from ops.approvals import Decision
+from ops.approvals import Decision, Subject, tally
 from ops.catalogue import VersionId
 from ops.database import Database
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
-from ops.facts import approvers, facts_of
+from ops.facts import approvers, facts_of, standings_of
 from ops.permissions import Permission
 from ops.policy import ApprovalRule, Policy
 from ops.releases import Start
@@ -99,3 +99,36 @@ def test_who_may_approve(there: Installation) -> None:
         assert approvers(connection, POLICY) == {"risk": {"eve"}}
         people.disable(connection, "eve", now=NOW)
         assert approvers(connection, POLICY) == {"risk": frozenset()}
+
+
+def test_standing_of_many_is_the_tally_of_each(there: Installation, tmp_path: Path) -> None:
+    root = there.service.access.authenticate(there.secrets["root"])
+    there.service.models.register(root, "open", make_directory(tmp_path / "3", weights=b"3"))
+    there.service.policies.put(root, "model: risk-cards\napprovals: [{team: risk, count: 1}]\n")
+    waiting = [start(there, FIRST), start(there, VersionId("open", 1))]
+
+    def missing() -> list[dict[str, int]]:
+        with there.database.read() as connection:
+            found = standings_of(connection, waiting)
+            for release in waiting:
+                policy = found[release.id].policy
+                version = VersionId(release.model, release.version)
+                known = facts_of(connection, policy, version, may_break_glass=False)
+                subject = Subject(known.author, known.version_digest, policy.digest())
+                assert found[release.id].tally == tally(policy.approvals, known.approvals, subject)
+        return [dict(found[release.id].tally.missing) for release in waiting]
+
+    assert missing() == [{"risk": 1}, {}]
+    values = {
+        "release_id": waiting[0].id,
+        "person": "bob",
+        "team": "risk",
+        "decision": Decision.APPROVE,
+        "version_digest": waiting[0].version_digest,
+        "policy_digest": POLICY.digest(),
+        "at": NOW,
+    }
+    with there.database.begin() as connection:
+        connection.execute(insert(approvals).values(values))
+        assert standings_of(connection, []) == {}
+    assert missing() == [{}, {}]

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.load import Load, Rates, Sample, follow, known, measure, rate_per_consumer
+from ops.load import (
+    Load,
+    Rates,
+    Sample,
+    follow,
+    known,
+    measure,
+    rate_per_consumer,
+    replica_seconds,
+)
 
 ANY_NUMBER = st.one_of(
     st.none(),
@@ -110,3 +119,20 @@ def test_rate_of_a_consumer_shows_only_where_consumers_limit(
 def test_known_is_finite_and_not_negative() -> None:
     values = [None, math.nan, math.inf, -math.inf, -1, -0.5, 10**400, 0, 2.5]
     assert [known(value) for value in values] == [None] * 7 + [0.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("counts", "seconds"),
+    [
+        ([], 0.0),
+        ([(0.0, 2)], 20.0),
+        ([(15.0, 2)], 20.0),  # as many before it was looked at
+        ([(0.0, 1), (15.0, 4)], 25.0),
+        ([(0.0, 1), (5.0, 4), (30.0, 9)], 40.0),
+        ([(0.0, 1), (12.0, 2), (14.0, 0)], 6.0),
+    ],
+)
+def test_seconds_of_replicas_that_came_and_went(
+    counts: list[tuple[float, int]], seconds: float
+) -> None:
+    assert replica_seconds(counts, 10.0, 20.0) == pytest.approx(seconds)

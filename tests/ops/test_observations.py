@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ops import observations
 from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
-from ops.observations import LATE_MS, MAX_WINDOWS, Observations, Pair, evidence_of
+from ops.observations import LATE_MS, MAX_WINDOWS, Gathered, Observations, Pair, Seen, evidence_of
 from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison
 from stream.records import Record
@@ -316,3 +316,57 @@ def mirrored(found: StepEvidence) -> StepEvidence:
     return found._replace(
         candidate=found.baseline, baseline=found.candidate, paired=paired._replace(**turned)
     )
+
+
+def test_news_go_on_from_where_somebody_looked() -> None:
+    told, seen = Observations(), Seen()
+    for start in range(3):
+        told.add([window(start=BEGAN + start), comparison([GOOD], [GOOD], start=BEGAN + start)])
+        windows, comparisons, seen = told.news("sentiment", seen)
+        assert [record.start_ms for record in windows] == [BEGAN + start]
+        assert [record.start_ms for record in comparisons] == [BEGAN + start]
+        assert told.news("sentiment", seen) == ([], [], seen)
+    windows, comparisons, everything = told.news("sentiment", Seen())
+    assert (len(windows), len(comparisons), everything) == (3, 3, seen)
+    assert told.news("unknown", Seen()) == ([], [], Seen())
+
+
+@given(st.lists(st.sampled_from(["window", "rescued", "pair", "turned", "other"])), st.data())
+def test_evidence_gathered_piece_by_piece_is_that_of_all_at_once(
+    kinds: list[str], data: Any
+) -> None:
+    made: list[TelemetryRecord | ComparisonRecord] = []
+    for number, kind in enumerate(kinds):
+        start = BEGAN + number
+        match kind:
+            case "window":
+                made.append(window("32"[number % 2], start=start, answers=[GOOD, BAD]))
+            case "rescued":
+                made.append(window("3", start=start, failures=[FailureKind.POISON], rescued=2))
+            case "pair":
+                calls = [(1.0, 2.0 + number)]
+                made.append(comparison([GOOD, BAD], [BAD, POISON], start=start, calls=calls))
+            case "turned":
+                made.append(comparison([GOOD], [BAD], pair=("3", "2"), start=start))
+            case _:
+                made.append(comparison([GOOD], [BAD], pair=("3", "9"), start=start))
+    windows = [record for record in made if isinstance(record, TelemetryRecord)]
+    comparisons = [record for record in made if isinstance(record, ComparisonRecord)]
+    for step in Step:
+        gathered, told, seen = Gathered(step, PAIR, since_ms=BEGAN), Observations(), Seen()
+        rest = [window("3", start=BEGAN - 1, answers=[GOOD]), *made]
+        while rest:
+            cut = data.draw(st.integers(1, len(rest)))
+            told.add(rest[:cut])
+            *news, seen = told.news("sentiment", seen)
+            gathered.add(*news)
+            rest = rest[cut:]
+        found = gathered.evidence(age_s=7.0)
+        assert found == evidence_of(step, PAIR, windows, comparisons, age_s=7.0)
+
+
+def test_answers_are_counted_from_a_moment_on() -> None:
+    told = Observations(counted_from_ms=BEGAN)
+    told.add([window(start=BEGAN - 6000, end=BEGAN - 1, answers=[GOOD])])
+    told.add([window(start=BEGAN - 6000, end=BEGAN, answers=[GOOD, BAD])])
+    assert (told.answers("sentiment", "3"), told.answers("sentiment", "2")) == (2, 0)

@@ -61,6 +61,7 @@ def backlog(lag: float = 0.0, *, arrival: float = 0.0, drain: float = 0.0, **mor
 def sight(**changes: Any) -> Sight:
     known: Mapping[str, Any] = {
         "now_s": 100.0,
+        "now_ms": 10_000,
         "apps": {"m@1": app(), "pipeline-words": app()},
         "routes": {"m": ROUTE},
         "releases": (),
@@ -135,6 +136,16 @@ def test_size_that_somebody_else_changed_is_put_right() -> None:
     assert wishes(busy, scaler)["m@1"].target == 2  # Serve has not been told, or forgot
     done = {"m@1": app(1, target=2), "pipeline-words": app()}
     assert "m@1" not in wishes(busy._replace(apps=done), scaler)
+
+
+def test_replicas_that_came_later_have_not_been_idle_before() -> None:
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    full = backlog(4000, drain=100)
+    assert wishes(sight(backlogs={"words": full}), scaler)["m@1"].target == 4
+    # What telemetry tells is still of the one that was alone.
+    apps = {"m@1": app(4), "pipeline-words": app()}
+    later = sight(now_ms=11_000, apps=apps, backlogs={"words": full})
+    assert {name: wish.target for name, wish in wishes(later, scaler).items()} == {"m@1": 5}
 
 
 def test_configured_sizes_are_the_least() -> None:

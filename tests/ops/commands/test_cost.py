@@ -1,0 +1,103 @@
+"""``bertstream cost`` and ``bertstream alerts`` against a real control API."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from ops import alerts, grants, usage
+from ops.alerts import Notice, raise_alert
+from ops.cost import PriceTable, Source, Usage
+from ops.health_findings import Severity
+from ops.permissions import Permission
+from ops.verbs.cost import CostVerbs
+from tests.ops.commands.conftest import Bertstream, as_json
+from tests.ops.installation import NOW, Installation
+
+HOUR = NOW.replace(minute=0)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def used(there: Installation) -> Installation:
+    """An hour of two replicas and a consumer today, and an hour yesterday."""
+    rows = [
+        Usage(HOUR, Source("sentiment", "3"), 7200, 7200, 0, 500_000),
+        Usage(HOUR, Source("sentiment", pipeline="words"), 3600, 900),
+        Usage(HOUR, Source("topics", "1"), 3600, 36_000, 0, 0),
+        Usage(HOUR - DAY, Source("sentiment", "2"), 3600, 3600, 0, 100),
+    ]
+    with there.database.begin() as connection:
+        usage.add(connection, rows)
+        grants.give(connection, "mlops", Permission.RELEASE, "*", by="root", now=NOW)
+        grants.give(connection, "risk", Permission.RELEASE, "topics", by="root", now=NOW)
+    prices = PriceTable(cpu_hour=0.5)
+    there.service.cost = CostVerbs(there.service.access, prices)
+    return there
+
+
+def test_cost_by_version_and_team(bertstream: Bertstream, used: Installation) -> None:
+    found = as_json(bertstream("cost", "--json"))
+    assert found["currency"] == "EUR"
+    told = [
+        (bill["model"], bill["version"], bill["team"], bill["money"], bill["per_million"])
+        for bill in found["bills"]
+    ]
+    assert told == [
+        ("topics", "1", "risk", 5.0, None),
+        ("sentiment", "3", "mlops", 1.0, 2.0),
+        ("sentiment", None, "mlops", 0.125, None),
+    ]
+    lines = bertstream("cost").stdout.splitlines()
+    assert lines[1].split() == [
+        *("topics", "1", "risk", "1.00", "10.00", "0.00", "0", "5.0000", "-"),
+    ]
+
+
+def test_cost_of_a_model_and_of_days(bertstream: Bertstream, used: Installation) -> None:
+    found = as_json(bertstream("cost", "--model", "sentiment", "--by", "model", "--json"))
+    (bill,) = found["bills"]
+    assert (bill["version"], bill["money"], bill["per_million"]) == (None, 1.125, 2.25)
+    found = as_json(bertstream("cost", "--days", "2", "--by", "version", "--json"))
+    assert {bill["version"]: bill["money"] for bill in found["bills"]} == {
+        "1": 5.0,
+        "3": 1.0,
+        "2": 0.5,
+        None: 0.125,
+    }
+
+
+def test_cost_takes_the_right_to_read(bertstream: Bertstream, used: Installation) -> None:
+    assert "read on *" in bertstream("cost", who="eve", code=1).stderr
+    bertstream("cost", "--model", "sentiment", who="ana")
+
+
+def test_cost_without_prices_is_in_hours(bertstream: Bertstream, used: Installation) -> None:
+    used.service.cost = CostVerbs(used.service.access, None)
+    result = bertstream("cost", "--model", "topics")
+    assert result.stdout.split()[-4:] == ["1.00", "10.00", "0.00", "0"]
+    assert "set `prices` in the configuration" in result.stderr
+
+
+def test_cost_refuses_what_cannot_be(bertstream: Bertstream, used: Installation) -> None:
+    bertstream("cost", "--by", "planet", code=2)
+    bertstream("cost", "--days", "0", code=2)
+    assert "nothing was used since" in bertstream("cost", "--model", "none").stdout
+
+
+def test_alerts(bertstream: Bertstream, there: Installation) -> None:
+    assert bertstream("alerts").stdout == "no alerts\n"
+    notice = Notice("repair/app", Severity.DOWN, "it is broken", NOW, "records wait", "look")
+    with there.database.begin() as connection:
+        raise_alert(connection, notice, NOW)
+        raise_alert(connection, notice._replace(key="cost/m", what="dear"), NOW)
+        alerts.close(connection, "cost/m", NOW)
+    words = " ".join(bertstream("alerts", who="eve").stdout.split())
+    assert "down it is broken; hurts: records wait; do: look" in words
+    assert "dear" not in words
+    page = as_json(bertstream("alerts", "--all", "--limit", "1", "--json"))
+    assert [(alert["what"], alert["closed_at"] is None) for alert in page["items"]] == [
+        ("dear", False)
+    ]
+    assert "more: --before 2" in bertstream("alerts", "--all", "--limit", "1").stderr

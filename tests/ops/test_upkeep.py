@@ -1,0 +1,184 @@
+"""What the operator does beside releases, from the round to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import insert
+
+from ops import apps
+from ops.accounts import Accounts, Machines
+from ops.autoscaling import ScalingSettings
+from ops.backlog import Backlog
+from ops.database import Database
+from ops.errors import NotRunning
+from ops.ledger import entries
+from ops.load import Rates, Sample
+from ops.observations import Observations
+from ops.operator import LEASE, LEASE_LASTS, Operator
+from ops.release_facts import FactFinder
+from ops.releases import acquire, keep_deployment, put_route
+from ops.repairs import Repairs
+from ops.scaler import Scaler
+from ops.tables import models
+from ops.upkeep import Upkeep
+from serve.settings import ModelSettings
+from stream.schema import ControlRecord, VersionRoute
+from stream.settings import PipelineSettings
+from tests.ops.test_scaler import window
+from tests.ops.upkeep import NODES, NOW, Apps, Clock, Kafka, running
+
+WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")
+MODEL = ModelSettings(name="m", path=Path("."))
+SCALING = ScalingSettings(max_replicas=50, target_drain_s=10, up_delay_s=0)
+FULL = Rates(Sample(0.0, 4000.0, 0.0), 0.0, 100.0)
+
+
+class Serve(Apps):
+    """Answers the operator, unless it is away; remembers what was wanted."""
+
+    away = False
+    wanted: Mapping[str, Any] = {}
+    others: Container[str] = ()
+
+    def look(self) -> None:
+        if self.away:
+            raise NotRunning("away")
+
+    def want(self, wanted: Mapping[str, Any], known: set[str], others: Container[str]) -> None:
+        self.wanted, self.others = wanted, others
+
+
+class Topic:
+    def publish(self, record: ControlRecord) -> None:
+        pass
+
+
+class NoReleases:
+    def look(self, found: object) -> None:
+        pass
+
+
+class Platform:
+    """A version with a backlog before it, and its operator."""
+
+    def __init__(self, database: Database, *, scaling: ScalingSettings | None = SCALING) -> None:
+        self.database, self.clock = database, Clock()
+        self.serve = Serve({"m@1": running(), "pipeline-words": running()})
+        self.kafka = Kafka({"words": Backlog(FULL, 4, 0.0, 0.0)})
+        told = Observations()
+        now_ms = int(NOW.timestamp() * 1000)
+        told.add([window().model_copy(update={"start_ms": now_ms - 10_000, "end_ms": now_ms})])
+        doors = cast(apps.Apps, self.serve)
+        machines = Machines(lambda: NODES, grows=False)
+        machines.look()
+        deploys = {"pipeline-words": lambda cluster: None}
+        upkeep = Upkeep(
+            database,
+            told,
+            doors,
+            pipelines=[WORDS],
+            backlogs=self.kafka,
+            machines=machines,
+            scaler=Scaler(scaling, [MODEL], [WORDS]) if scaling else None,
+            repairs=Repairs(
+                database,
+                told,
+                doors,
+                self.kafka,
+                pipelines=[WORDS],
+                deploys=deploys,
+                deadline_s=1.0,
+                clock=self.clock,
+            ),
+            accounts=Accounts(
+                database, told, doors, machines, least={"m": 1}, pipelines=[WORDS], prices=None
+            ),
+            clock=self.clock,
+        )
+        self.operator = Operator(
+            database,
+            told,
+            doors,
+            Topic(),
+            cast(FactFinder, NoReleases()),
+            {"m": MODEL},
+            clock=lambda: self.clock.now,
+            upkeep=upkeep,
+        )
+        with database.begin() as connection:
+            connection.execute(insert(models).values(name="m", created_at=NOW, created_by="ada"))
+            keep_deployment(connection, "m", "1", {}, NOW)
+            put_route(
+                connection,
+                ControlRecord(model="m", epoch=1, versions={"1": VersionRoute(weight=1.0)}),
+            )
+
+    def tick(self) -> None:
+        self.clock.advance(1)
+        self.operator.tick()
+
+    def ledger(self) -> list[Any]:
+        with self.database.read() as connection:
+            return entries(connection)[::-1]
+
+
+@pytest.fixture
+def platform(database: Database) -> Platform:
+    return Platform(database)
+
+
+def test_each_change_of_size_is_one_row_of_the_ledger(platform: Platform) -> None:
+    for _ in range(5):
+        platform.tick()
+    assert platform.serve.scaled == [("m@1", 4), ("m@1", 5)]  # in steps of four times at most
+    first, second = platform.ledger()
+    assert (first.actor, first.action, first.model, first.version) == (
+        "operator",
+        "app.scale",
+        "m",
+        1,
+    )
+    assert (first.from_state, first.to_state) == ("1", "4")
+    assert first.reason.startswith("m@1: 4 replicas instead of 1: 4,000 records behind")
+    assert first.evidence["rate_per_replica"] == 100.0
+    assert (second.from_state, second.to_state) == ("4", "5")
+
+
+def test_size_keeps_to_what_the_machines_have_left(platform: Platform) -> None:
+    # Of 10 CPUs half a one is the consumer's; 19 replicas of half a CPU fit into the rest.
+    platform.kafka.backlogs["words"] = Backlog(FULL._replace(sample=Sample(0.0, 1e6, 0)), 4, 0, 0)
+    for _ in range(5):
+        platform.tick()
+    assert platform.serve.scaled[-1] == ("m@1", 19)
+
+
+def test_nothing_is_done_by_what_serve_said_before_it_went_away(platform: Platform) -> None:
+    platform.serve.away = True
+    platform.tick()
+    assert platform.serve.scaled == []
+    platform.serve.away = False
+    platform.tick()
+    assert platform.serve.scaled == [("m@1", 4)]
+
+
+def test_without_scaling_sizes_stay(database: Database) -> None:
+    platform = Platform(database, scaling=None)
+    platform.tick()
+    assert platform.serve.scaled == []
+
+
+def test_operator_that_does_not_lead_leaves_everything_alone(platform: Platform) -> None:
+    with platform.database.begin() as connection:
+        assert acquire(connection, LEASE, "another", now=NOW, lasts=LEASE_LASTS)
+    platform.tick()
+    assert platform.serve.scaled == []
+
+
+def test_faults_of_repaired_apps_are_remembered(platform: Platform) -> None:
+    platform.tick()
+    assert "pipeline-words" in platform.serve.others
+    assert set(platform.serve.wanted) == {"m@1"}
