@@ -20,6 +20,8 @@ SLOW_MARKERS = ("slow", "model", "postgres", "kafka", "ray", "gpu")
 def pytest_sessionstart() -> None:
     """Take a polite kill for Ctrl-C: fixtures then stop their brokers and clusters."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Started in a script's background, Ctrl-C would be ignored here and in all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
