@@ -21,30 +21,46 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import uvicorn
 
 from bench.registry import directories
 from ops import policy_store
+from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Found
 from ops.artifact_store import ArtifactStore
+from ops.autoscaling import ScalingSettings
+from ops.backlog import Backlog
 from ops.catalogue import VersionId
+from ops.cost import PriceTable
 from ops.database import Database
+from ops.deploy import Node
 from ops.first_admin import ensure_local_admin
+from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import Operator
 from ops.policy_file import load
 from ops.registry import Registry
 from ops.release_facts import FactFinder
 from ops.releases import Release, Start, keep_deployment, move, put_route, start
+from ops.repairs import Deploy, Repairs
 from ops.rollout import Event
+from ops.scaler import Scaler
 from ops.service import Service
 from ops.steering import Load
+from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
-from stream.schema import ComparisonRecord, ControlRecord, TelemetryRecord, VersionRoute
+from stream.schema import (
+    ComparisonRecord,
+    ConsumerRecord,
+    ControlRecord,
+    TelemetryRecord,
+    VersionRoute,
+)
+from stream.settings import PipelineSettings
 
 TICK_LIMIT_MS = 100.0
 API_LIMIT_MS = 50.0
@@ -75,12 +91,21 @@ PLACES: tuple[tuple[int, tuple[Event, ...]], ...] = (
 )
 
 
+class Taken(NamedTuple):
+    """What a round took, in milliseconds; ``own`` without what other programs took of the CPU."""
+
+    wall: float
+    own: float
+
+
 class StandingApps:
     """Every app runs, whatever is asked."""
 
     def __init__(self, models: list[str]) -> None:
         names = [app_name(model, label) for model in models for label in ("1", "2")]
-        self.found: Mapping[str, Found] = {name: Found("RUNNING", 1, "") for name in names}
+        names += [pipeline_of(model).app_name for model in models]
+        standing = Found("RUNNING", 1, "", resources={"CPU": 1.0}, nodes={"node": 1})
+        self.found: Mapping[str, Found] = dict.fromkeys(names, standing)
 
     def look(self) -> None:
         """Nothing has changed."""
@@ -93,8 +118,29 @@ class StandingApps:
         """It is ready."""
         return Load(name in self.found, None, age_s, deadline_s)
 
+    def fault(self, _name: str) -> str | None:
+        """Nothing is wrong with any."""
+        return None
+
+    def is_busy(self, _name: str) -> bool:
+        """Nothing is under way."""
+        return False
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Nothing is to be scaled: records come as they are answered."""
+        raise AssertionError(f"{name} to {replicas}")
+
     def close(self) -> None:
         """Nothing is open."""
+
+
+class Steady:
+    """Every pipeline takes what comes."""
+
+    def of(self, _pipeline: str) -> Backlog:
+        """As it is now."""
+        now_s = time.monotonic()
+        return Backlog(Rates(Sample(now_s, 1000.0, 990.0), 100.0, 100.0), 4, now_s, 0.0)
 
 
 class Topic:
@@ -115,22 +161,24 @@ def main() -> int:
         folder = Path(name)
         with closing(Database(f"sqlite:///{folder}/ops.db", timeout_s=60)) as database:
             models = fill(database, folder, arguments.models)
-            ticks_ms = _ticks(database, folder, models, arguments.rounds)
+            ticks = _ticks(database, folder, models, arguments.rounds)
             calls_ms = _calls(database, folder, models, arguments.calls)
+    worst_ms = max(tick.wall for tick in ticks[1:])
     p99_ms = statistics.quantiles(calls_ms, n=100)[-1]
     figures = {
         "models": arguments.models,
         "open_releases": arguments.models,
-        "tick_ms_first": round(ticks_ms[0], 1),
-        "tick_ms_p50": round(statistics.median(ticks_ms[1:]), 1),
-        "tick_ms_max": round(max(ticks_ms[1:]), 1),
+        "tick_ms_first": round(ticks[0].wall, 1),
+        "tick_ms_p50": round(statistics.median(tick.wall for tick in ticks[1:]), 1),
+        "tick_ms_max": round(worst_ms, 1),
+        "tick_cpu_ms_max": round(max(tick.own for tick in ticks[1:]), 1),
         "tick_limit_ms": TICK_LIMIT_MS,
         "api_p50_ms": round(statistics.median(calls_ms), 1),
         "api_p99_ms": round(p99_ms, 1),
         "api_limit_ms": API_LIMIT_MS,
     }
     print(json.dumps(figures))
-    return 1 if max(ticks_ms[1:]) > TICK_LIMIT_MS or p99_ms > API_LIMIT_MS else 0
+    return 1 if worst_ms > TICK_LIMIT_MS or p99_ms > API_LIMIT_MS else 0
 
 
 def fill(database: Database, folder: Path, count: int) -> list[str]:
@@ -166,24 +214,27 @@ def _release(
     return release
 
 
-def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> list[float]:
-    """Milliseconds of each round; the first one takes over, with all windows of all steps."""
+def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> list[Taken]:
+    """What each round takes; the first one takes over, with all windows of all steps."""
     observations = Observations()
     end_ms = int(time.time() * 1000)
     for name in models:
         observations.add(windows_of(name, end_ms - STEP_AGE // MILLISECOND, end_ms))
+        observations.add([heartbeat_of(name)])
     operator = operator_of(database, folder, models, observations)
     gc.collect()
     taken = []
     for number in range(rounds):
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.thread_time()
         operator.tick()
-        taken.append(1000 * (time.perf_counter() - began))
+        wall_s, own_s = time.perf_counter() - began, time.thread_time() - computed
+        taken.append(Taken(1000 * wall_s, 1000 * own_s))
         assert operator.leads
         # A window lasts some rounds, so that at each of them a part of the consumers tells one.
         told = models[number % ROUNDS_OF_A_WINDOW :: ROUNDS_OF_A_WINDOW]
         for name in told:
             observations.add(windows_of(name, end_ms, end_ms + WINDOW_MS))
+            observations.add([heartbeat_of(name)])
     return taken
 
 
@@ -203,6 +254,54 @@ def operator_of(
         facts,
         templates,
         clock=lambda: datetime.now(UTC),
+        upkeep=_upkeep(database, observations, apps, templates),
+    )
+
+
+def _upkeep(
+    database: Database,
+    observations: Observations,
+    apps: Apps,
+    templates: Mapping[str, ModelSettings],
+) -> Upkeep:
+    """A pipeline of each model, prices and all that follows."""
+    pipelines, backlogs = [pipeline_of(name) for name in templates], Steady()
+    machines = Machines(lambda: [Node("node", None, {"CPU": 1000.0})], grows=False)
+    machines.look()
+    deploys: dict[str, Deploy] = {p.app_name: lambda _cluster: None for p in pipelines}
+    return Upkeep(
+        database,
+        observations,
+        apps,
+        pipelines=pipelines,
+        backlogs=backlogs,
+        machines=machines,
+        scaler=Scaler(ScalingSettings(), [*templates.values()], pipelines),
+        repairs=Repairs(
+            database,
+            observations,
+            apps,
+            backlogs,
+            pipelines=pipelines,
+            deploys=deploys,
+            deadline_s=1.0,
+        ),
+        accounts=Accounts(
+            database,
+            observations,
+            apps,
+            machines,
+            least=dict.fromkeys(templates, 1),
+            pipelines=pipelines,
+            prices=PriceTable(cpu_hour=0.05),
+        ),
+    )
+
+
+def pipeline_of(model: str) -> PipelineSettings:
+    """The one of a model."""
+    return PipelineSettings(
+        name=model, model=model, input_topics=(f"{model}.in",), output_topic=f"{model}.out"
     )
 
 
@@ -216,6 +315,23 @@ def windows_of(
         for version in ("1", "2"):
             yield TelemetryRecord.model_validate(_window() | place | times | {"version": version})
         yield ComparisonRecord.model_validate(_comparison() | place | times)
+
+
+def heartbeat_of(model: str) -> ConsumerRecord:
+    """What the consumer of a model's pipeline tells now."""
+    return ConsumerRecord(
+        pipeline=model,
+        consumer=0,
+        model=model,
+        pid=1,
+        at_ms=int(time.time() * 1000),
+        epoch=1,
+        versions=("1",),
+        waiting=10,
+        committed_ago_s=0.1,
+        trouble=None,
+        ended=False,
+    )
 
 
 def _window() -> dict[str, Any]:
@@ -266,17 +382,21 @@ def _calls(database: Database, folder: Path, models: list[str], count: int) -> l
     service = Service(database, ArtifactStore(folder / "store"))
     taken = []
     with _served(service) as port:
+        _call(port, "/healthz", token)  # waits for the server to have started
         for number in range(count):
             path = _path(number, VersionId(models[number % len(models)], 2))
             began = time.perf_counter()
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            with closing(connection):
-                connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
-                answer = connection.getresponse()
-                answer.read()
+            _call(port, path, token)
             taken.append(1000 * (time.perf_counter() - began))
-            assert answer.status == 200, (path, answer.status)
     return taken
+
+
+def _call(port: int, path: str, token: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path, headers={"authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        answer.read()
+    assert answer.status == 200, (path, answer.status)
 
 
 def _path(number: int, version: VersionId) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
@@ -73,7 +73,7 @@ class Release:
     @cached_property
     def policy(self) -> Policy:
         """As it was when the release began to load."""
-        return Policy.model_validate_json(self.policy_text)
+        return _policy(self.policy_text)
 
     @cached_property
     def plan(self) -> Plan:
@@ -99,6 +99,12 @@ class Release:
 
     def __str__(self) -> str:
         return f"release {self.id} of {self.model}@{self.label}"
+
+
+@lru_cache(maxsize=1024)
+def _policy(text: str) -> Policy:
+    """The operator reads every open release at every round."""
+    return Policy.model_validate_json(text)
 
 
 @dataclass(frozen=True, kw_only=True)

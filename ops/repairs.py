@@ -38,7 +38,7 @@ from ops.repair import (
 from ops.rollout import State
 from ops.tables import ledger
 from serve.contract import app_name
-from stream.schema import ControlRecord
+from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ class Repairs:
         self.others = frozenset(deploys)
         self._ailing_since: dict[str, datetime] = {}
         self._running_since_s: dict[tuple[str, int], float] = {}
+        self._running_models: set[str] = set()
+        self._heartbeats: dict[tuple[str, int], ConsumerRecord] = {}
         self._attempts: dict[str, list[datetime]] | None = None
         self._given_up: set[str] = set()
 
@@ -116,6 +118,10 @@ class Repairs:
         """Repair what is due."""
         deploys = {**self._deploys, **self._versions(found)}
         self._note_running()
+        self._heartbeats = {
+            (told.pipeline, told.consumer): told
+            for told in self._observations.consumers(since_ms=0)
+        }
         if self._attempts is None:
             self._remember(found.now)
         for name, deploy in deploys.items():
@@ -160,20 +166,19 @@ class Repairs:
         reachable_since_s = self._backlogs.of(pipeline.name).reachable_since_s
         if reachable_since_s is None:
             reachable_since_s = now_s
-        told = self._observations.consumers(since_ms=0)
+        told = ((rank, self._heartbeats.get((pipeline.name, rank))) for rank in range(app.target))
         return Watched(
             consumers=app.target,
             interval_s=pipeline.telemetry_interval_s,
             seen_for_s=now_s - max(running_since_s, reachable_since_s),
-            heartbeats={t.consumer: t for t in told if t.pipeline == pipeline.name},
-            model_runs=any(
-                name.startswith(f"{pipeline.model}@") and other.status == RUNNING
-                for name, other in self._apps.found.items()
-            ),
+            heartbeats={rank: heartbeat for rank, heartbeat in told if heartbeat is not None},
+            model_runs=pipeline.model in self._running_models,
         )
 
     def _note_running(self) -> None:
-        """Since when each pipeline has run at its size, without a pause."""
+        """Which models run, and since when each pipeline has at its size, without a pause."""
+        found = self._apps.found.items()
+        self._running_models = {n.rpartition("@")[0] for n, app in found if app.status == RUNNING}
         now_s, before = self._clock(), self._running_since_s
         running = {
             (name, self._apps.found[name].target)

@@ -97,7 +97,12 @@ class Scaler:
         """
         self._scaling = scaling
         self._least = {model.name: model.replicas for model in models}
-        self._pipelines = pipelines
+        # A model without a pipeline is left alone: nothing says how much is asked of it.
+        self._pipelines = {
+            model.name: [p for p in pipelines if p.model == model.name]
+            for model in models
+            if any(p.model == model.name for p in pipelines)
+        }
         self._states: dict[str, State] = {}
         self._counts: dict[str, list[tuple[float, int]]] = {}
 
@@ -131,15 +136,15 @@ class Scaler:
         return found
 
     def _parts(self, sight: Sight) -> Iterator[_Part]:
-        for model in self._least:
-            pipelines = [p for p in self._pipelines if p.model == model]
-            if not pipelines:
-                continue  # nothing says how much is asked of it
+        versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
+        for model, pipelines in self._pipelines.items():
             loads = {
-                label: _load(label, self._counts[name], sight.windows.get(model, ()))
-                for name, label in _versions(model, sight.apps)
+                label: _load(
+                    label, self._counts[app_name(model, label)], sight.windows.get(model, ())
+                )
+                for label in versions.get(model, ())
             }
-            yield from self._versions_of(model, pipelines, loads, sight)
+            yield from self._versions_of(model, releases.get(model), loads, sight)
             busy = max(
                 (load.busy for load in loads.values() if load.busy is not None), default=None
             )
@@ -148,12 +153,11 @@ class Scaler:
     def _versions_of(
         self,
         model: str,
-        pipelines: Sequence[PipelineSettings],
+        release: Release | None,
         loads: Mapping[str, Load],
         sight: Sight,
     ) -> Iterator[_Part]:
-        route = sight.routes.get(model)
-        release = next((r for r in sight.releases if r.model == model), None)
+        route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
         whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
         for label, load in loads.items():
@@ -196,12 +200,14 @@ class Scaler:
             yield _Part(pipeline.app_name, model, None, reading, settings)
 
 
-def _versions(model: str, apps: Mapping[str, Found]) -> Iterator[tuple[str, str]]:
-    """App and label of each that runs."""
+def _versions(apps: Mapping[str, Found]) -> dict[str, list[str]]:
+    """Labels of those that run, by model."""
+    labels: dict[str, list[str]] = {}
     for name, found in apps.items():
-        of, _, label = name.rpartition("@")
-        if of == model and found.status == RUNNING:
-            yield name, label
+        model, _, label = name.rpartition("@")
+        if model and found.status == RUNNING:
+            labels.setdefault(model, []).append(label)
+    return labels
 
 
 def _counted(

@@ -164,8 +164,6 @@ def test_operator_gets_a_changed_configuration(platform: Platform, records: Ledg
     after = platform.state()
     assert after.operator_pid != before.operator_pid
     assert (platform.pids(APP), platform.pids(MODEL)) == apps
-    platform.run("up", "--detach")
-    assert platform.state() == after
 
 
 def test_app_that_is_gone_is_deployed_anew(platform: Platform, records: Ledger) -> None:
