@@ -14,7 +14,7 @@ EXCLUDED := $(VENV)/.excluded
 INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
 # Must run on a Python that is too old, too.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
-FAST := not model and not kafka and not postgres and not ray and not gpu
+FAST := not slow and not model and not postgres and not kafka and not ray and not gpu
 ARGS ?=
 
 # Nothing leaves the machine unasked.
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport VIRTUAL_ENV
 
-.PHONY: help setup setup-dev demo demo-release test check chaos bench lock clean
+.PHONY: help setup setup-dev demo demo-release test check chaos bench bench-ops lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ chaos: $(DEV_READY) ## kill processes in mid-stream for minutes and count every 
 
 bench: $(DEV_READY) ## measure throughput and latency beside sentence-transformers
 	$(BIN)/python -m bench $(ARGS)
+
+bench-ops: $(DEV_READY) ## simulate releases, and time a large catalogue and the operator
+	$(BIN)/python -m bench.ops $(ARGS)
 
 lock: $(DEV_READY) ## resolve all versions anew and rewrite the lock files
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -31,6 +31,7 @@ from ops.errors import (
     NotAuthenticated,
     NotFound,
     NotReady,
+    NotRunning,
     OpsError,
     PolicyError,
     ReleaseError,
@@ -63,6 +64,7 @@ STATUS: dict[type[Exception], int] = {
     DatabaseUnavailable: 503,
     DatabaseIncompatible: 503,
     NotReady: 503,
+    NotRunning: 503,
     OpsError: 500,
     ServeError: 500,
 }

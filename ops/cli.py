@@ -64,7 +64,8 @@ def main() -> None:
     """Run the command; SIGTERM counts as Ctrl-C."""
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not by raising SIGINT: a script's shell has what it starts in the background ignore that.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 
 

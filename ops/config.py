@@ -112,6 +112,7 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for model in models if isinstance(models, list) else []:
         _resolve(model, ("path",), folder)
     _resolve(content.get("kafka"), ("ssl_cafile", "ssl_certfile", "ssl_keyfile"), folder)
+    _resolve(content.get("api"), ("tls_certfile", "tls_keyfile"), folder)
 
 
 def _resolve(settings: Any, keys: tuple[str, ...], folder: Path) -> None:

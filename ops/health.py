@@ -29,6 +29,7 @@ SLOW_DATABASE_MS = 500.0
 PUBLISHED_WITHIN = timedelta(seconds=10)
 # An operator that ticks renews its lease every second or so.
 LEASE_GRACE = timedelta(seconds=5)
+FIRST_TICK_WITHIN = timedelta(seconds=20)
 EXPIRES_SOON = timedelta(days=21)
 SCARCE_SHARE, SCARCE_BYTES = 0.10, 2 * 10**9
 FULL_SHARE, FULL_BYTES = 0.02, 200 * 10**6
@@ -201,6 +202,8 @@ def _database(readings: Readings) -> Iterator[Finding]:
         moment = until.isoformat(timespec="seconds")
         yield fine("operator/lease", f"{database.leader} leads until {moment}", readings.at)
         return
+    if readings.at - readings.began <= FIRST_TICK_WITHIN:
+        return  # an operator that begins takes it with its first tick
     ended = f"; the last lease ended {until.isoformat(timespec='seconds')}" if until else ""
     yield Finding(
         "operator/lease",

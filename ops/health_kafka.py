@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from ops.health_readings import Expected, KafkaReading, LagSample, RoundTrip
 from stream.admin import Admin, TopicSpec
 from stream.control import EMPTY_TABLE, RoutingTable, Undecodable, apply, decode
 from stream.errors import StreamError
+from stream.schema import ControlRecord
 from stream.settings import KafkaSettings
 from stream.sink import PlainProducer
 from stream.source import ControlReader
@@ -21,7 +22,7 @@ from stream.source import ControlReader
 PROBE_TOPIC: Final = "bertstream.probe"
 PROBE_RETENTION_MS = 3600 * 1000
 ROUND_TRIP_S = 5.0
-CONNECT_S = 5.0
+CONNECT_S = 4.0
 KEPT_LAGS = timedelta(minutes=3)
 
 
@@ -41,24 +42,38 @@ class KafkaProbe:
         Raises:
             StreamError: No broker answers, or one refuses.
         """
+        if self._admin is not None:
+            try:
+                return self._ask(self._admin)
+            except StreamError:
+                self.close()  # it may be this connection alone that is broken
+        self._admin = Admin(self._kafka, deadline_s=CONNECT_S)
         try:
-            self._admin = self._admin or Admin(self._kafka, deadline_s=CONNECT_S)
-            topics = self._admin.topics()
-            for pipeline in self._expected.pipelines:
-                if topics.issuperset(pipeline.input_topics):
-                    lag = self._admin.lag(pipeline.name, [*pipeline.input_topics])
-                    self._keep(pipeline.name, sum(lag.values()))
+            return self._ask(self._admin)
         except StreamError:
             self.close()
             raise
-        kept = {name: tuple(samples) for name, samples in self._lags.items()}
-        return KafkaReading(frozenset(topics), kept)
 
     def close(self) -> None:
         """End the connection."""
         if self._admin is not None:
             self._admin.close()
         self._admin = None
+
+    def _ask(self, admin: Admin) -> KafkaReading:
+        topics = admin.topics()
+        unread = {}
+        for pipeline in self._expected.pipelines:
+            if not topics.issuperset(pipeline.input_topics):
+                continue
+            try:
+                lag = admin.lag(pipeline.name, [*pipeline.input_topics])
+            except StreamError as exc:  # of this group alone: the broker has just answered
+                unread[pipeline.name] = str(exc)
+            else:
+                self._keep(pipeline.name, sum(lag.values()))
+        kept = {name: tuple(samples) for name, samples in self._lags.items()}
+        return KafkaReading(frozenset(topics), kept, unread)
 
     def _keep(self, pipeline: str, lag: int) -> None:
         samples = self._lags.setdefault(pipeline, deque())
@@ -82,40 +97,45 @@ class RoundTripProbe:
             StreamError: It cannot be written or read.
             NoRoundTrip: It did not come back in time.
         """
+        producer, reader = self._connected()
+        mark = uuid.uuid4().bytes
         try:
-            producer, reader = self._connected()
-            mark = uuid.uuid4().bytes
+            _read_to_end(reader)
             began = time.monotonic()
             producer.send_and_wait(PROBE_TOPIC, key=b"probe", value=mark, timeout_s=self._timeout_s)
-            while True:
-                left_s = self._timeout_s - (time.monotonic() - began)
-                if left_s <= 0:
-                    raise NoRoundTrip(
-                        f"a record on {PROBE_TOPIC} did not come back in {self._timeout_s:g} s"
-                    )
+            while (left_s := self._timeout_s - (time.monotonic() - began)) > 0:
                 if any(value == mark for _, value in reader.poll(left_s)):
                     return RoundTrip((time.monotonic() - began) * 1000)
-        except (StreamError, NoRoundTrip):
-            self.close()
+        except StreamError:
+            self._drop_reader()
             raise
+        self._drop_reader()
+        raise NoRoundTrip(f"a record on {PROBE_TOPIC} did not come back in {self._timeout_s:g} s")
 
     def close(self) -> None:
         """End the connections."""
-        for connection in (self._producer, self._reader):
-            if connection is not None:
-                connection.close()
-        self._producer = self._reader = None
+        self._drop_reader()
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = None
 
     def _connected(self) -> tuple[PlainProducer, ControlReader]:
-        if self._producer is None or self._reader is None:
+        if self._producer is None:
             with Admin(self._kafka, deadline_s=CONNECT_S) as admin:
                 limits = {"retention.ms": str(PROBE_RETENTION_MS)}
                 limits["segment.ms"] = str(PROBE_RETENTION_MS)
                 admin.ensure_topics({PROBE_TOPIC: TopicSpec(1, limits)})
             self._producer = PlainProducer(self._kafka)
+        if self._reader is None:
             self._reader = ControlReader(self._kafka, topic=PROBE_TOPIC)
-            _read_to_end(self._reader)
         return self._producer, self._reader
+
+    def _drop_reader(self) -> None:
+        """The producer finds the brokers again by itself, and closed with a record unsent the
+        client's would leave its thread behind."""
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = None
 
 
 class ControlProbe:
@@ -126,7 +146,7 @@ class ControlProbe:
         self._reader: ControlReader | None = None
         self._table: RoutingTable = EMPTY_TABLE
 
-    def __call__(self) -> RoutingTable:
+    def __call__(self) -> Mapping[str, ControlRecord]:
         """The table as it stands there.
 
         Raises:
@@ -143,7 +163,7 @@ class ControlProbe:
         except StreamError:
             self.close()
             raise
-        return self._table
+        return dict(self._table)
 
     def close(self) -> None:
         """End the connection."""

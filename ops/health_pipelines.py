@@ -190,7 +190,12 @@ def _routes(told: _Told) -> Iterator[Finding]:
 def _lag(told: _Told) -> Iterator[Finding]:
     """How many records wait, and where that is going."""
     kafka = told.readings.kafka
-    found = trend(kafka.lags.get(told.name, ())) if isinstance(kafka, KafkaReading) else None
+    if not isinstance(kafka, KafkaReading):
+        return
+    if told.name in kafka.unread:
+        yield _unread(told, kafka.unread[told.name])
+        return
+    found = trend(kafka.lags.get(told.name, ()))
     if found is None:
         return
     drained_per_s = told.readings.telling.drained_per_s.get(told.name, 0.0)
@@ -216,6 +221,17 @@ def _lag(told: _Told) -> Iterator[Finding]:
         yield Finding(key, Severity.DEGRADED, what + going, found.since, LATENCY, todo)
         return
     yield fine(key, what + going, told.at)
+
+
+def _unread(told: _Told, why: str) -> Finding:
+    return Finding(
+        told.key("lag"),
+        Severity.DEGRADED,
+        f"nobody knows how many records of pipeline {told.name} wait: {why}",
+        told.at,
+        "a backlog would not be seen, and nothing is scaled for it",
+        "see the brokers' logs; a group that is new is known within seconds",
+    )
 
 
 def _telemetry(told: _Told) -> Iterator[Finding]:

@@ -53,10 +53,12 @@ class KafkaReading:
     Attributes:
         topics: All that there are.
         lags: By pipeline, of the last minutes, the newest last.
+        unread: By pipeline, why its lag cannot be read now.
     """
 
     topics: frozenset[str]
     lags: Mapping[str, tuple[LagSample, ...]]
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _deaths(name: str, deaths: tuple[datetime, ...]) -> Finding:
         if len(deaths) > 1
         else f"a replica of {name} died lately",
         min(deaths),
-        "what they had begun is done again by others" + (", over and over" if again else ""),
+        "what was begun there is done again by others" + (", over and over" if again else ""),
         "see its log on the Ray dashboard: memory, a record that kills it, or a machine that went",
     )
 

@@ -102,6 +102,7 @@ versions = Table(
     Column("source", Text, nullable=False),
     PrimaryKeyConstraint("model", "number"),
     UniqueConstraint("model", "digest"),
+    Index(None, "model", "deleted_at", "number"),
 )
 
 policies = Table(

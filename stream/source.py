@@ -10,6 +10,7 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
+from kafka.structs import MemberState
 
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
@@ -29,6 +30,11 @@ MAX_POLL_INTERVAL_MS = 300_000
 # Buffers of the client, beside the window: what one fetch may bring.
 FETCH_MAX_BYTES = 8 * 1024 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
+
+# A join that completes between two polls is thrown away by the client and begun anew, once
+# round the whole group: while one is under way, a poll waits for it this long. No divisor of a
+# usual heartbeat interval, at which the others join: or the gap would meet it again and again.
+JOIN_POLL_MS = 350
 
 READ_S = 5.0
 
@@ -65,6 +71,7 @@ class Source:
             BrokerRefused: Login, TLS or permission.
         """
         self.instance_id = f"{pipeline.name}-{rank}"
+        self._paused = False
         self._where = f"reading {', '.join(pipeline.input_topics)} at {kafka.bootstrap_servers}"
         with broker_errors(self._where):
             self._consumer = KafkaConsumer(
@@ -83,12 +90,12 @@ class Source:
                 fetch_max_bytes=FETCH_MAX_BYTES,
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             )
-            self._consumer.subscribe(list(pipeline.input_topics), listener=_Listener(revoked))
+            listener = _Listener(revoked, self._arrived)
+            self._consumer.subscribe(list(pipeline.input_topics), listener=listener)
             # A member that joins before it knows its topics gets no partitions, joins again at
             # once, and the second join can hang for ever: so they are asked for first.
             for topic in pipeline.input_topics:
                 self._consumer.partitions_for_topic(topic)
-        self._paused = False
 
     def poll(self, timeout_ms: int) -> list[Record]:
         """Read what has arrived, waiting at most ``timeout_ms`` for the first record.
@@ -103,21 +110,37 @@ class Source:
             if self._paused:
                 self._consumer.resume(*self._consumer.paused())
                 self._paused = False
-            return self._flatten(self._consumer.poll(timeout_ms=timeout_ms))
+            return self._poll(timeout_ms)
 
     def poll_nothing(self) -> list[Record]:
         """Stay in the group without reading more: for a full window.
 
-        A partition that arrives during the call is not paused yet and may bring records.
+        Usually brings nothing; what it brings all the same must be kept.
         """
         with broker_errors(self._where):
             self._consumer.pause(*self._consumer.assignment())
             self._paused = True
-            return self._flatten(self._consumer.poll(timeout_ms=0))
+            return self._poll(0)
 
-    @staticmethod
-    def _flatten(polled: dict[Any, list[Record]]) -> list[Record]:
+    def _poll(self, timeout_ms: int) -> list[Record]:
+        polled: dict[Any, list[Record]] = {}
+        if not self._is_joining():
+            polled = self._consumer.poll(timeout_ms=timeout_ms)
+        if not polled and self._is_joining():
+            polled = self._consumer.poll(timeout_ms=max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
+
+    def _arrived(self, partitions: Collection[TopicPartition]) -> None:
+        """Pause what comes while the rest is paused; on the client's own thread.
+
+        Otherwise its records take the place, inside the client, of what was fetched of a paused
+        partition: that is put aside, and may never come back after the pause.
+        """
+        if self._paused:
+            self._consumer.pause(*partitions)
+
+    def _is_joining(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def group_metadata(self) -> Any:
         """Membership as it stands: the broker fences a transaction that brings an old one."""
@@ -314,8 +337,11 @@ def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Passes on which partitions go. Runs on the client's IO thread, inside ``poll``."""
 
-    def __init__(self, revoked: Revoked) -> None:
+    def __init__(
+        self, revoked: Revoked, arrived: Callable[[Collection[TopicPartition]], None]
+    ) -> None:
         self._revoked = revoked
+        self._arrived = arrived
 
     def on_partitions_revoked(self, revoked: Collection[tuple[str, int]]) -> None:
         self._pass_on(revoked, lost=False)
@@ -323,9 +349,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     def on_partitions_lost(self, lost: Collection[tuple[str, int]]) -> None:
         self._pass_on(lost, lost=True)
 
-    def on_partitions_assigned(self, assigned: Collection[tuple[str, int]]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         if assigned:
             logger.info("assigned: %s", _names(assigned))
+            self._arrived(assigned)
 
     def _pass_on(self, partitions: Iterable[tuple[str, int]], *, lost: bool) -> None:
         gone = {Partition(*partition) for partition in partitions}

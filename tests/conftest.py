@@ -14,12 +14,14 @@ from tests.broker import broker, own_broker, secure_broker, topic_name
 
 __all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
 
-SLOW_MARKERS = ("model", "postgres", "kafka", "ray", "gpu")
+SLOW_MARKERS = ("slow", "model", "postgres", "kafka", "ray", "gpu")
 
 
 def pytest_sessionstart() -> None:
     """Take a polite kill for Ctrl-C: fixtures then stop their brokers and clusters."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Started in a script's background, Ctrl-C would be ignored here and in all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

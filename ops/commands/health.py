@@ -32,11 +32,11 @@ def health(
         try:
             found = connected(api, state_dir).get("/health")
         except NotRunning as exc:
-            found = without_operator(str(exc), state_dir)
+            found = without_operator(str(exc), state_dir, lives=False)
         except ApiRefused as exc:
             if exc.status < FAILED:
                 raise
-            found = without_operator(str(exc), state_dir)
+            found = without_operator(str(exc), state_dir, lives=True)
         if as_json:
             print_json(found)
         else:
@@ -44,17 +44,18 @@ def health(
         raise typer.Exit(found["grade"])
 
 
-def without_operator(why: str, state_dir: Path) -> dict[str, Any]:
+def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any]:
     """What can be said when the control API does not answer.
 
     Args:
         why: It does not.
         state_dir: Where the operator left its last report.
+        lives: It refused, as without its database, and may still look and report.
     """
     now = datetime.now(UTC)
     report = _report(state_dir / REPORT_FILE)
     last = datetime.fromisoformat(report["at"]) if report else None
-    fresh = last is not None and now - last < FRESH
+    fresh = lives and last is not None and now - last < FRESH
     finding = {
         "key": "operator/answers",
         "severity": Severity.DOWN,

@@ -14,8 +14,8 @@ from ops import ledger
 from ops.access import Access, Actor, Attempt
 from ops.approvals import Decision
 from ops.calendar import is_open
-from ops.catalogue import VersionId
-from ops.errors import Conflict, Invalid, OutsideWindow, UnknownRelease
+from ops.catalogue import VersionId, find
+from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
 from ops.permissions import Permission
 from ops.policy import Policy
 from ops.releases import (
@@ -118,7 +118,8 @@ class ReleaseVerbs:
 
         Raises:
             Conflict: It loads already, and no approval changes anything.
-            UnknownRelease, NotAllowed: Not retriable.
+            NotAllowed: The permission is missing, or they approve what they made themselves.
+            UnknownRelease: None is open. Not retriable.
         """
         attempt = Attempt(f"release.{decision}", Permission.APPROVE, model)
         with self._access.change(actor, attempt) as change:
@@ -127,6 +128,12 @@ class ReleaseVerbs:
                 raise Conflict(
                     f"{release} is {release.position.state} already; `bertstream rollback {model}` "
                     "takes it back"
+                )
+            author = find(change.connection, VersionId(model, release.version)).author
+            if decision is Decision.APPROVE and author == actor.name:
+                raise NotAllowed(
+                    f"{actor.name} registered {model}@{release.version} and cannot approve it; "
+                    "`bertstream policy explain` says who can"
                 )
             _, policy_digest = policy_in_force(change.connection, model)
             values = {

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +148,12 @@ def stream(platform: Platform) -> Iterator[Stream]:
     flowing.close()
 
 
-def altered(source: Artifact, out: Path, noise: float) -> Path:
-    """The same model with other weights: a little noise changes no answer, much changes most."""
+def altered(source: Artifact, out: Path, change: Callable[[str, torch.Tensor], None]) -> Path:
+    """The same model with other weights."""
     shutil.copytree(source.path, out, ignore=shutil.ignore_patterns(".cache", MANIFEST_FILE))
-    torch.manual_seed(3)
     weights = load_file(out / "model.safetensors")
-    for weight in weights.values():
-        weight.add_(noise * torch.randn_like(weight))
+    for name, weight in weights.items():
+        change(name, weight)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     seal(out)
     return out
@@ -163,7 +162,10 @@ def altered(source: Artifact, out: Path, noise: float) -> Path:
 def test_a_version_goes_live_though_the_operator_is_killed_on_the_way(
     platform: Platform, stream: Stream, sentiment: Artifact
 ) -> None:
-    directory = altered(sentiment, platform.folder / "good", 1e-5)
+    def hardly(_name: str, weight: torch.Tensor) -> None:
+        weight.add_(1e-6)
+
+    directory = altered(sentiment, platform.folder / "good", hardly)
     assert "sentiment@2" in platform.run("models", "register", "sentiment", str(directory))
     platform.run("release", "start", "sentiment@2", "--note", "less noise")
     assert "already" not in platform.run("release", "history", "sentiment")
@@ -185,7 +187,11 @@ def test_a_version_goes_live_though_the_operator_is_killed_on_the_way(
 def test_a_version_that_answers_otherwise_is_taken_back_by_itself(
     platform: Platform, stream: Stream, sentiment: Artifact
 ) -> None:
-    directory = altered(sentiment, platform.folder / "bad", 0.5)
+    def turned_round(name: str, weight: torch.Tensor) -> None:
+        if name.startswith("classifier"):
+            weight.neg_()
+
+    directory = altered(sentiment, platform.folder / "bad", turned_round)
     platform.run("models", "register", "sentiment", str(directory))
     shown = platform.run("release", "start", "sentiment@3", "--watch", code=1)
     assert "rolled_back" in shown

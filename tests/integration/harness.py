@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
+import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
@@ -35,6 +36,13 @@ from stream.worker import Worker
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "d" * 64
 KEYS = 100
+# Where in a commit a consumer's process may end itself: at a method of the client's producer,
+# and whether after it. Only the methods that a commit calls, each of them once.
+DYING_PLACES = {
+    "every record acknowledged": ("flush", True),
+    "offsets in the transaction": ("commit_transaction", False),
+    "committed and nobody told": ("commit_transaction", True),
+}
 leaves_sockets = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
@@ -42,7 +50,8 @@ class FakeModel:
     """Answers like replicas of one version, and fails on texts that say so.
 
     ``poison`` in a value fails the call, ``killer`` loses it, and ``huge`` has a result of
-    ``huge_bytes``. All calls wait while ``open`` is not set.
+    ``huge_bytes``. All calls wait while ``open`` is not set, and those with ``slow`` in a value
+    while ``slow`` is not.
     """
 
     def __init__(
@@ -60,6 +69,8 @@ class FakeModel:
         self.away = threading.Event()
         self.open = threading.Event()
         self.open.set()
+        self.slow = threading.Event()
+        self.slow.set()
         self.calls: list[list[bytes]] = []
 
     def call(self, version: str, values: list[bytes]) -> BatchReply:
@@ -67,6 +78,8 @@ class FakeModel:
         if self.away.is_set():
             raise ModelUnavailable("no replica")
         assert self.open.wait(120), "nobody let the calls go on"
+        if any(b"slow" in value for value in values):
+            assert self.slow.wait(120), "nobody let the slow calls go on"
         if self.delay_s:
             time.sleep(self.delay_s)  # the time that a model computes
         if self.broken or any(b"poison" in value for value in values):
@@ -177,9 +190,11 @@ class Ledger:
         )
         return time.time() - moment_s
 
-    def read_all(self, topic: str | None = None, *, deadline_s: float = 60.0) -> list[Received]:
-        """Read a topic from its beginning to the end of what is committed now."""
-        consumer = self._consumer(topic or self._pipeline.output_topic)
+    def read_all(
+        self, topic: str | None = None, *, committed: bool = True, deadline_s: float = 60.0
+    ) -> list[Received]:
+        """Read a topic from its beginning to the end of what is committed, or written, now."""
+        consumer = self._consumer(topic or self._pipeline.output_topic, committed=committed)
         open_partitions = {p.partition for p in consumer.assignment()}
         found: list[Received] = []
         ends = time.monotonic() + deadline_s
@@ -216,12 +231,12 @@ class Ledger:
         if self._follower is not None:
             self._follower.close()
 
-    def _consumer(self, topic: str) -> Consumer:
+    def _consumer(self, topic: str, *, committed: bool = True) -> Consumer:
         consumer = Consumer(
             self._options
             | {
                 "group.id": f"count-{uuid.uuid4().hex}",
-                "isolation.level": "read_committed",
+                "isolation.level": "read_committed" if committed else "read_uncommitted",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "fetch.error.backoff.ms": 50,
@@ -245,13 +260,25 @@ class ConsumerProcess:
     """A worker in a process of its own, to be killed and stopped from outside."""
 
     def __init__(
-        self, kafka: KafkaSettings, pipeline: PipelineSettings, *, rank: int = 0, delay_s: float = 0
+        self,
+        kafka: KafkaSettings,
+        pipeline: PipelineSettings,
+        *,
+        rank: int = 0,
+        delay_s: float = 0,
+        dies: tuple[str, int] | None = None,
     ) -> None:
+        """Start it.
+
+        Args:
+            dies: Where in a commit it ends itself as a crash would, and in which one.
+        """
         wanted = {
             "bootstrap_servers": kafka.bootstrap_servers,
             "pipeline": pipeline.model_dump(mode="json"),
             "rank": rank,
             "delay_s": delay_s,
+            "dies": dies,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.consumer_process", json.dumps(wanted)],
@@ -268,6 +295,10 @@ class ConsumerProcess:
         self.process.kill()
         self.process.wait(10)
         return time.time()
+
+    def wait(self, deadline_s: float = 30.0) -> int:
+        """Wait for it to end by itself; returns the exit code."""
+        return self.process.wait(deadline_s)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -346,16 +377,16 @@ class Bench:
         self._workers.append(worker)
         return worker
 
-    def process(
-        self, pipeline: PipelineSettings, *, rank: int = 0, delay_s: float = 0.0
-    ) -> ConsumerProcess:
-        process = ConsumerProcess(self.kafka, pipeline, rank=rank, delay_s=delay_s)
+    def process(self, pipeline: PipelineSettings, **options: Any) -> ConsumerProcess:
+        """Start a consumer in a process of its own; ``options`` are those of the class."""
+        process = ConsumerProcess(self.kafka, pipeline, **options)
         self._processes.append(process)
         return process
 
     def close(self) -> None:
         for model in self._models:
             model.open.set()
+            model.slow.set()
         for process in self._processes:
             process.send(signal.SIGCONT)
             process.kill()
@@ -373,6 +404,12 @@ def wait_until(true: Callable[[], bool], what: str, *, deadline_s: float = 30.0)
     while not true():
         assert time.monotonic() < ends, f"not within {deadline_s} s: {what}"
         time.sleep(0.02)
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until it has: on a busy machine its threads run on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} stands still")
 
 
 def answers(worker: Worker) -> int:

@@ -32,6 +32,7 @@ from tests.integration.harness import (
     Bench,
     FakeModel,
     answers,
+    freeze,
     leaves_sockets,
     wait_until,
 )
@@ -133,7 +134,7 @@ def test_a_broker_that_hangs_in_mid_transaction_commits_nothing(
     sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
     pid = own_broker.process.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         with pytest.raises(CommitFailed):
             sink.commit(outputs, {}, None)
@@ -155,7 +156,7 @@ def test_a_record_whose_delivery_timed_out_is_not_passed_over_by_the_commit(
     sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
     pid = own_broker.process.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     # It is back when the record has been given up, in time for the commit to succeed.
     wakes = threading.Timer(4.0, os.kill, (pid, signal.SIGCONT))
     wakes.start()
@@ -245,6 +246,25 @@ def test_waiting_paused_skips_nothing(bench: Bench) -> None:
     for partition in (0, 1):
         offsets = [r.offset for r in found if r.partition == partition]
         assert offsets == list(range(len(offsets)))
+
+
+def test_a_partition_that_arrives_beside_a_full_window_is_paused(bench: Bench) -> None:
+    """Its records would displace what the client fetched of a paused one, maybe for ever."""
+    settings = bench.pipeline(partitions=1)
+    ledger = bench.ledger(settings)
+    ledger.produce(100)
+    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    brought: list[Record] = []
+
+    def arrived() -> bool:
+        brought.extend(source.poll_nothing())
+        return bool(source.assignment())
+
+    wait_until(arrived, "assigned")
+    assert not brought
+    found = read(source, 100)
+    source.close()
+    assert [r.offset for r in found] == list(range(100))
 
 
 def test_going_back_where_nothing_was_committed(bench: Bench) -> None:

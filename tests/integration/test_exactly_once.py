@@ -7,18 +7,26 @@ import signal
 import time
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from stream.admin import Admin
 from tests.broker import Broker
-from tests.integration.harness import Bench, FakeModel, answers, leaves_sockets, wait_until
+from tests.integration.harness import (
+    Bench,
+    FakeModel,
+    answers,
+    freeze,
+    leaves_sockets,
+    wait_until,
+)
 
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.kafka, leaves_sockets]
 
 
 def test_kill_9_in_mid_stream(bench: Bench) -> None:
-    pipeline = bench.pipeline()
+    pipeline = bench.pipeline(session_timeout_ms=20_000)
     ledger = bench.ledger(pipeline)
     ledger.produce(12_000)
     recoveries = []
@@ -32,8 +40,8 @@ def test_kill_9_in_mid_stream(bench: Bench) -> None:
     assert consumer.stop() == 0
     ledger.assert_exactly_once()
     logger.warning("recovery after kill -9, s: %s", [round(s, 2) for s in recoveries])
-    # Well below the session timeout of 6 s: a static member does not wait for it.
-    assert min(recoveries) < 5.0
+    # Well below the session timeout: a static member does not wait for it.
+    assert min(recoveries) < 8.0
 
 
 def test_broker_restarts_in_mid_stream(own_bench: Bench, own_broker: Broker) -> None:
@@ -125,6 +133,27 @@ def test_a_zombie_that_still_has_answers_commits_nothing(bench: Bench) -> None:
     ledger.assert_exactly_once()
 
 
+def test_records_that_an_upstream_has_not_committed_are_not_answered(bench: Bench) -> None:
+    pipeline = bench.pipeline(partitions=1)
+    upstream = Producer(
+        {"bootstrap.servers": bench.kafka.bootstrap_servers, "transactional.id": pipeline.model}
+    )
+    upstream.init_transactions(20)
+    for number in (7, 0):
+        upstream.begin_transaction()
+        upstream.produce(pipeline.input_topics[0], b'{"id": %d, "text": "a"}' % number)
+        assert upstream.flush(20) == 0
+        if number:
+            upstream.abort_transaction(20)
+    bench.worker(pipeline)
+    ledger = bench.ledger(pipeline)
+    ledger.sent = 1
+    upstream.commit_transaction(20)
+    ledger.wait_for_count(1)
+    ledger.assert_exactly_once()
+    assert [result.number for result in ledger.received] == [0]
+
+
 def test_stop_commits_what_is_in_flight_and_leaves_the_group(bench: Bench) -> None:
     pipeline = bench.pipeline(partitions=1)
     ledger = bench.ledger(pipeline)
@@ -155,7 +184,7 @@ def test_a_consumer_that_was_frozen_past_its_session_doubles_nothing(bench: Benc
     ledger.wait_for_count(300)
     other = bench.worker(pipeline, FakeModel(delay_s=0.3), rank=1)
     wait_until(lambda: answers(other) > 0, "both answer")
-    frozen.send(signal.SIGSTOP)
+    freeze(frozen.pid)
     started = time.monotonic()
     with Admin(bench.kafka) as admin:
         client = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})

@@ -10,14 +10,16 @@ import pytest
 
 from serve.contract import BatchReply
 from stream.pipeline import MAX_HELD_WINDOWS
+from stream.records import Record
+from stream.source import Source
 from tests.integration.harness import Bench, FakeModel, wait_until
 
 pytestmark = pytest.mark.kafka
 
 BACKLOG = 200_000
-SAMPLES = 40
+SAMPLES = 20
 SAMPLE_EVERY_S = 0.25
-MAX_GROWTH_BYTES = 120e6
+MAX_GROWTH_BYTES = 40e6
 
 
 def test_a_backlog_is_not_read_into_memory(bench: Bench) -> None:
@@ -33,6 +35,29 @@ def test_a_backlog_is_not_read_into_memory(bench: Bench) -> None:
         most = max(most, consumer.memory_info().rss)
     assert len(ledger.wait_for_count(300)) < BACKLOG / 2, "there was no backlog any more"
     assert most - start < MAX_GROWTH_BYTES, f"{(most - start) / 1e6:.0f} MB"
+
+
+def test_no_more_is_read_than_the_next_micro_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused, poll_nothing = threading.Event(), Source.poll_nothing
+
+    def noted(source: Source) -> list[Record]:
+        paused.set()
+        return poll_nothing(source)
+
+    monkeypatch.setattr(Source, "poll_nothing", noted)
+    pipeline = bench.pipeline()
+    ledger = bench.ledger(pipeline)
+    ledger.produce(5_000)
+    model = FakeModel()
+    model.open.clear()
+    worker = bench.worker(pipeline, model)
+    assert paused.wait(30), "it reads on and on"
+    progress = worker.state().progress
+    assert progress is not None
+    # A full window, a micro-batch that waits for room in it, and what one poll brings at once.
+    assert 0 < progress.waiting <= (pipeline.window + 2) * pipeline.max_batch_records
 
 
 class OneSlowCall(FakeModel):
@@ -52,14 +77,24 @@ class OneSlowCall(FakeModel):
         return super().call(version, values)
 
 
-def test_answers_behind_a_slow_call_are_bounded(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("limits", "window_records"),
+    [
+        ({"max_batch_records": 20}, 20),
+        # Values of 165 bytes and a little more.
+        ({"max_batch_records": 20, "max_batch_bytes": 1_000}, 6),
+    ],
+)
+def test_answers_behind_a_slow_call_are_bounded(
+    bench: Bench, limits: dict[str, int], window_records: int
+) -> None:
     """They cannot be committed before it: without a bound they would pile up until it is back."""
-    pipeline = bench.pipeline(partitions=1, max_batch_records=20)
+    pipeline = bench.pipeline(partitions=1, **limits)
     ledger = bench.ledger(pipeline)
-    ledger.produce(5_000)
+    ledger.produce(2_000)
     model = OneSlowCall()
     worker = bench.worker(pipeline, model)
-    bound = MAX_HELD_WINDOWS * pipeline.window * pipeline.max_batch_records
+    bound = MAX_HELD_WINDOWS * pipeline.window * window_records
 
     def waiting() -> int:
         progress = worker.state().progress
@@ -73,5 +108,5 @@ def test_answers_behind_a_slow_call_are_bounded(bench: Bench) -> None:
     # One poll may go over the bound by what it brings at once.
     assert waiting() <= bound + pipeline.max_batch_records
     model.first_may_end.set()
-    ledger.wait_for_count(5_000)
+    ledger.wait_for_count(2_000)
     ledger.assert_exactly_once()

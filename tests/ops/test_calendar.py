@@ -129,6 +129,7 @@ durations = st.sampled_from(["1m", "20m", "30m", "60m", "90m", "5h", "24h", "40h
     st.lists(st.tuples(crons, durations), max_size=2),
 )
 # A clock that is put back over midnight.
+@pytest.mark.slow
 @example(("America/St_Johns", datetime(2010, 11, 7, tzinfo=UTC)), [("30 23 * * *", "1m")], [])
 @settings(max_examples=60, deadline=None)
 def test_agrees_with_a_clock_read_every_minute(

@@ -112,6 +112,7 @@ def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
     assert "no file lines" in run("produce", "t", "lines", code=2).stderr
 
 
+@pytest.mark.slow
 def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
     told = run_process(str(BERTSTREAM), "status")
     shown = run_process(str(BERTSTREAM), "--debug", "status")
@@ -131,6 +132,7 @@ def test_broker_that_is_not_there_is_named(empty_folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_command_leaves_with_130(empty_folder: Path, how: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

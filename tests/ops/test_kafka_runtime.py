@@ -136,6 +136,7 @@ def test_an_altered_file_in_the_cache(repository: Repository, tmp_path: Path) ->
     assert ensure_jars(tmp_path, jars=JARS[:1])[0].read_bytes() == CONTENTS[0]
 
 
+@pytest.mark.slow
 def test_two_at_once_do_each_other_no_harm(repository: Repository, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(ensure_jars, tmp_path, jars=JARS) for _ in range(4)]

@@ -9,6 +9,7 @@ import time
 import uuid
 
 import psutil
+import pytest
 
 from ops import processes
 
@@ -21,6 +22,7 @@ time.sleep(120)
 """
 
 
+@pytest.mark.slow
 def test_ends_processes_that_resist_and_their_strays() -> None:
     instance = uuid.uuid4().hex
     child = subprocess.Popen(

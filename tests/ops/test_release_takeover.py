@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from ops import releases
@@ -104,6 +105,7 @@ def check_topic(database: Database, topic: Topic) -> None:
         assert releases.all_routes(connection) == {MODEL: told[-1]}
 
 
+@pytest.mark.slow
 def test_operator_can_be_killed_before_any_statement(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_operator_can_be_killed_before_any_statement(
     assert kills > 8 * len(TRANSITIONS.strip().splitlines())
 
 
+@pytest.mark.slow
 def test_killed_processes_leave_nothing_half_done(sqlite_template: Path, tmp_path: Path) -> None:
     children = []
     for point in KILLED_AT:

@@ -95,6 +95,9 @@ def _registry() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_policies"),
         sqlite_autoincrement=True,
     )
+    op.create_index(
+        "ix_versions_model_deleted_at_number", "versions", ["model", "deleted_at", "number"]
+    )
     op.create_index("ix_policies_model_id", "policies", ["model", "id"])
 
 

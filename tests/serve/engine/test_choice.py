@@ -138,6 +138,7 @@ def test_torch_takes_what_openvino_cannot_convert(caplog: pytest.LogCaptureFixtu
     engine.close()
 
 
+@pytest.mark.model
 def test_openvino_by_name_gets_no_stand_in() -> None:
     settings = EngineSettings(kind="openvino")
     with pytest.raises(EngineUnavailable, match="OpenVINO cannot compile"):
