@@ -117,6 +117,7 @@ def _config(folder: Path) -> PlatformConfig:
         # Whatever other cluster runs here is nobody's guest.
         ray=RaySettings(address="local"),
         state_dir=folder,
+        operator=False,
     )
 
 
