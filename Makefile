@@ -41,7 +41,7 @@ demo-release: $(RUN_READY) ## releases under load: one good version, three bad o
 test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(DEV_READY) ## lint, format, types, imports and the fast tests, in a minute
+check: $(DEV_READY) ## lint, format, types, imports and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

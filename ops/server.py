@@ -1,7 +1,7 @@
 """The process that operates a platform; ``bertstream up`` starts it.
 
-Reads what the pipelines tell in one thread, ticks in another, and answers the control API in the
-main one.
+Reads what the pipelines tell, ticks, looks after its health and answers the control API, each in
+threads of its own; the main one waits for the end.
 """
 
 from __future__ import annotations
