@@ -84,7 +84,7 @@ def run() -> int:
     """Show the whole; the last line on stdout is what was counted. Returns the exit code."""
     start = time.monotonic()
     folder = Path(".bertstream") / "demo"
-    with _own_folder(folder):
+    with own_folder(folder):
         step(f"Training a sentiment classifier on {REVIEWS.name}, encoder frozen")
         options = {"data": REVIEWS, "out": folder / "sentiment", "freeze": "encoder"}
         artifact = train_with_progress(options)
@@ -122,7 +122,7 @@ def _config(folder: Path) -> PlatformConfig:
 
 
 @contextmanager
-def _own_folder(folder: Path) -> Iterator[None]:
+def own_folder(folder: Path) -> Iterator[None]:
     """A fresh folder; whatever happens, nothing that was started in it goes on."""
     if local.down(folder, step):
         step("An earlier demonstration was still running; it was ended")

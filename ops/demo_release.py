@@ -3,10 +3,8 @@ are caught and taken back by themselves. Owns its story, nothing of how."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +15,7 @@ from rich.text import Text
 from ops import demo_models, local
 from ops.api_client import ApiClient, connected
 from ops.commands.release import shown, story_lines
-from ops.demo import REVIEWS
+from ops.demo import REVIEWS, own_folder
 from ops.demo_events import events
 from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
@@ -72,7 +70,7 @@ def run() -> int:
     """Tell the story; the last line on stdout is what was counted. Returns the exit code."""
     began = time.monotonic()
     folder = Path(".bertstream") / "demo-release"
-    with _own_folder(folder):
+    with own_folder(folder):
         step("Training version 1 on a few reviews, encoder frozen")
         demo_models.first(REVIEWS, folder / "v1", train_with_progress)
         config = _config(folder)
@@ -242,17 +240,3 @@ def _config(folder: Path) -> PlatformConfig:
         ray=RaySettings(address="local"),
         state_dir=folder,
     )
-
-
-@contextmanager
-def _own_folder(folder: Path) -> Iterator[None]:
-    """A fresh folder; whatever happens, nothing that was started in it goes on."""
-    if local.down(folder, step):
-        step("An earlier demonstration was still running; it was ended")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        local.down(folder, step)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -188,7 +188,7 @@ class _Up:
     def _check_models(self) -> None:
         """Verify every model directory before anything is started."""
         for model in self._config.models:
-            if model.engine.kind != "echo":
+            if bootstrap.is_registered(model):
                 load(model.path, task=model.task)
 
     def _ensure_broker(self) -> None:
@@ -234,7 +234,8 @@ class _Up:
     def _ensure_apps(self, cluster: Cluster) -> None:
         config, kafka = self._config, self._state.kafka(self._config.kafka)
         running = _running_apps(config.state_dir, self._state)
-        for model in self._models():
+        served = self._models()
+        for model in served:
             name = app_name(model.name, model.version)
             digest = _digest(model, "")
             if self._is_current(name, digest, running):
@@ -251,7 +252,7 @@ class _Up:
             cluster.deploy_pipeline(kafka, pipeline, deadline_s=config.deploy_deadline_s)
             inputs = ", ".join(pipeline.input_topics)
             self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
-        self._remove_stale(cluster)
+        self._remove_stale(cluster, served)
 
     def _models(self) -> list[ModelSettings]:
         """What is served: versions that the routes name, and what has no versions."""
@@ -269,11 +270,11 @@ class _Up:
         self._save()
         self._step(f"{name}: ready, {what}")
 
-    def _remove_stale(self, cluster: Cluster) -> None:
+    def _remove_stale(self, cluster: Cluster, served: list[ModelSettings]) -> None:
         """Take away what an earlier configuration had: pipelines first. Versions of a model that
         is still there are the operator's affair."""
         models = {model.name for model in self._config.models if bootstrap.is_registered(model)}
-        wanted = {app_name(model.name, model.version) for model in self._models()}
+        wanted = {app_name(model.name, model.version) for model in served}
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
         stale = _pipelines_first(
             {n for n in self._state.apps if n not in wanted and n.partition("@")[0] not in models}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, desc, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ops import policy_store
-from ops.catalogue import number_of
+from ops.catalogue import lock_model, number_of
 from ops.errors import (
     EventRefused,
     ReleaseMoved,
@@ -29,7 +29,7 @@ from ops.errors import (
 from ops.ledger import Entry, append
 from ops.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, allowed, routes_of
-from ops.tables import deployments, leases, models, releases, routes, versions
+from ops.tables import deployments, leases, releases, routes, versions
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"
@@ -133,7 +133,7 @@ def start(connection: Connection, wanted: Start, now: datetime) -> Release:
         ReleaseOpen: Another release of the model is not over.
         VersionIsLive: It serves already, with the same settings.
     """
-    connection.execute(select(models.c.name).where(models.c.name == wanted.model).with_for_update())
+    lock_model(connection, wanted.model)
     digest = _digest_of(connection, wanted.model, wanted.version)
     running = open_of(connection, wanted.model)
     if running is not None:
