@@ -26,7 +26,7 @@ unexport VIRTUAL_ENV
 .PHONY: help setup setup-dev demo demo-release test check chaos bench bench-ops lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(RUN_READY) ## install what the product needs: .venv, locked packages, Kafka's jars
 
