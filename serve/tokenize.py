@@ -64,10 +64,13 @@ class TextTokenizer:
         encodings = self._tokenizer.encode_batch_fast(cut)
         encoded = [self._encoded(encoding) for encoding in encodings]
         for index, text in enumerate(texts):
-            while len(cut[index]) < len(text) and not encoded[index].truncated:
-                cut[index] = _cut(text, 4 * max(limit, len(cut[index])))
-                again = self._tokenizer.encode_batch_fast([cut[index]])[0]
-                encoded[index] = self._encoded(again)
+            tried, part = limit, cut[index]
+            while len(part) < len(text) and not encoded[index].truncated:
+                # Counted from what was allowed, not from what was cut: the last blank may stand at
+                # the same place within four times as much, and this would never end.
+                tried *= 4
+                part = _cut(text, tried)
+                encoded[index] = self._encoded(self._tokenizer.encode_batch_fast([part])[0])
         return encoded
 
     def pad(self, items: Sequence[Sequence[int]]) -> Batch:

@@ -70,6 +70,13 @@ def test_text_behind_a_long_blank_is_found() -> None:
         assert item.ids == SHORT.encode(["one two"])[0].ids
 
 
+@pytest.mark.timeout(20)
+def test_a_long_word_behind_an_early_blank_comes_to_an_end() -> None:
+    # However much of it is tried, the last blank is the one behind the first word.
+    item = SHORT.encode(["one\n" + "x" * 10_000])[0]
+    assert item.ids == SHORT.encode(["one [UNK]"])[0].ids
+
+
 @pytest.mark.parametrize("piece", ["word ", "a", " ", "\0", "漢", "!"])
 def test_a_megabyte_takes_seconds_at_most(piece: str) -> None:
     start = time.perf_counter()
