@@ -15,6 +15,8 @@ INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
 # Must run on a Python that is too old, too.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 FAST := not slow and not model and not postgres and not kafka and not ray and not gpu
+# As many processes as the smallest machine has cores; one of them has all that starts Ray.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 ARGS ?=
 
 # Nothing leaves the machine unasked.
@@ -39,14 +41,14 @@ demo-release: $(RUN_READY) ## releases under load: one good version, three bad o
 	$(BIN)/bertstream demo-release
 
 test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(DEV_READY) ## lint, format, types, imports and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "$(FAST)" $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(FAST)" $(ARGS)
 
 chaos: $(DEV_READY) ## kill processes in mid-stream for minutes and count every record
 	$(BIN)/python -m bench.chaos $(ARGS)

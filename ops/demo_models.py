@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from serve.artifact import MANIFEST_FILE, Artifact, load, seal
-from serve.importing import locate
+from serve.sources import locate
 
 # Few enough that more help.
 FIRST_REVIEWS = 60

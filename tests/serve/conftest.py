@@ -1,17 +1,22 @@
-"""Models that several test files serve: the packaged one, and tiny ones with random weights."""
+"""Models that several test files serve: the packaged one, and tiny ones with random weights.
+
+What loads torch is imported where a model is made: the fast tests do without.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from serve.artifact import TOKENIZER_FILE, Artifact
-from serve.importing import import_model, locate
+from serve.sources import locate
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 # Lengths from one word to more than a tiny model takes, two alphabets, blanks, punctuation.
 TEXTS = [
@@ -30,6 +35,8 @@ MakeSource = Callable[..., Path]
 
 def tiny_config(**changes: object) -> BertConfig:
     """A BERT that computes in microseconds and reads the packaged vocabulary."""
+    from transformers import BertConfig
+
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
     return BertConfig(
         **{"intermediate_size": 64, "max_position_embeddings": 64, **sizes, **changes}
@@ -39,6 +46,8 @@ def tiny_config(**changes: object) -> BertConfig:
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The packaged all-MiniLM-L6-v2 as a sealed model directory."""
+    from serve.importing import import_model
+
     out = tmp_path_factory.mktemp("models") / "minilm"
     return import_model(None, out, task="feature-extraction")
 
@@ -46,6 +55,8 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture(scope="session")
 def make_source(tmp_path_factory: pytest.TempPathFactory) -> MakeSource:
     """Writes a Hugging Face directory of a tiny model with random, spread-out weights."""
+    import torch
+    from transformers import BertForSequenceClassification, BertModel
 
     def make(*, classifies: bool = True, **config: object) -> Path:
         directory = tmp_path_factory.mktemp("source")
@@ -62,6 +73,8 @@ def make_source(tmp_path_factory: pytest.TempPathFactory) -> MakeSource:
 @pytest.fixture(scope="session")
 def sentiment(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A tiny classifier of three labels with random weights, sealed."""
+    from serve.importing import import_model
+
     out = tmp_path_factory.mktemp("models") / "sentiment"
     source = make_source(num_labels=3)
     labels = ("negative", "neutral", "positive")
@@ -71,5 +84,7 @@ def sentiment(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def features(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A tiny encoder of 3 layers with random weights, sealed; the normalised mean."""
+    from serve.importing import import_model
+
     out = tmp_path_factory.mktemp("models") / "features"
     return import_model(str(make_source(classifies=False)), out, task="feature-extraction")

@@ -134,6 +134,7 @@ def test_health_fails_when_the_engine_only_fails(
         server.check_health()
 
 
+@pytest.mark.model
 def test_actor_is_given_what_the_settings_reserve(sentiment: Artifact) -> None:
     wanted = settings(sentiment, replicas=2, num_cpus=1.5, max_ongoing_calls=4)
     deployment = build_app(wanted)._bound_deployment

@@ -23,19 +23,26 @@ from serve.artifact import (
     write_card,
 )
 from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing, TaskMismatch
+from tests.ops.directories import make_directory
 
 
 @pytest.fixture
-def copy(sentiment: Artifact, tmp_path: Path) -> Path:
-    """A sealed model directory that a test may spoil."""
-    ignore = shutil.ignore_patterns(".cache")
-    return Path(shutil.copytree(sentiment.path, tmp_path / "model", ignore=ignore))
+def sealed(tmp_path: Path) -> Artifact:
+    """A sealed model directory."""
+    labels = ("negative", "neutral", "positive")
+    return load(make_directory(tmp_path / "sealed", labels=labels))
 
 
-def test_sealed_directory_loads_with_its_digest_and_card(sentiment: Artifact, copy: Path) -> None:
+@pytest.fixture
+def copy(sealed: Artifact, tmp_path: Path) -> Path:
+    """The same once more, for a test to spoil."""
+    return Path(shutil.copytree(sealed.path, tmp_path / "model"))
+
+
+def test_sealed_directory_loads_with_its_digest_and_card(sealed: Artifact, copy: Path) -> None:
     artifact = load(copy, task="text-classification")
 
-    assert artifact.digest == sentiment.digest == seal(copy)
+    assert artifact.digest == sealed.digest == seal(copy)
     assert artifact.card.labels == ("negative", "neutral", "positive")
 
 
@@ -49,10 +56,10 @@ def test_altered_file_is_named(copy: Path, name: str) -> None:
         load(copy)
 
 
-def test_digest_names_the_bytes(sentiment: Artifact, copy: Path) -> None:
-    write_card(copy, sentiment.card.model_copy(update={"max_length": 32}))
+def test_digest_names_the_bytes(sealed: Artifact, copy: Path) -> None:
+    write_card(copy, sealed.card.model_copy(update={"max_length": 32}))
 
-    assert seal(copy) != sentiment.digest
+    assert seal(copy) != sealed.digest
     assert load(copy).card.max_length == 32
 
 
@@ -72,11 +79,11 @@ def test_linked_directory_is_refused(copy: Path, tmp_path: Path) -> None:
         load(copy)
 
 
-def test_cache_beside_the_model_is_no_part_of_it(sentiment: Artifact, copy: Path) -> None:
+def test_cache_beside_the_model_is_no_part_of_it(sealed: Artifact, copy: Path) -> None:
     (copy / ".cache").mkdir()
     (copy / ".cache" / "graph.xml").write_text("<net/>")
 
-    assert load(copy).digest == seal(copy) == sentiment.digest
+    assert load(copy).digest == seal(copy) == sealed.digest
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.PT", "head.pkl", "modeling_own.py"])
@@ -177,9 +184,9 @@ def test_card_must_fit_its_task(card: dict[str, object], message: str) -> None:
         ModelCard(max_length=64, **card)
 
 
-def test_card_keeps_metrics_with_their_direction(sentiment: Artifact, copy: Path) -> None:
+def test_card_keeps_metrics_with_their_direction(sealed: Artifact, copy: Path) -> None:
     metric = Metric(name="accuracy", value=0.91, direction="higher")
-    write_card(copy, sentiment.card.model_copy(update={"metrics": (metric,)}))
+    write_card(copy, sealed.card.model_copy(update={"metrics": (metric,)}))
     seal(copy)
 
     assert load(copy).card.metrics == (metric,)

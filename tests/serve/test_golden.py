@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from serve.contract import Failure, FailureKind
 from serve.errors import ArtifactError
 from serve.golden import GOLDEN_TEXTS, check_golden
 from serve.tasks.prediction import Prediction
+from tests.ops.directories import make_directory
 
 SCORES = [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]
 
 
-def sealed_with(artifact: Artifact, path: Path, *results: object) -> Artifact:
-    shutil.copytree(artifact.path, path)
+def sealed_with(path: Path, *results: object) -> Artifact:
+    make_directory(path)
     lines = [orjson.dumps({"text": f"text {n}", "result": item}) for n, item in enumerate(results)]
     (path / GOLDEN_FILE).write_bytes(b"\n".join(lines))
     seal(path)
@@ -40,9 +40,9 @@ def answering(*results: object) -> object:
     [("f32", 0.905, True), ("f32", 0.88, False), ("bf16", 0.88, True), ("bf16", 0.8, False)],
 )
 def test_score_may_differ_as_much_as_the_precision_explains(
-    sentiment: Artifact, tmp_path: Path, precision: str, score: float, passes: bool
+    tmp_path: Path, precision: str, score: float, passes: bool
 ) -> None:
-    artifact = sealed_with(sentiment, tmp_path / "model", SCORES)
+    artifact = sealed_with(tmp_path / "model", SCORES)
     found = answering([{"label": "good", "score": score}, {"label": "bad", "score": 0.1}])
 
     if passes:
@@ -79,17 +79,15 @@ def test_embedding_must_point_the_same_way(
         (Failure(FailureKind.POISON, "not finite"), "not finite"),
     ],
 )
-def test_other_answer_is_a_fault(
-    sentiment: Artifact, tmp_path: Path, answer: object, fault: str
-) -> None:
-    artifact = sealed_with(sentiment, tmp_path / "model", SCORES, SCORES)
+def test_other_answer_is_a_fault(tmp_path: Path, answer: object, fault: str) -> None:
+    artifact = sealed_with(tmp_path / "model", SCORES, SCORES)
 
     with pytest.raises(ArtifactError, match=f"line 2 .*{fault}"):
         check_golden(artifact, answering(SCORES, answer), precision="f32")
 
 
-def test_long_list_does_not_delay_the_start(sentiment: Artifact, tmp_path: Path) -> None:
-    artifact = sealed_with(sentiment, tmp_path / "model", *[SCORES] * 500)
+def test_long_list_does_not_delay_the_start(tmp_path: Path) -> None:
+    artifact = sealed_with(tmp_path / "model", *[SCORES] * 500)
     asked: list[int] = []
 
     def answers_of(texts: Sequence[str]) -> list[Prediction | Failure]:

@@ -11,8 +11,11 @@ from transformers import RobertaConfig, RobertaModel
 
 from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
 from serve.errors import ArtifactError, ArtifactMissing
-from serve.importing import import_model, locate, source_pooling, transformer_directory
+from serve.importing import import_model, source_pooling, transformer_directory
+from serve.sources import locate
 from tests.serve.conftest import MakeSource
+
+pytestmark = pytest.mark.model
 
 
 def test_packaged_base_is_imported_without_a_network(minilm: Artifact) -> None:

@@ -10,10 +10,12 @@ from transformers import AutoModelForSequenceClassification, BertModel
 from serve.artifact import Artifact, ModelCard, Pooling, PoolingMode
 from serve.engine.protocol import Batch
 from serve.errors import ArtifactError
-from serve.importing import locate
 from serve.module import build_module
+from serve.sources import locate
 from serve.tokenize import TextTokenizer
 from tests.serve.conftest import TEXTS
+
+pytestmark = pytest.mark.model
 
 MODES: list[PoolingMode] = ["mean", "cls", "max", "mean-max", "last-k"]
 

@@ -21,9 +21,10 @@ from serve.errors import (
     ItemTooLong,
     TaskMismatch,
 )
-from serve.importing import import_model, locate
+from serve.importing import import_model
 from serve.replica import EchoReplica, Replica, open_replica
 from serve.settings import EngineSettings, ModelSettings
+from serve.sources import locate
 from tests.serve.conftest import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model

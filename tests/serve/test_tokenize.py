@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from serve.artifact import TOKENIZER_FILE, Artifact
-from serve.importing import locate
+from serve.sources import locate
 from serve.tokenize import TextTokenizer
 from tests.serve.conftest import TEXTS
 
@@ -27,7 +26,10 @@ SHORT = packaged_tokenizer(8)
 WHOLE = packaged_tokenizer(1 << 20)
 
 
+@pytest.mark.model
 def test_ids_are_those_of_transformers(minilm: Artifact) -> None:
+    from transformers import AutoTokenizer
+
     peer = AutoTokenizer.from_pretrained(PACKAGED)
     found = TextTokenizer.of(minilm).encode(TEXTS)
 

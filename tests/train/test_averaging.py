@@ -15,6 +15,8 @@ from transformers import (
 from train.averaging import MEAN_WEIGHT, average_in_last_layer
 from train.errors import BaseUnsupported
 
+pytestmark = pytest.mark.model
+
 
 def tiny_bert(layers: int) -> BertForSequenceClassification:
     config = BertConfig(

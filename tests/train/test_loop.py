@@ -15,6 +15,8 @@ from train.errors import TrainingDiverged
 from train.loop import Batch, Compute, learning_rate_factor, loss_of, optimise, shuffled
 from train.settings import TextClassificationSettings
 
+pytestmark = pytest.mark.model
+
 CPU = Compute(torch.device("cpu"), bf16=False)
 
 

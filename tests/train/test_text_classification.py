@@ -15,9 +15,9 @@ from ops.demo import REVIEWS
 from serve.artifact import Artifact, load
 from serve.contract import Answer, CallOptions
 from serve.errors import ArtifactError
-from serve.importing import locate
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
+from serve.sources import locate
 from train.errors import OutputTaken
 from train.settings import TextClassificationSettings
 from train.text_classification import train

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from serve.engine.machine import inspect_machine, processor_name, usable_cores
 from serve.errors import EngineUnavailable
@@ -41,6 +40,7 @@ def test_processor_by_name(tmp_path: Path) -> None:
     assert processor_name(tmp_path / "none")
 
 
+@pytest.mark.model
 def test_torch_sees_the_same_processor_as_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = inspect_machine(on_gpu=False)
     monkeypatch.setitem(sys.modules, "serve.engine.openvino", None)
@@ -51,7 +51,10 @@ def test_torch_sees_the_same_processor_as_openvino(monkeypatch: pytest.MonkeyPat
     assert (bare.processor, bare.cores) == (seen.processor, seen.cores)
 
 
+@pytest.mark.model
 def test_a_promised_gpu_must_be_there() -> None:
+    import torch
+
     if torch.cuda.is_available():
         assert inspect_machine(on_gpu=True).gpu == torch.cuda.get_device_name()
         return

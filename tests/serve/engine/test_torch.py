@@ -18,6 +18,8 @@ from tests.serve.engine.conformity import (
     random_batch,
 )
 
+pytestmark = pytest.mark.model
+
 BATCHES = [random_batch(*shape) for shape in SHAPES]
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import orjson
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,7 +20,7 @@ def head(problem_type: str, precision: str = "f32") -> Classification:
 
 def test_single_label_scores_are_a_softmax_best_first() -> None:
     prediction = head("single_label").predictions(LOGITS)[0]
-    expected = torch.softmax(torch.from_numpy(LOGITS[0]), 0).tolist()
+    expected = (np.exp(LOGITS[0]) / np.exp(LOGITS[0]).sum()).tolist()
 
     result = orjson.loads(prediction.result)
     assert [item["label"] for item in result] == ["positive", "negative", "neutral"]
@@ -31,7 +30,7 @@ def test_single_label_scores_are_a_softmax_best_first() -> None:
 
 def test_multi_label_scores_are_each_their_own() -> None:
     prediction = head("multi_label").predictions(LOGITS)[0]
-    expected = torch.sigmoid(torch.from_numpy(LOGITS[0])).tolist()
+    expected = (1 / (1 + np.exp(-LOGITS[0]))).tolist()
 
     scores = {item["label"]: item["score"] for item in orjson.loads(prediction.result)}
     assert [scores[label] for label in LABELS] == pytest.approx(expected, abs=5e-5)
@@ -66,7 +65,10 @@ def test_any_finite_logits_give_scores_from_0_to_1(logits: np.ndarray) -> None:
             assert all(0.0 <= score <= 1.0 for score in scores)
 
 
+@pytest.mark.model
 def test_softmax_and_sigmoid_are_those_of_torch() -> None:
+    import torch
+
     logits = np.random.default_rng(5).normal(scale=10, size=(20, 5))
     tensor = torch.from_numpy(logits)
 
