@@ -61,9 +61,9 @@ def test_score_may_differ_as_much_as_the_precision_explains(
     ],
 )
 def test_embedding_must_point_the_same_way(
-    features: Artifact, tmp_path: Path, embedding: list[float], fault: str | None
+    tmp_path: Path, embedding: list[float], fault: str | None
 ) -> None:
-    artifact = sealed_with(features, tmp_path / "model", [0.6, 0.8])
+    artifact = sealed_with(tmp_path / "model", [0.6, 0.8])
 
     if fault is None:
         check_golden(artifact, answering(embedding), precision="f32")
