@@ -16,7 +16,7 @@ class Step(StrEnum):
 
     SHADOW = "shadow"  # both versions see the same records; the candidate's answers are dropped
     CANARY = "canary"  # both answer, each the records of other keys
-    BAKE = "bake"  # the candidate answers everything; the baseline is warm and idle
+    BAKE = "bake"  # the candidate answers everything; the baseline some of it again, unseen
 
 
 class VersionEvidence(NamedTuple):
