@@ -21,6 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.evidence import Limits, Outcome, PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.limits import judged_steps
+from ops.policy import ErrorAnalysis, Policy
+from ops.rollout import MIRROR_SHARE
 from ops.verdict import judge
 
 SEED: Final = 20260101
@@ -55,10 +58,10 @@ class Candidate(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A step and the traffic in it."""
+    """A step and the traffic in it; ``weight`` is the candidate's share of the records."""
 
     limits: Limits
-    weight: float = 1.0
+    weight: float
     window_records: int = WINDOW_RECORDS
 
 
@@ -69,12 +72,7 @@ class Release(NamedTuple):
     records: int
 
 
-DEFAULT_POLICY: Final = (
-    Plan(Limits(Step.SHADOW, records=500, timeout_s=1800)),
-    Plan(Limits(Step.CANARY, records=500, timeout_s=1800), weight=0.05),
-    Plan(Limits(Step.CANARY, records=1000, timeout_s=1800), weight=0.25),
-    Plan(Limits(Step.BAKE, records=1000, timeout_s=3600)),
-)
+DEFAULT_POLICY: Final = tuple(Plan(*step) for step in judged_steps(Policy(model="simulated")))
 SAME: Final = Candidate()
 DOUBLED: Final = Candidate(error_rate=2 * ERROR_RATE)
 SLOW: Final = Candidate(slowdown=3.0)
@@ -88,6 +86,7 @@ def long_canary(weight: float, *, windows: int, window_records: int) -> tuple[Pl
         Step.CANARY,
         records=windows * window_records,
         timeout_s=windows * WINDOW_S,
+        alpha=ErrorAnalysis().alpha,
         max_slowdown=None,
         max_distance=None,
     )
@@ -113,9 +112,7 @@ def looks(rng: np.random.Generator, plan: Plan, candidate: Candidate) -> Iterato
     """The evidence after each window of a step, up to its timeout."""
     windows = int(plan.limits.timeout_s / WINDOW_S)
     counted = _shadow if plan.limits.step is Step.SHADOW else _beside
-    ours_ms = _p99s(rng, windows, candidate.slowdown)
-    # In a bake the baseline is idle.
-    theirs_ms = [] if plan.limits.step is Step.BAKE else _p99s(rng, windows, 1.0)
+    ours_ms, theirs_ms = _p99s(rng, windows, candidate.slowdown), _p99s(rng, windows, 1.0)
     for look, evidence in enumerate(counted(rng, plan, candidate, windows), start=1):
         paired = evidence.paired._replace(
             baseline_p99_ms=theirs_ms[:look], candidate_p99_ms=ours_ms[:look]
@@ -127,9 +124,7 @@ def _shadow(
     rng: np.random.Generator, plan: Plan, candidate: Candidate, windows: int
 ) -> Iterator[StepEvidence]:
     """Both versions fail independently; where both answer, the confusion says what."""
-    ours, theirs = candidate.error_rate, ERROR_RATE
-    fates = [(1 - ours) * (1 - theirs), ours * (1 - theirs), (1 - ours) * theirs, ours * theirs]
-    fate = rng.multinomial(plan.window_records, fates, size=windows)
+    fate = _fates(rng, np.full(windows, plan.window_records), candidate)
     cells = rng.multinomial(fate[:, 0], (MIX[:, None] * candidate.confusion).ravel())
     for counts, (compared, failed, baseline_failed, both) in zip(
         cells.cumsum(axis=0).reshape(windows, *candidate.confusion.shape),
@@ -149,14 +144,25 @@ def _shadow(
 def _beside(
     rng: np.random.Generator, plan: Plan, candidate: Candidate, windows: int
 ) -> Iterator[StepEvidence]:
-    """Each record goes to one version; none to both."""
+    """Each record goes to one version; some of a bake's, whose errors are compared, to both."""
     ours = rng.binomial(plan.window_records, plan.weight, size=windows)
+    mirrored = rng.binomial(ours, MIRROR_SHARE if plan.limits.step is Step.BAKE else 0.0)
     rows = zip(
         _answered(rng, "2", ours, candidate.error_rate, MIX @ candidate.confusion),
         _answered(rng, "1", plan.window_records - ours, ERROR_RATE, MIX),
+        _fates(rng, mirrored, candidate).cumsum(axis=0).tolist(),
         strict=True,
     )
-    return (StepEvidence(two, one, PairedEvidence(), age_s=0.0) for two, one in rows)
+    for two, one, (compared, failed, baseline_failed, _) in rows:
+        paired = PairedEvidence(compared, compared, failed, baseline_failed)
+        yield StepEvidence(two, one, paired, age_s=0.0)
+
+
+def _fates(rng: np.random.Generator, pairs: _Counts, candidate: Candidate) -> _Counts:
+    """Records that both answer, ours alone fails on, theirs alone, both; shape (N,) to (N, 4)."""
+    ours, theirs = candidate.error_rate, ERROR_RATE
+    shares = [(1 - ours) * (1 - theirs), ours * (1 - theirs), (1 - ours) * theirs, ours * theirs]
+    return rng.multinomial(pairs, shares)
 
 
 def _answered(

@@ -16,7 +16,7 @@ class Step(StrEnum):
 
     SHADOW = "shadow"  # both versions see the same records; the candidate's answers are dropped
     CANARY = "canary"  # both answer, each the records of other keys
-    BAKE = "bake"  # the candidate answers everything; the baseline is warm and idle
+    BAKE = "bake"  # the candidate answers everything; the baseline some of it again, unseen
 
 
 class VersionEvidence(NamedTuple):
@@ -85,8 +85,9 @@ class Limits(NamedTuple):
         records: Records of the candidate before the step can pass.
         timeout_s: Age at which an open question becomes inconclusive.
         duration_s: Age before the step can pass.
-        alpha: Chance that a candidate no worse than the baseline fails the sequential test of
-            errors, over all looks of the step; 0 < alpha < 1.
+        alpha: Chance that a candidate no worse than the baseline fails a sequential test, over
+            all looks of the step; 0 < alpha < 1. The default policy's 0.05 over its four steps.
+        compare_errors: Whether its errors are compared with the baseline's.
         max_error_rate: Share of the candidate's records; 0 < rate < 1.
         max_slowdown: The candidate's p99 over the baseline's.
         max_p99_ms: Of the candidate's calls.
@@ -98,7 +99,8 @@ class Limits(NamedTuple):
     records: int
     timeout_s: float
     duration_s: float = 0.0
-    alpha: float = 0.05
+    alpha: float = 0.0125
+    compare_errors: bool = True
     max_error_rate: float | None = 0.05
     max_slowdown: float | None = 1.5
     max_p99_ms: float | None = None

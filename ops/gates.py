@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import orjson
+
 from ops.policy import GoldenGate, MetricGate, Policy
-from serve.artifact import Metric, ModelCard
+from ops.statistics import cosine
+from serve.artifact import GoldenRecord, Metric, ModelCard
 
 # Figures on a card have four decimals; a difference is not worse for what rounding adds.
 ROUNDING = 1e-9
@@ -19,9 +23,10 @@ class GoldenCase(NamedTuple):
     Attributes:
         expected: What the golden set says, as people read it.
         answer: What the version says.
-        agrees: Whether that is the same.
+        agrees: Whether that is the same; of embeddings, near enough.
         live_agrees: Whether the live version's answer is; None where there is none.
         exact: Marked so in the golden set.
+        cosine: Of two embeddings, 0 where their numbers are not equally many; None of labels.
     """
 
     text: str
@@ -30,6 +35,7 @@ class GoldenCase(NamedTuple):
     agrees: bool
     live_agrees: bool | None = None
     exact: bool = False
+    cosine: float | None = None
 
 
 class GateResult(NamedTuple):
@@ -47,27 +53,16 @@ class GateResult(NamedTuple):
     evidence: Mapping[str, Any]
 
 
-def judge(
-    policy: Policy,
-    candidate: ModelCard,
-    live: ModelCard | None,
-    *,
-    golden: Sequence[GoldenCase] = (),
-) -> list[GateResult]:
-    """Put a version through every gate of a policy.
+def judge_card(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> list[GateResult]:
+    """Put a version's card through every gate that needs no answer of the version.
 
     Args:
-        candidate: Card of the version.
         live: Card of the version that serves; None where there is none.
-        golden: The golden set as the version answers it; empty where there is none.
     Returns:
-        One result for the labels, one for the golden set, one for each gate on a figure.
+        One result for the labels, one for each gate on a figure.
     """
-    return [
-        _labels_result(policy, candidate, live),
-        _golden_result(policy.golden, golden),
-        *(_metric_result(gate, candidate, live) for gate in policy.gates),
-    ]
+    metrics = (_metric_result(gate, candidate, live) for gate in policy.gates)
+    return [_labels_result(policy, candidate, live), *metrics]
 
 
 def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | None) -> GateResult:
@@ -127,7 +122,36 @@ def _against_live(
     )
 
 
-def _golden_result(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
+def golden_case(
+    record: GoldenRecord, answer: bytes | None, gate: GoldenGate, *, has_live: bool
+) -> GoldenCase:
+    """Compare a version's answer with the golden one: the best label, or the embedding.
+
+    Args:
+        record: Of the golden set of the version that serves, where there is one.
+        answer: The result as JSON; None where the version had none.
+        has_live: Whether a version serves, whose answer the golden one is then.
+    """
+    expected, found = record.result, orjson.loads(answer) if answer else []
+    live_agrees = True if has_live else None
+    if isinstance(expected[0], dict):
+        wanted, said = str(expected[0]["label"]), str(found[0]["label"]) if found else "nothing"
+        return GoldenCase(record.text, wanted, said, wanted == said, live_agrees, record.exact)
+    comparable = len(found) == len(expected)
+    near = cosine(found, expected) if comparable else 0.0
+    return GoldenCase(
+        record.text,
+        expected=f"{len(expected)} numbers",
+        answer=f"{len(found)} numbers at a cosine of {near:.4f}",
+        agrees=comparable and near >= gate.min_cosine,
+        live_agrees=live_agrees,
+        exact=record.exact,
+        cosine=near,
+    )
+
+
+def judge_golden(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
+    """Judge a golden set as the version answers it; empty where there is none."""
     evidence: dict[str, Any] = {**gate.model_dump(exclude_none=True), "texts": len(cases)}
     if not cases:
         wanted = gate.min_agreement is not None or gate.not_worse_by is not None
@@ -138,7 +162,11 @@ def _golden_result(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
             else ", so nothing was compared."
         )
         return GateResult("golden", not wanted, sentence, evidence)
-    parts = [_agreement(gate, cases, evidence), _exactness(gate, cases, evidence)]
+    parts = [
+        _agreement(gate, cases, evidence),
+        _exactness(gate, cases, evidence),
+        *_nearness(gate, cases, evidence),
+    ]
     sentence = f"Of {len(cases)} golden texts {'; '.join(words for _, words in parts)}."
     return GateResult("golden", all(passed for passed, _ in parts), sentence, evidence)
 
@@ -182,6 +210,19 @@ def _exactness(
     )
     more = f" and {len(wrong) - SHOWN_TEXTS} more" if len(wrong) > SHOWN_TEXTS else ""
     return False, f"{len(wrong)} of {len(exact)} exact ones are wrong: {shown}{more}"
+
+
+def _nearness(
+    gate: GoldenGate, cases: Sequence[GoldenCase], evidence: dict[str, Any]
+) -> list[tuple[bool, str]]:
+    """How far embeddings are from the golden ones; the other parts say whether that is too far."""
+    embeddings = [(case.cosine, case) for case in cases if case.cosine is not None]
+    if not embeddings:
+        return []
+    lowest, case = min(embeddings, key=itemgetter(0))
+    evidence["lowest_cosine"] = round(lowest, 6)
+    words = f"furthest is {case.text!r}, {case.answer} where {case.expected} were expected"
+    return [(True, f"{words}; {gate.min_cosine:g} and more agree")]
 
 
 def _labels_result(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> GateResult:

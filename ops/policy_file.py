@@ -39,7 +39,7 @@ def load(text: str, *, now: datetime) -> Policy:
     Raises:
         PolicyError: Lists every mistake. Not retriable.
     """
-    policy, problems = _judge(text, now)
+    policy, problems = examine(text, now=now)
     if policy is None:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise PolicyError(f"the policy cannot be used:\n{lines}")
@@ -52,10 +52,17 @@ def check(text: str, *, now: datetime) -> list[Problem]:
     Args:
         now: Aware; windows are looked for from here on.
     """
-    return _judge(text, now)[1]
+    return examine(text, now=now)[1]
 
 
-def _judge(text: str, now: datetime) -> tuple[Policy | None, list[Problem]]:
+def examine(text: str, *, now: datetime) -> tuple[Policy | None, list[Problem]]:
+    """Read a policy and name every mistake in it, in the order of its lines.
+
+    Args:
+        now: Aware; windows are looked for from here on.
+    Returns:
+        The policy, None where a mistake makes it unusable, and the mistakes.
+    """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         return None, [Problem(0, 0, "", f"a policy has at most {MAX_BYTES:,} bytes")]
     document = read(text, expected="model, windows, gates, rollout", aliases=False)

@@ -8,32 +8,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ops.apps import Apps
 from ops.artifact_store import ArtifactStore
 from ops.bootstrap import as_served
 from ops.catalogue import VersionId, find, number_of
 from ops.database import Database
-from ops.evidence import Limits, Outcome, Step
+from ops.evidence import Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of
-from ops.gates import GateResult, GoldenCase, judge
+from ops.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
+from ops.limits import limits_of
 from ops.observations import NOTHING, Gathered, Observations, Pair, Seen, disagreements
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
 from ops.steering import Answer, Facts, Load
-from ops.verdict import judge as judge_step
+from ops.verdict import judge
 from serve.artifact import GoldenRecord
-from serve.contract import Answer as ModelAnswer
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
 
 GOLDEN_TEXTS = 200
 LOAD_DEADLINE_S = 180.0
 CONSUMER_SILENCE_S = 30.0
-GOLDEN = "golden"
 # A step of which nothing new was told is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
 NO_FACTS = Facts()
@@ -58,11 +55,13 @@ class _Remembered:
         standings: How far each is with its approvals, at this round.
         not_before: Until when windows and cadence forbid each, by the digest of its policy.
         judged: By release and the moment when its step began.
+        golden: How each answered the golden texts.
     """
 
     standings: dict[int, Standing] = field(default_factory=dict)
     not_before: dict[tuple[int, str], datetime] = field(default_factory=dict)
     judged: dict[tuple[int, datetime], _Judged] = field(default_factory=dict)
+    golden: dict[int, GateResult] = field(default_factory=dict)
 
 
 class FactFinder:
@@ -90,7 +89,6 @@ class FactFinder:
         self._apps = apps
         self._cache_dir = cache_dir
         self._load_deadline_s = load_deadline_s
-        self._golden: dict[int, GateResult] = {}
         self._remembered = _Remembered()
 
     def look(self, found: Sequence[Release]) -> None:
@@ -100,6 +98,7 @@ class FactFinder:
             waiting = [release for release in found if release.position.state in WAITING]
             known.standings = standings_of(connection, waiting)
         ids = {release.id for release in found}
+        known.golden = {id_: result for id_, result in known.golden.items() if id_ in ids}
         known.not_before = {key: at for key, at in known.not_before.items() if key[0] in ids}
         steps = {(release.id, release.entered_at) for release in found}
         known.judged = {key: judged for key, judged in known.judged.items() if key in steps}
@@ -153,8 +152,7 @@ class FactFinder:
             if release.previous is not None:
                 live = find(connection, VersionId(release.model, release.previous)).card
         # The golden texts are answered when its replicas run.
-        results = [r for r in judge(release.policy, candidate, live) if r.name != GOLDEN]
-        return _answer_of(results)
+        return _answer_of(judge_card(release.policy, candidate, live))
 
     def _permission(self, release: Release, now: datetime) -> Facts:
         """Approvals, windows and cadence; by the policy in force now, not at the start."""
@@ -217,13 +215,10 @@ class FactFinder:
 
     def _golden_gate(self, release: Release) -> GateResult:
         """How the loaded version answers the golden texts; once a release."""
-        if release.id not in self._golden:
-            cases = self._golden_cases(release)
-            with self._database.read() as connection:
-                card = find(connection, VersionId(release.model, release.version)).card
-            results = judge(release.policy, card, None, golden=cases)
-            self._golden[release.id] = next(r for r in results if r.name == GOLDEN)
-        return self._golden[release.id]
+        known = self._remembered.golden
+        if release.id not in known:
+            known[release.id] = judge_golden(release.policy.golden, self._golden_cases(release))
+        return known[release.id]
 
     def _golden_cases(self, release: Release) -> list[GoldenCase]:
         """The live version's golden texts, else its own: what production must not unlearn."""
@@ -236,7 +231,12 @@ class FactFinder:
         values = [record.text.encode() for record in records]
         answers = self._apps.ask(release.model, release.label, values, CallOptions(format="text"))
         return [
-            _golden_case(record, answer, has_live=release.previous is not None)
+            golden_case(
+                record,
+                answer and answer.result,
+                release.policy.golden,
+                has_live=release.previous is not None,
+            )
             for record, answer in zip(records, answers, strict=True)
         ]
 
@@ -258,7 +258,7 @@ class FactFinder:
         judged.gathered.add(windows, comparisons)
         judged.seen, judged.age_s = seen, age_s
         limits = limits_of(release.policy, step, position.step)
-        verdict = judge_step(judged.gathered.evidence(age_s=age_s), limits)
+        verdict = judge(judged.gathered.evidence(age_s=age_s), limits)
         report = {} if verdict.outcome is Outcome.WAITING else self._report(release, pair)
         judged.facts = Facts(verdict=verdict, report=report)
         return judged.facts
@@ -297,53 +297,7 @@ def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def limits_of(policy: Policy, step: Step, canary_step: int) -> Limits:
-    """What a step wants, as the policy says."""
-    rollout, analysis = policy.rollout, policy.analysis
-    duration_s = 0.0
-    if step is Step.SHADOW:
-        assert rollout.shadow is not None  # the plan has the step
-        records, timeout = rollout.shadow.records, rollout.shadow.timeout
-    elif step is Step.CANARY:
-        records, timeout = rollout.canary[canary_step].records, rollout.canary[canary_step].timeout
-    else:
-        assert rollout.bake is not None  # the plan has the step
-        records, timeout = rollout.bake.records, rollout.bake.timeout
-        duration_s = rollout.bake.duration.total_seconds()
-    errors, latency = analysis.errors, analysis.latency
-    return Limits(
-        step=step,
-        records=records,
-        timeout_s=timeout.total_seconds(),
-        duration_s=duration_s,
-        alpha=errors.alpha if errors else 0.05,
-        max_error_rate=errors.max_rate if errors else None,
-        max_slowdown=latency.max_ratio if latency else None,
-        max_p99_ms=latency.max_p99_ms if latency else None,
-        max_distance=analysis.labels.max_distance if analysis.labels else None,
-        min_agreement=analysis.agreement.min if analysis.agreement else None,
-    )
-
-
 def _answer_of(results: Sequence[GateResult]) -> Answer:
     failed = [result for result in results if not result.passed]
     told = tuple(f"Gate {r.name}: {r.sentence}" for r in failed or results)
     return Answer(not failed, told, {r.name: dict(r.evidence) for r in results})
-
-
-def _golden_case(record: GoldenRecord, answer: ModelAnswer | None, *, has_live: bool) -> GoldenCase:
-    expected = record.result[0]
-    found = orjson.loads(answer.result) if answer else []
-    if isinstance(expected, dict):
-        wanted = str(expected["label"])
-        said = str(found[0]["label"]) if found else "nothing"
-        return GoldenCase(
-            record.text,
-            expected=wanted,
-            answer=said,
-            agrees=wanted == said,
-            live_agrees=True if has_live else None,
-            exact=record.exact,
-        )
-    agrees = bool(found) and len(found) == len(record.result)
-    return GoldenCase(record.text, "an embedding", "an embedding", agrees, None)

@@ -115,10 +115,20 @@ class Plan(NamedTuple):
 
 _NO_STEPS: Final = Plan(shadow=False, weights=(), bake=False)
 
-_STAY, _NEXT, _FIRST, _RESUME, _PAUSE, _BACK = "stay", "next", "first", "resume", "pause", "back"
 
-# state: event: next state, or how to find it.
-_TABLE: Final[dict[State, dict[Event, State | str]]] = {
+class _Move(StrEnum):
+    """How to find the next position where the state and the event alone do not say it."""
+
+    STAY = "stay"
+    FIRST = "first"  # the first step of the plan
+    NEXT = "next"  # the step after this one
+    PAUSE = "pause"
+    RESUME = "resume"  # where it was paused
+    BACK = "back"  # to the old version, if this one has answered anything
+
+
+# state: event: where it leads, or how to find that.
+_TABLE: Final[dict[State, dict[Event, State | _Move]]] = {
     State.DRAFT: {
         Event.GATES_PASSED: State.GATED,
         Event.GATES_FAILED: State.ABORTED,
@@ -133,7 +143,7 @@ _TABLE: Final[dict[State, dict[Event, State | str]]] = {
     },
     State.AWAITING_APPROVAL: {
         Event.APPROVED: State.SCHEDULED,
-        Event.APPROVAL_VOIDED: _STAY,
+        Event.APPROVAL_VOIDED: _Move.STAY,
         Event.REJECTED: State.ABORTED,
         Event.ABORT: State.ABORTED,
     },
@@ -141,57 +151,57 @@ _TABLE: Final[dict[State, dict[Event, State | str]]] = {
         Event.MAY_GO: State.LOADING,
         Event.APPROVAL_VOIDED: State.AWAITING_APPROVAL,
         Event.REJECTED: State.ABORTED,
-        Event.PAUSE: _PAUSE,
+        Event.PAUSE: _Move.PAUSE,
         Event.ABORT: State.ABORTED,
     },
     State.LOADING: {
-        Event.LOADED: _FIRST,
+        Event.LOADED: _Move.FIRST,
         Event.LOAD_FAILED: State.ABORTED,
         Event.REJECTED: State.ABORTED,
         Event.ABORT: State.ABORTED,
         Event.ROLLBACK: State.ABORTED,
     },
     State.SHADOW: {
-        Event.STEP_PASSED: _NEXT,
+        Event.STEP_PASSED: _Move.NEXT,
         Event.STEP_FAILED: State.ROLLING_BACK,
-        Event.STEP_INCONCLUSIVE: _PAUSE,
-        Event.PAUSE: _PAUSE,
-        Event.PROMOTE: _NEXT,
+        Event.STEP_INCONCLUSIVE: _Move.PAUSE,
+        Event.PAUSE: _Move.PAUSE,
+        Event.PROMOTE: _Move.NEXT,
         Event.ABORT: State.ROLLING_BACK,
         Event.ROLLBACK: State.ROLLING_BACK,
     },
     State.CANARY: {
-        Event.STEP_PASSED: _NEXT,
+        Event.STEP_PASSED: _Move.NEXT,
         Event.STEP_FAILED: State.ROLLING_BACK,
-        Event.STEP_INCONCLUSIVE: _PAUSE,
-        Event.PAUSE: _PAUSE,
-        Event.PROMOTE: _NEXT,
+        Event.STEP_INCONCLUSIVE: _Move.PAUSE,
+        Event.PAUSE: _Move.PAUSE,
+        Event.PROMOTE: _Move.NEXT,
         Event.ABORT: State.ROLLING_BACK,
         Event.ROLLBACK: State.ROLLING_BACK,
     },
     State.BAKE: {
         Event.STEP_PASSED: State.LIVE,
         Event.STEP_FAILED: State.ROLLING_BACK,
-        Event.STEP_INCONCLUSIVE: _PAUSE,
-        Event.PAUSE: _PAUSE,
+        Event.STEP_INCONCLUSIVE: _Move.PAUSE,
+        Event.PAUSE: _Move.PAUSE,
         Event.PROMOTE: State.LIVE,
         Event.ABORT: State.ROLLING_BACK,
         Event.ROLLBACK: State.ROLLING_BACK,
     },
     State.PAUSED: {
-        Event.RESUME: _RESUME,
-        Event.PROMOTE: _NEXT,
+        Event.RESUME: _Move.RESUME,
+        Event.PROMOTE: _Move.NEXT,
         # It still answers records: what fails it while it waits takes it back.
-        Event.STEP_FAILED: _BACK,
-        Event.ABORT: _BACK,
-        Event.ROLLBACK: _BACK,
+        Event.STEP_FAILED: _Move.BACK,
+        Event.ABORT: _Move.BACK,
+        Event.ROLLBACK: _Move.BACK,
     },
     State.ROLLING_BACK: {
         Event.RESTORED: State.ROLLED_BACK,
         # Asked again, by a person or by a verdict that came late.
-        Event.ROLLBACK: _STAY,
-        Event.ABORT: _STAY,
-        Event.STEP_FAILED: _STAY,
+        Event.ROLLBACK: _Move.STAY,
+        Event.ABORT: _Move.STAY,
+        Event.STEP_FAILED: _Move.STAY,
     },
     State.LIVE: {Event.SUPERSEDE: State.SUPERSEDED},
     State.ROLLED_BACK: {},
@@ -212,31 +222,27 @@ def after(position: Position, event: Event, plan: Plan) -> Position | None:
             return None
         case State():
             return Position(target)
-        case "stay":
+        case _Move.STAY:
             return position
-        case "first":
+        case _Move.FIRST:
             return plan.first()
-        case "pause":
+        case _Move.PAUSE:
             return Position(State.PAUSED, position.step, position.state)
-        case "resume":
-            return _resumed(position)
-        case "back":
+        case _Move.RESUME:
+            return _within(position)
+        case _Move.BACK:
             # Paused before it loaded, it has answered nothing that there is to go back from.
             in_step = position.resume in STEPS
             return Position(State.ROLLING_BACK if in_step else State.ABORTED)
-        case _:
-            return _following(position, plan)
+        case _Move.NEXT:
+            within = _within(position)
+            # A release that was paused before it loaded has no step to skip.
+            return plan.following(within) if within.state in STEPS else None
 
 
-def _resumed(position: Position) -> Position | None:
-    return None if position.resume is None else Position(position.resume, position.step)
-
-
-def _following(position: Position, plan: Plan) -> Position | None:
-    """The step after the one that a release is in, or was paused in."""
-    within = position if position.state is not State.PAUSED else _resumed(position)
-    # A release that was paused before it loaded has no step to skip.
-    return plan.following(within) if within and within.state in STEPS else None
+def _within(position: Position) -> Position:
+    """Where a paused release was and goes on; any other position is itself."""
+    return position if position.resume is None else Position(position.resume, position.step)
 
 
 def allowed(position: Position) -> list[Event]:
@@ -258,7 +264,9 @@ class Sides(NamedTuple):
     digests: dict[str, str | None]
 
 
-def routes_of(position: Position, plan: Plan, sides: Sides, *, model: str, epoch: int) -> Route:
+def routes_of(
+    position: Position, plan: Plan, sides: Sides, *, model: str, epoch: int
+) -> ControlRecord | None:
     """The traffic that a position asks for.
 
     Returns:
@@ -270,12 +278,12 @@ def routes_of(position: Position, plan: Plan, sides: Sides, *, model: str, epoch
     live, candidate = sides.live, sides.candidate
     weight = candidate_weight(position, plan)
     if live is None:
-        return _record(model, epoch, {candidate: 1.0}, sides) if weight == 1.0 else None
-    within = _resumed(position) if position.state is State.PAUSED else position
-    if within is None or within.state not in STEPS:
-        return _record(model, epoch, {candidate if weight == 1.0 else live: 1.0}, sides)
+        return _route(model, epoch, {candidate: 1.0}, sides) if weight == 1.0 else None
+    within = _within(position)
+    if within.state not in STEPS:
+        return _route(model, epoch, {candidate if weight == 1.0 else live: 1.0}, sides)
     shares = {live: 1 - weight, candidate: weight}
-    return _record(model, epoch, shares, sides).model_copy(
+    return _route(model, epoch, shares, sides).model_copy(
         update={
             "fallback": live,
             "shadow": live if within.state is State.BAKE else candidate,
@@ -284,13 +292,9 @@ def routes_of(position: Position, plan: Plan, sides: Sides, *, model: str, epoch
     )
 
 
-Route = ControlRecord | None
-
-
 def candidate_weight(position: Position, plan: Plan) -> float:
     """Share of the records that the new version answers."""
-    within = _resumed(position) if position.state is State.PAUSED else position
-    match within:
+    match _within(position):
         case Position(State.CANARY, step):
             return plan.weights[step]
         case Position(State.BAKE | State.LIVE):
@@ -302,11 +306,10 @@ def candidate_weight(position: Position, plan: Plan) -> float:
 def needs_candidate(position: Position) -> bool:
     """Whether the new version's replicas must be there: its route names it, or may soon, or did
     and is still followed."""
-    within = _resumed(position) if position.state is State.PAUSED else position
-    return within is not None and within.state in _WITH_CANDIDATE
+    return _within(position).state in _WITH_CANDIDATE
 
 
-def _record(model: str, epoch: int, shares: dict[str, float], sides: Sides) -> ControlRecord:
+def _route(model: str, epoch: int, shares: dict[str, float], sides: Sides) -> ControlRecord:
     versions = {
         version: VersionRoute(digest=sides.digests.get(version), weight=share)
         for version, share in shares.items()

@@ -1,7 +1,8 @@
 """The statistical tests behind verdicts; pure.
 
 Owns the arithmetic: evidence against a share, an interval for a share, the distance of two
-mixes of labels, Mann-Whitney. Knows neither versions nor limits, which ``ops/verdict.py`` owns.
+mixes of labels, Mann-Whitney, the cosine of two embeddings. Knows neither versions nor limits,
+which ``ops/verdict.py`` owns.
 """
 
 from __future__ import annotations
@@ -101,6 +102,13 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
         theirs: Shape (M,), M >= 1.
     """
     return float(mannwhitneyu(ours, theirs, alternative="greater").pvalue)
+
+
+def cosine(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Of the angle between two vectors of one length, -1 to 1; 0 where one of them is zero."""
+    norms = math.hypot(*ours) * math.hypot(*theirs)
+    dot = math.fsum(p * q for p, q in zip(ours, theirs, strict=True))
+    return max(-1.0, min(1.0, dot / norms)) if norms else 0.0
 
 
 def _without_rare(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[tuple[int, int]]:

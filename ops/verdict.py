@@ -3,11 +3,18 @@
 ``judge`` is called at every look with all that was counted since the step began. Each check has
 three answers: failed, passed, or not enough seen yet. One failure fails the step; a step passes
 only when every check that it needs has passed; what is still open at the timeout is inconclusive
-and waits for a person. What follows from a verdict is the affair of the release's states; the
-arithmetic is in ``ops/statistics.py``.
+and waits for a person. ``_CHECKS``, at the end, lists the checks and the steps that need each.
+
+    records, duration   has the step seen what the policy wants?
+    error_rate, p99     absolute limits, whatever the baseline does
+    errors              against the baseline: of other keys in a canary, else of the same records
+    latency             against the baseline, of the same micro-batches
+    labels, agreement   against the baseline: how often each label; how often the same answer
 
 The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
-stays valid however often one looks, or three standard errors.
+stays valid however often one looks (``log_evidence``), or bounds three standard errors away
+(``Interval``). What follows from a verdict is the affair of ``ops/rollout.py``; the arithmetic is
+in ``ops/statistics.py``; how small a difference a policy finds is told by ``ops/detection.py``.
 """
 
 from __future__ import annotations
@@ -26,10 +33,9 @@ MIN_RECORDS: Final = 50
 # With 6 windows against 6, Mann-Whitney can just reach the level below.
 MIN_WINDOWS: Final = 6
 LATENCY_LEVEL: Final = 0.002
-# Trials that the prior of each sequential test is worth, see log_evidence: much where a version
-# that is worse by a factor moves a small share a little, nothing where it moves a half to nearly 1.
-_SHARE_PRIOR: Final = 40.0
-_PAIRS_PRIOR: Final = 10.0
+# Trials that the prior of each sequential test is worth, see log_evidence: many where what matters
+# is errors doubled, which moves their share a little; few where nearly every window is too slow.
+ERRORS_PRIOR: Final = 40.0
 _WINDOWS_PRIOR: Final = 2.0
 
 
@@ -81,18 +87,20 @@ def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
     candidate, errors = evidence.candidate, evidence.candidate.errors
     if candidate.records < MIN_RECORDS:
         return _too_few("error_rate", "records", candidate.records)
-    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=_SHARE_PRIOR)
+    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=ERRORS_PRIOR)
     within = errors <= limits.max_error_rate * candidate.records
     sentence = (
         f"error rate: {_share(errors, candidate.records)}, at most "
         f"{_percent(limits.max_error_rate)} wanted; {_strength(found, limits.alpha)}"
     )
     numbers = {"errors": errors, "records": candidate.records, "log_evidence": found}
-    return Finding("error_rate", _answer(found, limits.alpha, within), sentence, numbers)
+    return Finding("error_rate", _by_evidence(found, limits.alpha, within), sentence, numbers)
 
 
-def _errors(evidence: StepEvidence, limits: Limits) -> Finding:
+def _errors(evidence: StepEvidence, limits: Limits) -> Finding | None:
     """Against the baseline: the records of other keys in a canary, else the same records."""
+    if not limits.compare_errors:
+        return None
     return (_errors_beside if limits.step is Step.CANARY else _errors_of_pairs)(evidence, limits)
 
 
@@ -109,7 +117,7 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
         ours.errors,
         ours.errors + theirs.errors,
         share=ours.records / (ours.records + theirs.records),
-        prior=_SHARE_PRIOR,
+        prior=ERRORS_PRIOR,
     )
     sentence = (
         f"errors: {_share(ours.errors, ours.records)} against "
@@ -123,7 +131,7 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
         "baseline_records": theirs.records,
         "log_evidence": found,
     }
-    return Finding("errors", _answer(found, limits.alpha, within=True), sentence, numbers)
+    return Finding("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
 
 
 def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
@@ -133,7 +141,7 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
     if pairs < MIN_RECORDS:
         return _too_few("errors", "records given to both versions", pairs)
     one_sided = paired.failed + paired.baseline_failed
-    found = log_evidence(paired.failed, one_sided, share=0.5, prior=_PAIRS_PRIOR)
+    found = log_evidence(paired.failed, one_sided, share=0.5, prior=ERRORS_PRIOR)
     sentence = (
         f"errors: failed on {_share(paired.failed, pairs)} where version {theirs} answered, "
         f"answered {paired.baseline_failed:,} where it failed; {_strength(found, limits.alpha)}"
@@ -144,7 +152,7 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
         "pairs": pairs,
         "log_evidence": found,
     }
-    return Finding("errors", _answer(found, limits.alpha, within=True), sentence, numbers)
+    return Finding("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
 
 
 def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
@@ -159,7 +167,7 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
     slow = sum(slowdown >= limits.max_slowdown for slowdown in slowdowns)
     found = log_evidence(slow, windows, share=0.5, prior=_WINDOWS_PRIOR)
     typical = median(slowdowns)
-    outcome = _answer(found, limits.alpha, within=typical < limits.max_slowdown)
+    outcome = _by_evidence(found, limits.alpha, within=typical < limits.max_slowdown)
     by_chance = 1.0
     if outcome is Outcome.WAITING and _has_records(evidence, limits):
         by_chance = mann_whitney(paired.candidate_p99_ms, paired.baseline_p99_ms)
@@ -189,7 +197,7 @@ def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
         f"p99: {typical:,.1f} ms (median of {len(values)} windows, {over} of them above "
         f"{limits.max_p99_ms:,g} ms); {_strength(found, limits.alpha)}"
     )
-    outcome = _answer(found, limits.alpha, within=typical <= limits.max_p99_ms)
+    outcome = _by_evidence(found, limits.alpha, within=typical <= limits.max_p99_ms)
     numbers = {"p99_ms": typical, "windows": len(values), "over": over, "log_evidence": found}
     return Finding("p99", outcome, sentence, numbers)
 
@@ -207,8 +215,9 @@ def _labels(evidence: StepEvidence, limits: Limits) -> Finding | None:
         f"between {n:,} answers and {m:,} of version {evidence.baseline.version}, at most "
         f"{limits.max_distance:g} wanted"
     )
-    outcome = _beyond(distance.low > limits.max_distance, distance.estimate <= limits.max_distance)
-    return Finding("labels", outcome, sentence, {**distance._asdict(), "labels": n, "baseline": m})
+    too_far, near = distance.low > limits.max_distance, distance.estimate <= limits.max_distance
+    numbers = {**distance._asdict(), "labels": n, "baseline": m}
+    return Finding("labels", _by_bounds(too_far, near), sentence, numbers)
 
 
 def _agreement(evidence: StepEvidence, limits: Limits) -> Finding | None:
@@ -227,7 +236,7 @@ def _agreement(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if apart:
         theirs, ours = max(apart, key=apart.__getitem__)
         sentence += f"; most often {ours} instead of {theirs}, {apart[theirs, ours]:,} times"
-    outcome = _beyond(agreed.high < limits.min_agreement, agreed.low >= limits.min_agreement)
+    outcome = _by_bounds(agreed.high < limits.min_agreement, agreed.low >= limits.min_agreement)
     return Finding("agreement", outcome, sentence, {**agreed._asdict(), "pairs": paired.compared})
 
 
@@ -235,11 +244,12 @@ def _has_records(evidence: StepEvidence, limits: Limits) -> bool:
     return evidence.candidate.records >= max(1, limits.records)
 
 
-def _answer(log_evidence: float, alpha: float, within: bool) -> Outcome:
-    return _beyond(log_evidence >= -math.log(alpha), within)
+def _by_evidence(found: float, alpha: float, within: bool) -> Outcome:
+    """Failed when the evidence, a logarithm, has reached 1 / alpha."""
+    return _by_bounds(found >= -math.log(alpha), within)
 
 
-def _beyond(failed: bool, passed: bool) -> Outcome:
+def _by_bounds(failed: bool, passed: bool) -> Outcome:
     """Waiting where what was seen is on the wrong side of a limit, yet might be so by chance."""
     return Outcome.FAILED if failed else Outcome.PASSED if passed else Outcome.WAITING
 
@@ -257,26 +267,26 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _strength(log_evidence: float, alpha: float) -> str:
-    """Evidence as a number; a power of ten where it is beyond what a float holds."""
-    power = log_evidence / math.log(10)
+def _strength(found: float, alpha: float) -> str:
+    """The evidence as a number; a power of ten where it is beyond what a float holds."""
+    power = found / math.log(10)
     number = f"{10**power:.2g}" if power < 300 else f"1e{power:.0f}"
     return f"evidence {number} (fails at {1 / alpha:g})"
 
 
-_IN_ALL: Final = frozenset(Step)
-_BESIDE: Final = frozenset({Step.SHADOW, Step.CANARY})
+_EVERYWHERE: Final = frozenset(Step)
+_BEFORE_BAKE: Final = frozenset({Step.SHADOW, Step.CANARY})
 _Check = Callable[[StepEvidence, Limits], Finding | None]
 
-# In which steps a check must have seen enough before the step passes. In the others it fails a
-# step all the same, but is left out while it has seen too few.
+# Each check, and in which steps it must have seen enough before the step passes. In the others it
+# fails a step all the same, but is left out while it has seen too few.
 _CHECKS: Final[tuple[tuple[_Check, frozenset[Step]], ...]] = (
-    (_records, _IN_ALL),
-    (_duration, _IN_ALL),
-    (_error_rate, _IN_ALL),
-    (_errors, _BESIDE),
-    (_latency, _BESIDE),
-    (_p99, _IN_ALL),
-    (_labels, _BESIDE),
+    (_records, _EVERYWHERE),
+    (_duration, _EVERYWHERE),
+    (_error_rate, _EVERYWHERE),
+    (_errors, _BEFORE_BAKE),
+    (_latency, _BEFORE_BAKE),
+    (_p99, _EVERYWHERE),
+    (_labels, _BEFORE_BAKE),
     (_agreement, frozenset({Step.SHADOW})),
 )

@@ -28,23 +28,26 @@ FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
 
 @app.command()
 def check(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Name every mistake in a policy with its place; needs no platform. Exit code 2 with one."""
+    """Name every mistake in a policy with its place, and say how surely its steps find a worse
+    version; needs no platform. Exit code 2 with a mistake."""
     from datetime import UTC, datetime
 
-    from ops.document import Severity
-    from ops.policy_file import check as find_problems
+    from ops import detection
+    from ops.policy_file import examine
 
     with told_plainly():
-        found = find_problems(_text(file), now=datetime.now(UTC))
+        policy, found = examine(_text(file), now=datetime.now(UTC))
         problems = [problem._asdict() for problem in found]
+        finds = detection.told(policy) if policy else None
         if as_json:
-            print_json({"problems": problems})
+            print_json({"problems": problems, "finds": finds})
         else:
             print_problems(problems, str(file))
-        if any(problem.severity == Severity.ERROR for problem in found):
+        if policy is None:
             raise typer.Exit(EXIT_USAGE)
         if not as_json:
             say(f"{file}: {'usable' if found else 'fine'}")
+            say(f"{finds}")
 
 
 @app.command("set")

@@ -52,10 +52,16 @@ class SetShape(Shape):
     warnings: list[ProblemShape]
 
 
-class ProblemsShape(Shape):
-    """Every mistake, in the order of its lines."""
+class CheckShape(Shape):
+    """What is to be said of a policy.
+
+    Attributes:
+        problems: Every mistake, in the order of its lines.
+        finds: How surely its steps find a worse version; null where it cannot be used.
+    """
 
     problems: list[ProblemShape]
+    finds: str | None
 
 
 class MissingShape(Shape):
@@ -86,11 +92,10 @@ def put(actor: Caller, service: Served, body: PolicyBody) -> SetShape:
     )
 
 
-@router.post("/policies/check", summary="Every mistake in a policy")
-def check(_actor: Caller, service: Served, body: PolicyBody) -> ProblemsShape:
+@router.post("/policies/check", summary="Every mistake in a policy, and what it finds")
+def check(_actor: Caller, service: Served, body: PolicyBody) -> CheckShape:
     """Nothing is changed."""
-    found = service.policies.check(body.text)
-    return ProblemsShape(problems=[ProblemShape.model_validate(problem) for problem in found])
+    return CheckShape.model_validate(service.policies.check(body.text))
 
 
 @router.get("/models/{name}/policy", summary="The policy in force")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops import policy_store
+from ops import detection, policy_store
 from ops.access import Access, Actor, Attempt
 from ops.catalogue import VersionId
 from ops.document import Problem, Severity
@@ -13,7 +13,7 @@ from ops.explanation import Explanation, explain
 from ops.facts import facts_of
 from ops.permissions import Permission
 from ops.policy import Policy
-from ops.policy_file import check, load
+from ops.policy_file import check, examine, load
 from ops.policy_store import KeptPolicy
 
 
@@ -30,15 +30,29 @@ class SetPolicy(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
+class CheckedPolicy(NamedTuple):
+    """What is to be said of a policy before it is in force.
+
+    Attributes:
+        problems: Every mistake.
+        finds: How surely its steps find a worse version, in a sentence; None where it cannot be
+            used.
+    """
+
+    problems: tuple[Problem, ...]
+    finds: str | None
+
+
 class PolicyVerbs:
     """Policies as one person may use them."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def check(self, text: str) -> list[Problem]:
-        """Every mistake in a text; open to everybody who has a token."""
-        return check(text, now=self._access.clock())
+    def check(self, text: str) -> CheckedPolicy:
+        """Every mistake in a text, and what it finds; open to everybody who has a token."""
+        policy, problems = examine(text, now=self._access.clock())
+        return CheckedPolicy(tuple(problems), detection.told(policy) if policy else None)
 
     def put(self, actor: Actor, text: str) -> SetPolicy:
         """Put a policy into force for the model that it names; takes ``admin``.
@@ -78,7 +92,8 @@ class PolicyVerbs:
     def explain(self, actor: Actor, version: VersionId) -> Explanation:
         """May this version go out now, and if not, what is missing; takes ``read``.
 
-        A model without a policy is under the one that has every default.
+        The last sentence says how surely the steps would find a worse version. A model without a
+        policy is under the one that has every default.
 
         Raises:
             UnknownVersion, NotAllowed: Not retriable.
@@ -89,4 +104,5 @@ class PolicyVerbs:
             policy = Policy(model=version.model) if kept is None else kept.policy()
             glass = actor.may(Permission.BREAK_GLASS, version.model)
             facts = facts_of(connection, policy, version, may_break_glass=glass)
-        return explain(policy, facts, self._access.clock())
+        found = explain(policy, facts, self._access.clock())
+        return found._replace(sentences=(*found.sentences, detection.told(policy)))

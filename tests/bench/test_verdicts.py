@@ -28,9 +28,17 @@ def ended(candidate: Candidate, releases: int) -> list[Release]:
 
 
 def test_releases_without_a_difference_go_live() -> None:
-    row = Row.of(ended(SAME, 150))
+    row = Row.of(ended(SAME, 50))
     assert row.inconclusive == 0
-    assert row.failed <= 3 / 150
+    assert row.failed <= 1 / 50
+
+
+def test_doubled_errors_are_found_by_the_default_policy() -> None:
+    row = Row.of(ended(DOUBLED, 100))
+    assert row.failed >= 0.98
+    assert row.median_records is not None
+    # In shadow, before any of their answers counts.
+    assert row.median_records <= 6000
 
 
 @pytest.mark.parametrize("candidate", [SLOW, FAILING, WORSE])

@@ -26,7 +26,7 @@ def make_directory(
     *,
     weights: bytes = b"weights",
     config: dict[str, Any] | None = None,
-    golden: dict[str, dict[str, float]] | None = None,
+    golden: dict[str, dict[str, float] | list[float]] | None = None,
     metrics: dict[str, float] | None = None,
     labels: tuple[str, ...] = LABELS,
 ) -> Path:
@@ -36,10 +36,8 @@ def make_directory(
     (path / TOKENIZER_FILE).write_text("{}")
     (path / CONFIG_FILE).write_bytes(orjson.dumps(config or {"hidden_size": 32}))
     lines = [
-        orjson.dumps(
-            {"text": text, "result": [{"label": k, "score": v} for k, v in scores.items()]}
-        )
-        for text, scores in (golden or {}).items()
+        orjson.dumps({"text": text, "result": _result(answer)})
+        for text, answer in (golden or {}).items()
     ]
     if lines:
         (path / GOLDEN_FILE).write_bytes(b"\n".join(lines) + b"\n")
@@ -57,3 +55,10 @@ def make_directory(
     write_card(path, card)
     seal(path)
     return path
+
+
+def _result(answer: dict[str, float] | list[float]) -> list[Any]:
+    """As the task answers: labels with their scores, or an embedding."""
+    if isinstance(answer, list):
+        return answer
+    return [{"label": label, "score": score} for label, score in answer.items()]

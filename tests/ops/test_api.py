@@ -225,7 +225,10 @@ def test_policy(there: Installation, api: Api) -> None:
     body = refused(api["root"].put("/policies", json={"text": text}), 422, "Invalid")
     assert [(p["line"], p["column"]) for p in body["problems"]] == [(2, 1), (3, 1)]
     checked = api["eve"].post("/policies/check", json={"text": text}).json()
-    assert checked["problems"] == body["problems"]
+    assert checked == {"problems": body["problems"], "finds": None}
+    checked = api["eve"].post("/policies/check", json={"text": "model: sentiment"}).json()
+    assert checked["problems"] == []
+    assert "is found in 99 of 100 releases" in checked["finds"]
     done = api["root"].put("/policies", json={"text": "model: sentiment"}).json()
     assert (done["model"], done["changed"]) == ("sentiment", True)
     shown = api["ana"].get("/models/sentiment/policy").json()

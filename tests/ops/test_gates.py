@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.gates import GateResult, GoldenCase, judge
+from ops.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.policy import GoldenGate, MetricGate, Policy
-from serve.artifact import Metric, ModelCard, Pooling
+from serve.artifact import GoldenRecord, Metric, ModelCard, Pooling
 
 
 def card(labels: tuple[str, ...] = ("negative", "positive"), **figures: float) -> ModelCard:
@@ -31,7 +31,7 @@ def card(labels: tuple[str, ...] = ("negative", "positive"), **figures: float) -
 
 
 def metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | None) -> GateResult:
-    return judge(Policy(model="m", gates=(gate,)), candidate, live)[2]
+    return judge_card(Policy(model="m", gates=(gate,)), candidate, live)[1]
 
 
 ACCURACY = MetricGate(metric="accuracy", direction="higher", at_least=0.85, not_worse_by=0.01)
@@ -108,10 +108,6 @@ def cases(
     ]
 
 
-def golden_result(gate: GoldenGate, golden: list[GoldenCase]) -> GateResult:
-    return judge(Policy(model="m", golden=gate), card(), None, golden=golden)[1]
-
-
 @pytest.mark.parametrize(
     ("gate", "golden", "passed", "words"),
     [
@@ -130,34 +126,100 @@ def golden_result(gate: GoldenGate, golden: list[GoldenCase]) -> GateResult:
     ],
 )
 def test_golden_set(gate: GoldenGate, golden: list[GoldenCase], passed: bool, words: str) -> None:
-    result = golden_result(gate, golden)
+    result = judge_golden(gate, golden)
     assert (result.passed, words in result.sentence) == (passed, True), result.sentence
 
 
 def test_only_texts_that_the_live_version_was_asked_are_compared_with_it() -> None:
     golden = [*cases(1, 1, live_right=1), *cases(0, 8)]
-    assert golden_result(GoldenGate(not_worse_by=0.0), golden).passed
+    assert judge_golden(GoldenGate(not_worse_by=0.0), golden).passed
+
+
+LABELLED = GoldenRecord(text="a fine day", result=[{"label": "good", "score": 0.9}], exact=True)
+EMBEDDED = GoldenRecord(text="a fine day", result=[0.6, 0.8, 0.0], exact=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "agrees"),
+    [
+        (b'[{"label": "good", "score": 0.5}]', "good", True),
+        (b'[{"label": "bad", "score": 0.9}, {"label": "good", "score": 0.1}]', "bad", False),
+        (None, "nothing", False),
+    ],
+)
+def test_label_agrees_when_it_is_the_same(answer: bytes | None, said: str, agrees: bool) -> None:
+    case = golden_case(LABELLED, answer, GoldenGate(), has_live=True)
+    assert case == GoldenCase("a fine day", "good", said, agrees, True, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "min_cosine", "near", "agrees"),
+    [
+        (b"[0.6, 0.8, 0.0]", 0.99, 1.0, True),
+        (b"[3.0, 4.0, 0.1]", 0.99, 0.9998, True),
+        (b"[0.8, 0.6, 0.0]", 0.99, 0.96, False),
+        (b"[0.8, 0.6, 0.0]", 0.95, 0.96, True),
+        (b"[-0.6, -0.8, 0.0]", 0.5, -1.0, False),
+        (b"[0.0, 0.0, 0.0]", 0.5, 0.0, False),
+        # Another dimension, even if the numbers begin alike.
+        (b"[0.6, 0.8]", 0.5, 0.0, False),
+        (b"[0.6, 0.8, 0.0, 0.0]", 0.5, 0.0, False),
+        (None, 0.5, 0.0, False),
+    ],
+)
+def test_embedding_agrees_when_its_cosine_is_large_enough(
+    answer: bytes | None, min_cosine: float, near: float, agrees: bool
+) -> None:
+    case = golden_case(EMBEDDED, answer, GoldenGate(min_cosine=min_cosine), has_live=False)
+    assert (case.agrees, case.live_agrees, case.exact) == (agrees, None, True)
+    assert case.cosine == pytest.approx(near, abs=1e-4)
+
+
+def test_sentence_names_the_embedding_that_is_furthest_away() -> None:
+    gate = GoldenGate(min_agreement=0.6)
+    answers = {"one": b"[0.6, 0.8, 0.0]", "two": b"[0.8, 0.6, 0.0]", "three": b"[0.7, 0.7, 0.0]"}
+    near = [
+        golden_case(GoldenRecord(text=text, result=[0.6, 0.8, 0.0]), answer, gate, has_live=True)
+        for text, answer in answers.items()
+    ]
+    result = judge_golden(gate, near)
+    assert not result.passed
+    assert result.evidence["agreement"] == pytest.approx(1 / 3)
+    assert result.evidence["lowest_cosine"] == pytest.approx(0.96)
+    assert result.sentence == (
+        "Of 3 golden texts 33.3% are answered as expected, and 60.0% must be; none is marked "
+        "exact; furthest is 'two', 3 numbers at a cosine of 0.9600 where 3 numbers were expected; "
+        "0.99 and more agree."
+    )
+    assert judge_golden(GoldenGate(min_agreement=0.3), near).passed
+
+
+def test_exact_embedding_of_another_dimension_fails_whatever_share_is_asked_for() -> None:
+    case = golden_case(EMBEDDED, b"[0.6, 0.8]", GoldenGate(), has_live=True)
+    result = judge_golden(GoldenGate(), [case])
+    assert not result.passed
+    assert "'a fine day' as 2 numbers at a cosine of 0.0000 instead of 3 numbers" in result.sentence
 
 
 @pytest.mark.parametrize("labels", ["same", "may-change"])
 def test_labels_that_differ(labels: str) -> None:
     policy = Policy(model="m", labels=labels)  # type: ignore[arg-type]
-    result = judge(policy, card(labels=("negative", "neutral")), card())[0]
+    result = judge_card(policy, card(labels=("negative", "neutral")), card())[0]
     assert result.passed == (labels == "may-change")
     assert "new are neutral and gone are positive" in result.sentence
 
 
 def test_order_of_labels_does_not_matter() -> None:
-    assert judge(Policy(model="m"), card(), card(labels=("positive", "negative")))[0].passed
+    assert judge_card(Policy(model="m"), card(), card(labels=("positive", "negative")))[0].passed
 
 
 def test_first_version_may_have_any_labels() -> None:
-    assert judge(Policy(model="m"), card(), None)[0].passed
+    assert judge_card(Policy(model="m"), card(), None)[0].passed
 
 
 def test_another_task_is_refused_whatever_the_policy_says() -> None:
     embedding = ModelCard(task="feature-extraction", max_length=128, pooling=Pooling())
-    result = judge(Policy(model="m", labels="may-change"), embedding, card())[0]
+    result = judge_card(Policy(model="m", labels="may-change"), embedding, card())[0]
     assert not result.passed
     assert "does feature-extraction and the live one text-classification" in result.sentence
 

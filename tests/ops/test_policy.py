@@ -17,6 +17,7 @@ def test_name_alone_is_a_policy_with_all_steps() -> None:
     policy = load("model: sentiment", now=NOW)
     assert policy == Policy(model="sentiment")
     assert policy.rollout.shadow is not None
+    assert policy.rollout.shadow.records == 12_000
     assert [step.weight for step in policy.rollout.canary] == [0.05, 0.25]
     assert policy.rollout.bake is not None
     assert policy.analysis.errors is not None

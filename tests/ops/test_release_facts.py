@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import pytest
 from sqlalchemy import insert
 
@@ -17,8 +18,9 @@ from ops.observations import Observations
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start, keep_deployment, put_route
 from ops.rollout import Event
-from ops.steering import Due, due
+from ops.steering import Due, Load, due
 from ops.tables import approvals
+from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
 from tests.ops.installation import NOW, Installation, install
@@ -33,7 +35,27 @@ rollout: {shadow: null, canary: [{weight: 0.5, records: 1000, timeout: 10m}], ba
 """
 TO_WAITING = (Event.GATES_PASSED, Event.APPROVAL_NEEDED)
 TO_SCHEDULED = (Event.GATES_PASSED, Event.APPROVED)
-TO_CANARY = (*TO_SCHEDULED, Event.MAY_GO, Event.LOADED)
+TO_LOADING = (*TO_SCHEDULED, Event.MAY_GO)
+TO_CANARY = (*TO_LOADING, Event.LOADED)
+EXACT = POLICY + "golden: {min_agreement: 1.0, min_cosine: 0.95}\n"
+
+
+class Replicas:
+    """Those of a version that is ready and answers every text with one embedding.
+
+    Attributes:
+        asked: How often its golden texts were.
+    """
+
+    def __init__(self, embedding: list[float]) -> None:
+        self._embedding, self.asked = embedding, 0
+
+    def load(self, _name: str, *, age_s: float, deadline_s: float) -> Load:
+        return Load(True, None, age_s, deadline_s)
+
+    def ask(self, _model: str, _label: str, values: list[bytes], _options: Any) -> list[Answer]:
+        self.asked += 1
+        return [Answer(orjson.dumps(self._embedding), None, None, None, 3, False) for _ in values]
 
 
 class Releases:
@@ -44,7 +66,9 @@ class Releases:
         self.told = Observations()
         root = there.service.access.authenticate(there.secrets["root"])
         for weights in (b"1", b"2"):
-            directory = make_directory(folder / weights.decode(), weights=weights)
+            directory = make_directory(
+                folder / weights.decode(), weights=weights, golden={"a fine day": [0.6, 0.8]}
+            )
             there.service.models.register(root, "sentiment", directory)
         there.service.policies.put(root, POLICY)
         with self.database.begin() as connection:
@@ -76,10 +100,10 @@ class Releases:
         with self.database.begin() as connection:
             connection.execute(insert(approvals).values(values))
 
-    def finder(self) -> FactFinder:
+    def finder(self, replicas: Replicas | None = None) -> FactFinder:
         store = ArtifactStore(self.there.folder / "store")
-        nothing = cast(apps.Apps, None)
-        return FactFinder(self.database, store, self.told, nothing, cache_dir=self.there.folder)
+        served = cast(apps.Apps, replicas)
+        return FactFinder(self.database, store, self.told, served, cache_dir=self.there.folder)
 
     def due(self, release: Release, now: datetime, finder: FactFinder | None = None) -> Due | None:
         """By the operator; one that has looked at all before must say the same."""
@@ -162,3 +186,37 @@ def test_step_is_judged_by_what_came_and_when_its_time_is_over(there: Releases) 
     same = seen(2 + JUDGED_EVERY_S / 2)
     assert same is seen(3)  # nothing new was told
     assert seen(601).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("embedding", "fault"),
+    [
+        ([0.6, 0.8], None),
+        ([0.7, 0.7], None),
+        ([0.8, 0.6], None),
+        ([0.8, -0.6], "2 numbers at a cosine of 0.0000"),
+        ([0.6, 0.8, 0.0], "3 numbers at a cosine of 0.0000 where 2 numbers were expected"),
+    ],
+)
+def test_loaded_version_must_answer_the_golden_texts_of_the_live_one(
+    there: Releases, embedding: list[float], fault: str | None
+) -> None:
+    root = there.there.service.access.authenticate(there.there.secrets["root"])
+    there.there.service.policies.put(root, EXACT)
+    release = there.start(*TO_LOADING)
+    load = there.finder(Replicas(embedding)).of(release, NOW).load
+    assert load is not None
+    assert (load.fault is None) == (fault is None)
+    assert (fault or "") in (load.fault or "")
+
+
+def test_golden_texts_are_asked_once_and_forgotten_with_their_release(there: Releases) -> None:
+    release, replicas = there.start(*TO_LOADING), Replicas([0.6, 0.8])
+    finder = there.finder(replicas)
+    for _ in range(3):
+        finder.look([release])
+        finder.of(release, NOW)
+    assert replicas.asked == 1
+    finder.look([])
+    finder.of(release, NOW)
+    assert replicas.asked == 2

@@ -165,7 +165,7 @@ def test_policy_with_mistakes_lists_them_all(there: Installation) -> None:
     with pytest.raises(Invalid) as raised:
         there.service.policies.put(actor(there, "root"), text)
     assert [problem.line for problem in raised.value.problems] == [2, 3]
-    assert there.service.policies.check(text) == list(raised.value.problems)
+    assert there.service.policies.check(text) == (raised.value.problems, None)
     with there.database.read() as connection:
         assert ledger.entries(connection) == []
 
@@ -178,6 +178,7 @@ def test_explanation_names_who_could_approve(there: Installation) -> None:
     told = there.service.policies.explain(actor(there, "ana"), version)
     assert not told.may_go
     assert "nobody else is in it" in " ".join(told.sentences)  # bob may not approve sentiment
+    assert "fails twice as often is found in 99 of 100 releases" in told.sentences[-1]
     people.give(root, "bob", Permission.APPROVE, "sentiment")
     told = there.service.policies.explain(actor(there, "ana"), version)
     assert [missing.from_whom for missing in told.missing] == [("bob",)]

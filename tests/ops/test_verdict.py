@@ -57,6 +57,7 @@ LIMITS = st.builds(
     timeout_s=st.floats(0, 1e6),
     duration_s=st.floats(0, 1e6),
     alpha=st.floats(0.001, 0.5),
+    compare_errors=st.booleans(),
     max_error_rate=or_none(st.floats(0.001, 0.999)),
     max_slowdown=or_none(st.floats(0.1, 10)),
     max_p99_ms=or_none(st.floats(0.1, 1e4)),
@@ -65,7 +66,7 @@ LIMITS = st.builds(
 )
 
 
-def limits_of(step: Step, **changed: float | None) -> Limits:
+def limits_of(step: Step, **changed: float | bool | None) -> Limits:
     return Limits(step, records=500, timeout_s=1800)._replace(**changed)
 
 
@@ -108,16 +109,20 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
         (
             "latency",
             Step.SHADOW,
-            SHADOW._replace(paired=PAIRED._replace(candidate_p99_ms=[3 * p for p in USUAL_MS])),
+            SHADOW._replace(
+                paired=PAIRED._replace(
+                    baseline_p99_ms=USUAL_MS * 2, candidate_p99_ms=[3 * p for p in USUAL_MS * 2]
+                )
+            ),
             {},
-            "latency: p99 of a call 3.00 times that of version 1 (median of 8 windows, 8 of them",
+            "latency: p99 of a call 3.00 times that of version 1 (median of 16 windows, 16 of them",
         ),
         (
             "p99",
             Step.BAKE,
-            BAKE._replace(paired=PairedEvidence(candidate_p99_ms=[1250.0] * 9)),
+            BAKE._replace(paired=PairedEvidence(candidate_p99_ms=[1250.0] * 12)),
             {"max_p99_ms": 900.0},
-            "p99: 1,250.0 ms (median of 9 windows, 9 of them above 900 ms); evidence",
+            "p99: 1,250.0 ms (median of 12 windows, 12 of them above 900 ms); evidence",
         ),
         (
             "labels",
@@ -241,6 +246,17 @@ def test_in_a_bake_what_was_not_measured_is_left_out_and_what_was_can_fail() -> 
     assert finding(verdict, "errors").outcome is Outcome.FAILED
 
 
+@pytest.mark.parametrize("step", Step)
+def test_errors_that_are_not_to_be_compared_are_not(step: Step) -> None:
+    pairs = PAIRED._replace(failed=200, baseline_failed=0)
+    worse = GOOD[step]._replace(candidate=VersionEvidence("2", 400, 100, LABELS), paired=pairs)
+    assert finding(judge(worse, limits_of(step)), "errors").outcome is Outcome.FAILED
+    limits = limits_of(step, compare_errors=False, max_error_rate=None)
+    verdict = judge(worse, limits)
+    assert {"errors", "error_rate"}.isdisjoint(found.check for found in verdict.findings)
+    assert verdict.outcome is Outcome.PASSED
+
+
 def test_the_share_that_was_observed_counts_not_the_weight() -> None:
     # A busy key moved half of the records to the candidate of a canary.
     even = CANARY._replace(
@@ -344,7 +360,7 @@ def test_an_exact_threshold() -> None:
     for errors in range(5, 30):
         ours = VersionEvidence("2", 500 - errors, errors, LABELS)
         found = finding(judge(CANARY._replace(candidate=ours), limits_of(Step.CANARY)), "errors")
-        decisive = found.evidence["log_evidence"] >= math.log(20)
+        decisive = found.evidence["log_evidence"] >= math.log(80)
         outcomes.append(found.outcome)
         assert (found.outcome is Outcome.FAILED) == decisive
     assert outcomes == sorted(outcomes, key=list(Outcome).index)

@@ -1,0 +1,158 @@
+"""How surely the steps of a policy find a version that fails on more records; pure.
+
+What it says is computed, in milliseconds, from where the evidence of ``ops/verdict.py`` reaches its
+threshold. It supposes that records fail independently of each other, and counts of each step only
+the records that the policy wants: a bake that goes on for its duration, or a step that waits for
+windows to compare latency by, sees more and finds more. ``bench/verdicts.py`` simulates the
+verdicts themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Final, NamedTuple
+
+from ops.evidence import Step
+from ops.limits import JudgedStep, judged_steps
+from ops.policy import Policy
+from ops.rollout import MIRROR_SHARE
+from ops.statistics import log_evidence
+from ops.verdict import ERRORS_PRIOR, MIN_RECORDS
+
+# What is told: errors that are this many times as frequent as the live version's.
+USUAL_ERROR_RATE: Final = 0.01
+FACTOR: Final = 2.0
+WANTED: Final = 0.99
+FACTORS: Final = (3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+
+
+class _Expected(NamedTuple):
+    """Failures in a step of a given length.
+
+    Attributes:
+        ours: Of the new version, those that count.
+        theirs: Of the live one.
+        share: Of all of them that would be ours if both versions failed equally often.
+        pairs: Records that the test is made of.
+    """
+
+    ours: float
+    theirs: float
+    share: float
+    pairs: float
+
+
+def chance(step: JudgedStep, *, factor: float = FACTOR, rate: float = USUAL_ERROR_RATE) -> float:
+    """How probably a step alone finds a version that fails ``factor`` times as often.
+
+    Args:
+        rate: Share of the records that the live version fails on; at most 1 / ``factor``.
+    Returns:
+        From 0 to 1, by a normal approximation to the last look; with the looks before it, up to
+        0.1 more are found.
+    """
+    limits = step.limits
+    expected = _expected(step, factor * rate, rate)
+    if not limits.compare_errors or expected.pairs < MIN_RECORDS:
+        return 0.0
+    theirs = expected.theirs
+    needed = _needed(theirs, expected.share, limits.alpha)
+    # How much more of ours it takes where there are more of theirs.
+    apart = max(1.0, math.sqrt(theirs))
+    slope = (_needed(theirs + apart, expected.share, limits.alpha) - needed) / apart
+    spread = math.sqrt(expected.ours + slope**2 * theirs)
+    return NormalDist().cdf((expected.ours + 0.5 - needed) / spread)
+
+
+def found(policy: Policy, *, factor: float = FACTOR) -> float:
+    """How probably one of the steps does, from 0 to 1."""
+    missed = math.prod(1 - chance(step, factor=factor) for step in judged_steps(policy))
+    return 1 - missed
+
+
+def told(policy: Policy) -> str:
+    """In a sentence: how surely errors doubled from 1 % are found, and what it would take."""
+    steps = judged_steps(policy)
+    if policy.analysis.errors is None:
+        return "Errors are not compared with the live version's: analysis.errors is null."
+    share = found(policy)
+    head = (
+        f"Where the live version fails on {100 * USUAL_ERROR_RATE:g} % of the records, each by "
+        "itself, a version that fails twice as often is found in "
+    )
+    if share >= WANTED:
+        return f"{head}99 of 100 releases."
+    surely = next((n for n in FACTORS if found(policy, factor=n) >= WANTED), None)
+    instead = f", one that fails {surely} times as often in 99" if surely else ""
+    best = _strongest(steps)
+    return (
+        f"{head}at least {math.floor(100 * share)} of 100 releases{instead}; with "
+        f"{_rounded(_records_for(best)):,} records instead of {best.limits.records:,} "
+        f"{_name(best)} alone would find the former in 99."
+    )
+
+
+def _expected(step: JudgedStep, ours: float, theirs: float) -> _Expected:
+    """By the shares of records that each version fails on."""
+    records = step.limits.records
+    if step.limits.step is Step.CANARY:
+        others = records * (1 - step.weight) / step.weight
+        fewest = min(records, others)
+        return _Expected(ours * records, theirs * others, step.weight, fewest)
+    pairs = records if step.limits.step is Step.SHADOW else MIRROR_SHARE * records
+    return _Expected(ours * (1 - theirs) * pairs, theirs * (1 - ours) * pairs, 0.5, pairs)
+
+
+def _needed(theirs: float, share: float, alpha: float) -> float:
+    """Failures of ours, beside so many of theirs, with which the evidence reaches its threshold.
+
+    Between two whole numbers of theirs it is interpolated.
+    """
+    whole = math.floor(theirs)
+    low, high = (_needed_beside(count, share, alpha) for count in (whole, whole + 1))
+    return low + (high - low) * (theirs - whole)
+
+
+def _needed_beside(theirs: int, share: float, alpha: float) -> int:
+    def evidence(ours: int) -> float:
+        return log_evidence(ours, ours + theirs, share=share, prior=ERRORS_PRIOR)
+
+    return _first(lambda ours: evidence(ours) >= -math.log(alpha))
+
+
+def _records_for(step: JudgedStep) -> int:
+    """Records with which a step alone finds it as surely as is wanted."""
+
+    def enough(records: int) -> bool:
+        return chance(step._replace(limits=step.limits._replace(records=records))) >= WANTED
+
+    return _first(enough)
+
+
+def _first(holds: Callable[[int], bool]) -> int:
+    """The smallest whole number from which on something holds."""
+    high = 1
+    while not holds(high):
+        high *= 2
+    numbers = range(high // 2, high + 1)
+    return numbers[bisect_left(numbers, True, key=holds)]
+
+
+def _strongest(steps: list[JudgedStep]) -> JudgedStep:
+    """The shadow, where the same records go to both; else the canary of the largest weight."""
+    order = (Step.BAKE, Step.CANARY, Step.SHADOW)
+    return max(steps, key=lambda step: (order.index(step.limits.step), step.weight))
+
+
+def _name(step: JudgedStep) -> str:
+    is_canary = step.limits.step is Step.CANARY
+    return f"the canary of {100 * step.weight:g} %" if is_canary else f"the {step.limits.step}"
+
+
+def _rounded(records: int) -> int:
+    """Up to two digits: it is no more exact than that."""
+    unit = int(10 ** max(0, len(str(records)) - 2))
+    return math.ceil(records / unit) * unit
