@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
 
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import MAX_NUMBER, Holder, Limit, Page, Shape, page_of
@@ -15,6 +15,16 @@ from serve.settings import NAME_PATTERN
 MAX_ID = 2**63 - 1
 
 router = APIRouter(tags=["ledger"])
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("it lies outside of the years 1 to 9999 in UTC") from exc
+
+
+Since = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class RowShape(Shape):
@@ -62,7 +72,7 @@ def rows(
     model: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
     release: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
     by: Annotated[Holder | None, Query()] = None,
-    since: AwareDatetime | None = None,
+    since: Since | None = None,
     limit: Limit = 50,
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Page[RowShape]:
