@@ -19,6 +19,7 @@ from ops.commands.session import (
     StateOption,
     moment,
     print_json,
+    print_more,
     print_table,
     session,
 )
@@ -128,13 +129,14 @@ def _print_evidence(check: str, found: Any) -> None:
 def history(
     name: Annotated[str | None, typer.Argument(help="Of this model; of all if none.")] = None,
     limit: LimitOption = 20,
+    before: Annotated[int | None, typer.Option(help="Releases below this one.", min=1)] = None,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """List releases, newest first."""
     with session(api, state_dir) as client:
-        page = client.get("/releases", model=name, limit=limit)
+        page = client.get("/releases", model=name, limit=limit, before=before)
         if as_json:
             print_json(page)
             return
@@ -151,6 +153,7 @@ def history(
         ]
         columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
         print_table(columns, rows, empty="no releases")
+        print_more(page, "--before")
 
 
 def _command(word: str, told: str) -> None:

@@ -11,7 +11,16 @@ from pydantic import Field
 from ops.approvals import Decision
 from ops.catalogue import VersionId
 from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import MAX_NUMBER, Limit, ModelName, Number, Shape, Text
+from ops.endpoints.shapes import (
+    MAX_NUMBER,
+    Limit,
+    ModelName,
+    Number,
+    Page,
+    Shape,
+    Text,
+    page_of,
+)
 from ops.ledger import Row
 from ops.releases import Release
 from ops.rollout import Event, allowed, candidate_weight
@@ -94,12 +103,6 @@ class StoryShape(Shape):
     moves: list[MoveShape]
 
 
-class ReleasesShape(Shape):
-    """Releases, newest first."""
-
-    items: list[ReleaseShape]
-
-
 @router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
 def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
     """The operator takes it from there."""
@@ -110,7 +113,7 @@ def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> R
 
 @router.post("/models/{name}/release/approve", summary="Agree to the open release")
 def approve(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
-    """Bound to the version's bytes and to the policy in force."""
+    """Bound to the version's bytes and to the policy in force; takes back one's rejection."""
     done = service.releases.decide(actor, name, Decision.APPROVE, comment=body.reason)
     return _shape(done)
 
@@ -166,11 +169,16 @@ def show(actor: Caller, service: Served, number: Number) -> StoryShape:
 
 @router.get("/releases", summary="Releases, newest first")
 def history(
-    actor: Caller, service: Served, model: ModelQuery = None, limit: Limit = 50
-) -> ReleasesShape:
+    actor: Caller,
+    service: Served,
+    model: ModelQuery = None,
+    limit: Limit = 50,
+    before: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+) -> Page[ReleaseShape]:
     """Of one model or of all."""
-    found = service.releases.history(actor, model, limit=limit)
-    return ReleasesShape(items=[_shape(release) for release in found])
+    found = service.releases.history(actor, model, limit=limit, before_id=before)
+    rows = [_shape(release) for release in found]
+    return Page[ReleaseShape].model_validate(page_of(rows, limit, "id"))
 
 
 def _shape(release: Release) -> ReleaseShape:

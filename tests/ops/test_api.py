@@ -215,7 +215,12 @@ def test_archive_is_the_directory(there: Installation, api: Api) -> None:
 
 
 def test_directory_that_cannot_be_registered(there: Installation, api: Api) -> None:
-    for directory, message in (("made", "not absolute"), (str(there.folder / "no"), "no")):
+    too_long = f"/{'a' * 300}"
+    for directory, message in (
+        ("made", "not absolute"),
+        (str(there.folder / "no"), "no"),
+        (too_long, "cannot be read"),
+    ):
         response = api["ana"].post(VERSIONS, json={"directory": directory})
         assert message in refused(response, 422, response.json()["error"])["message"]
 
@@ -316,6 +321,9 @@ def test_names_that_are_none_are_refused(there: Installation, api: Api, name: st
         ("/ledger", {"before": -1}),
         ("/ledger", {"release": 2**40}),
         ("/ledger", {"since": "2026-01-01T00:00:00"}),  # of which zone?
+        ("/ledger", {"since": "0001-01-01T00:00:00+14:00"}),  # before the first moment in UTC
+        ("/ledger", {"since": "9999-12-31T23:59:59-14:00"}),
+        ("/releases", {"before": 0}),
         ("/tokens", {"after": 2**40}),
         ("/models", {"after": "\u0000"}),
     ],
