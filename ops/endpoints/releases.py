@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import Field
 
 from ops.approvals import Decision
@@ -13,9 +13,11 @@ from ops.catalogue import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
     MAX_NUMBER,
+    BeforeId,
     Limit,
     ModelName,
     Number,
+    OfModel,
     Page,
     Shape,
     Text,
@@ -25,12 +27,10 @@ from ops.ledger import Row
 from ops.releases import Release
 from ops.rollout import Event, allowed, candidate_weight
 from ops.verbs.releases import Story
-from serve.settings import NAME_PATTERN
 
 router = APIRouter(tags=["releases"])
 
 Reason = Annotated[Text, Field(max_length=2_000)]
-ModelQuery = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Of this model alone.")]
 
 
 class StartBody(Shape):
@@ -40,9 +40,9 @@ class StartBody(Shape):
         break_glass: Pass approvals, windows and interval by; takes a note and its permission.
     """
 
-    version: int = Field(ge=1, le=MAX_NUMBER)
+    version: int = Field(ge=1, le=MAX_NUMBER, strict=True)
     note: Reason = ""
-    break_glass: bool = False
+    break_glass: bool = Field(default=False, strict=True)
 
 
 class ReasonBody(Shape):
@@ -171,9 +171,9 @@ def show(actor: Caller, service: Served, number: Number) -> StoryShape:
 def history(
     actor: Caller,
     service: Served,
-    model: ModelQuery = None,
+    model: OfModel = None,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+    before: BeforeId = None,
 ) -> Page[ReleaseShape]:
     """Of one model or of all."""
     found = service.releases.history(actor, model, limit=limit, before_id=before)

@@ -91,13 +91,13 @@ class ReleaseVerbs:
         permission = Permission.BREAK_GLASS if break_glass else Permission.RELEASE
         if break_glass and not note.strip():
             raise Invalid("breaking the glass takes a reason: give one with --note")
-        if version.model not in self._serving:
-            raise Invalid(
-                f"model {version.model} is not served here; put it under models in the "
-                "configuration and run `bertstream up`"
-            )
         attempt = Attempt("release.start", permission, version.model, version.number)
         with self._access.permitted(actor, attempt) as connection:
+            if version.model not in self._serving:
+                raise Invalid(
+                    f"model {version.model} is not served here; put it under models in the "
+                    "configuration and run `bertstream up`"
+                )
             now = self._access.clock()
             if not break_glass:
                 _require_window(connection, version.model, now)

@@ -375,6 +375,7 @@ def test_malformed_bodies(api: Api, content: bytes) -> None:
 def test_unknown_addresses(api: Api, url: str) -> None:
     assert "/api/v1/docs" in refused(api["root"].get("/nothing"), 404, "NotFound")["message"]
     refused(api["root"].patch("/models"), 405, "Refused")
+    refused(api["root"].get("/models/"), 404, "NotFound")
     refused(api[None].get(f"{url}/docs"), 404, "NotFound")
     refused(api["root"].get("/models/nobody/versions"), 404, "UnknownVersion")
     refused(api["root"].get("/models/nobody/policy"), 404, "NotFound")
@@ -442,6 +443,20 @@ def test_readiness_can_ask_for_more(there: Installation, api: Api) -> None:
 
 def test_another_router_has_the_same_door(api: Api) -> None:
     assert api["ana"].get("/extra").json() == "ana"
+
+
+def test_everything_is_described(api: Api) -> None:
+    document = api[None].get("/openapi.json").json()
+    asked = 0
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
+            assert operation["summary"], (method, path)
+            if path.startswith("/api"):
+                assert {"4XX", "5XX"} <= operation["responses"].keys(), (method, path)
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (method, path, parameter["name"])
+                asked += 1
+    assert asked > 40
 
 
 def test_description_needs_no_other_site(api: Api) -> None:

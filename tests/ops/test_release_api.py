@@ -158,6 +158,14 @@ def test_what_cannot_be_released(api: Clients, version: int, status: int, kind: 
     assert error(begin(api, version)) == (status, kind)
 
 
+@pytest.mark.parametrize(
+    "body", [{"version": True}, {"version": "2"}, {"version": 2, "break_glass": "no"}]
+)
+def test_a_number_and_a_yes_are_what_they_look_like(api: Clients, body: dict[str, Any]) -> None:
+    refused = api("root").post(f"/models/{MODEL}/releases", json=body)
+    assert error(refused) == (422, "Invalid")
+
+
 def test_one_release_of_a_model_at_a_time(api: Clients) -> None:
     begin(api)
     second = begin(api, version=3)
@@ -285,6 +293,8 @@ def test_a_person_holds_it_up_and_takes_it_back(there: Installation, api: Client
 def test_a_model_that_is_not_served_cannot_be_released(there: Installation, api: Clients) -> None:
     made = make_directory(there.folder / "other", weights=b"other")
     api("root").post("/models/other/versions", json={"directory": str(made)})
+    assert error(api("eve").post("/models/other/releases", json={"version": 1}))[0] == 403
+    assert rows(there)[0].denied
     refused = api("root").post("/models/other/releases", json={"version": 1})
     assert error(refused) == (422, "Invalid")
     assert "bertstream up" in refused.json()["message"]
