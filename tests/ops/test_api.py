@@ -23,6 +23,7 @@ from ops.database import Database
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
 from ops.ledger import Row
+from ops.registry import Registry
 from ops.service import Service
 from serve.errors import ServeError
 from tests.ops.directories import make_directory
@@ -212,6 +213,26 @@ def test_archive_is_the_directory(there: Installation, api: Api) -> None:
     assert sorted(path.name for path in (there.folder / "copy").iterdir()) == names
     for name in names:
         assert (there.folder / "copy" / name).read_bytes() == (made / name).read_bytes()
+
+
+def test_pages_of_models_leave_out_none_whatever_the_database_sorts_by(
+    there: Installation, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["ab", "a-b", "a-c"]  # as PostgreSQL has them in English, where hyphens count last
+    for name in names:
+        body = {"directory": str(make_directory(there.folder / name, weights=name.encode()))}
+        assert api["root"].post(f"/models/{name}/versions", json=body).status_code == 201
+    models = Registry.models
+    monkeypatch.setattr(
+        Registry, "models", lambda self: sorted(models(self), key=lambda m: names.index(m.name))
+    )
+    found, options = [], {"limit": 1}
+    while page := api["root"].get("/models", params=options).json():
+        found += [model["name"] for model in page["items"]]
+        if page["next"] is None:
+            break
+        options = {"limit": 1, "after": page["next"]}
+    assert found == sorted(names)
 
 
 def test_directory_that_cannot_be_registered(there: Installation, api: Api) -> None:
