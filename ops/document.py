@@ -124,7 +124,8 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         return Problem(*(_place(mark) if mark else NOWHERE), "", f"not YAML: {exc}")
-    except ValueError as exc:  # of a date or number that YAML's own types take for one
+    # Of a date or number that YAML's own types take for one, whichever way they fail on it.
+    except (ValueError, AttributeError, LookupError) as exc:
         return Problem(*NOWHERE, "", f"a value is not what it looks like: {exc}")
     if not isinstance(content, dict):
         return Problem(1, 1, "", f"the file must hold keys such as {expected}")
