@@ -94,6 +94,8 @@ def create_app(
         # Both would fetch their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # An answer without our shape, to an address that nobody was told.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
@@ -107,7 +109,10 @@ def create_app(
         health.router,
         cost.router,
     )
-    errors: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorShape}}
+    errors: dict[int | str, dict[str, Any]] = {
+        "4XX": {"model": ErrorShape, "description": "Refused; the message says what to do."},
+        "5XX": {"model": ErrorShape, "description": "Cannot be done now; 503 may be tried again."},
+    }
     for router in (*own, *extra_routers):
         app.include_router(router, prefix=PREFIX, responses=errors)
     app.include_router(_health(tuple(readiness)))

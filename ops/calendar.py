@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyped]
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from ops.document import TOLD, nearest
@@ -36,6 +36,8 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 CRON_WORDS = frozenset((*DAYS, *MONTHS, "L"))
 DAY = timedelta(days=1)
 LONGEST_PIECE = 7 * DAY
+# To look two years ahead takes up to half a second for each.
+MAX_WINDOWS = 20
 
 
 class Window(Settings):
@@ -86,8 +88,8 @@ class Windows(Settings):
         deny: Never inside one of them.
     """
 
-    allow: tuple[Window, ...] = ()
-    deny: tuple[Window, ...] = ()
+    allow: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
+    deny: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
 
 
 class WindowState(NamedTuple):

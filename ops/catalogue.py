@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from ops import ledger
 from ops.errors import UnknownVersion
 from ops.ledger import Entry
+from ops.rollout import State
 from ops.tables import models, releases, routes, versions
 from serve.artifact import Manifest, ManifestEntry, ModelCard
 from serve.settings import NAME_PATTERN
@@ -117,12 +118,12 @@ def in_use(connection: Connection, name: str) -> dict[int, str]:
     """Versions that must stay, each with the reason: they serve, or a rollback could need them."""
     used: dict[int, str] = {}
     record = connection.scalars(select(routes.c.record).where(routes.c.model == name)).first()
-    if record is not None:
-        for version, route in ControlRecord.model_validate(record).versions.items():
-            number = number_of(version)
-            if number is not None:
-                used[number] = f"it serves, with weight {route.weight:g}"
-    for row in _releases_in_force(connection, name, list(used)):
+    served = {} if record is None else ControlRecord.model_validate(record).versions
+    for version, route in served.items():
+        number = number_of(version)
+        if number is not None:
+            used[number] = f"it serves, with weight {route.weight:g}"
+    for row in _releases_in_force(connection, name, list(served)):
         if row.ended_at is None:
             used.setdefault(row.version, f"release {row.id} of it is open; abort that one first")
         if row.previous is not None:
@@ -130,12 +131,17 @@ def in_use(connection: Connection, name: str) -> dict[int, str]:
     return used
 
 
-def _releases_in_force(connection: Connection, name: str, serving: list[int]) -> list[Any]:
-    """The open release, and the newest one of each version that serves."""
+def _releases_in_force(connection: Connection, name: str, serving: list[str]) -> list[Any]:
+    """The open release, and the one that brought each version that serves.
+
+    Not one that went back to it: ``releases.rollback_target`` looks behind those.
+    """
     newest = (
         select(func.max(releases.c.id))
-        .where(releases.c.model == name, releases.c.version.in_(serving))
-        .group_by(releases.c.version)
+        .where(releases.c.model == name, releases.c.label.in_(serving))
+        .where(releases.c.state.in_([State.LIVE, State.SUPERSEDED]))
+        .where(releases.c.is_rollback.is_(False))
+        .group_by(releases.c.label)
     )
     query = select(releases.c.id, releases.c.version, releases.c.previous, releases.c.ended_at)
     in_force = releases.c.ended_at.is_(None) | releases.c.id.in_(newest)

@@ -10,7 +10,9 @@ import difflib
 import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
@@ -23,6 +25,7 @@ from ops.settings import Steps
 TOLD = "told"
 # Deeper than any settings go; beyond a thousand the parser itself would give up.
 MAX_DEPTH = 32
+MAX_BITS_SHOWN = 256
 
 
 class Severity(StrEnum):
@@ -71,7 +74,8 @@ class Problem(NamedTuple):
         return f"{file}{place}: {without_place}"
 
 
-class Document(NamedTuple):
+@dataclass(frozen=True)
+class Document:
     """A text that is YAML and holds keys.
 
     Attributes:
@@ -86,10 +90,13 @@ class Document(NamedTuple):
     def problem(self, steps: Steps, message: str, severity: Severity = Severity.ERROR) -> Problem:
         """A problem at a path, with the place of the nearest key above that is in the text."""
         names = tuple(str(step) for step in steps)  # a key is a text here, even where it is 1
-        places = {tuple(str(step) for step in at): place for at, place in self.keys}
         above = (names[:n] for n in range(len(names), 0, -1))
-        place = next((places[at] for at in above if at in places), NOWHERE)
+        place = next((self._places[at] for at in above if at in self._places), NOWHERE)
         return Problem(*place, ".".join(names), message, severity)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, ...], Place]:
+        return {tuple(str(step) for step in at): place for at, place in self.keys}
 
     def keys_twice(self) -> Iterator[Problem]:
         """YAML itself takes the last of equal keys and says nothing."""
@@ -117,7 +124,8 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         return Problem(*(_place(mark) if mark else NOWHERE), "", f"not YAML: {exc}")
-    except ValueError as exc:  # of a date or number that YAML's own types take for one
+    # Of a date or number that YAML's own types take for one, whichever way they fail on it.
+    except (ValueError, AttributeError, LookupError) as exc:
         return Problem(*NOWHERE, "", f"a value is not what it looks like: {exc}")
     if not isinstance(content, dict):
         return Problem(1, 1, "", f"the file must hold keys such as {expected}")
@@ -138,10 +146,16 @@ def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> st
     if error["type"] == "missing":
         return f"{steps[-1]} is missing"
     if error["type"] == "string_type" and isinstance(error["input"], int | float):
-        return f'it must be text: write "{error["input"]}" in quotes'
+        return f'it must be text: write "{_shown(error["input"])}" in quotes'
     message: str = error["msg"].removeprefix("Value error, ")
     shown = error["type"] != TOLD and not (secret or isinstance(error["input"], dict | list))
-    return f"{message}, not {error['input']!r}" if shown else message
+    return f"{message}, not {_shown(error['input'])}" if shown else message
+
+
+def _shown(value: Any) -> str:
+    """Python writes out no number of thousands of digits."""
+    huge = isinstance(value, int) and value.bit_length() > MAX_BITS_SHOWN
+    return "a number that is far too large" if huge else repr(value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, Select, select, tuple_
 
 from ops import grants, people, policy_store
 from ops.approvals import Approval, Decision, Subject, Tally, tally
 from ops.catalogue import VersionId, find, number_of
+from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.permissions import Membership, Permission, decide, groups_of, members_of
 from ops.policy import Policy
 from ops.releases import Release, last_live_at, live_label, open_of
-from ops.tables import approvals, releases, versions
+from ops.tables import approvals, principals, releases, versions
 
 
 def facts_of(
@@ -26,9 +27,13 @@ def facts_of(
         policy: In force for its model.
         may_break_glass: Whether whoever asks has that right.
     Raises:
-        UnknownVersion: There is no such version. Not retriable.
+        UnknownVersion: There is no such version, or its files were deleted. Not retriable.
     """
     row = find(connection, version)
+    if row.deleted_at is not None:
+        raise UnknownVersion(
+            f"the files of {version} were deleted; register its directory again to have them back"
+        )
     members = approvers(connection, policy)
     live = live_label(connection, version.model)
     going_on = open_of(connection, version.model)
@@ -68,20 +73,27 @@ def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str
 def _approvals(connection: Connection, version: VersionId) -> list[Approval]:
     """All decisions on a version, whichever release they were given for."""
     of_version = (releases.c.model == version.model) & (releases.c.version == version.number)
-    query = (
-        select(approvals)
-        .join(releases, releases.c.id == approvals.c.release_id)
-        .where(of_version, approvals.c.voided_at.is_(None))
-        .order_by(approvals.c.id)
-    )
+    query = _decisions(approvals).where(of_version)
     inside = people.all_memberships(connection)
     return [_approval(row, inside) for row in connection.execute(query)]
+
+
+def _decisions(*columns: Any) -> Select[Any]:
+    """Those that may count, in order; who is disabled counts for nothing, rejections included."""
+    return (
+        select(*columns)
+        .select_from(approvals)
+        .join(releases, releases.c.id == approvals.c.release_id)
+        .join(principals, principals.c.name == approvals.c.person)
+        .where(approvals.c.voided_at.is_(None), principals.c.disabled_at.is_(None))
+        .order_by(approvals.c.id)
+    )
 
 
 def _approval(row: Any, inside: Sequence[Membership]) -> Approval:
     return Approval(
         person=row.person,
-        teams=frozenset(groups_of(row.person, inside)) | {row.team},
+        teams=frozenset(groups_of(row.person, inside)),
         decision=Decision(row.decision),
         version_digest=row.version_digest,
         policy_digest=row.policy_digest,
@@ -105,13 +117,8 @@ def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int
     keys = [(release.model, release.version) for release in waiting]
     own = select(versions.c.model, versions.c.number, versions.c.author).where(number.in_(keys))
     authors = {(row.model, row.number): row.author for row in connection.execute(own)}
-    given = (
-        select(approvals, releases.c.model, releases.c.version)
-        .join(releases, releases.c.id == approvals.c.release_id)
-        .where(tuple_(releases.c.model, releases.c.version).in_(keys))
-        .where(approvals.c.voided_at.is_(None))
-        .order_by(approvals.c.id)
-    )
+    of_these = tuple_(releases.c.model, releases.c.version).in_(keys)
+    given = _decisions(approvals, releases.c.model, releases.c.version).where(of_these)
     inside = people.all_memberships(connection)
     decisions: dict[tuple[str, int], list[Approval]] = {}
     for row in connection.execute(given):

@@ -166,7 +166,10 @@ def verify(connection: Connection) -> Broken | None:
             if broken is not None:
                 return broken
             last = Head(row["id"], row["hash"])
-    end = head(connection)
+    found = connection.execute(select(ledger_head.c.last_id, ledger_head.c.hash)).one_or_none()
+    if found is None:
+        return Broken(last.last_id, "it is not known where the chain ends: the head is missing")
+    end = Head(*found)
     if last.last_id < end.last_id:
         return Broken(last.last_id + 1, f"the last rows are missing, up to {end.last_id}")
     return None if last == end else Broken(last.last_id, "the chain does not end where it should")

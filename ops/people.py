@@ -18,7 +18,7 @@ from ops.tables import memberships, principals
 # Lower case: names that differ in their case alone are hard to tell apart.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._@+-]{0,62}$"
 # They stand in the ledger for parts of the platform.
-RESERVED = frozenset(("operator", "platform", "bertstream"))
+RESERVED = frozenset(("operator", "platform", "bertstream", "up"))
 # Of PostgreSQL's advisory locks; any number that no other program takes.
 RIGHTS_LOCK = 0x62657275
 

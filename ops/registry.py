@@ -42,6 +42,7 @@ from serve.artifact import (
     Manifest,
     load,
 )
+from serve.errors import ArtifactError
 from serve.settings import NAME_PATTERN
 
 
@@ -73,7 +74,10 @@ class Registry:
                 f"{name!r} cannot name a model: lower case letters, digits and hyphens, 63 at "
                 "most, a letter or digit first"
             )
-        artifact = load(directory)
+        try:
+            artifact = load(directory)
+        except OSError as exc:
+            raise ArtifactError(f"{directory} cannot be read: {exc.strerror}") from exc
         store = self._store.within(name)
         uri = store.put(directory)
         with self._database.begin() as connection:

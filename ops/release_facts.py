@@ -156,10 +156,7 @@ class FactFinder:
 
     def _permission(self, release: Release, now: datetime) -> Facts:
         """Approvals, windows and cadence; by the policy in force now, not at the start."""
-        if release.breaks_glass:
-            broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
-            return Facts(approved=broken, may_go=broken)
-        unchanged = self._still_waits(release, now)
+        unchanged = None if release.breaks_glass else self._still_waits(release, now)
         if unchanged is not None:
             return unchanged
         found = self.explain(release, now)
@@ -168,11 +165,22 @@ class FactFinder:
         rejected = Obstacle.REJECTION in kinds
         missing = tuple(m.sentence for m in found.missing if m.obstacle is Obstacle.APPROVAL)
         waits = [told[kind] for kind in (Obstacle.CADENCE, Obstacle.WINDOW) if kind in told]
+        no = Answer(rejected, (told.get(Obstacle.REJECTION, ""),))
+        if release.breaks_glass:
+            broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
+            return Facts(approved=broken, rejected=no, may_go=broken)
+        if release.position.state is State.SCHEDULED and self._policy_changed(release):
+            anew = "the policy was changed since everyone agreed; what it asks is asked anew."
+            return Facts(approved=Answer(False, (anew,)), rejected=no)
         return Facts(
             approved=Answer(not missing and not rejected, missing or ("everyone has agreed.",)),
-            rejected=Answer(rejected, (told.get(Obstacle.REJECTION, ""),)),
+            rejected=no,
             may_go=Answer(not waits, tuple(waits) or ("window and cadence allow it.",)),
         )
+
+    def _policy_changed(self, release: Release) -> bool:
+        with self._database.read() as connection:
+            return policy_in_force(connection, release.model)[1] != release.policy_digest
 
     def _still_waits(self, release: Release, now: datetime) -> Facts | None:
         """What is known without looking further; None where something may have changed."""

@@ -190,7 +190,8 @@ def move(
 
     Raises:
         EventRefused: The event means nothing in the state that it is in.
-        ReleaseMoved: Somebody else has moved it since it was read. Retriable: read it again.
+        ReleaseMoved: Somebody else has moved it since it was read, or it is to load by another
+            policy than it was approved by. Retriable: read it again.
     """
     reached = after(release.position, event, release.plan)
     if reached is None:
@@ -208,8 +209,11 @@ def move(
         "ended_at": release.ended_at or (now if ended else None),
         "revision": release.revision + 1,
     }
-    if release.position.state in UNLOADED and event is not Event.MAY_GO:
+    if release.position.state in UNLOADED:
         text, digest = policy_in_force(connection, release.model)
+        asked = digest == release.policy_digest or release.breaks_glass
+        if event is Event.MAY_GO and not asked:
+            raise ReleaseMoved(f"the policy of {release.model} was changed meanwhile; look again")
         values |= {"policy_text": text, "policy_digest": digest}
     this = (releases.c.id == release.id) & (releases.c.revision == release.revision)
     if connection.execute(update(releases).where(this).values(values)).rowcount != 1:
@@ -353,9 +357,13 @@ def open_of(connection: Connection, model: str) -> Release | None:
     return _release(found) if found else None
 
 
-def history(connection: Connection, model: str | None, *, limit: int = 50) -> list[Release]:
-    """Releases of a model or of all, newest first."""
+def history(
+    connection: Connection, model: str | None, *, limit: int = 50, before_id: int | None = None
+) -> list[Release]:
+    """Releases of a model or of all, newest first; those before ``before_id``."""
     query = _query().order_by(desc(releases.c.id)).limit(limit)
+    if before_id is not None:
+        query = query.where(releases.c.id < before_id)
     if model is not None:
         query = query.where(releases.c.model == model)
     return [_release(row) for row in connection.execute(query)]

@@ -19,9 +19,11 @@ from ops.commands.session import (
     StateOption,
     moment,
     print_json,
+    print_more,
     print_table,
     session,
 )
+from ops.commands.tables import plain
 from ops.terminal import EXIT_FAILED, err, out
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def explain(
         release = story["release"]
         out.print(f"{name}@{release['label']} is {release['state']}.", markup=False)
         for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
-            out.print(f"{move['actor']}: {move['to_state']}: {move['reason']}", markup=False)
+            out.print(f"{move['actor']}: {move['to_state']}: {_told(move)}", markup=False)
             for check, found in move["evidence"].items():
                 _print_evidence(check, found)
         if not release["ended_at"]:
@@ -114,27 +116,28 @@ def explain(
 
 def _print_evidence(check: str, found: Any) -> None:
     if not isinstance(found, dict):
-        out.print(f"  {check}: {found}", markup=False)
+        out.print(plain(f"  {check}: {found}"), markup=False)
     elif "sentence" in found:
         out.print(f"  {found['outcome']:<12} {found['sentence']}", markup=False)
     elif check == "disagreements":
         rows = [(pair, count) for pair, count in found["labels"].items()]
         print_table(("the live version said -> this one", "-records"), rows, empty="")
         for place in found["records"]:
-            out.print(f"  {place}", markup=False)
+            out.print(plain(f"  {place}"), markup=False)
 
 
 @app.command()
 def history(
     name: Annotated[str | None, typer.Argument(help="Of this model; of all if none.")] = None,
     limit: LimitOption = 20,
+    before: Annotated[int | None, typer.Option(help="Releases below this one.", min=1)] = None,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """List releases, newest first."""
     with session(api, state_dir) as client:
-        page = client.get("/releases", model=name, limit=limit)
+        page = client.get("/releases", model=name, limit=limit, before=before)
         if as_json:
             print_json(page)
             return
@@ -151,6 +154,7 @@ def history(
         ]
         columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
         print_table(columns, rows, empty="no releases")
+        print_more(page, "--before")
 
 
 def _command(word: str, told: str) -> None:
@@ -189,6 +193,11 @@ def rollback(
     with session(api, state_dir) as client:
         path = f"/models/{name}/rollback"
         _tell(client.request("POST", path, body={"reason": reason}), as_json=as_json)
+
+
+def _told(move: dict[str, Any]) -> str:
+    """Its reason on one line: a person may have written it."""
+    return plain(" ".join(move["reason"].split()))
 
 
 def _tell(release: dict[str, Any], *, as_json: bool) -> None:
@@ -230,7 +239,7 @@ def story_lines(story: dict[str, Any]) -> list[Text]:
         state = move["to_state"] or move["action"]
         colour = "red" if state in WENT_BACK else "green"
         line = Text(f"{move['at'][11:19]}  ", style="dim").append(f"{state:<17}", style=colour)
-        lines.append(line.append(f" {move['reason']}", style="default"))
+        lines.append(line.append(f" {_told(move)}", style="default"))
     return lines
 
 

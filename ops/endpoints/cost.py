@@ -9,9 +9,8 @@ from fastapi import APIRouter, Query
 
 from ops.cost import ALL_COLUMNS, Column
 from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import MAX_NUMBER, Limit, Page, Shape, page_of
+from ops.endpoints.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
 from ops.health_findings import Severity
-from serve.settings import NAME_PATTERN
 
 MAX_DAYS = 366
 
@@ -69,7 +68,7 @@ class AlertShape(Shape):
 def cost(
     actor: Caller,
     service: Served,
-    model: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
+    model: OfModel = None,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Today and those before.")] = 1,
     by: Annotated[list[Column] | None, Query(description="What rows are told apart by.")] = None,
 ) -> CostsShape:
@@ -93,7 +92,7 @@ def alerts(
     service: Served,
     closed: Annotated[bool, Query(description="Also those that are over.")] = False,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+    before: BeforeId = None,
 ) -> Page[AlertShape]:
     """For everybody with a token."""
     found = service.alerts.page(actor, closed_too=closed, limit=limit, before_id=before)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime
 
 from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import MAX_NUMBER, Holder, Limit, Page, Shape, page_of
-from serve.settings import NAME_PATTERN
+from ops.endpoints.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
 
 MAX_ID = 2**63 - 1
 
 router = APIRouter(tags=["ledger"])
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("it lies outside of the years 1 to 9999 in UTC") from exc
+
+
+Since = Annotated[
+    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, Query(description="From then on.")
+]
+OfRelease = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Of this release alone.")]
+BeforeRow = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows below this one.")]
 
 
 class RowShape(Shape):
@@ -59,12 +72,12 @@ class VerifiedShape(Shape):
 def rows(
     actor: Caller,
     service: Served,
-    model: Annotated[str | None, Query(pattern=NAME_PATTERN)] = None,
-    release: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
-    by: Annotated[Holder | None, Query()] = None,
-    since: AwareDatetime | None = None,
+    model: OfModel = None,
+    release: OfRelease = None,
+    by: Annotated[Holder | None, Query(description="Of this actor alone.")] = None,
+    since: Since = None,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    before: BeforeRow = None,
 ) -> Page[RowShape]:
     """Of one model, or of all for who may read all."""
     found = service.ledger.read(

@@ -16,8 +16,8 @@ from ops.archive import tar_of
 from ops.catalogue import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
-    MAX_NUMBER,
     AfterName,
+    BeforeId,
     Limit,
     ModelName,
     Number,
@@ -166,7 +166,7 @@ def versions(
     service: Served,
     name: ModelName,
     limit: Limit = 50,
-    before: Annotated[int | None, Query(ge=1, le=MAX_NUMBER)] = None,
+    before: BeforeId = None,
     deleted: Annotated[bool, Query(description="With those whose files are gone.")] = False,
 ) -> Page[VersionShape]:
     """The newest first."""
@@ -202,7 +202,7 @@ def delete(
     service: Served,
     name: ModelName,
     number: Number,
-    reason: Annotated[str, Query(max_length=1000)] = "",
+    reason: Annotated[str, Query(max_length=1000, description="For the ledger.")] = "",
 ) -> None:
     """Refused for what serves and what a rollback could need."""
     service.models.delete(actor, VersionId(name, number), reason=reason)
@@ -233,7 +233,7 @@ def diff(
     actor: Caller,
     service: Served,
     before: Annotated[str, Query(max_length=80, description="Such as sentiment@3.")],
-    after: Annotated[str, Query(max_length=80)],
+    after: Annotated[str, Query(max_length=80, description="Likewise.")],
 ) -> DiffShape:
     """Metrics, labels, configuration, size, golden answers."""
     found = service.models.diff(actor, VersionId.parse(before), VersionId.parse(after))

@@ -88,7 +88,7 @@ class TokenBody(Shape):
     """
 
     holder: Holder | None = None
-    days: int | None = Field(default=DEFAULT_DAYS, ge=1, le=MAX_DAYS)
+    days: int | None = Field(default=DEFAULT_DAYS, ge=1, le=MAX_DAYS, strict=True)
 
 
 class TokenShape(Shape):
@@ -119,7 +119,7 @@ def me(actor: Caller, service: Served) -> PortraitShape:
 def principals(
     actor: Caller,
     service: Served,
-    kind: Annotated[list[Kind] | None, Query()] = None,
+    kind: Annotated[list[Kind] | None, Query(description="Of these kinds alone.")] = None,
     limit: Limit = 50,
     after: AfterName = "",
 ) -> Page[PrincipalShape]:

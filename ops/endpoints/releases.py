@@ -5,23 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import Field
 
 from ops.approvals import Decision
 from ops.catalogue import VersionId
 from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import MAX_NUMBER, Limit, ModelName, Number, Shape, Text
+from ops.endpoints.shapes import (
+    MAX_NUMBER,
+    BeforeId,
+    Limit,
+    ModelName,
+    Number,
+    OfModel,
+    Page,
+    Shape,
+    Text,
+    page_of,
+)
 from ops.ledger import Row
 from ops.releases import Release
 from ops.rollout import Event, allowed, candidate_weight
 from ops.verbs.releases import Story
-from serve.settings import NAME_PATTERN
 
 router = APIRouter(tags=["releases"])
 
 Reason = Annotated[Text, Field(max_length=2_000)]
-ModelQuery = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Of this model alone.")]
 
 
 class StartBody(Shape):
@@ -31,9 +40,9 @@ class StartBody(Shape):
         break_glass: Pass approvals, windows and interval by; takes a note and its permission.
     """
 
-    version: int = Field(ge=1, le=MAX_NUMBER)
+    version: int = Field(ge=1, le=MAX_NUMBER, strict=True)
     note: Reason = ""
-    break_glass: bool = False
+    break_glass: bool = Field(default=False, strict=True)
 
 
 class ReasonBody(Shape):
@@ -94,12 +103,6 @@ class StoryShape(Shape):
     moves: list[MoveShape]
 
 
-class ReleasesShape(Shape):
-    """Releases, newest first."""
-
-    items: list[ReleaseShape]
-
-
 @router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
 def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
     """The operator takes it from there."""
@@ -110,7 +113,7 @@ def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> R
 
 @router.post("/models/{name}/release/approve", summary="Agree to the open release")
 def approve(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
-    """Bound to the version's bytes and to the policy in force."""
+    """Bound to the version's bytes and to the policy in force; takes back one's rejection."""
     done = service.releases.decide(actor, name, Decision.APPROVE, comment=body.reason)
     return _shape(done)
 
@@ -166,11 +169,16 @@ def show(actor: Caller, service: Served, number: Number) -> StoryShape:
 
 @router.get("/releases", summary="Releases, newest first")
 def history(
-    actor: Caller, service: Served, model: ModelQuery = None, limit: Limit = 50
-) -> ReleasesShape:
+    actor: Caller,
+    service: Served,
+    model: OfModel = None,
+    limit: Limit = 50,
+    before: BeforeId = None,
+) -> Page[ReleaseShape]:
     """Of one model or of all."""
-    found = service.releases.history(actor, model, limit=limit)
-    return ReleasesShape(items=[_shape(release) for release in found])
+    found = service.releases.history(actor, model, limit=limit, before_id=before)
+    rows = [_shape(release) for release in found]
+    return Page[ReleaseShape].model_validate(page_of(rows, limit, "id"))
 
 
 def _shape(release: Release) -> ReleaseShape:

@@ -14,14 +14,18 @@ MAX_PAGE = 500
 MAX_NUMBER = 999_999_999
 
 Item = TypeVar("Item")
-ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
-PrincipalName = Annotated[str, Path(pattern=PRINCIPAL_PATTERN)]
+ModelName = Annotated[str, Path(pattern=NAME_PATTERN, description="Of the model.")]
+PrincipalName = Annotated[
+    str, Path(pattern=PRINCIPAL_PATTERN, description="Of a person, team or department.")
+]
+OfModel = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Of this model alone.")]
 # Text without the one character that databases and file systems do not take.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Holder = Annotated[str, Field(pattern=PRINCIPAL_PATTERN)]
-Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="As the lists tell it.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items of a page, at most.")]
 AfterName = Annotated[str, Query(pattern=r"^[!-~]{0,100}$", description="Names behind this one.")]
+BeforeId = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Numbers below this one.")]
 AfterId = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Numbers above this one.")]
 
 

@@ -60,6 +60,7 @@ class ModelVerbs:
     def all(self, actor: Actor, *, limit: int, after: str = "") -> list[ModelSummary]:
         """Models that the actor may read, by name, those behind ``after``."""
         found = self._registry(actor, Attempt("model.list", None)).models()
+        found.sort(key=lambda model: model.name)  # a database may sort as a language does
         readable = (m for m in found if m.name > after and actor.may(Permission.READ, m.name))
         return [summary for summary, _ in zip(readable, range(limit), strict=False)]
 

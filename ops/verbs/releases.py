@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from ops import ledger
 from ops.access import Access, Actor, Attempt
@@ -32,8 +32,8 @@ from ops.releases import (
     rollback_target,
     start,
 )
-from ops.rollout import STEPS, Event, State
-from ops.tables import approvals
+from ops.rollout import Event, State
+from ops.tables import approvals, releases
 from stream.schema import ControlRecord
 
 MAX_TOLD = 100
@@ -91,13 +91,13 @@ class ReleaseVerbs:
         permission = Permission.BREAK_GLASS if break_glass else Permission.RELEASE
         if break_glass and not note.strip():
             raise Invalid("breaking the glass takes a reason: give one with --note")
-        if version.model not in self._serving:
-            raise Invalid(
-                f"model {version.model} is not served here; put it under models in the "
-                "configuration and run `bertstream up`"
-            )
         attempt = Attempt("release.start", permission, version.model, version.number)
         with self._access.permitted(actor, attempt) as connection:
+            if version.model not in self._serving:
+                raise Invalid(
+                    f"model {version.model} is not served here; put it under models in the "
+                    "configuration and run `bertstream up`"
+                )
             now = self._access.clock()
             if not break_glass:
                 _require_window(connection, version.model, now)
@@ -116,6 +116,8 @@ class ReleaseVerbs:
     def decide(self, actor: Actor, model: str, decision: Decision, *, comment: str = "") -> Release:
         """Agree to the open release of a model or reject it; takes ``approve``.
 
+        Who agrees takes back their rejection, also when it has ended the release.
+
         Raises:
             Conflict: It loads already, and no approval changes anything.
             NotAllowed: The permission is missing, or they approve what they made themselves.
@@ -123,23 +125,26 @@ class ReleaseVerbs:
         """
         attempt = Attempt(f"release.{decision}", Permission.APPROVE, model)
         with self._access.change(actor, attempt) as change:
-            release = _open(change.connection, model)
-            if release.position.state in STEPS | {State.LOADING, State.PAUSED}:
+            is_approval = decision is Decision.APPROVE
+            ended = _rejected_by(change.connection, actor, model) if is_approval else None
+            release = ended or _open(change.connection, model)
+            if ended is None and _has_loaded(release):
                 raise Conflict(
                     f"{release} is {release.position.state} already; `bertstream rollback {model}` "
                     "takes it back"
                 )
             author = find(change.connection, VersionId(model, release.version)).author
-            if decision is Decision.APPROVE and author == actor.name:
+            if is_approval and author == actor.name:
                 raise NotAllowed(
                     f"{actor.name} registered {model}@{release.version} and cannot approve it; "
                     "`bertstream policy explain` says who can"
                 )
             _, policy_digest = policy_in_force(change.connection, model)
+            teams = sorted(actor.groups)
             values = {
                 "release_id": release.id,
                 "person": actor.name,
-                "team": next((n for n, kind in actor.groups.items() if kind == "team"), ""),
+                "team": ", ".join(teams),
                 "decision": decision,
                 "comment": comment,
                 "version_digest": release.version_digest,
@@ -151,6 +156,7 @@ class ReleaseVerbs:
                 version=release.version,
                 release_id=release.id,
                 reason=comment,
+                evidence={"teams": teams},
                 version_digest=release.version_digest,
                 policy_digest=policy_digest,
             )
@@ -248,11 +254,13 @@ class ReleaseVerbs:
                 raise UnknownRelease(f"{model} has had no release yet")
             return _story(connection, found[0])
 
-    def history(self, actor: Actor, model: str | None, *, limit: int) -> list[Release]:
+    def history(
+        self, actor: Actor, model: str | None, *, limit: int, before_id: int | None = None
+    ) -> list[Release]:
         """Releases, newest first; takes ``read`` on the model, or on all."""
         on = Attempt("release.history", Permission.READ, model or "*")
         with self._access.look(actor, on) as connection:
-            return history(connection, model, limit=limit)
+            return history(connection, model, limit=limit, before_id=before_id)
 
 
 def _has_loaded(release: Release) -> bool:
@@ -273,6 +281,21 @@ def _open(connection: Connection, model: str) -> Release:
             "that are over"
         )
     return found
+
+
+def _rejected_by(connection: Connection, actor: Actor, model: str) -> Release | None:
+    """The last release of a model, where it is over and this person's last word on it was no."""
+    last = next(iter(history(connection, model, limit=1)), None)
+    if last is None or last.position.state is not State.ABORTED:
+        return None
+    said = (
+        select(approvals.c.decision)
+        .join(releases, releases.c.id == approvals.c.release_id)
+        .where(releases.c.model == model, releases.c.version == last.version)
+        .where(approvals.c.person == actor.name)
+        .order_by(approvals.c.id.desc())
+    )
+    return last if connection.scalars(said).first() == Decision.REJECT else None
 
 
 def _require_window(connection: Connection, model: str, now: Any) -> None:

@@ -23,6 +23,7 @@ from ops.database import Database
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
 from ops.ledger import Row
+from ops.registry import Registry
 from ops.service import Service
 from serve.errors import ServeError
 from tests.ops.directories import make_directory
@@ -214,8 +215,33 @@ def test_archive_is_the_directory(there: Installation, api: Api) -> None:
         assert (there.folder / "copy" / name).read_bytes() == (made / name).read_bytes()
 
 
+def test_pages_of_models_leave_out_none_whatever_the_database_sorts_by(
+    there: Installation, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["ab", "a-b", "a-c"]  # as PostgreSQL has them in English, where hyphens count last
+    for name in names:
+        body = {"directory": str(make_directory(there.folder / name, weights=name.encode()))}
+        assert api["root"].post(f"/models/{name}/versions", json=body).status_code == 201
+    models = Registry.models
+    monkeypatch.setattr(
+        Registry, "models", lambda self: sorted(models(self), key=lambda m: names.index(m.name))
+    )
+    found, options = [], {"limit": 1}
+    while page := api["root"].get("/models", params=options).json():
+        found += [model["name"] for model in page["items"]]
+        if page["next"] is None:
+            break
+        options = {"limit": 1, "after": page["next"]}
+    assert found == sorted(names)
+
+
 def test_directory_that_cannot_be_registered(there: Installation, api: Api) -> None:
-    for directory, message in (("made", "not absolute"), (str(there.folder / "no"), "no")):
+    too_long = f"/{'a' * 300}"
+    for directory, message in (
+        ("made", "not absolute"),
+        (str(there.folder / "no"), "no"),
+        (too_long, "cannot be read"),
+    ):
         response = api["ana"].post(VERSIONS, json={"directory": directory})
         assert message in refused(response, 422, response.json()["error"])["message"]
 
@@ -319,6 +345,9 @@ def test_names_that_are_none_are_refused(there: Installation, api: Api, name: st
         ("/ledger", {"before": -1}),
         ("/ledger", {"release": 2**40}),
         ("/ledger", {"since": "2026-01-01T00:00:00"}),  # of which zone?
+        ("/ledger", {"since": "0001-01-01T00:00:00+14:00"}),  # before the first moment in UTC
+        ("/ledger", {"since": "9999-12-31T23:59:59-14:00"}),
+        ("/releases", {"before": 0}),
         ("/tokens", {"after": 2**40}),
         ("/models", {"after": "\u0000"}),
     ],
@@ -370,6 +399,7 @@ def test_malformed_bodies(api: Api, content: bytes) -> None:
 def test_unknown_addresses(api: Api, url: str) -> None:
     assert "/api/v1/docs" in refused(api["root"].get("/nothing"), 404, "NotFound")["message"]
     refused(api["root"].patch("/models"), 405, "Refused")
+    refused(api["root"].get("/models/"), 404, "NotFound")
     refused(api[None].get(f"{url}/docs"), 404, "NotFound")
     refused(api["root"].get("/models/nobody/versions"), 404, "UnknownVersion")
     refused(api["root"].get("/models/nobody/policy"), 404, "NotFound")
@@ -437,6 +467,20 @@ def test_readiness_can_ask_for_more(there: Installation, api: Api) -> None:
 
 def test_another_router_has_the_same_door(api: Api) -> None:
     assert api["ana"].get("/extra").json() == "ana"
+
+
+def test_everything_is_described(api: Api) -> None:
+    document = api[None].get("/openapi.json").json()
+    asked = 0
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
+            assert operation["summary"], (method, path)
+            if path.startswith("/api"):
+                assert {"4XX", "5XX"} <= operation["responses"].keys(), (method, path)
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (method, path, parameter["name"])
+                asked += 1
+    assert asked > 40
 
 
 def test_description_needs_no_other_site(api: Api) -> None:

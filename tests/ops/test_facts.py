@@ -89,6 +89,51 @@ def test_approvals_of_the_version_with_the_teams(there: Installation) -> None:
     assert list(facts(there, SECOND).approvals) == []
 
 
+def test_decision_of_somebody_who_is_disabled_does_not_count(there: Installation) -> None:
+    release = start(there, FIRST)
+    values = {
+        "release_id": release.id,
+        "person": "bob",
+        "team": "risk",
+        "decision": Decision.REJECT,
+        "version_digest": release.version_digest,
+        "policy_digest": POLICY.digest(),
+        "at": NOW,
+    }
+    with there.database.begin() as connection:
+        connection.execute(insert(approvals).values(values))
+        assert len(facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals) == 1
+        assert standings_of(connection, [release])[release.id].tally.void
+        people.disable(connection, "bob", now=NOW)
+        assert list(facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals) == []
+        assert not standings_of(connection, [release])[release.id].tally.void
+
+
+def test_team_that_somebody_has_left_is_not_theirs(there: Installation) -> None:
+    release = start(there, FIRST)
+    values = {
+        "release_id": release.id,
+        "person": "bob",
+        "team": "risk",
+        "decision": Decision.APPROVE,
+        "version_digest": release.version_digest,
+        "policy_digest": POLICY.digest(),
+        "at": NOW,
+    }
+    with there.database.begin() as connection:
+        connection.execute(insert(approvals).values(values))
+        people.leave(connection, "bob", "risk")
+    (approval,) = facts(there, FIRST).approvals
+    assert approval.teams == frozenset()
+
+
+def test_version_whose_files_were_deleted_cannot_go_out(there: Installation) -> None:
+    root = there.service.access.authenticate(there.secrets["root"])
+    there.service.models.delete(root, FIRST, reason="old")
+    with pytest.raises(UnknownVersion, match="were deleted"):
+        facts(there, FIRST)
+
+
 def test_who_may_approve(there: Installation) -> None:
     with there.database.begin() as connection:
         people.join(connection, "eve", "risk")

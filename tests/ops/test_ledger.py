@@ -176,6 +176,15 @@ def test_row_with_a_fitting_hash_of_its_own_is_found(database: Database) -> None
     assert (broken.id, broken.why) == (3, "it does not follow the row before it")
 
 
+def test_ledger_without_its_head_is_found(database: Database) -> None:
+    fill(database, 2)
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM ledger_head"))
+        broken = verify(connection)
+
+    assert broken == Broken(2, "it is not known where the chain ends: the head is missing")
+
+
 def test_rows_are_numbered_without_gaps_by_many_at_once(database: Database) -> None:
     def write(actor: str) -> None:
         for _ in range(5):

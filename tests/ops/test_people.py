@@ -39,7 +39,8 @@ def company(database: Database) -> Database:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Ana", "-ana", "a b", "a/b", "a" * 64, "ana\n", "'; DROP TABLE tokens", "operator"]
+    "name",
+    ["", "Ana", "-ana", "a b", "a/b", "a" * 64, "ana\n", "'; DROP TABLE tokens", "operator", "up"],
 )
 def test_names_that_nobody_can_have(database: Database, name: str) -> None:
     with pytest.raises(Invalid, match="cannot name a person"), database.begin() as connection:

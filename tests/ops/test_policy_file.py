@@ -60,6 +60,9 @@ labels: sam
     assert all(str(problem) in str(told.value) for problem in problems)
 
 
+WINDOW = "{cron: 0 9 * * *, duration: 1h}"
+
+
 @pytest.mark.parametrize(
     ("text", "path", "message"),
     [
@@ -74,6 +77,9 @@ labels: sam
         ("cost: {ceiling_per_day: .inf}", "cost.ceiling_per_day", "finite number"),
         ("golden: {exact: 1}", "golden.exact", "boolean"),
         ("1: {}", "1", "Keys should be strings"),
+        (f"retention: {{versions: 0x{'f' * 5000}}}", "retention.versions", "far too large"),
+        (f"approvals: [{{team: 0x{'f' * 5000}}}]", "approvals.0.team", "far too large"),
+        (f"windows: {{deny: [{', '.join([WINDOW] * 21)}]}}", "windows.deny", "at most 20 items"),
         ("labels: same\nlabels: same", "labels", "2 times"),
     ],
 )
@@ -200,6 +206,9 @@ def test_warning_is_told_and_the_policy_used(text: str, path: str) -> None:
         ("- 1", "must hold keys"),
         ("a: [", "not YAML"),
         ("a: 2026-13-45", "not what it looks like"),
+        ("a: !!timestamp 99", "not what it looks like"),
+        ("a: !!bool x", "not what it looks like"),
+        ('a: !!int ""', "not what it looks like"),
         ("a: &a [*a]", "no aliases"),
         (FAR_TOO_DEEP, "nested too deeply"),
         ("#" * 70_000, "at most 65,536 bytes"),

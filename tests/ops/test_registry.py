@@ -72,11 +72,13 @@ def serve(database: Database, weights: dict[str, float], *, shadow: str | None =
             connection.execute(insert(routes).values(model="sentiment", **values))
 
 
-def release(database: Database, version: int, *, previous: int | None, ended: bool) -> None:
+def release(
+    database: Database, version: int, *, previous: int | None, ended: bool, **more: Any
+) -> None:
     values = {
         "model": "sentiment",
         "version": version,
-        "label": "1",
+        "label": str(version),
         "is_rollback": False,
         "version_digest": "a" * 64,
         "policy_digest": "b" * 64,
@@ -90,7 +92,7 @@ def release(database: Database, version: int, *, previous: int | None, ended: bo
         "evidence": {},
     }
     with database.begin() as connection:
-        connection.execute(insert(releases).values(values))
+        connection.execute(insert(releases).values(values | more))
 
 
 def numbers(registry: Registry, name: str = "sentiment", **page: Any) -> list[int]:
@@ -386,6 +388,28 @@ def test_version_that_a_rollback_goes_back_to_is_not_deleted(
 
     assert refused(registry, 2).endswith("a rollback of sentiment@3 goes back to it")
     assert registry.retirable("sentiment", keep=0) == [v(1), v(4), v(5)]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        # Gone back to: the next rollback goes on to the version before it, not forth again.
+        {"previous": 3, "is_rollback": True},
+        # The same version with other settings, which ended before it answered a record.
+        {"previous": 2, "state": "aborted", "label": "2.1"},
+        {"previous": 2, "state": "rolled_back", "label": "2.1"},
+    ],
+)
+def test_what_a_rollback_goes_back_to_is_told_by_what_brought_the_live_version(
+    database: Database, registry: Registry, make_model: MakeModel, after: dict[str, Any]
+) -> None:
+    fill(registry, make_model, 3)
+    release(database, 2, previous=1, ended=True, state="superseded")
+    release(database, 2, ended=True, **after)
+    serve(database, {"2": 1.0})
+
+    assert refused(registry, 1).endswith("a rollback of sentiment@2 goes back to it")
+    registry.delete(v(3), actor="bob", now=NOW)
 
 
 def test_versions_behind_the_newest_may_be_retired(

@@ -158,6 +158,14 @@ def test_what_cannot_be_released(api: Clients, version: int, status: int, kind: 
     assert error(begin(api, version)) == (status, kind)
 
 
+@pytest.mark.parametrize(
+    "body", [{"version": True}, {"version": "2"}, {"version": 2, "break_glass": "no"}]
+)
+def test_a_number_and_a_yes_are_what_they_look_like(api: Clients, body: dict[str, Any]) -> None:
+    refused = api("root").post(f"/models/{MODEL}/releases", json=body)
+    assert error(refused) == (422, "Invalid")
+
+
 def test_one_release_of_a_model_at_a_time(api: Clients) -> None:
     begin(api)
     second = begin(api, version=3)
@@ -175,6 +183,61 @@ def test_nobody_approves_a_version_of_their_own(there: Installation, api: Client
     assert say(api, "approve", who="bob").status_code == 200
     explained = api("ana").get(f"/models/{MODEL}/versions/2/explanation").json()
     assert explained["may_go"]
+
+
+def test_a_rejection_ends_the_release_and_can_be_taken_back(
+    there: Installation, api: Clients
+) -> None:
+    set_policy(api, "approvals: [{team: risk, count: 1}]")
+    begin(api)
+    assert say(api, "reject", who="bob").status_code == 200
+    advance(there, [Event.REJECTED])
+    told = api("ana").get(f"/models/{MODEL}/versions/2/explanation").json()
+    assert "Rejected by bob, who can take it back." in told["sentences"]
+    assert error(say(api, "approve", who="root")) == (404, "UnknownRelease")  # not root's to take
+    begin(api)
+    advance(there, [Event.GATES_PASSED, Event.REJECTED])  # it stands until then
+    there.clock.advance(timedelta(minutes=1))
+    assert say(api, "approve", who="bob").json()["state"] == "aborted"
+    assert rows(there)[0].action == "release.approve"
+    assert api("ana").get(f"/models/{MODEL}/versions/2/explanation").json()["may_go"]
+    assert error(say(api, "approve", who="bob")) == (404, "UnknownRelease")  # nothing to take back
+
+
+def test_an_approval_tells_in_which_team_it_was_given(there: Installation, api: Clients) -> None:
+    set_policy(api, "approvals: [{team: risk, count: 1}]")
+    begin(api)
+    assert say(api, "approve", who="bob").status_code == 200
+    assert rows(there)[0].evidence == {"teams": ["risk"]}
+    assert say(api, "reject", who="root").status_code == 200
+    assert rows(there)[0].evidence == {"teams": []}
+
+
+def test_a_decision_changes_nothing_once_it_has_loaded(there: Installation, api: Clients) -> None:
+    begin(api)
+    advance(there, TO_CANARY)
+    assert error(say(api, "reject", who="bob")) == (409, "Conflict")
+    assert say(api, "rollback").json()["state"] == "rolling_back"
+    assert error(say(api, "approve", who="bob")) == (409, "Conflict")
+
+
+def test_a_release_that_is_held_up_before_it_loads_can_be_rejected(
+    there: Installation, api: Clients
+) -> None:
+    begin(api)
+    advance(there, TO_CANARY[:2])
+    assert say(api, "pause").json()["state"] == "paused"
+    assert say(api, "reject", who="bob").status_code == 200
+
+
+def test_pages_of_releases(api: Clients) -> None:
+    for version in (2, 3, 2):
+        begin(api, version)
+        assert say(api, "abort").status_code == 200
+    page = api("ana").get("/releases", params={"model": MODEL, "limit": 2}).json()
+    assert ([r["version"] for r in page["items"]], page["next"]) == ([2, 3], "2")
+    page = api("ana").get("/releases", params={"model": MODEL, "before": page["next"]}).json()
+    assert ([r["version"] for r in page["items"]], page["next"]) == ([2], None)
 
 
 def test_an_approval_is_void_when_the_policy_changes(api: Clients) -> None:
@@ -230,6 +293,8 @@ def test_a_person_holds_it_up_and_takes_it_back(there: Installation, api: Client
 def test_a_model_that_is_not_served_cannot_be_released(there: Installation, api: Clients) -> None:
     made = make_directory(there.folder / "other", weights=b"other")
     api("root").post("/models/other/versions", json={"directory": str(made)})
+    assert error(api("eve").post("/models/other/releases", json={"version": 1}))[0] == 403
+    assert rows(there)[0].denied
     refused = api("root").post("/models/other/releases", json={"version": 1})
     assert error(refused) == (422, "Invalid")
     assert "bertstream up" in refused.json()["message"]

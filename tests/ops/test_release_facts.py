@@ -77,11 +77,15 @@ class Releases:
             put_route(connection, ControlRecord(model="sentiment", epoch=1, versions=route))
         self.release: Release | None = None
 
-    def start(self, *events: Event) -> Release:
+    def start(self, *events: Event, **more: Any) -> Release:
         with self.database.begin() as connection:
-            wanted = Start(model="sentiment", version=2, actor="root")
+            wanted = Start(model="sentiment", version=2, actor="root", **more)
             release = releases.start(connection, wanted, NOW)
-            for event in events:
+        return self.move(release, *events)
+
+    def move(self, release: Release, *events: Event) -> Release:
+        for event in events:
+            with self.database.begin() as connection:
                 release = releases.move(
                     connection, release, event, actor="root", reason="", evidence={}, now=NOW
                 )
@@ -152,8 +156,23 @@ def test_changed_policy_counts_while_a_release_waits_for_the_old_window(there: R
     there.decide(release, "approve")
     assert there.due(release, NOW, finder) is None
     root = there.there.service.access.authenticate(there.there.secrets["root"])
-    there.there.service.policies.put(root, "model: sentiment\n")
+    kept = there.there.service.policies.put(root, "model: sentiment\n").kept
+    found = there.due(release, NOW, finder)
+    assert event_of(found) is Event.APPROVAL_VOIDED  # it goes its way by the new one
+    assert found is not None
+    assert "policy was changed" in found.reason
+    release = there.move(release, Event.APPROVAL_VOIDED)
+    assert event_of(there.due(release, NOW, finder)) is Event.APPROVED
+    release = there.move(release, Event.APPROVED)
+    assert release.policy_digest == kept.digest
     assert event_of(there.due(release, NOW, finder)) is Event.MAY_GO
+
+
+def test_rejection_is_not_passed_by_breaking_the_glass(there: Releases) -> None:
+    release = there.start(*TO_WAITING[:1], break_glass=True)
+    assert event_of(there.due(release, NOW)) is Event.APPROVED
+    there.decide(release, "reject")
+    assert event_of(there.due(release, NOW)) is Event.REJECTED
 
 
 def test_approval_that_is_void_is_seen_while_it_waits_for_the_window(there: Releases) -> None:

@@ -250,6 +250,22 @@ def test_release_follows_the_policy_in_force_until_it_loads(database: Database) 
     assert digests == [Policy(model=MODEL).digest(), *[release.policy_digest] * 4]
 
 
+def test_release_does_not_load_by_a_policy_that_nobody_asked_it_for(database: Database) -> None:
+    release = move(database, start(database, 1), Event.GATES_PASSED, Event.APPROVED)
+    set_policy(database, SHORT_POLICY)
+    with pytest.raises(ReleaseMoved, match="policy"):
+        move(database, release, Event.MAY_GO)
+    assert reread(database, release) == release
+
+
+def test_broken_glass_loads_by_the_policy_in_force(database: Database) -> None:
+    asked = start(database, 1, break_glass=True, note="fire")
+    release = move(database, asked, Event.GATES_PASSED, Event.APPROVED)
+    set_policy(database, SHORT_POLICY)
+    release = move(database, release, Event.MAY_GO)
+    assert release.policy_digest == release.policy.digest() != Policy(model=MODEL).digest()
+
+
 def test_broken_glass_shows_in_every_row(database: Database) -> None:
     release = move(database, start(database, 1, break_glass=True, note="fire"), *LOADED)
     assert [row.break_glass for row in rows(database, release)] == [True] * 5
@@ -447,6 +463,7 @@ def test_releases_are_found(database: Database) -> None:
         assert releases.history(connection, None) == [second, topics, first]
         assert releases.history(connection, MODEL) == [second, first]
         assert releases.history(connection, MODEL, limit=1) == [second]
+        assert releases.history(connection, None, before_id=second.id) == [topics, first]
         with pytest.raises(UnknownRelease, match="there is no release 99"):
             releases.get(connection, 99)
 

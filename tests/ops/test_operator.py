@@ -1,0 +1,164 @@
+"""The operator's rounds while something that it needs is away, and on a stream without records."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+from sqlalchemy import select
+
+from ops import apps, ledger, releases
+from ops.database import Database
+from ops.errors import DatabaseUnavailable
+from ops.operator import Operator
+from ops.releases import Release, all_routes
+from ops.rollout import Event, State
+from ops.tables import routes
+from stream.errors import BrokerUnreachable
+from stream.schema import ControlRecord
+from tests.ops.installation import NOW, install
+from tests.ops.test_release_facts import TO_CANARY, Releases
+from tests.ops.test_upkeep import Serve
+
+DEADLINE_S = 20.0
+
+
+class Topic:
+    """The control topic, on a broker that may be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.records: list[ControlRecord] = []
+
+    def publish(self, record: ControlRecord) -> None:
+        if self.away:
+            raise BrokerUnreachable("no broker answers")
+        self.records.append(record)
+
+
+class Ended(Serve):
+    def close(self) -> None:
+        pass
+
+
+class Canary:
+    """A canary under way, and the operator that sees to it."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.there = Releases(install(database, folder), folder)
+        self.database, self.topic, self.now = database, Topic(), NOW
+        self.release = self.there.start(*TO_CANARY)
+        self.operator = Operator(
+            database,
+            self.there.told,
+            cast(apps.Apps, Ended()),
+            self.topic,
+            self.there.finder(),
+            {},
+            clock=lambda: self.now,
+        )
+        self.operator.tick()
+
+    def tick(self, later: timedelta = timedelta(seconds=1)) -> Release:
+        self.now += later
+        self.operator.tick()
+        return self.reread()
+
+    def reread(self) -> Release:
+        with self.database.read() as connection:
+            return releases.get(connection, self.release.id)
+
+    def roll_back(self) -> None:
+        self.there.move(self.reread(), Event.ROLLBACK)
+
+    def epochs(self) -> tuple[int, int | None]:
+        """In force, and on the topic as far as is known."""
+        with self.database.read() as connection:
+            row = connection.execute(select(routes.c.epoch, routes.c.published_epoch)).one()
+        return row.epoch, row.published_epoch
+
+
+@pytest.fixture
+def canary(database: Database, tmp_path: Path) -> Canary:
+    return Canary(database, tmp_path)
+
+
+def test_route_of_a_rollback_waits_for_a_broker_that_is_gone_in_mid_canary(canary: Canary) -> None:
+    assert canary.tick().position.state is State.CANARY
+    before = canary.topic.records[-1].epoch
+    canary.topic.away = True
+    canary.roll_back()
+    for _ in range(3):
+        with pytest.raises(BrokerUnreachable):
+            canary.tick()
+    assert canary.reread().position.state is State.ROLLING_BACK
+    assert canary.epochs() == (before + 1, before)
+
+    canary.topic.away = False
+    assert canary.tick().position.state is State.ROLLED_BACK
+    assert [record.epoch for record in canary.topic.records] == [before, before + 1]
+    assert canary.topic.records[-1].versions.keys() == {"1"}
+    assert canary.epochs() == (before + 1, before + 1)
+
+
+def test_canary_that_never_gets_a_record_is_paused_and_keeps_its_traffic(canary: Canary) -> None:
+    assert canary.tick(timedelta(minutes=9)).position.state is State.CANARY
+    paused = canary.tick(timedelta(minutes=2))
+    assert (paused.position.state, paused.position.resume) == (State.PAUSED, State.CANARY)
+    with canary.database.read() as connection:
+        assert ledger.verify(connection) is None
+        last = ledger.entries(connection, release=paused.id, limit=1)[0]
+        assert all_routes(connection)["sentiment"].versions["2"].weight == 0.5
+    assert (last.action, last.actor) == ("release.step_inconclusive", "operator")
+    assert last.reason.startswith("records: version 2 had 0 of the 1,000 that the step wants")
+
+
+def test_release_goes_on_from_its_row_when_the_database_comes_back(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ops.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(f"sqlite:///{path}", timeout_s=0.5)
+    canary = Canary(database, tmp_path)
+    canary.roll_back()
+    before = canary.reread()
+
+    database.close()
+    path.rename(tmp_path / "away.db")
+    path.mkdir()
+    with pytest.raises(DatabaseUnavailable):
+        canary.tick()
+    path.rmdir()
+    (tmp_path / "away.db").rename(path)
+
+    assert canary.reread() == before
+    assert canary.tick().position.state is State.ROLLED_BACK
+    database.close()
+
+
+def test_rounds_go_on_whatever_is_away(canary: Canary, caplog: pytest.LogCaptureFixture) -> None:
+    """In the thread that the platform's process gives it."""
+    stopping, told = threading.Event(), threading.Event()
+    canary.topic.away = True
+    canary.roll_back()
+
+    def clock() -> datetime:
+        if "no broker answers" in caplog.text:
+            canary.topic.away = False
+        if canary.topic.records[1:]:
+            told.set()
+        return canary.now
+
+    canary.operator._clock = clock
+    thread = threading.Thread(target=canary.operator.run, args=(stopping,), kwargs={"tick_s": 0.01})
+    thread.start()
+    try:
+        assert told.wait(DEADLINE_S)
+    finally:
+        stopping.set()
+        thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    assert canary.topic.records[-1].versions.keys() == {"1"}
