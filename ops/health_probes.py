@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from sqlalchemy import select
 
 from ops.database import Transactions
@@ -182,6 +181,8 @@ def certificate(what: str, path: Path) -> Certificate:
 
     A chain breaks with its first; of several authorities the last one counts.
     """
+    from cryptography import x509  # most configurations name no file
+
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as exc:

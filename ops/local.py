@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 import psutil
 from pydantic import BaseModel
 
 from ops import bootstrap, processes, ray_cluster
-from ops.broker import EmbeddedBroker
-from ops.broker_config import BrokerSettings
 from ops.deploy import Cluster, applications
 from ops.errors import Busy, OpsError, PlatformError
 from ops.first_admin import ensure_local_admin
@@ -41,6 +40,9 @@ from stream.schema import ControlRecord, VersionRoute
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.source import ControlReader
+
+if TYPE_CHECKING:
+    from ops.broker import EmbeddedBroker
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +156,10 @@ def token_path(state_dir: Path, state: State) -> Path | None:
 
 def broker(state_dir: Path) -> EmbeddedBroker:
     """The embedded Kafka of an installation, running or not."""
+    # Brings its own way of fetching files, which the operator does not need.
+    from ops.broker import EmbeddedBroker
+    from ops.broker_config import BrokerSettings
+
     return EmbeddedBroker(BrokerSettings(data_dir=(state_dir / "kafka").resolve()))
 
 
