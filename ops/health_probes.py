@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from ops import restarts
 from ops.database import Transactions
 from ops.deploy import RUNNING, applications
 from ops.health_readings import (
@@ -40,7 +41,7 @@ DRAIN_S = 60.0
 
 
 class DatabaseProbe:
-    """Asks the database for routes and the operator's lease."""
+    """Asks the database for routes, the operator's lease and its restarts."""
 
     def __init__(self, database: Transactions, clock: Clock) -> None:
         self._database, self._clock = database, clock
@@ -57,6 +58,7 @@ class DatabaseProbe:
             routes = all_routes(connection)
             waiting = {record.model for record in unpublished(connection)}
             lease = connection.execute(select(leases)).one_or_none()
+            died = restarts.finding(connection)
         took_ms = (time.monotonic() - began) * 1000
         now = self._clock()
         for model, record in routes.items():
@@ -67,7 +69,7 @@ class DatabaseProbe:
             for model, record in routes.items()
         }
         holder, until = (lease.holder, lease.until) if lease else (None, None)
-        return DatabaseReading(took_ms, known, holder, until)
+        return DatabaseReading(took_ms, known, holder, until, died)
 
     def close(self) -> None:
         """The database is another's."""
