@@ -5,10 +5,10 @@ Which of them is better is for gates and people to say.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
-
-import numpy as np
 
 from serve.artifact import GoldenRecord, Metric, ModelCard
 
@@ -238,5 +238,6 @@ def _named(scores: dict[str, float]) -> set[str]:
 
 
 def _cosine(before: list[float], after: list[float]) -> float:
-    norms = np.linalg.norm(before) * np.linalg.norm(after)
-    return float(np.dot(before, after) / norms) if norms else float(before == after)
+    norms = math.hypot(*before) * math.hypot(*after)
+    dot = sum(map(operator.mul, before, after))
+    return dot / norms if norms else float(before == after)

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -39,7 +46,9 @@ MIGRATION_TIMEOUT_S = 600
 MAX_REASON_CHARS = 300
 WRITES = "bertstream_writes"
 FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+# What PostgreSQL calls them.
 READ_ONLY = "25006"
+NO_SUCH = frozenset(("42P01", "42703"))
 
 
 class Transactions(Protocol):
@@ -113,6 +122,17 @@ class Database:
         """
         if self.dialect == "sqlite":
             self._prepare_file()
+        with self.read() as connection:
+            if _revision(connection) == _newest():
+                return
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        # Takes as long to load as everything else here, and is hardly ever needed.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
+
         with self.begin() as connection:
             if self.dialect == "postgresql":
                 limit = str(MIGRATION_TIMEOUT_S * 1000)
@@ -170,6 +190,19 @@ class Database:
             if secret:
                 reason = reason.replace(str(secret), "***")
         return reason
+
+
+def _revision(connection: Connection) -> str | None:
+    """Of the tables that are there, as Alembic notes it; None where there are none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _newest() -> str:
+    """Of the tables of this version: files of revisions begin with theirs."""
+    return max(path.name for path in (MIGRATIONS / "versions").glob("*.py")).partition("_")[0]
 
 
 def _parsed(url: str) -> URL:
@@ -256,7 +289,7 @@ def _begin(connection: Connection) -> None:
 def _has_no_such_table(error: BaseException | None) -> bool:
     if isinstance(error, sqlite3.OperationalError):
         return str(error).startswith(("no such table", "no such column"))
-    return isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+    return getattr(error, "sqlstate", None) in NO_SUCH
 
 
 def _is_gone(error: DBAPIError) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from rich.text import Text
 
-from ops import demo_models, local
+from ops import demo_models, local, operator_process
 from ops.api_client import ApiClient, connected
 from ops.commands.release import shown, story_lines
 from ops.demo import REVIEWS, own_folder
@@ -147,7 +147,7 @@ def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
             time.sleep(REFRESH_S)
     raise OpsError(
         f"the release is still {story['release']['state']} after {RELEASE_DEADLINE_S:g} s; see "
-        f"{local.OPERATOR_LOG} in the demonstration's folder"
+        f"{operator_process.LOG} in the demonstration's folder"
     )
 
 

@@ -197,6 +197,8 @@ def _database(readings: Readings) -> Iterator[Finding]:
     else:
         hurts, todo = "commands and releases are slow", "see its load and its disk"
         yield Finding("database/answers", Severity.DEGRADED, what, readings.at, hurts, todo)
+    if database.restarts is not None:
+        yield database.restarts
     until = database.lease_until
     if until is not None and readings.at <= until + LEASE_GRACE:
         moment = until.isoformat(timespec="seconds")

@@ -52,12 +52,14 @@ class Schedule(NamedTuple):
 
     Attributes:
         deadline_s: After which it counts as failed.
-        every_s: Between two questions.
+        every_s: Between two questions, while they are answered; after a failure every round asks.
+        first_after_s: From the monitor's making to the first question.
     """
 
     probe: Probe
     deadline_s: float
     every_s: float = EVERY_S
+    first_after_s: float = 0.0
 
 
 class HealthMonitor:
@@ -189,7 +191,7 @@ class _Lane:
         self._name = name
         self._schedule = schedule
         self._thread: threading.Thread | None = None
-        self._began_s = -1e9
+        self._began_s = time.monotonic() + schedule.first_after_s - schedule.every_s
         self._asked_at: datetime | None = None
         self._reading: Any = None
         self._failing_since: datetime | None = None

@@ -22,6 +22,11 @@ from serve.contract import app_name
 from stream.admin import pipeline_topics, platform_topics
 
 GOLDEN_EVERY_S = 120.0
+# Replicas have answered their golden texts when they began; and asking them loads Ray, which takes
+# as much CPU as all else at the start of the operator, when consumers and replicas need it.
+GOLDEN_FIRST_S = 60.0
+# Connected as they are, these cost the most of all that is asked.
+ROUND_TRIP_EVERY_S = 30.0
 MACHINE_EVERY_S = 60.0
 KNOWN_PRECISION = timedelta(minutes=30)
 
@@ -60,15 +65,17 @@ def monitor_of(
     ray = AppsProbe(state.dashboard, token_path(config.state_dir, state), _now)
     probes = {
         "kafka": Schedule(KafkaProbe(kafka, expected, _now), deadline_s=8.0),
-        "round_trip": Schedule(RoundTripProbe(kafka), deadline_s=8.0),
-        "control": Schedule(ControlProbe(kafka), deadline_s=8.0),
+        "round_trip": Schedule(RoundTripProbe(kafka), deadline_s=8.0, every_s=ROUND_TRIP_EVERY_S),
+        "control": Schedule(ControlProbe(kafka), deadline_s=8.0, every_s=ROUND_TRIP_EVERY_S),
         "apps": Schedule(ray, deadline_s=8.0),
         "database": Schedule(DatabaseProbe(database, _now), deadline_s=8.0),
         "machine": Schedule(MachineProbe(config), deadline_s=5.0, every_s=MACHINE_EVERY_S),
     }
     if expected.models:
         golden = GoldenProbe(database, expected.models, replicas, _now)
-        probes["golden"] = Schedule(golden, deadline_s=60.0, every_s=GOLDEN_EVERY_S)
+        probes["golden"] = Schedule(
+            golden, deadline_s=60.0, every_s=GOLDEN_EVERY_S, first_after_s=GOLDEN_FIRST_S
+        )
     return HealthMonitor(
         expected,
         probes,

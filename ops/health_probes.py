@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from sqlalchemy import select
 
+from ops import restarts
 from ops.database import Transactions
 from ops.deploy import RUNNING, applications
 from ops.health_readings import (
@@ -41,7 +41,7 @@ DRAIN_S = 60.0
 
 
 class DatabaseProbe:
-    """Asks the database for routes and the operator's lease."""
+    """Asks the database for routes, the operator's lease and its restarts."""
 
     def __init__(self, database: Transactions, clock: Clock) -> None:
         self._database, self._clock = database, clock
@@ -58,6 +58,7 @@ class DatabaseProbe:
             routes = all_routes(connection)
             waiting = {record.model for record in unpublished(connection)}
             lease = connection.execute(select(leases)).one_or_none()
+            died = restarts.finding(connection)
         took_ms = (time.monotonic() - began) * 1000
         now = self._clock()
         for model, record in routes.items():
@@ -68,7 +69,7 @@ class DatabaseProbe:
             for model, record in routes.items()
         }
         holder, until = (lease.holder, lease.until) if lease else (None, None)
-        return DatabaseReading(took_ms, known, holder, until)
+        return DatabaseReading(took_ms, known, holder, until, died)
 
     def close(self) -> None:
         """The database is another's."""
@@ -182,6 +183,8 @@ def certificate(what: str, path: Path) -> Certificate:
 
     A chain breaks with its first; of several authorities the last one counts.
     """
+    from cryptography import x509  # most configurations name no file
+
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as exc:

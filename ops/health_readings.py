@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from ops.health_findings import Finding
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
@@ -107,12 +108,14 @@ class DatabaseReading:
     Attributes:
         leader: Of the operators, by its lease; None where there never was one.
         lease_until: When the lease ends, unless it is renewed.
+        restarts: What is to be told of operators that died; None where that is nothing.
     """
 
     took_ms: float
     routes: Mapping[str, RouteReading]
     leader: str | None
     lease_until: datetime | None
+    restarts: Finding | None = None
 
 
 @dataclass(frozen=True)

@@ -9,25 +9,19 @@ import fcntl
 import hashlib
 import logging
 import os
-import socket
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
-import psutil
 from pydantic import BaseModel
 
-from ops import bootstrap, processes, ray_cluster
-from ops.broker import EmbeddedBroker
-from ops.broker_config import BrokerSettings
+from ops import bootstrap, operator_process, processes, ray_cluster
 from ops.deploy import Cluster, applications
-from ops.errors import Busy, OpsError, PlatformError
+from ops.errors import Busy, OpsError
 from ops.first_admin import ensure_local_admin
 from ops.loopback import free_port
 from ops.ray_cluster import RayHead
@@ -42,14 +36,13 @@ from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.source import ControlReader
 
+if TYPE_CHECKING:
+    from ops.broker import EmbeddedBroker
+
 logger = logging.getLogger(__name__)
 
 Step = Callable[[str], None]
 STATE_FILE = "state.json"
-OPERATOR_LOG = "operator.log"
-# It ends its round and gives its lease back.
-OPERATOR_GRACE_S = 15.0
-OPERATOR_DEADLINE_S = 30.0
 CONTROL_DEADLINE_S = 15.0
 
 
@@ -63,7 +56,8 @@ class State(BaseModel):
         address: Of the Ray cluster.
         dashboard: URL of its dashboard.
         apps: Digest of the settings that each app runs with.
-        operator_pid: Of the process that operates the platform; None where none was started.
+        operator_pid: Of the process that starts the operator, again and again where it dies;
+            None where none was started.
         operator_config: Digest of the configuration that it was given.
         api: URL of its control API.
     """
@@ -154,6 +148,10 @@ def token_path(state_dir: Path, state: State) -> Path | None:
 
 def broker(state_dir: Path) -> EmbeddedBroker:
     """The embedded Kafka of an installation, running or not."""
+    # Brings its own way of fetching files, which the operator does not need.
+    from ops.broker import EmbeddedBroker
+    from ops.broker_config import BrokerSettings
+
     return EmbeddedBroker(BrokerSettings(data_dir=(state_dir / "kafka").resolve()))
 
 
@@ -287,51 +285,24 @@ class _Up:
             self._save()
 
     def _ensure_operator(self) -> None:
-        digest = _digest(self._config, self._state.bootstrap_servers)
-        if _operators(self._state):
-            if self._state.operator_config == digest:
-                self._step("Operator: running")
+        config, state = self._config, self._state
+        digest = _digest(config, state.bootstrap_servers)
+        if operator_process.is_supervised(state.instance):
+            if state.operator_config == digest:
+                self._step(f"Operator: {operator_process.standing(config.state_dir)}")
                 return
             self._step("Operator: it gets the new configuration")
-            _end_operator(self._state)
-        settings = self._config.api
+        operator_process.end(state.instance)
+        settings = config.api
         settings = settings.model_copy(update={"port": settings.port or free_port()})
-        config = self._config.model_copy(update={"api": settings})
         scheme = "https" if settings.tls_certfile else "http"
-        log = self._config.state_dir / OPERATOR_LOG
-        with log.open("ab") as out:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "ops.server"],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        assert child.stdin is not None  # it is a pipe
-        with child.stdin as stdin:
-            stdin.write(with_secrets(config))
-        self._state.operator_pid, self._state.operator_config = child.pid, digest
-        self._state.api = f"{scheme}://{settings.host}:{settings.port}"
+        state.api = f"{scheme}://{settings.host}:{settings.port}"
+        configuration = with_secrets(config.model_copy(update={"api": settings}))
+        state.operator_pid = operator_process.start(config.state_dir, configuration, state.api)
+        state.operator_config = digest
         self._save()
-        self._wait_for_api(child, log)
-        self._step(f"Operator: {self._state.api}, its log is {log}")
-
-    def _wait_for_api(self, child: subprocess.Popen[bytes], log: Path) -> None:
-        """Until the control API listens.
-
-        Raises:
-            PlatformError: It ended, or took too long.
-        """
-        host, port = self._state.api.rpartition("//")[2].rsplit(":", 1)
-        deadline = time.monotonic() + OPERATOR_DEADLINE_S
-        while child.poll() is None and time.monotonic() < deadline:
-            try:
-                socket.create_connection((host, int(port)), timeout=1).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        raise PlatformError(f"the operator does not answer at {self._state.api}; see {log}")
+        log = config.state_dir / operator_process.LOG
+        self._step(f"Operator: {state.api}, its log is {log}")
 
     def _save(self) -> None:
         self._state.save(self._config.state_dir)
@@ -390,9 +361,9 @@ def _cluster_to_join(settings: RaySettings) -> str | None:
 
 def _end(state_dir: Path, state: State, on_step: Step) -> None:
     """End all that was started: the operator, pipelines, models, Ray, Kafka."""
-    if _operators(state):
+    if operator_process.is_supervised(state.instance):
         on_step("Operator: stopping")
-        _end_operator(state)
+    operator_process.end(state.instance)
     if state.apps and _running_apps(state_dir, state):
         on_step("Pipelines finish what they have begun")
         try:
@@ -411,15 +382,6 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)
-
-
-def _operators(state: State) -> list[psutil.Process]:
-    return [p for p in processes.marked(state.instance) if p.pid == state.operator_pid]
-
-
-def _end_operator(state: State) -> None:
-    operators = _operators(state)
-    processes.end(lambda: [p for p in operators if p.is_running()], grace_s=OPERATOR_GRACE_S)
 
 
 def _own_apps(state_dir: Path, state: State) -> set[str]:

@@ -24,6 +24,9 @@ SHOWN_SAMPLES = 8
 # to tell it again, or the clock of its machine is behind.
 LATE_MS = 60_000
 
+# A heartbeat older than that is of a consumer that is gone.
+CONSUMER_SILENCE_S = 30.0
+
 Item = TypeVar("Item")
 Window = TypeVar("Window", TelemetryRecord, ComparisonRecord)
 NO_WINDOWS: Sequence[TelemetryRecord] = ()

@@ -18,7 +18,7 @@ from ops.apps import Apps
 from ops.catalogue import number_of
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.observations import Observations
+from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.release_facts import FactFinder
 from ops.releases import (
     OPERATOR,
@@ -47,8 +47,6 @@ LEASE = "operator"
 # While no release is under way it looks less often.
 IDLE_TICKS = 5
 LEASE_LASTS = timedelta(seconds=15)
-# A heartbeat older than that is of a consumer that is gone.
-CONSUMER_SILENCE_S = 30.0
 
 
 class ControlDoor(Protocol):

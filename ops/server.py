@@ -1,4 +1,4 @@
-"""The process that operates a platform; ``bertstream up`` starts it.
+"""The process that operates a platform; ``ops.supervisor`` starts it.
 
 Reads what the pipelines tell, ticks, looks after its health and answers the control API, each in
 threads of its own; the main one waits for the end.
@@ -11,9 +11,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import uvicorn
+from sqlalchemy import Connection
 
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
@@ -23,8 +26,7 @@ from ops.autoscaling import ScalingSettings
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
-from ops.errors import NotRunning
-from ops.health_monitor import HealthMonitor
+from ops.errors import NotRunning, OpsError
 from ops.health_platform import monitor_of
 from ops.local import State, connection, is_at_work, token_path
 from ops.observations import Observations
@@ -32,9 +34,11 @@ from ops.operator import Operator
 from ops.release_facts import FactFinder
 from ops.releases import open_releases
 from ops.repairs import Deploy, Repairs
+from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler
 from ops.service import Service
 from ops.settings import PlatformConfig
+from ops.supervisor import Note, end_with_parent, yield_to_others
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -51,7 +55,10 @@ logger = logging.getLogger(__name__)
 # What was told before this is of no step that is still open.
 OLDEST_TELEMETRY = timedelta(hours=3)
 RETRY_S = 1.0
+# What is told comes at once; this is only how often it is asked whether to end.
+POLL_S = 2.0
 ADMIN_DEADLINE_S = 3.0
+DEATHS_EVERY_S = 60.0
 
 
 class Control:
@@ -84,7 +91,7 @@ def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: thread
             continue
         try:
             while not stop.is_set():
-                into.add(reader.poll(0.5))
+                into.add(reader.poll(POLL_S))
                 since_ms = int(time.time() * 1000)
         except StreamError as exc:
             logger.warning("telemetry cannot be read, trying on: %s", exc)
@@ -92,142 +99,170 @@ def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: thread
             reader.close()
 
 
-def serve(config: PlatformConfig) -> None:
-    """Operate the platform until SIGTERM or SIGINT.
+class Server:
+    """All parts of a platform's operator, made of its configuration."""
 
-    Raises:
-        NotRunning: It is not up.
-        OpsError: The database does not answer.
-    """
-    state = State.load(config.state_dir)
-    if state is None:
-        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    database = Database(config.database_url(), timeout_s=5.0)
-    database.migrate()
-    kafka = state.kafka(config.kafka)
-    observations = Observations(counted_from_ms=int(time.time() * 1000))
-    follower = threading.Thread(
-        target=follow,
-        args=(kafka, observations, _since_ms(database), stopping),
-        name="telemetry",
-        daemon=True,
-    )
-    follower.start()
-    apps = apps_of(config, state)
-    upkeep = upkeep_of(config, state, database, observations, apps, stopping)
-    operator = operator_of(config, state, database, observations, apps, upkeep)
-    monitor = monitor_of(config, state, database, observations, apps)
-    monitor.start()
-    api = api_of(config, database, operator, monitor)
-    answering = threading.Thread(target=api.run, name="api", daemon=True)
-    answering.start()
-    ticking = threading.Thread(
-        target=operator.run, args=(stopping,), kwargs={"tick_s": config.tick_s}, name="operator"
-    )
-    ticking.start()
-    logger.info("operating")
-    stopping.wait()
-    api.should_exit = True
-    monitor.stop()
-    ticking.join(30)
-    answering.join(5)
-    database.close()
+    def __init__(self, config: PlatformConfig, state: State, holder: str | None = None) -> None:
+        """Nothing is at work and nothing connected yet.
 
-
-def apps_of(config: PlatformConfig, state: State) -> Apps:
-    """The Serve apps of a platform; nobody has looked yet."""
-    return Apps(
-        Ray(
+        Args:
+            holder: Of the lease; a predecessor that is dead for certain may have had it.
+        """
+        self._config, self._kafka = config, state.kafka(config.kafka)
+        self._stopping = threading.Event()
+        self._database = Database(config.database_url(), timeout_s=5.0)
+        self._store = ArtifactStore(config.artifact_store())
+        self._observations = Observations(counted_from_ms=int(time.time() * 1000))
+        ray = Ray(
             connect=lambda: connection(config.state_dir, state),
             dashboard=state.dashboard,
             token_path=token_path(config.state_dir, state),
-        ),
-        deadline_s=config.deploy_deadline_s,
-    )
+        )
+        self._apps = Apps(ray, deadline_s=config.deploy_deadline_s)
+        self._backlogs = BacklogReader(
+            config.pipelines,
+            lambda: Admin(self._kafka, deadline_s=ADMIN_DEADLINE_S),
+            half_life_s=(config.scaling or ScalingSettings()).smoothing_s,
+        )
+        self._machines = Machines(self._apps.nodes, grows=state.head is None)
+        self._operator = self._made_operator(holder)
+        self._monitor = monitor_of(config, state, self._database, self._observations, self._apps)
+        self._api = self._made_api()
 
+    def stop(self) -> None:
+        """Have it end; from any thread or a signal's handler."""
+        self._stopping.set()
 
-def operator_of(
-    config: PlatformConfig,
-    state: State,
-    database: Database,
-    observations: Observations,
-    apps: Apps,
-    upkeep: Upkeep,
-) -> Operator:
-    """The operator of a platform, not yet at work."""
-    facts = FactFinder(
-        database,
-        ArtifactStore(config.artifact_store()),
-        observations,
-        apps,
-        cache_dir=config.state_dir / "versions",
-        load_deadline_s=config.deploy_deadline_s,
-    )
-    return Operator(
-        database,
-        observations,
-        apps,
-        Control(state.kafka(config.kafka)),
-        facts,
-        {model.name: model for model in config.models if is_registered(model)},
-        clock=lambda: datetime.now(UTC),
-        upkeep=upkeep,
-    )
+    def run(self) -> None:
+        """Operate until told to stop.
 
+        Raises:
+            OpsError: The database does not answer.
+        """
+        self._database.migrate()
+        self._tell_of_deaths(write_down)
+        kafka, stopping = self._kafka, self._stopping
+        api = self._thread("api", self._api.run)
+        self._thread("telemetry", follow, kafka, self._observations, self._since_ms(), stopping)
+        self._thread("backlogs", self._backlogs.run, stopping)
+        self._thread("machines", self._machines.run, stopping)
+        ticking = partial(self._operator.run, stopping, tick_s=self._config.tick_s)
+        operator = self._thread("operator", ticking)
+        self._monitor.start()
+        logger.info("operating")
+        while not stopping.wait(DEATHS_EVERY_S):
+            self._tell_of_deaths(see_to_alert)
+        self._api.should_exit = True
+        self._monitor.stop()
+        operator.join(30)
+        api.join(5)
+        self._database.close()
 
-def upkeep_of(
-    config: PlatformConfig,
-    state: State,
-    database: Database,
-    observations: Observations,
-    apps: Apps,
-    stopping: threading.Event,
-) -> Upkeep:
-    """What the operator does beside releases; its readers are at work until told to stop."""
-    kafka, scaling = state.kafka(config.kafka), config.scaling
-    backlogs = BacklogReader(
-        config.pipelines,
-        lambda: Admin(kafka, deadline_s=ADMIN_DEADLINE_S),
-        half_life_s=(scaling or ScalingSettings()).smoothing_s,
-    )
-    machines = Machines(apps.nodes, grows=state.head is None)
-    for reader in (backlogs, machines):
-        name = type(reader).__name__
-        threading.Thread(target=reader.run, args=(stopping,), name=name, daemon=True).start()
-    deadline_s = config.deploy_deadline_s
-    repairs = Repairs(
-        database,
-        observations,
-        apps,
-        backlogs,
-        pipelines=config.pipelines,
-        deploys=deploys_of(config, kafka),
-        deadline_s=deadline_s,
-        may=lambda: not is_at_work(config.state_dir),
-    )
-    accounts = Accounts(
-        database,
-        observations,
-        apps,
-        machines,
-        least={model.name: model.replicas for model in config.models},
-        pipelines=config.pipelines,
-        prices=config.prices,
-    )
-    return Upkeep(
-        database,
-        observations,
-        apps,
-        pipelines=config.pipelines,
-        backlogs=backlogs,
-        machines=machines,
-        scaler=Scaler(scaling, config.models, config.pipelines) if scaling else None,
-        repairs=repairs,
-        accounts=accounts,
-    )
+    def _thread(self, name: str, work: Callable[..., object], *args: object) -> threading.Thread:
+        thread = threading.Thread(target=work, args=args, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _tell_of_deaths(self, tell: Callable[[Connection, Note, datetime], None]) -> None:
+        """What the supervisor noted, into the database; without it at another time."""
+        note = Note.load(self._config.state_dir)
+        if note is None or not note.deaths:
+            return
+        try:
+            with self._database.begin() as connection:
+                tell(connection, note, datetime.now(UTC))
+        except OpsError as exc:
+            logger.warning("a restart was not written down: %s", exc)
+
+    def _since_ms(self) -> int:
+        """From where telemetry is read: the oldest step that is still open."""
+        now = datetime.now(UTC)
+        with self._database.read() as reading:
+            entered = [release.entered_at for release in open_releases(reading)]
+        since = max(min([now, *entered]), now - OLDEST_TELEMETRY)
+        return int(since.timestamp() * 1000)
+
+    # --- what it is made of ---------------------------------------------------------------
+
+    def _made_operator(self, holder: str | None) -> Operator:
+        config = self._config
+        facts = FactFinder(
+            self._database,
+            self._store,
+            self._observations,
+            self._apps,
+            cache_dir=config.state_dir / "versions",
+            load_deadline_s=config.deploy_deadline_s,
+        )
+        return Operator(
+            self._database,
+            self._observations,
+            self._apps,
+            Control(self._kafka),
+            facts,
+            {model.name: model for model in config.models if is_registered(model)},
+            clock=lambda: datetime.now(UTC),
+            holder=holder,
+            upkeep=self._made_upkeep(),
+        )
+
+    def _made_upkeep(self) -> Upkeep:
+        """What the operator does beside releases."""
+        config, scaling = self._config, self._config.scaling
+        return Upkeep(
+            self._database,
+            self._observations,
+            self._apps,
+            pipelines=config.pipelines,
+            backlogs=self._backlogs,
+            machines=self._machines,
+            scaler=Scaler(scaling, config.models, config.pipelines) if scaling else None,
+            repairs=self._made_repairs(),
+            accounts=Accounts(
+                self._database,
+                self._observations,
+                self._apps,
+                self._machines,
+                least={model.name: model.replicas for model in config.models},
+                pipelines=config.pipelines,
+                prices=config.prices,
+            ),
+        )
+
+    def _made_repairs(self) -> Repairs:
+        config = self._config
+        return Repairs(
+            self._database,
+            self._observations,
+            self._apps,
+            self._backlogs,
+            pipelines=config.pipelines,
+            deploys=deploys_of(config, self._kafka),
+            deadline_s=config.deploy_deadline_s,
+            may=lambda: not is_at_work(config.state_dir),
+        )
+
+    def _made_api(self) -> uvicorn.Server:
+        config, settings = self._config, self._config.api
+        service = Service(
+            self._database,
+            self._store,
+            serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
+            wake=self._operator.wake,
+            health=self._monitor.latest,
+            prices=config.prices,
+        )
+        options = uvicorn.Config(
+            create_app(service, readiness=[self._monitor.require_fresh]),
+            host=settings.host,
+            port=settings.port,
+            ssl_certfile=settings.tls_certfile,
+            ssl_keyfile=settings.tls_keyfile,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=3,
+        )
+        return uvicorn.Server(options)
 
 
 def deploys_of(config: PlatformConfig, kafka: KafkaSettings) -> dict[str, Deploy]:
@@ -245,48 +280,28 @@ def deploys_of(config: PlatformConfig, kafka: KafkaSettings) -> dict[str, Deploy
     return models | {pipeline.app_name: of_pipeline(pipeline) for pipeline in config.pipelines}
 
 
-def api_of(
-    config: PlatformConfig, database: Database, operator: Operator, monitor: HealthMonitor
-) -> uvicorn.Server:
-    """The control API of a platform, not yet listening."""
-    service = Service(
-        database,
-        ArtifactStore(config.artifact_store()),
-        serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
-        wake=operator.wake,
-        health=monitor.latest,
-        prices=config.prices,
-    )
-    settings = config.api
-    options = uvicorn.Config(
-        create_app(service, readiness=[monitor.require_fresh]),
-        host=settings.host,
-        port=settings.port,
-        ssl_certfile=settings.tls_certfile,
-        ssl_keyfile=settings.tls_keyfile,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=3,
-    )
-    return uvicorn.Server(options)
-
-
-def _since_ms(database: Database) -> int:
-    """From where telemetry is read: the oldest step that is still open."""
-    now = datetime.now(UTC)
-    with database.read() as reading:
-        entered = [release.entered_at for release in open_releases(reading)]
-    since = max(min([now, *entered]), now - OLDEST_TELEMETRY)
-    return int(since.timestamp() * 1000)
-
-
 def main() -> None:
-    """Operate the platform whose configuration stands on stdin: it may hold passwords."""
+    """Operate the platform whose configuration is the first line of stdin, which stays open.
+
+    Raises:
+        NotRunning: It is not up.
+        OpsError: The database does not answer.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    serve(PlatformConfig.model_validate_json(sys.stdin.buffer.read()))
+    yield_to_others()
+    config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
+    state = State.load(config.state_dir)
+    if state is None:
+        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
+    server = Server(config, state, *sys.argv[1:2])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    orphaned = (server.stop, sys.stdin.fileno())
+    threading.Thread(target=end_with_parent, args=orphaned, name="parent", daemon=True).start()
+    server.run()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from ops.api_client import connected
 from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
 from ops.errors import ApiRefused, NotRunning
 from ops.health_findings import REPORT_FILE, Severity
+from ops.supervisor import Note
 from ops.terminal import out, told_plainly
 
 # A report that is not older than this is still being written.
@@ -53,6 +55,9 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
         lives: It refused, as without its database, and may still look and report.
     """
     now = datetime.now(UTC)
+    note = Note.load(state_dir)
+    if note is not None and note.deaths:
+        why = f"{why}; {note.sentence()}"
     report = _report(state_dir / REPORT_FILE)
     last = datetime.fromisoformat(report["at"]) if report else None
     fresh = lives and last is not None and now - last < FRESH
@@ -62,7 +67,7 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
         "what": f"the operator does not answer: {why}",
         "since": last and last.isoformat(),
         "hurts": "releases, rollbacks and scaling stand still; records go on by the last route",
-        "todo": f"see {state_dir / 'operator.log'}; `bertstream up` starts it again",
+        "todo": _todo(note, state_dir / "operator.log"),
     }
     others = report["findings"] if report and fresh else []
     return {
@@ -73,6 +78,13 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
         "findings": [finding, *others],
         "readings": None,
     }
+
+
+def _todo(note: Note | None, log: Path) -> str:
+    if note is not None and note.next_at is not None:
+        left_s = max(0.0, note.next_at - time.time())
+        return f"see {log}; it is started again by itself, in {left_s:.0f} s"
+    return f"see {log}; `bertstream up` starts it again"
 
 
 def _report(file: Path) -> dict[str, Any] | None:

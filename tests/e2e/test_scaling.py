@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops import deploy, ledger, processes
+from ops import deploy, ledger, operator_process, processes
 from ops.database import Database
 from ops.local import State, token_path
 from stream.settings import PipelineSettings
@@ -86,13 +84,12 @@ class Platform:
     @contextmanager
     def operator_stopped(self) -> Iterator[None]:
         """Nobody decides meanwhile."""
-        pid = self.state().operator_pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        (operator,) = operator_process.operators(self.state().instance)
+        operator.suspend()
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            operator.resume()
 
     def scale(self, app: str, replicas: int) -> None:
         """As the operator does."""

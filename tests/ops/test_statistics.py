@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import beta, binomtest, norm
+from scipy.special import betaln
+from scipy.stats import beta, binomtest, mannwhitneyu, norm
 
 from ops.statistics import (
     STANDARD_ERRORS,
@@ -21,6 +22,9 @@ from ops.statistics import (
     wilson,
 )
 
+# Few different ones, so that many are equal.
+COARSE = st.lists(st.integers(0, 30).map(float), min_size=1, max_size=40)
+FINE = st.lists(st.floats(0, 1000, allow_subnormal=False), min_size=1, max_size=40)
 SHARES = st.floats(0.001, 0.999)
 PRIORS = st.floats(0.5, 100)
 MIXES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10_000)).filter(
@@ -162,3 +166,34 @@ def test_cosine(ours: list[float], theirs: list[float], expected: float) -> None
 def test_vectors_of_other_lengths_have_no_cosine() -> None:
     with pytest.raises(ValueError, match="shorter"):
         cosine([1.0, 0.0], [1.0])
+
+
+@given(COARSE, COARSE)
+def test_mann_whitney_with_ties_is_that_of_scipy(ours: list[float], theirs: list[float]) -> None:
+    assume(len({*ours, *theirs}) > 1)
+    expected = mannwhitneyu(ours, theirs, alternative="greater").pvalue
+    assert mann_whitney(ours, theirs) == pytest.approx(expected, rel=1e-6, abs=1e-15)
+
+
+@given(FINE, FINE)
+def test_mann_whitney_without_ties_is_that_of_scipy(ours: list[float], theirs: list[float]) -> None:
+    assume(len({*ours, *theirs}) == len(ours) + len(theirs))
+    expected = mannwhitneyu(ours, theirs, alternative="greater").pvalue
+    assert mann_whitney(ours, theirs) == pytest.approx(expected, rel=1e-6, abs=1e-15)
+
+
+def test_equal_values_are_not_larger() -> None:
+    assert mann_whitney([2.0] * 9, [2.0] * 9) == 1.0
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), SHARES, PRIORS)
+def test_evidence_is_that_of_scipys_beta_function(
+    hits: int, misses: int, share: float, prior: float
+) -> None:
+    trials = hits + misses
+    assume(hits > share * trials)
+    a, b = prior * share, prior * (1 - share)
+    mixed = float(betaln(a + hits, b + misses) - betaln(a, b))
+    expected = max(0.0, mixed - hits * math.log(share) - misses * math.log1p(-share))
+    found = log_evidence(hits, trials, share=share, prior=prior)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)

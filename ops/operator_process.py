@@ -1,0 +1,111 @@
+"""The operator's processes on this machine: starts them, finds them, ends them.
+
+There are two: a supervisor, and the operator that it starts again whenever that dies. What they do
+is theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from ops import processes
+from ops.errors import PlatformError
+from ops.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
+
+SUPERVISOR = (sys.executable, "-m", "ops.supervisor")
+LOG = "operator.log"
+API_DEADLINE_S = 30.0
+# The supervisor waits for the operator, who ends its round and gives its lease back.
+END_S = GRACE_S + 3.0
+
+
+def start(state_dir: Path, configuration: bytes, api: str) -> int:
+    """Start both and wait until the control API listens.
+
+    Args:
+        configuration: JSON on one line; it may hold passwords.
+        api: URL of the control API, with its port.
+    Returns:
+        The supervisor's process number.
+    Raises:
+        PlatformError: The operator died, or took too long; both are ended then.
+    """
+    log = state_dir / LOG
+    (state_dir / NOTE_FILE).unlink(missing_ok=True)  # of a supervisor that was killed
+    with log.open("ab") as out:
+        supervisor = subprocess.Popen(
+            [*SUPERVISOR, str(state_dir)],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    assert supervisor.stdin is not None  # it is a pipe
+    with supervisor.stdin as stdin:
+        stdin.write(configuration)
+    try:
+        _wait_for_api(supervisor, state_dir, api)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait(END_S)
+        raise
+    return supervisor.pid
+
+
+def _wait_for_api(supervisor: subprocess.Popen[bytes], state_dir: Path, api: str) -> None:
+    host, port = api.rpartition("//")[2].rsplit(":", 1)
+    deadline = time.monotonic() + API_DEADLINE_S
+    while supervisor.poll() is None and time.monotonic() < deadline:
+        note = Note.load(state_dir)
+        if note is not None and note.deaths:
+            raise PlatformError(
+                f"the operator does not start: {note.sentence()}; see {state_dir / LOG}"
+            )
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise PlatformError(f"the operator does not answer at {api}; see {state_dir / LOG}")
+
+
+def is_supervised(instance: str) -> bool:
+    """Whether the supervisor of an installation lives; by the installation's mark."""
+    return bool(_running(SUPERVISOR, instance))
+
+
+def standing(state_dir: Path) -> str:
+    """How the operator stands, in words, while its supervisor lives."""
+    note = Note.load(state_dir)
+    if note is None or note.next_at is None:
+        return "running"
+    return f"{note.sentence()}; it is started again by itself, see {state_dir / LOG}"
+
+
+def end(instance: str) -> None:
+    """End the supervisor and the operator, also one whose supervisor was killed."""
+    processes.end(lambda: _running(SUPERVISOR, instance), grace_s=END_S)
+    processes.end(lambda: operators(instance), grace_s=END_S)
+
+
+def operators(instance: str) -> list[psutil.Process]:
+    """Operators of an installation: one, or none between two of them."""
+    return _running(OPERATOR, instance)
+
+
+def _running(command: Sequence[str], instance: str) -> list[psutil.Process]:
+    found = []
+    for process in processes.marked(instance):
+        with contextlib.suppress(psutil.Error):
+            if command[-1] in process.cmdline():
+                found.append(process)
+    return found

@@ -1,0 +1,72 @@
+"""Deaths of the operator's process: a row of the ledger each, an alert where they repeat.
+
+Its supervisor notes them; the operator that comes after one writes them down.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from ops import alerts, tables
+from ops.alerts import Notice
+from ops.health_findings import Finding, Severity
+from ops.ledger import Entry, append
+from ops.releases import OPERATOR
+from ops.supervisor import Note
+
+ACTION: Final = "operator.restart"
+# Of the alert, and of the finding that health makes of it.
+KEY: Final = "operator/restarts"
+WITHIN: Final = timedelta(hours=1)
+# So many deaths are no accident.
+REPEATED: Final = 3
+
+
+def write_down(connection: Connection, note: Note, now: datetime) -> None:
+    """Tell of the predecessor's death; nothing where it is the supervisor's first child."""
+    if not note.deaths:
+        return
+    see_to_alert(connection, note, now)
+    entry = Entry(
+        at=now,
+        actor=OPERATOR,
+        action=ACTION,
+        reason=f"the operator was started again: {note.sentence()}",
+        evidence={"how": note.how, "lived_s": note.lived_s, "deaths": len(note.deaths)},
+    )
+    append(connection, entry)
+
+
+def see_to_alert(connection: Connection, note: Note, now: datetime) -> None:
+    """Open the alert, bring it up to date, or close it, by the deaths of the last hour."""
+    lately = lately_died(note, now)
+    if len(lately) < REPEATED:
+        alerts.close(connection, KEY, now)
+        return
+    notice = Notice(
+        key=KEY,
+        severity=Severity.DEGRADED,
+        what=f"the operator dies again and again: {note.sentence()}",
+        since=lately[0],
+        hurts="releases, rollbacks and scaling stand still each time until the next has started",
+        todo="see the operator's log",
+    )
+    alerts.raise_alert(connection, notice, now)
+
+
+def finding(connection: Connection) -> Finding | None:
+    """The alert as health tells of it; None where there is none."""
+    this = (tables.alerts.c.key == KEY) & tables.alerts.c.closed_at.is_(None)
+    row = connection.execute(select(tables.alerts).where(this)).one_or_none()
+    if row is None:
+        return None
+    return Finding(KEY, Severity(row.severity), row.what, row.since, row.hurts, row.todo)
+
+
+def lately_died(note: Note, now: datetime) -> list[datetime]:
+    """When, within the last hour; the oldest first."""
+    moments = (datetime.fromtimestamp(died_at, UTC) for died_at in note.deaths)
+    return [moment for moment in moments if now - moment < WITHIN]
