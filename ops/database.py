@@ -7,6 +7,7 @@ in ``tables``.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -158,7 +159,7 @@ class Database:
         with self._plain_errors():
             Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
             with closing(self._reader.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA journal_mode=WAL")
+                _keep_ahead_log(connection.cursor(), self._timeout_s)
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
@@ -203,6 +204,20 @@ def _revision(connection: Connection) -> str | None:
 def _newest() -> str:
     """Of the tables of this version: files of revisions begin with theirs."""
     return max(path.name for path in (MIGRATIONS / "versions").glob("*.py")).partition("_")[0]
+
+
+def _keep_ahead_log(cursor: Any, timeout_s: float) -> None:
+    """SQLite does not wait for others here, whatever timeout it was given."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _parsed(url: str) -> URL:

@@ -20,9 +20,9 @@ MARK = "BERTSTREAM_INSTANCE"
 KILL_DEADLINE_S = 10.0
 
 
-def marked(instance: str) -> list[psutil.Process]:
+def marked(instance: str, *, mark: str = MARK) -> list[psutil.Process]:
     """Living processes of this user that carry the mark, without the caller."""
-    return _those(lambda process: process.environ().get(MARK) == instance)
+    return _those(lambda process: process.environ().get(mark) == instance)
 
 
 def using(folder: Path) -> list[psutil.Process]:
