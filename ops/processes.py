@@ -21,18 +21,15 @@ KILL_DEADLINE_S = 10.0
 
 
 def marked(instance: str, *, mark: str = MARK) -> list[psutil.Process]:
-    """Living processes of this user that carry the mark, without the caller."""
-    return _those(lambda process: process.environ().get(mark) == instance)
+    """Living processes of this user that carry the mark, and their children; never the caller."""
+    return _with_children(_those(lambda process: process.environ().get(mark) == instance))
 
 
 def using(folder: Path) -> list[psutil.Process]:
     """Living processes of this user with an open file in the folder, and their children."""
-    found = _those(lambda process: any(_is_in(file.path, folder) for file in process.open_files()))
-    children = []
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            children += process.children(recursive=True)
-    return list({*found, *children})
+    return _with_children(
+        _those(lambda process: any(_is_in(file.path, folder) for file in process.open_files()))
+    )
 
 
 def end(find: Callable[[], list[psutil.Process]], *, grace_s: float = 5.0) -> list[int]:
@@ -66,6 +63,14 @@ def _those(ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
             if living and process.pid != os.getpid() and ours(process):
                 found.append(process)
     return found
+
+
+def _with_children(found: list[psutil.Process]) -> list[psutil.Process]:
+    together = set(found)
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            together.update(process.children(recursive=True))
+    return [process for process in together if process.pid != os.getpid()]
 
 
 def _is_in(path: str, folder: Path) -> bool:
