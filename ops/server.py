@@ -23,6 +23,7 @@ from ops.autoscaling import ScalingSettings
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
+from ops.endpoints.body import Uploads
 from ops.errors import NotRunning
 from ops.health_monitor import HealthMonitor
 from ops.health_platform import monitor_of
@@ -251,7 +252,7 @@ def api_of(
     """The control API of a platform, not yet listening."""
     service = Service(
         database,
-        ArtifactStore(config.artifact_store()),
+        ArtifactStore(config.artifact_store(), staging=config.state_dir / "uploads"),
         serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
         wake=operator.wake,
         health=monitor.latest,
@@ -259,7 +260,11 @@ def api_of(
     )
     settings = config.api
     options = uvicorn.Config(
-        create_app(service, readiness=[monitor.require_fresh]),
+        create_app(
+            service,
+            readiness=[monitor.require_fresh],
+            uploads=Uploads(max_bytes=settings.max_upload_bytes),
+        ),
         host=settings.host,
         port=settings.port,
         ssl_certfile=settings.tls_certfile,

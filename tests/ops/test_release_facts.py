@@ -21,7 +21,7 @@ from ops.steering import Due, due
 from ops.tables import approvals
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
-from tests.ops.installation import NOW, Installation, install
+from tests.ops.installation import NOW, Installation, install, keep
 from tests.ops.test_observations import GOOD, window
 
 # NOW is Monday 09:00 UTC.
@@ -45,7 +45,7 @@ class Releases:
         root = there.service.access.authenticate(there.secrets["root"])
         for weights in (b"1", b"2"):
             directory = make_directory(folder / weights.decode(), weights=weights)
-            there.service.models.register(root, "sentiment", directory)
+            keep(there.service, root, "sentiment", directory)
         there.service.policies.put(root, POLICY)
         with self.database.begin() as connection:
             keep_deployment(connection, "sentiment", "1", {}, NOW)
