@@ -139,20 +139,23 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes, sentence = self._bound(scope)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        is_whole = length == b"0" and b"transfer-encoding" not in headers
         seen = 0
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, is_whole
             message = await receive()
             seen += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if seen > max_bytes:
                 raise HTTPException(413, sentence)
             return message
 
         async def closing(message: Message) -> None:
             # Whoever is still sending is not made to send the rest.
-            if message["type"] == "http.response.start" and length != b"%d" % seen:
+            if message["type"] == "http.response.start" and not is_whole:
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import fsspec
 import httpx
 import orjson
 import pytest
+from anyio import to_thread
 from fastapi import FastAPI
 
 from ops import ledger
@@ -24,8 +26,8 @@ from ops.api_client import ApiClient
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
 from ops.database import Database
-from ops.endpoints.body import AT_ONCE, Uploads
-from ops.errors import ApiRefused, ConfigError, StoreUnavailable
+from ops.endpoints.body import AT_ONCE, Body, Uploads
+from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
 from ops.service import Service
 from ops.upload import register
 from serve.artifact import MANIFEST_FILE, load
@@ -243,6 +245,7 @@ def answered(
             while part := connection.recv(65_536):
                 answer += part
     top, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in top.lower()  # at once, and not when it has been quiet for long
     return int(top.split()[1]), orjson.loads(body)
 
 
@@ -255,6 +258,7 @@ def test_permission_is_asked_for_before_the_body(there: Installation, url: str) 
     ("head", "status", "why"),
     [
         ("content-type: application/x-tar\r\ntransfer-encoding: chunked", 411, "Content-Length"),
+        ("content-type: application/json\r\ntransfer-encoding: chunked", 415, "application/x-tar"),
         ("content-type: application/json\r\ncontent-length: 2", 415, "application/x-tar"),
         ("content-length: 2", 415, "application/x-tar"),
     ],
@@ -262,7 +266,7 @@ def test_permission_is_asked_for_before_the_body(there: Installation, url: str) 
 def test_what_must_be_told_of_a_body(
     there: Installation, url: str, head: str, status: int, why: str
 ) -> None:
-    found, body = answered(url, there, f"{head}\r\nconnection: close", b"")
+    found, body = answered(url, there, head, b"")
     assert (found, why in body["message"]) == (status, True)
 
 
@@ -294,6 +298,24 @@ def test_upload_that_breaks_off_leaves_nothing(there: Installation, url: str) ->
     wait_until(lambda: list(store.iterdir()) == [])
 
 
+def test_body_that_breaks_off_is_not_whole() -> None:
+    """Whatever has come: an archive may seem to be at its end."""
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def read() -> bytes:
+        body = Body(receive, stall_s=DEADLINE_S)
+        return await to_thread.run_sync(lambda: body.read(3) + body.read(9) + body.read(9))
+
+    whole = [{"type": "http.request", "body": b"abcd", "more_body": True}, {"type": "http.request"}]
+    messages = list(whole)
+    assert anyio.run(read) == b"abcd"
+    messages = [whole[0], {"type": "http.disconnect"}]
+    with pytest.raises(UploadBroken, match="broke off after 4 bytes"):
+        anyio.run(read)
+
+
 def head_of(headers: dict[str, str]) -> str:
     return "\r\n".join(f"{name}: {value}" for name, value in headers.items())
 
@@ -312,11 +334,20 @@ def test_disk_that_becomes_full(there: Installation, ana: ApiClient) -> None:
 def test_uploads_at_once_wait_for_their_turn(there: Installation, url: str) -> None:
     """Those that stall keep nobody from asking something else, nor others from their turn."""
     content = archive_of(make_directory(there.folder / "made"))
+
+    def staged() -> int:
+        return len(list((there.folder / "store").glob(".partial-*")))
+
     with ExitStack() as stack:
         for _ in range(2 * AT_ONCE):
-            stack.enter_context(
-                sent(url, there, f"content-length: {len(content)}\r\n{head_of(TAR)}")
-            )
+            head = f"content-length: {len(content)}\r\n{head_of(TAR)}"
+            stack.enter_context(sent(url, there, head))
+        wait_until(lambda: staged() >= AT_ONCE)
+        found = set()
+        wait_until(lambda: found.add(staged()) or 0 in found)
+        assert max(found) == AT_ONCE
+        for _ in range(2 * AT_ONCE):
+            stack.enter_context(sent(url, there, head))
         with client(url, there.secrets["ana"]) as ana:
             assert ana.get("/models").status_code == 200
             assert ana.post(VERSIONS, content=content, headers=TAR).status_code == 201
