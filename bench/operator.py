@@ -381,7 +381,7 @@ def _calls(database: Database, folder: Path, models: list[str], count: int) -> l
     token = (folder / "token").read_text().strip()
     service = Service(database, ArtifactStore(folder / "store"))
     taken = []
-    with _served(service) as port:
+    with served(service) as port:
         _call(port, "/healthz", token)  # waits for the server to have started
         for number in range(count):
             path = _path(number, VersionId(models[number % len(models)], 2))
@@ -415,7 +415,8 @@ def _path(number: int, version: VersionId) -> str:
 
 
 @contextmanager
-def _served(service: Service) -> Iterator[int]:
+def served(service: Service) -> Iterator[int]:
+    """The control API over a service; gives its port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             create_app(service), log_level="error", access_log=False, lifespan="off"

@@ -82,8 +82,8 @@ def _measure(
     for _ in range(2):
         registry.register(LARGE, next(made), author="ada", now=START)
     began = time.perf_counter()
-    _fill_versions(database, arguments.versions)
-    _fill_ledger(database, arguments.ledger)
+    fill_versions(database, arguments.versions)
+    fill_ledger(database, arguments.ledger)
     if database.dialect == "postgresql":
         _settle(url)
     filled_s = time.perf_counter() - began
@@ -189,7 +189,7 @@ def _card() -> ModelCard:
     )
 
 
-def _fill_versions(database: Database, count: int) -> None:
+def fill_versions(database: Database, count: int) -> None:
     """Half of them of one model, the others of all."""
     with database.begin() as connection:
         template = dict(connection.execute(select(versions)).mappings().first() or {})
@@ -207,7 +207,7 @@ def _fill_versions(database: Database, count: int) -> None:
             connection.execute(insert(versions), rows)
 
 
-def _fill_ledger(database: Database, count: int) -> None:
+def fill_ledger(database: Database, count: int) -> None:
     """With a chain that holds; half of the rows about one model."""
     with database.begin() as connection:
         head = ops_ledger.head(connection, lock=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ops.api_page import page
 from ops.endpoints import cost, health, ledger, models, people, policies, releases
+from ops.endpoints.body import Uploads
 from ops.endpoints.caller import Served
 from ops.endpoints.shapes import SENTENCES, ErrorShape, ProblemShape
 from ops.errors import (
@@ -38,6 +40,7 @@ from ops.errors import (
     StoreUnavailable,
     UnknownRelease,
     UnknownVersion,
+    UploadBroken,
     VersionInUse,
 )
 from ops.service import Service
@@ -45,10 +48,12 @@ from serve.errors import ArtifactError, ServeError
 
 PREFIX = "/api/v1"
 MAX_BODY_BYTES = 1 << 20
+UPLOAD_PATH = re.compile(rf"{PREFIX}/models/[^/]+/versions")
 # The status of every error; one that is derived from another has its own or the other's.
 STATUS: dict[type[Exception], int] = {
     NotAuthenticated: 401,
     NotAllowed: 403,
+    UploadBroken: 408,
     NotFound: 404,
     UnknownVersion: 404,
     Conflict: 409,
@@ -79,6 +84,7 @@ def create_app(
     *,
     extra_routers: Iterable[APIRouter] = (),
     readiness: Iterable[Check] = (),
+    uploads: Uploads | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -86,6 +92,7 @@ def create_app(
         extra_routers: Served under ``PREFIX`` beside those of this module.
         readiness: What ``/readyz`` asks besides the database; each raises an ``OpsError`` with
             the reason why not.
+        uploads: How they are received; None takes the defaults.
     """
     app = FastAPI(
         title="bertstream",
@@ -98,7 +105,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    app.state.uploads = uploads or Uploads()
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES, uploads=app.state.uploads)
     _handle_errors(app)
     own = (
         models.router,
@@ -127,35 +135,44 @@ def create_app(
 class BodyLimit:
     """Refuses bodies that are too large, before they are in memory."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, uploads: Uploads) -> None:
+        self._app, self._max_bytes, self._uploads = app, max_bytes, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what comes, whatever the request says of its length."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._max_bytes:
-            await self._refusal()(scope, receive, send)
-            return
+        max_bytes, sentence = self._bound(scope)
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        is_whole = length == b"0" and b"transfer-encoding" not in headers
         seen = 0
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal seen, is_whole
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self._max_bytes:
-                raise HTTPException(413, self._sentence())
+            is_whole = not message.get("more_body", False)
+            if seen > max_bytes:
+                raise HTTPException(413, sentence)
             return message
 
-        await self._app(scope, counted, send)
+        async def closing(message: Message) -> None:
+            # Whoever is still sending is not made to send the rest.
+            if message["type"] == "http.response.start" and not is_whole:
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
 
-    def _refusal(self) -> JSONResponse:
-        return _body(413, "TooLarge", self._sentence())
+        if length.isdigit() and int(length) <= max_bytes:
+            await self._app(scope, counted, closing)
+        else:
+            await _body(413, "TooLarge", sentence)(scope, receive, closing)
 
-    def _sentence(self) -> str:
-        return f"a request has at most {self._max_bytes:,} bytes"
+    def _bound(self, scope: Scope) -> tuple[int, str]:
+        if scope["method"] == "POST" and UPLOAD_PATH.fullmatch(scope["path"]):
+            return self._uploads.max_bytes, self._uploads.bound()
+        return self._max_bytes, f"a request has at most {self._max_bytes:,} bytes"
 
 
 def _health(readiness: tuple[Check, ...]) -> APIRouter:

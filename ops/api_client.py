@@ -9,8 +9,8 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -65,15 +65,35 @@ class ApiClient:
             NotRunning: Nothing answers there. Not retriable.
             ApiRefused: It refused or failed, and says why. Not retriable.
         """
-        with self._answer(method, path, query, body, timeout_s) as response:
-            content = response.read()
-        return json.loads(content) if content else None
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        with self._answer(method, path, query, content, headers, timeout_s) as response:
+            return _read(response)
 
     @contextmanager
     def download(self, path: str) -> Iterator[http.client.HTTPResponse]:
         """An answer whose body is read as a stream; raises as ``request``."""
-        with self._answer("GET", path, None, None, COPY_TIMEOUT_S) as response:
+        with self._answer("GET", path, None, None, {}, COPY_TIMEOUT_S) as response:
             yield response
+
+    def upload(
+        self,
+        path: str,
+        parts: Iterable[bytes],
+        *,
+        size_bytes: int,
+        content_type: str,
+        query: Mapping[str, Any],
+    ) -> Any:
+        """Send a body as a stream; answers and raises as ``request``.
+
+        Args:
+            parts: Of the body; what they raise breaks the upload off.
+            size_bytes: Of all of them.
+        """
+        headers = {"content-type": content_type, "content-length": str(size_bytes)}
+        with self._answer("POST", path, query, parts, headers, COPY_TIMEOUT_S) as response:
+            return _read(response)
 
     @contextmanager
     def _answer(
@@ -81,17 +101,20 @@ class ApiClient:
         method: str,
         path: str,
         query: Mapping[str, Any] | None,
-        body: Any,
+        content: Iterable[bytes] | bytes | None,
+        headers: Mapping[str, str],
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:
         known = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{self._parts.path.rstrip('/')}{PREFIX}{quote(path)}"
         if known:
             target += f"?{urlencode(known, doseq=True)}"
-        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
-        content = None if body is None else json.dumps(body)
+        allowed = {**headers, "authorization": f"Bearer {self._token}"}
         with closing(self._connection(timeout_s)) as connection, self._told_plainly():
-            connection.request(method, target, content, headers)
+            connection.connect()
+            # Who is refused in the middle of sending is told why.
+            with suppress(ConnectionError, ssl.SSLEOFError):
+                connection.request(method, target, content, allowed)
             response = connection.getresponse()
             if response.status >= 400:
                 raise _refused(response)
@@ -155,6 +178,11 @@ def _content(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError:
         return ""
+
+
+def _read(response: http.client.HTTPResponse) -> Any:
+    content = response.read()
+    return json.loads(content) if content else None
 
 
 def _refused(response: http.client.HTTPResponse) -> ApiRefused:

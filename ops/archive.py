@@ -1,56 +1,244 @@
-"""Directories as tar archives, made and unpacked as a stream."""
+"""Model directories as tar archives, made and unpacked as a stream.
+
+The manifest goes first, so that whoever unpacks knows of every file what is to come. Python's own
+filters for what an archive may hold came with 3.11.4, and its reader takes headers of any size
+into memory: what is read here are plain files under short names, and nothing else.
+"""
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol
 
-from ops.errors import ArtifactStoreError
+from pydantic import ValidationError
+
+from ops.errors import ArtifactStoreError, StoreUnavailable
+from serve.artifact import CACHE_DIR, MANIFEST_FILE, Manifest, ManifestEntry
+from serve.errors import ArtifactAltered
 
 CHUNK_BYTES = 1 << 20
+BLOCK = tarfile.BLOCKSIZE
 FILE_MODE = 0o644
+# A plain header has no room for the size of a larger file.
+PLAIN_MAX_BYTES = 8 << 30
+MAX_FILES = 10_000
+MAX_MANIFEST_BYTES = 4 << 20
+# Of one step of a path, on every common file system.
+MAX_STEP_BYTES = 255
+
+Opened = Callable[[str], AbstractContextManager[IO[bytes]]]
 
 
-def tar_of(directory: Path) -> Iterator[bytes]:
-    """The files of a directory as an archive; equal directories give equal bytes."""
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        entry = tarfile.TarInfo(path.relative_to(directory).as_posix())
-        entry.size, entry.mode = size, FILE_MODE
-        yield entry.tobuf()
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-        yield bytes(-size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+class Readable(Protocol):
+    """What an archive is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
 
 
-def unpack(source: IO[bytes], directory: Path) -> None:
-    """Write the files of an archive into a directory, and nothing outside of it.
+def tar_of(sizes: Mapping[str, int], opened: Opened) -> Iterator[bytes]:
+    """Files as an archive; equal files give equal bytes.
 
+    Args:
+        sizes: Of each file in bytes, by its name; in the order of the archive.
+        opened: Gives the content of a file by its name.
     Raises:
-        ArtifactStoreError: It is cut short or no archive, or a name in it leads outside. Not
-            retriable.
+        ArtifactStoreError: A name is too long. Not retriable.
+        ArtifactAltered: A file has not the size that was told. Not retriable.
     """
+    for name, size in sizes.items():
+        yield _header_of(name, size)
+        with opened(name) as file:
+            yield from _content(name, file, size)
+        yield bytes(-size % BLOCK)
+    yield bytes(2 * BLOCK)
+
+
+def sizes_of(document: bytes) -> dict[str, int]:
+    """What the archive of a model directory holds, in its order.
+
+    Args:
+        document: Of its manifest.
+    Raises:
+        ArtifactStoreError: It is none, or names what no archive may hold. Not retriable.
+    """
+    files = _manifest_of(document).files
+    return {MANIFEST_FILE: len(document)} | {name: files[name].bytes for name in sorted(files)}
+
+
+def tar_bytes(sizes: Mapping[str, int]) -> int:
+    """How large an archive of such files is."""
+    return sum(BLOCK + size + -size % BLOCK for size in sizes.values()) + 2 * BLOCK
+
+
+def unpack(source: Readable, directory: Path) -> None:
+    """Write a model directory: the files of the manifest that comes first, and nothing else.
+
+    Args:
+        directory: Must be empty, where it is there.
+    Raises:
+        ArtifactStoreError: It is cut short, no archive, or holds what no manifest names. Not
+            retriable.
+        ArtifactAltered: A file is not what the manifest says. Not retriable.
+        StoreUnavailable: A file cannot be written. Retriable.
+    """
+    manifest = _manifest(source, directory)
+    missing = dict(manifest.files)
+    while (entry := _header(source)) is not None:
+        expected = missing.pop(entry.name, None)
+        if expected is None:
+            raise _refused(f"{entry.name!r} is in it twice, or not in its {MANIFEST_FILE}")
+        _write(source, entry, directory, expected)
+    if missing:
+        raise _refused(f"it ends without {min(missing)!r}, which its {MANIFEST_FILE} names")
+    while rest := source.read(CHUNK_BYTES):
+        if rest.strip(b"\0"):
+            raise _refused("something stands behind its end")
+
+
+def _header_of(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, FILE_MODE
+    is_plain = size < PLAIN_MAX_BYTES
     try:
-        with tarfile.open(fileobj=source, mode="r|") as archive:
-            for entry in archive:
-                _write(archive, entry, directory)
-    except (tarfile.TarError, EOFError) as exc:
-        raise ArtifactStoreError(f"the archive cannot be unpacked: {exc}; try again") from exc
+        header = entry.tobuf(
+            tarfile.USTAR_FORMAT if is_plain else tarfile.GNU_FORMAT, "utf-8", "strict"
+        )
+    except ValueError as exc:
+        raise ArtifactStoreError(f"{name!r} cannot be sent: {exc}; give it a shorter name") from exc
+    if len(header) > BLOCK:
+        raise ArtifactStoreError(f"{name!r} cannot be sent: give it a shorter name")
+    return header
 
 
-def _write(archive: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> None:
-    """One file. Python's own filters for this came with 3.11.4 only."""
-    path, content = PurePosixPath(entry.name), archive.extractfile(entry) if entry.isreg() else None
-    if content is None or path.is_absolute() or ".." in path.parts:
-        raise tarfile.ExtractError(f"{entry.name!r} is no plain file within the archive")
-    target = directory / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as out:
-        shutil.copyfileobj(content, out, CHUNK_BYTES)
-    if target.stat().st_size != entry.size:
-        raise tarfile.ReadError("unexpected end of data")
+def _content(name: str, file: IO[bytes], size: int) -> Iterator[bytes]:
+    left = size
+    while chunk := file.read(min(CHUNK_BYTES, left + 1)):
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise ArtifactAltered(f"{name} had {size:,} bytes and is being changed; seal it again")
+
+
+def _manifest(source: Readable, directory: Path) -> Manifest:
+    entry = _header(source)
+    if entry is None or entry.name != MANIFEST_FILE:
+        raise _refused(f"its first file is not {MANIFEST_FILE}")
+    if not 0 < entry.size <= MAX_MANIFEST_BYTES:
+        raise _refused(f"a {MANIFEST_FILE} has at most {MAX_MANIFEST_BYTES:,} bytes")
+    document = b"".join(_payload(source, entry.size))
+    manifest = _manifest_of(document)
+    _written(directory / MANIFEST_FILE, [document])
+    return manifest
+
+
+def _manifest_of(document: bytes) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json(document)
+    except ValidationError as exc:
+        raise _refused(f"its {MANIFEST_FILE} is none: {exc.errors()[0]['msg']}") from exc
+    _require_plain(manifest)
+    return manifest
+
+
+def _require_plain(manifest: Manifest) -> None:
+    """Every name is a file within the directory, beside all others."""
+    if len(manifest.files) > MAX_FILES:
+        raise _refused(f"it has more than {MAX_FILES:,} files")
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        is_plain = str(path) == name and not path.is_absolute() and ".." not in path.parts
+        if not is_plain or "\0" in name or path.parts[:1] in ((), (CACHE_DIR,), (MANIFEST_FILE,)):
+            raise _refused(f"{name!r} is no name of a file of a model directory")
+        if any(len(step.encode()) > MAX_STEP_BYTES for step in path.parts):
+            raise _refused(f"{name[:80]!r}... is too long for a name")
+        if any(str(parent) in manifest.files for parent in path.parents):
+            raise _refused(f"{name!r} stands within another file")
+
+
+def _header(source: Readable) -> tarfile.TarInfo | None:
+    """The next header; None at the end."""
+    block = _exactly(source, BLOCK)
+    if not block.strip(b"\0"):
+        if _exactly(source, BLOCK).strip(b"\0"):
+            raise _refused("its end is none")
+        return None
+    try:
+        entry = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as exc:
+        raise _refused(f"a header in it cannot be read: {exc}") from exc
+    if entry.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        raise _refused(f"{entry.name!r} is no plain file")
+    return entry
+
+
+def _write(
+    source: Readable, entry: tarfile.TarInfo, directory: Path, expected: ManifestEntry
+) -> None:
+    if entry.size != expected.bytes:
+        told = f"{entry.size:,} bytes and the manifest says {expected.bytes:,}"
+        raise ArtifactAltered(f"{entry.name} has {told}; seal it again")
+    sha256 = _written(directory / entry.name, _payload(source, entry.size))
+    if sha256 != expected.sha256:
+        told = f"{sha256[:12]}... and the manifest says {expected.sha256[:12]}..."
+        raise ArtifactAltered(f"{entry.name} has sha256 {told}; send it again, or seal it again")
+
+
+def _written(target: Path, chunks: Iterable[bytes]) -> str:
+    """The sha256 of what was written; on the disk when this returns."""
+    sha256 = hashlib.sha256()
+    with _told(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("xb", buffering=0)  # what is buffered fails once more when it is closed
+    with file:
+        for chunk in chunks:  # their errors are not those of the disk
+            sha256.update(chunk)
+            rest = memoryview(chunk)
+            with _told(target):
+                while rest:
+                    rest = rest[file.write(rest) :]
+        with _told(target):
+            os.fsync(file.fileno())
+    return sha256.hexdigest()
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise StoreUnavailable(f"{target} cannot be written: {exc.strerror or exc}") from exc
+
+
+def _payload(source: Readable, size: int) -> Iterator[bytes]:
+    """The content of a file, and past what fills its last block."""
+    left = size
+    while left:
+        chunk = source.read(min(CHUNK_BYTES, left))
+        if not chunk:
+            raise _refused("it is cut short")
+        left -= len(chunk)
+        yield chunk
+    _exactly(source, -size % BLOCK)
+
+
+def _exactly(source: Readable, size: int) -> bytes:
+    parts, left = [], size
+    while left:
+        part = source.read(left)
+        if not part:
+            raise _refused("it is cut short")
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _refused(why: str) -> ArtifactStoreError:
+    return ArtifactStoreError(f"this is no archive of a model directory: {why}")

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,12 +20,15 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from ops.artifact_transfer import (
+    PARTIAL,
     content_at,
     entry_of,
+    give_name,
     install,
     manifest_at,
     require_inside,
     require_same,
+    sweep,
     upload,
 )
 from ops.errors import ArtifactStoreError, ConfigError, StoreUnavailable, StoreUnsupported
@@ -43,46 +47,85 @@ class ArtifactStore:
         url: Without a slash at its end.
     """
 
-    def __init__(self, url: str | Path, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        options: Mapping[str, Any] | None = None,
+        staging: Path | None = None,
+    ) -> None:
         """Describe it; nothing is written yet.
 
         Args:
             url: A folder, or ``s3://bucket/path`` and the like. Credentials come from the
                 environment, as the protocol's package reads them.
             options: Of fsspec's file system.
+            staging: Holds what is on its way into a store that is no folder; None takes the
+                system's place for temporary files.
         Raises:
             StoreUnsupported: The protocol needs a package that is not installed. Not retriable.
             ConfigError: The URL holds a password, which would stand in the database. Not retriable.
         """
-        if urlsplit(str(url)).password is not None:
-            raise ConfigError(
-                "the URL of the artifact store holds a password; give it through the environment"
-            )
         self.url = _absolute(str(url)).rstrip("/")
         self._options = dict(options or {})
-        self._files, self._root = _opened(self.url, self._options)
+        self._files, self._root = opened(self.url, self._options)
+        folder = Path(self._root) if _is_local(self._files) else staging
+        self._staging = folder or Path(gettempdir())
 
     def within(self, name: str) -> ArtifactStore:
         """The store in a folder of this one."""
-        return ArtifactStore(f"{self.url}/{name}", options=self._options)
+        return ArtifactStore(f"{self.url}/{name}", options=self._options, staging=self._staging)
 
-    def put(self, directory: Path) -> str:
+    def put(self, artifact: Artifact, *, move: bool = False) -> str:
         """Keep a model directory: whole or not at all. Keeping it again repairs what is damaged.
 
+        Args:
+            move: It lies in a folder of ``staged`` and nobody else needs it.
         Returns:
             The URI that names it from now on.
         Raises:
-            ArtifactError: It is not a sealed model directory, or changed meanwhile. Not retriable.
+            ArtifactError: It changed meanwhile, or leads outside of itself. Not retriable.
             StoreUnavailable: The store cannot be written. Retriable.
         """
-        artifact = load(directory)
+        directory = artifact.path
         manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
         require_inside(manifest, directory)
         home = f"{self._root}/{artifact.digest}"
         with _told(self.url):
-            if not self._is_whole(home, artifact.digest):
-                self._write(directory, manifest, home)
+            if not self.is_whole(artifact.digest):
+                self._write(directory, manifest, home, move=move)
         return f"{self.url}/{artifact.digest}"
+
+    @contextmanager
+    def staged(self) -> Iterator[Path]:
+        """A folder for what is on its way; taken away at the end.
+
+        On the disk of a store that is a folder, so that what has arrived need not be copied.
+
+        Raises:
+            StoreUnavailable: It cannot be written. Retriable.
+        """
+        with _told(str(self._staging)):
+            self._staging.mkdir(parents=True, exist_ok=True)
+            sweep(self._staging)
+            with TemporaryDirectory(
+                prefix=PARTIAL, dir=self._staging, ignore_cleanup_errors=True
+            ) as made:
+                yield Path(made)
+
+    def require_room(self, size_bytes: int) -> None:
+        """See that so much can be staged.
+
+        Raises:
+            StoreUnavailable: It cannot. Retriable.
+        """
+        there = next(p for p in (self._staging, *self._staging.parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if size_bytes > free:
+            raise StoreUnavailable(
+                f"there is no room for {size_bytes:,} bytes in {self._staging}, where {free:,} are "
+                "free; delete versions, or give it a larger disk"
+            )
 
     def holds(self, digest: str) -> bool:
         """Whether a directory is there; what its files hold is not looked at.
@@ -93,6 +136,19 @@ class ArtifactStore:
         with _told(self.url):
             self._files.invalidate_cache()  # another process may have taken it away
             return bool(self._files.exists(f"{self._root}/{digest}/{MANIFEST_FILE}"))
+
+    def is_whole(self, digest: str) -> bool:
+        """As ``holds``; in a folder every byte is looked at.
+
+        Raises:
+            StoreUnavailable: The store cannot be read. Retriable.
+        """
+        if not _is_local(self._files):
+            return self.holds(digest)
+        try:
+            return load(Path(self._root) / digest).digest == digest
+        except ArtifactError:
+            return False
 
     def fetch(self, uri: str, digest: str, into: Path) -> Artifact:
         """A verified copy on this machine; from a folder, the directory itself.
@@ -173,43 +229,46 @@ class ArtifactStore:
         if not DIGEST.fullmatch(PurePosixPath(uri).name):
             raise ArtifactStoreError(f"{uri} does not end in a digest: no version is kept there")
         own = uri.startswith(f"{self.url}/")
-        return _opened(uri, self._options if own else {})
+        return opened(uri, self._options if own else {})
 
-    def _is_whole(self, home: str, digest: str) -> bool:
-        """In a folder every byte is looked at; elsewhere that it was written to the end."""
-        if not _is_local(self._files):
-            return self.holds(digest)
-        try:
-            return load(Path(home)).digest == digest
-        except ArtifactError:
-            return False
-
-    def _write(self, directory: Path, manifest: Manifest, home: str) -> None:
+    def _write(self, directory: Path, manifest: Manifest, home: str, *, move: bool) -> None:
         if not _is_local(self._files):
             upload(directory, manifest, files=self._files, home=home)
             return
         if Path(home).exists():
             logger.warning("%s is damaged and is written again", home)
             shutil.rmtree(home)
-        install(self._files, directory.resolve().as_posix(), manifest, Path(home))
+        if move:
+            give_name(directory, Path(home))
+        else:
+            install(self._files, directory.resolve().as_posix(), manifest, Path(home))
 
 
 def _absolute(url: str) -> str:
     return url if "://" in url else Path(url).expanduser().resolve().as_uri()
 
 
-def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system that a URL names, and the path there.
+
+    Raises:
+        StoreUnsupported: The protocol needs a package that is not installed. Not retriable.
+        ConfigError: The URL holds a password, which would be kept and shown. Not retriable.
+    """
+    if urlsplit(url).password is not None:
+        raise ConfigError(
+            f"the {url.split(':', 1)[0]} URL holds a password; give it through the environment"
+        )
     try:
         files, path = url_to_fs(url, **options)
     except ImportError as exc:
         protocol = url.split("://", 1)[0]
         raise StoreUnsupported(
-            f"the artifact store {url} needs a package that is not installed beside bertstream "
-            f"for {protocol}: {exc}"
+            f"{url} needs a package that is not installed beside bertstream for {protocol}: {exc}"
         ) from exc
     except ValueError as exc:
         known = ", ".join(sorted(fsspec.available_protocols()))
-        raise StoreUnsupported(f"the artifact store {url}: {exc}; known are {known}") from exc
+        raise StoreUnsupported(f"{url}: {exc}; known are {known}") from exc
     return files, str(path)
 
 

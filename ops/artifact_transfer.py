@@ -59,7 +59,7 @@ def install(files: Any, home: str, manifest: Manifest, target: Path) -> None:
         OSError: Reading or writing failed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
+    sweep(target.parent)
     with TemporaryDirectory(prefix=PARTIAL, dir=target.parent, ignore_cleanup_errors=True) as made:
         partial = Path(made)
         for name, expected in manifest.files.items():
@@ -70,15 +70,26 @@ def install(files: Any, home: str, manifest: Manifest, target: Path) -> None:
                 os.fsync(out.fileno())
             require_same(f"{home}/{name}", found, expected)
         (partial / MANIFEST_FILE).write_bytes(content_at(files, f"{home}/{MANIFEST_FILE}"))
-        partial.chmod(0o755)
-        try:
-            partial.rename(target)
-        except OSError:
-            if not (target / MANIFEST_FILE).exists():  # another process was faster
-                raise
+        give_name(partial, target)
 
 
-def _sweep(folder: Path) -> None:
+def give_name(directory: Path, target: Path) -> None:
+    """Move a directory that is whole to its place on the same disk.
+
+    Raises:
+        OSError: It cannot be moved there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o755)
+    try:
+        directory.rename(target)
+    except OSError:
+        if not (target / MANIFEST_FILE).exists():  # another process was faster
+            raise
+
+
+def sweep(folder: Path) -> None:
+    """Take away what processes left there that were killed."""
     for left in folder.glob(f"{PARTIAL}*"):
         if time.time() - left.stat().st_mtime > PARTIAL_AGE_S:
             shutil.rmtree(left, ignore_errors=True)

@@ -5,16 +5,21 @@ Commands import late what is heavy: ``--help`` needs neither torch nor ray nor a
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
-from ops.commands import cost, health, ledger, models, people, policy, release, rights
+from ops.commands.session import STATE_DIR, JsonOption, StateOption
+from ops.state_place import DEFAULT_FILE, state_dir_of
 from ops.terminal import (
     EXIT_USAGE,
     configuration,
@@ -27,7 +32,55 @@ from ops.terminal import (
     told_plainly,
 )
 
+# Commands of the control API: the module and what it is called there.
+LATE = {
+    "models": ("models", "app"),
+    "policy": ("policy", "app"),
+    "release": ("release", "app"),
+    "rollback": ("release", "rollback"),
+    "people": ("people", "people_app"),
+    "team": ("people", "team_app"),
+    "grant": ("rights", "grant_app"),
+    "token": ("rights", "token_app"),
+    "ledger": ("ledger", "app"),
+    "cost": ("cost", "cost"),
+    "alerts": ("cost", "alerts"),
+    "health": ("health", "health"),
+}
+
+
+class _LateCommands(TyperGroup):
+    """Imports and builds a command of ``LATE`` when it is asked for, and no other."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(dict.fromkeys((*super().list_commands(ctx), *LATE)))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in LATE and cmd_name not in self.commands:
+            self.add_command(_built(cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            for name in LATE:  # the nearest is suggested
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _built(name: str) -> Any:
+    module, attribute = LATE[name]
+    found = getattr(import_module(f"ops.commands.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        group = get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(found)
+    return get_command(alone)
+
+
 app = typer.Typer(
+    cls=_LateCommands,
     help="Text events on Kafka through BERT replicas and back to Kafka, exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,25 +92,11 @@ train_app = typer.Typer(help="Fine-tune a model directory.", no_args_is_help=Tru
 app.add_typer(broker_app, name="broker")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
-app.add_typer(models.app, name="models")
-app.add_typer(policy.app, name="policy")
-app.add_typer(people.people_app, name="people")
-app.add_typer(people.team_app, name="team")
-app.add_typer(rights.grant_app, name="grant")
-app.add_typer(rights.token_app, name="token")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(release.app, name="release")
-app.command("rollback")(release.rollback)
-app.command("health")(health.health)
-app.command("cost")(cost.cost)
-app.command("alerts")(cost.alerts)
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
 Format = Literal["json", "text"]
-StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
 
 
 def main() -> None:
@@ -66,7 +105,10 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     # Not by raising SIGINT: a script's shell has what it starts in the background ignore that.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # the process ends: a last look for garbage took a fifth of a short command
 
 
 @app.callback()
@@ -123,16 +165,14 @@ def _watch(settings: Any) -> None:
 
 
 @app.command()
-def down(config: ConfigOption = None, state_dir: StateOption = Path(".bertstream")) -> None:
+def down(config: ConfigOption = None, state_dir: StateOption = STATE_DIR) -> None:
     """Let the pipelines finish and end everything that `up` started."""
     from ops import local
-    from ops.config import DEFAULT_FILE
 
     with told_plainly():
-        if config is not None or DEFAULT_FILE.exists():
-            state_dir = configuration(config).state_dir
-        if not local.down(state_dir, step):
-            out.print(f"Nothing runs here ({state_dir}).")
+        place = configuration(config).state_dir if config else state_dir_of(state_dir)
+        if not local.down(place, step):
+            out.print(f"Nothing runs here ({place}).")
 
 
 @app.command()
@@ -311,39 +351,39 @@ def train_text_classification(
 
 
 @broker_app.command("start")
-def broker_start(state_dir: StateOption = Path(".bertstream")) -> None:
+def broker_start(state_dir: StateOption = STATE_DIR) -> None:
     """Start the embedded Kafka and leave it running."""
     from ops import local
 
     with told_plainly():
+        embedded = local.broker(state_dir_of(state_dir))
         step("Kafka: starting")
-        out.print(local.broker(state_dir).start())
+        out.print(embedded.start())
 
 
 @broker_app.command("stop")
-def broker_stop(state_dir: StateOption = Path(".bertstream")) -> None:
+def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
     """Stop the embedded Kafka; its data stays."""
     from ops import local
 
     with told_plainly():
-        embedded = local.broker(state_dir)
+        place = state_dir_of(state_dir)
+        embedded = local.broker(place)
         if embedded.is_running():
             embedded.stop()
         else:
-            out.print(f"No broker runs here ({state_dir}).")
+            out.print(f"No broker runs here ({place}).")
 
 
 @broker_app.command("status")
-def broker_status(
-    state_dir: StateOption = Path(".bertstream"), as_json: JsonOption = False
-) -> None:
+def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
     """Show its address, process and memory; exit code 1 when it does not run."""
     from ops import broker_status as status_of_broker
     from ops import local
     from ops.views import broker_lines
 
     with told_plainly():
-        now = status_of_broker.broker_status(local.broker(state_dir))
+        now = status_of_broker.broker_status(local.broker(state_dir_of(state_dir)))
         if as_json:
             json_line(now.model_dump_json())
         else:
@@ -385,7 +425,6 @@ def demo() -> None:
 
 def _kafka(config: Path | None) -> Any:
     """The Kafka settings with the address in use: of a running platform, or as configured."""
-    from ops.config import DEFAULT_FILE
     from ops.errors import NotRunning
     from ops.local import State, broker
     from ops.settings import EMBEDDED, PlatformConfig

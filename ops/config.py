@@ -7,7 +7,6 @@ What the settings mean stands with them: ``ops.settings``, ``stream.settings``,
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from pydantic import ValidationError
 from ops.document import NOWHERE, Document, Problem, message_of, read
 from ops.errors import ConfigError
 from ops.settings import PlatformConfig, Steps, conflicts
-
-DEFAULT_FILE = Path("bertstream.yaml")
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+from ops.state_place import VARIABLE
 
 
 def load(path: Path) -> PlatformConfig:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from rich.text import Text
 
-from ops import demo_models, local, operator_process
+from ops import demo_models, local, operator_process, upload
 from ops.api_client import ApiClient, connected
 from ops.commands.release import shown, story_lines
 from ops.demo import REVIEWS, own_folder
@@ -133,9 +133,7 @@ def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
     step(chapter.title)
     directory = chapter.make()
     client.request("PUT", "/policies", body={"text": chapter.policy})
-    kept = client.request(
-        "POST", f"/models/{MODEL}/versions", body={"directory": str(directory.resolve())}
-    )
+    kept = upload.register(client, MODEL, str(directory))
     client.request("POST", f"/models/{MODEL}/releases", body={"version": kept["version"]})
     deadline = time.monotonic() + RELEASE_DEADLINE_S
     with shown() as show:

@@ -43,7 +43,8 @@ OpsError
 |   |-- NotAllowed            a permission is missing
 |   |-- Invalid               it cannot be, whoever asks; lists the problems
 |   |-- NotFound              no such person, team, grant, token or policy
-|   `-- Conflict              it does not fit to what is there
+|   |-- Conflict              it does not fit to what is there
+|   `-- UploadBroken          what was being sent stalled or broke off (retriable)
 |-- ApiRefused                what the control API answered to the command line
 |-- NoRoundTrip               a record of ours did not come back from Kafka in time (retriable)
 `-- NotReady                  the platform cannot do at the moment what it is asked (retriable)
@@ -239,6 +240,12 @@ class NotFound(RequestError):
 
 class Conflict(RequestError):
     """It does not fit to what is there: it exists, it is used, it is the last of its kind."""
+
+
+class UploadBroken(RequestError):
+    """What was being sent stalled or broke off; the message says after how much."""
+
+    retriable: ClassVar[bool] = True
 
 
 class ApiRefused(OpsError):

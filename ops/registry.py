@@ -31,7 +31,7 @@ from ops.catalogue import (
 )
 from ops.comparison import Described, Diff, compare
 from ops.database import Transactions
-from ops.errors import BadModelName, UnknownVersion, VersionInUse
+from ops.errors import BadModelName, StoreUnavailable, UnknownVersion, VersionInUse
 from ops.tables import models, versions
 from serve.artifact import (
     CONFIG_FILE,
@@ -42,7 +42,6 @@ from serve.artifact import (
     Manifest,
     load,
 )
-from serve.errors import ArtifactError
 from serve.settings import NAME_PATTERN
 
 
@@ -54,12 +53,20 @@ class Registry:
         self._store = store
 
     def register(
-        self, name: str, directory: Path, *, author: str, now: datetime, source: str | None = None
+        self,
+        name: str,
+        directory: Path,
+        *,
+        author: str,
+        now: datetime,
+        source: str | None = None,
+        move: bool = False,
     ) -> Registered:
         """Keep a model directory as the next version of a model.
 
         Args:
             source: Where it is from; None takes the directory's path.
+            move: As of ``ArtifactStore.put``.
         Returns:
             Its number; the old one where the same bytes were registered before. Their files are
             made whole again where they were deleted or damaged.
@@ -74,18 +81,31 @@ class Registry:
                 f"{name!r} cannot name a model: lower case letters, digits and hyphens, 63 at "
                 "most, a letter or digit first"
             )
-        try:
-            artifact = load(directory)
-        except OSError as exc:
-            raise ArtifactError(f"{directory} cannot be read: {exc.strerror}") from exc
+        artifact = load(directory)
+        row = _row(artifact) | {"model": name, "author": author, "created_at": now}
         store = self._store.within(name)
-        uri = store.put(directory)
+        row["uri"] = store.put(artifact, move=move)
+        row["source"] = source or str(directory)
         with self._database.begin() as connection:
             add_model(connection, name, author=author, now=now)
             if not store.holds(artifact.digest):  # deleted since
-                store.put(directory)
-            row = _row(artifact) | {"model": name, "uri": uri, "author": author, "created_at": now}
-            return write(connection, row | {"source": source or str(directory)})
+                self._put_again(store, artifact, move=move)
+            return write(connection, row)
+
+    def known(self, name: str, digest: str) -> int | None:
+        """The version of these bytes; None where it is not there, deleted or damaged.
+
+        Raises:
+            StoreUnavailable: The files cannot be read. Retriable.
+        """
+        query = select(versions.c.number).where(
+            versions.c.model == name,
+            versions.c.digest == digest,
+            versions.c.deleted_at.is_(None),
+        )
+        with self._database.read() as connection:
+            number = connection.scalars(query).first()
+        return number if number and self._store.within(name).is_whole(digest) else None
 
     def models(self) -> list[ModelSummary]:
         """All models, by name."""
@@ -187,6 +207,13 @@ class Registry:
         return [
             VersionId(name, number) for number in reversed(numbers[keep:]) if number not in used
         ]
+
+    def _put_again(self, store: ArtifactStore, artifact: Artifact, *, move: bool) -> None:
+        if move and not artifact.path.exists():
+            raise StoreUnavailable(
+                f"{artifact.digest[:12]}... was deleted while it was being kept; send it again"
+            )
+        store.put(artifact, move=move)
 
     def _kept(self, version: VersionId) -> Version:
         found = self.show(version)

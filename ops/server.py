@@ -111,7 +111,7 @@ class Server:
         self._config, self._kafka = config, state.kafka(config.kafka)
         self._stopping = threading.Event()
         self._database = Database(config.database_url(), timeout_s=5.0)
-        self._store = ArtifactStore(config.artifact_store())
+        self._store = ArtifactStore(config.artifact_store(), staging=config.state_dir / "uploads")
         self._observations = Observations(counted_from_ms=int(time.time() * 1000))
         ray = Ray(
             connect=lambda: connection(config.state_dir, state),
@@ -253,7 +253,11 @@ class Server:
             prices=config.prices,
         )
         options = uvicorn.Config(
-            create_app(service, readiness=[self._monitor.require_fresh]),
+            create_app(
+                service,
+                readiness=[self._monitor.require_fresh],
+                uploads=Uploads(max_bytes=settings.max_upload_bytes),
+            ),
             host=settings.host,
             port=settings.port,
             ssl_certfile=settings.tls_certfile,

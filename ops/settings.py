@@ -53,6 +53,7 @@ class ApiSettings(Settings):
         tls_keyfile: PEM of its key.
         insecure: Listen without TLS for other machines, too: where something in front of it
             speaks TLS.
+        max_upload_bytes: Of a model directory that is registered.
     """
 
     host: str = Field(default="127.0.0.1", min_length=1)
@@ -60,6 +61,7 @@ class ApiSettings(Settings):
     tls_certfile: Path | None = None
     tls_keyfile: Path | None = None
     insecure: bool = False
+    max_upload_bytes: int = Field(default=20_000_000_000, ge=1)
 
     @model_validator(mode="after")
     def _tokens_stay_secret(self) -> Self:

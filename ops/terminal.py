@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from ops.errors import ConfigError, OpsError
+from ops.state_place import DEFAULT_FILE
 from serve.errors import ServeError
 from stream.errors import StreamError
 from train.errors import TrainError
@@ -102,7 +103,7 @@ def configuration(path: Path | None) -> PlatformConfig:
     Raises:
         ConfigError: There is none, or it has mistakes.
     """
-    from ops.config import DEFAULT_FILE, load
+    from ops.config import load
 
     if path is None and not DEFAULT_FILE.exists():
         raise ConfigError(

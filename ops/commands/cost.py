@@ -12,13 +12,13 @@ from ops.commands.session import (
     JsonOption,
     LimitOption,
     StateOption,
+    hint,
     moment,
     print_json,
     print_more,
     print_table,
     session,
 )
-from ops.terminal import err
 
 HOUR_S = 3600
 
@@ -47,7 +47,7 @@ def cost(
         rows = [_row(bill, names, priced=currency is not None) for bill in found["bills"]]
         print_table(columns, rows, empty=f"nothing was used since {moment(found['since'])} UTC")
         if currency is None:
-            err.print("no prices: set `prices` in the configuration to see money", markup=False)
+            hint("no prices: set `prices` in the configuration to see money")
 
 
 def alerts(

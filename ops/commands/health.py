@@ -14,6 +14,7 @@ from ops.api_client import connected
 from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
 from ops.errors import ApiRefused, NotRunning
 from ops.health_findings import REPORT_FILE, Severity
+from ops.state_place import state_dir_of
 from ops.supervisor import Note
 from ops.terminal import out, told_plainly
 
@@ -31,14 +32,15 @@ def health(
 ) -> None:
     """Say how the platform stands; exit code 0 healthy, 1 degraded, 2 down."""
     with told_plainly():
+        place = state_dir_of(state_dir)
         try:
-            found = connected(api, state_dir).get("/health")
+            found = connected(api, place).get("/health")
         except NotRunning as exc:
-            found = without_operator(str(exc), state_dir, lives=False)
+            found = without_operator(str(exc), place, lives=False)
         except ApiRefused as exc:
             if exc.status < FAILED:
                 raise
-            found = without_operator(str(exc), state_dir, lives=True)
+            found = without_operator(str(exc), place, lives=True)
         if as_json:
             print_json(found)
         else:

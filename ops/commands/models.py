@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.api_client import COPY_TIMEOUT_S, ApiClient
+from ops.api_client import ApiClient
 from ops.commands.session import (
     STATE_DIR,
     ApiOption,
@@ -36,16 +36,20 @@ VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="Such as 
 @app.command()
 def register(
     name: str,
-    directory: Annotated[Path, typer.Argument(help="A sealed model directory.")],
+    directory: Annotated[
+        str, typer.Argument(help="A sealed model directory: a path, or a URL such as s3://.")
+    ],
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep a model directory as the next version of a model."""
+    """Send a model directory to the platform and keep it as the next version of a model."""
+    from ops import upload
+    from ops.commands.progress import LateBar
+
     with session(api, state_dir) as client:
-        body = {"directory": str(directory.expanduser().resolve())}
-        path = f"/models/{name}/versions"
-        done = client.request("POST", path, body=body, timeout_s=COPY_TIMEOUT_S)
+        with LateBar() as bar:
+            done = upload.register(client, name, directory, bar)
         if as_json:
             print_json(done)
             return

@@ -21,6 +21,7 @@ from ops.commands.session import (
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
 from ops.commands.tables import plain
@@ -58,8 +59,8 @@ def start(
         elif as_json:
             print_json(done)
         else:
-            out.print(f"release {done['id']} of {name}@{done['label']} has begun")
-            out.print(f"`bertstream release watch {name}` shows how it goes on", markup=False)
+            say(f"release {done['id']} of {name}@{done['label']} has begun")
+            say(f"`bertstream release watch {name}` shows how it goes on")
 
 
 @app.command()
@@ -105,25 +106,25 @@ def explain(
             print_json(story)
             return
         release = story["release"]
-        out.print(f"{name}@{release['label']} is {release['state']}.", markup=False)
+        say(f"{name}@{release['label']} is {release['state']}.")
         for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
-            out.print(f"{move['actor']}: {move['to_state']}: {_told(move)}", markup=False)
+            say(f"{move['actor']}: {move['to_state']}: {_told(move)}")
             for check, found in move["evidence"].items():
                 _print_evidence(check, found)
         if not release["ended_at"]:
-            out.print(f"It takes: {', '.join(release['takes'])}", markup=False)
+            say(f"It takes: {', '.join(release['takes'])}")
 
 
 def _print_evidence(check: str, found: Any) -> None:
     if not isinstance(found, dict):
-        out.print(plain(f"  {check}: {found}"), markup=False)
+        say(plain(f"  {check}: {found}"))
     elif "sentence" in found:
-        out.print(f"  {found['outcome']:<12} {found['sentence']}", markup=False)
+        say(f"  {found['outcome']:<12} {found['sentence']}")
     elif check == "disagreements":
         rows = [(pair, count) for pair, count in found["labels"].items()]
         print_table(("the live version said -> this one", "-records"), rows, empty="")
         for place in found["records"]:
-            out.print(plain(f"  {place}"), markup=False)
+            say(plain(f"  {place}"))
 
 
 @app.command()
@@ -204,10 +205,8 @@ def _tell(release: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(release)
     else:
-        out.print(
-            f"release {release['id']} of {release['model']}@{release['label']}: {release['state']}",
-            markup=False,
-        )
+        name = f"{release['model']}@{release['label']}"
+        say(f"release {release['id']} of {name}: {release['state']}")
 
 
 def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:

@@ -15,26 +15,33 @@ import typer
 from ops.api_client import ApiClient, connected
 from ops.commands.tables import plain, table_lines
 from ops.errors import ApiRefused
+from ops.state_place import state_dir_of
 from ops.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
 
 # Of HTTP: what was sent cannot be, whoever sends it.
 WRONG_USE = (400, 413, 422)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
-StateOption = Annotated[Path, typer.Option("--state-dir", help="Where the state lies.")]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        help="Where the state lies; as bertstream.yaml here says if none, else .bertstream.",
+    ),
+]
 ApiOption = Annotated[
     str | None, typer.Option("--api", help="URL of the control API; of here if none.")
 ]
 LimitOption = Annotated[int, typer.Option("--limit", help="Rows, at most.", min=1, max=500)]
-STATE_DIR = Path(".bertstream")
+STATE_DIR: Path | None = None
 
 
 @contextmanager
-def session(api: str | None, state_dir: Path) -> Iterator[ApiClient]:
+def session(api: str | None, state_dir: Path | None) -> Iterator[ApiClient]:
     """A client for the time of a command; every refusal is one sentence and an exit code."""
     with told_plainly():
         try:
-            yield connected(api, state_dir)
+            yield connected(api, state_dir_of(state_dir))
         except ApiRefused as refused:
             # Those of a text; the sentence has all others.
             print_problems([problem for problem in refused.problems if problem["line"]])

@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
-from pydantic import Field
 
-from ops.archive import tar_of
-from ops.catalogue import VersionId
+from ops.archive import sizes_of, tar_of
+from ops.catalogue import Registered, VersionId
+from ops.endpoints.body import TAR, Body, uploads_of
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
     AfterName,
@@ -23,11 +24,14 @@ from ops.endpoints.shapes import (
     Number,
     Page,
     Shape,
-    Text,
     page_of,
 )
+from serve.artifact import MANIFEST_FILE
 
 DIGEST_HEADER = "bertstream-digest"
+ARCHIVE = {"type": "string", "format": "binary"}
+# Larger than any disk, and no larger than what a database counts.
+MAX_SIZE = 1 << 60
 
 router = APIRouter(tags=["models"])
 
@@ -63,16 +67,10 @@ class VersionDetail(VersionShape):
     files: dict[str, Any]
 
 
-class RegisterBody(Shape):
-    """What is to be registered.
+class KnownShape(Shape):
+    """Which version some bytes are; null where they are to be sent."""
 
-    Attributes:
-        directory: A sealed model directory on the machine of the API; absolute. Weights are not
-            sent through the API: it runs where the models are made, or shares a folder with it,
-            and a copy by hand is better seen and resumed than an upload.
-    """
-
-    directory: Text = Field(min_length=1, max_length=4096)
+    version: int | None
 
 
 class RegisteredShape(Shape):
@@ -174,12 +172,46 @@ def versions(
     return Page[VersionShape].model_validate(page_of(found, limit, "number"))
 
 
-@router.post("/models/{name}/versions", status_code=201, summary="Register a model directory")
-def register(
-    actor: Caller, service: Served, name: ModelName, body: RegisterBody, response: Response
+@router.get("/models/{name}/uploads/{digest}", summary="Whether a directory is to be sent")
+def known(
+    request: Request,
+    actor: Caller,
+    service: Served,
+    name: ModelName,
+    digest: Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")],
+    size_bytes: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Of its archive.")],
+) -> KnownShape:
+    """Asked before anything is sent: may it come, is there room, is it there already?"""
+    uploads_of(request).require_allowed(size_bytes)
+    return KnownShape(version=service.models.known(actor, name, digest, size_bytes=size_bytes))
+
+
+@router.post(
+    "/models/{name}/versions",
+    status_code=201,
+    summary="Register a model directory",
+    openapi_extra={"requestBody": {"required": True, "content": {TAR: {"schema": ARCHIVE}}}},
+)
+async def register(
+    request: Request,
+    response: Response,
+    actor: Caller,
+    service: Served,
+    name: ModelName,
+    source: Annotated[
+        str, Query(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$", description="Where it is from.")
+    ] = "",
 ) -> RegisteredShape:
-    """Answers 200 where the same bytes were registered before."""
-    done = service.models.register(actor, name, Path(body.directory))
+    """The body is a tar archive of plain files, `MANIFEST.json` first and then those it names.
+
+    Takes the header Content-Length. Answers 200 where the same bytes were registered before.
+    """
+
+    def keep(body: Body, size_bytes: int) -> Registered:
+        told = source or f"an upload of {actor.name}"
+        return service.models.register(actor, name, body, size_bytes=size_bytes, source=told)
+
+    done = await uploads_of(request).run(request, keep)
     response.status_code = 200 if done.existed else 201
     return RegisteredShape(
         model=name, version=done.version, digest=done.digest, existed=done.existed
@@ -242,4 +274,5 @@ def diff(
 
 def _sent(folder: TemporaryDirectory[str], directory: Path) -> Iterator[bytes]:
     with folder:
-        yield from tar_of(directory)
+        sizes = sizes_of((directory / MANIFEST_FILE).read_bytes())
+        yield from tar_of(sizes, lambda name: (directory / name).open("rb"))

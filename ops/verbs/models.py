@@ -10,10 +10,11 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from ops.access import Access, Actor, Attempt
+from ops.archive import Readable, unpack
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import ModelSummary, Registered, Version, VersionId
 from ops.comparison import Diff
-from ops.errors import BadModelName, Invalid
+from ops.errors import BadModelName
 from ops.permissions import Permission
 from ops.registry import Registry
 from serve.settings import NAME_PATTERN
@@ -38,24 +39,42 @@ class ModelVerbs:
     def __init__(self, access: Access, store: ArtifactStore) -> None:
         self._access, self._store = access, store
 
-    def register(self, actor: Actor, name: str, directory: Path) -> Registered:
+    def known(self, actor: Actor, name: str, digest: str, *, size_bytes: int) -> int | None:
+        """The version that these bytes are; None where they are to be sent; takes ``register``.
+
+        Args:
+            size_bytes: How much would be sent.
+        Raises:
+            BadModelName, NotAllowed: Not retriable.
+            StoreUnavailable: There is no room for it, or the files cannot be read. Retriable.
+        """
+        found = self._registering(actor, name).known(name, digest)
+        if found is None:
+            self._store.require_room(size_bytes)
+        return found
+
+    def register(
+        self, actor: Actor, name: str, archive: Readable, *, size_bytes: int, source: str
+    ) -> Registered:
         """Keep a model directory as the next version; takes ``register``.
 
         Args:
-            directory: On this machine; absolute.
+            archive: Of the directory; of ``tar_of``. Not read where the permission is missing.
+            size_bytes: Of the archive.
+            source: Where it is from.
         Raises:
-            BadModelName, Invalid, NotAllowed, ArtifactError: Not retriable.
-            StoreUnavailable, DatabaseUnavailable: Retriable.
+            BadModelName, NotAllowed, ArtifactError, ArtifactStoreError: Not retriable.
+            UploadBroken, StoreUnavailable, DatabaseUnavailable: Retriable.
         """
-        if not re.match(NAME_PATTERN, name):
-            raise BadModelName(f"{name!r} cannot name a model; see `bertstream models list`")
-        if not directory.is_absolute():
-            raise Invalid(f"{directory} is not absolute, and whose folder is meant is not known")
-        attempt = Attempt("version.register", Permission.REGISTER, name)
-        with self._access.look(actor, attempt):
-            pass  # before any file is read; and once more when the row is written
-        registry = self._registry(actor, attempt)
-        return registry.register(name, directory, author=actor.name, now=self._now())
+        registry = self._registering(actor, name)
+        self._store.require_room(size_bytes)
+        with self._store.staged() as folder:
+            directory = folder / name
+            unpack(archive, directory)
+            # Who sends it is asked for the permission once more when the row is written.
+            return registry.register(
+                name, directory, author=actor.name, now=self._now(), source=source, move=True
+            )
 
     def all(self, actor: Actor, *, limit: int, after: str = "") -> list[ModelSummary]:
         """Models that the actor may read, by name, those behind ``after``."""
@@ -115,6 +134,15 @@ class ModelVerbs:
         attempt = Attempt("version.delete", Permission.ADMIN, *version)
         registry = self._registry(actor, attempt)
         registry.delete(version, actor=actor.name, now=self._now(), reason=reason)
+
+    def _registering(self, actor: Actor, name: str) -> Registry:
+        """The registry, for who may register."""
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise BadModelName(f"{name!r} cannot name a model; see `bertstream models list`")
+        attempt = Attempt("version.register", Permission.REGISTER, name)
+        with self._access.look(actor, attempt):
+            pass  # before anything is read
+        return self._registry(actor, attempt)
 
     def _registry(self, actor: Actor, attempt: Attempt) -> Registry:
         return Registry(_Asked(self._access, actor, attempt), self._store)

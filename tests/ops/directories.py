@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ops.archive import sizes_of, tar_of
 from serve.artifact import (
     CONFIG_FILE,
     GOLDEN_FILE,
+    MANIFEST_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
     Metric,
@@ -19,6 +24,8 @@ from serve.artifact import (
 )
 
 LABELS = ("negative", "positive")
+# How the archive of one is sent.
+TAR = {"content-type": "application/x-tar"}
 
 
 def make_directory(
@@ -62,3 +69,20 @@ def _result(answer: dict[str, float] | list[float]) -> list[Any]:
     if isinstance(answer, list):
         return answer
     return [{"label": label, "score": score} for label, score in answer.items()]
+
+
+def archive_of(directory: Path) -> bytes:
+    """The tar archive that registers a directory, whatever its files hold by now."""
+    sizes = sizes_of((directory / MANIFEST_FILE).read_bytes())
+    return b"".join(tar_of(sizes, lambda name: (directory / name).open("rb")))
+
+
+@contextmanager
+def small_disk(max_bytes: int) -> Iterator[None]:
+    """No file of this process becomes larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

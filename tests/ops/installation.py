@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import threading
@@ -16,10 +17,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from ops import grants, people, tokens
+from ops.access import Actor
 from ops.artifact_store import ArtifactStore
+from ops.catalogue import Registered
 from ops.database import Database
 from ops.permissions import Kind, Permission
 from ops.service import Service
+from tests.ops.directories import archive_of
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEADLINE_S = 20
@@ -112,6 +116,14 @@ def served(app: FastAPI, *, certificate: Path | None = None) -> Iterator[str]:
         thread.join(DEADLINE_S)
         listening.close()
         assert not thread.is_alive()
+
+
+def keep(service: Service, actor: Actor, name: str, directory: Path) -> Registered:
+    """Register a directory, as an upload of its archive does."""
+    content = archive_of(directory)
+    return service.models.register(
+        actor, name, io.BytesIO(content), size_bytes=len(content), source=f"here:{directory}"
+    )
 
 
 def client(url: str, secret: str | None = None) -> httpx.Client:

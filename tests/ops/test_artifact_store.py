@@ -60,7 +60,7 @@ def spoil(uri: str, name: str) -> None:
 def test_what_was_kept_is_fetched(store: ArtifactStore, model: Path, tmp_path: Path) -> None:
     digest = digest_of(model)
     assert not store.holds(digest)
-    uri = store.put(model)
+    uri = store.put(load(model))
     assert uri == f"{store.url}/{digest}"
     assert store.holds(digest)
     shutil.rmtree(model)
@@ -72,7 +72,7 @@ def test_what_was_kept_is_fetched(store: ArtifactStore, model: Path, tmp_path: P
 
 def test_folder_is_served_without_a_copy(tmp_path: Path, model: Path) -> None:
     store = ArtifactStore(tmp_path / "store")
-    artifact = store.fetch(store.put(model), digest_of(model), tmp_path / "copies")
+    artifact = store.fetch(store.put(load(model)), digest_of(model), tmp_path / "copies")
 
     assert artifact.path == tmp_path / "store" / artifact.digest
     assert not (tmp_path / "copies").exists()
@@ -82,18 +82,20 @@ def test_folder_is_served_without_a_copy(tmp_path: Path, model: Path) -> None:
 
 
 def test_keeping_again_changes_nothing(store: ArtifactStore, model: Path) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     files, home = fsspec.core.url_to_fs(uri)
     before = files.modified(f"{home}/{WEIGHTS_FILE}")
 
-    assert store.put(model) == uri
+    assert store.put(load(model)) == uri
     assert files.modified(f"{home}/{WEIGHTS_FILE}") == before
 
 
 def test_keeping_at_once_keeps_one(tmp_path: Path, model: Path) -> None:
     store = ArtifactStore(tmp_path / "store")
     with ThreadPoolExecutor(4) as threads:
-        uris = {f.result(DEADLINE_S) for f in [threads.submit(store.put, model) for _ in range(4)]}
+        uris = {
+            f.result(DEADLINE_S) for f in [threads.submit(store.put, load(model)) for _ in range(4)]
+        }
 
     assert len(uris) == 1
     assert [path.name for path in (tmp_path / "store").iterdir()] == [digest_of(model)]
@@ -104,7 +106,7 @@ def test_keeping_at_once_keeps_one(tmp_path: Path, model: Path) -> None:
 def test_damaged_copy_is_refused_by_name(
     store: ArtifactStore, model: Path, tmp_path: Path, name: str
 ) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     spoil(uri, name)
 
     with pytest.raises(ArtifactAltered, match=rf"{name} has sha256 .* and the manifest says"):
@@ -116,7 +118,7 @@ def test_damaged_copy_is_refused_by_name(
 def test_manifest_that_cannot_be_read_is_refused(
     store: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     spoil(uri, MANIFEST_FILE)
 
     with pytest.raises(ArtifactError, match=MANIFEST_FILE):
@@ -127,7 +129,7 @@ def test_copy_with_a_manifest_of_its_own_is_refused(
     store: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
     """Whole in itself, and not what the digest names."""
-    uri = store.put(model)
+    uri = store.put(load(model))
     other = make_directory(tmp_path / "other", weights=b"others")
     files, home = fsspec.core.url_to_fs(uri)
     for name in files_under(other) | {MANIFEST_FILE}:
@@ -143,7 +145,7 @@ def test_copy_with_a_manifest_of_its_own_is_refused(
 def test_missing_file_is_named(
     store: ArtifactStore, model: Path, tmp_path: Path, name: str
 ) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     files, home = fsspec.core.url_to_fs(uri)
     files.rm_file(f"{home}/{name}")
 
@@ -153,10 +155,10 @@ def test_missing_file_is_named(
 
 def test_keeping_again_repairs_a_damaged_folder(tmp_path: Path, model: Path) -> None:
     store = ArtifactStore(tmp_path / "store")
-    uri = store.put(model)
+    uri = store.put(load(model))
     spoil(uri, WEIGHTS_FILE)
 
-    assert store.put(model) == uri
+    assert store.put(load(model)) == uri
     store.fetch(uri, digest_of(model), tmp_path)
 
 
@@ -171,17 +173,17 @@ def test_upload_that_broke_off_is_not_there(
     with monkeypatch.context() as patched:
         patched.setattr(type(files), "pipe_file", fail)
         with pytest.raises(StoreUnavailable, match=r"memory://store-.*network went.*try again"):
-            remote.put(model)
+            remote.put(load(model))
     assert not remote.holds(digest_of(model))
 
-    uri = remote.put(model)
+    uri = remote.put(load(model))
     remote.fetch(uri, digest_of(model), tmp_path)
 
 
 def test_download_that_broke_off_leaves_nothing(
     remote: ArtifactStore, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = remote.put(model)
+    uri = remote.put(load(model))
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
         with pytest.raises(StoreUnavailable, match="No space left"):
@@ -194,7 +196,7 @@ def test_download_that_broke_off_leaves_nothing(
 def test_damaged_copy_on_this_machine_is_fetched_again(
     remote: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
-    uri, digest = remote.put(model), digest_of(model)
+    uri, digest = remote.put(load(model)), digest_of(model)
     first = remote.fetch(uri, digest, tmp_path / "copies")
     (first.path / WEIGHTS_FILE).write_bytes(b"spoilt")
 
@@ -205,11 +207,35 @@ def test_damaged_copy_on_this_machine_is_fetched_again(
 def test_copy_on_this_machine_serves_without_the_store(
     remote: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
-    uri, digest = remote.put(model), digest_of(model)
+    uri, digest = remote.put(load(model)), digest_of(model)
     remote.fetch(uri, digest, tmp_path / "copies")
     remote.delete(uri)
 
     assert remote.fetch(uri, digest, tmp_path / "copies").digest == digest
+
+
+def test_what_is_staged_lies_on_the_disk_of_a_folder(
+    remote: ArtifactStore, tmp_path: Path, model: Path
+) -> None:
+    store = ArtifactStore(tmp_path / "store")
+    with store.staged() as folder:
+        assert folder.is_relative_to(tmp_path / "store")
+        shutil.copytree(model, folder / "model")
+        store.put(load(folder / "model"), move=True)
+        assert not (folder / "model").exists()
+        assert store.is_whole(digest_of(model))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [digest_of(model)]
+    elsewhere = ArtifactStore(remote.url, staging=tmp_path / "staged")
+    with elsewhere.staged() as folder:
+        assert folder.parent == tmp_path / "staged"
+    assert list((tmp_path / "staged").iterdir()) == []
+
+
+def test_room_is_that_of_the_disk(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "not" / "there" / "yet")
+    store.require_room(1)
+    with pytest.raises(StoreUnavailable, match=r"no room for .* are free"):
+        store.require_room(1 << 60)
 
 
 def test_what_dead_processes_left_is_swept(tmp_path: Path, model: Path) -> None:
@@ -218,13 +244,13 @@ def test_what_dead_processes_left_is_swept(tmp_path: Path, model: Path) -> None:
         folder.mkdir(parents=True)
     yesterday = time.time() - 25 * 3600
     os.utime(old, (yesterday, yesterday))
-    ArtifactStore(tmp_path / "store").put(model)
+    ArtifactStore(tmp_path / "store").put(load(model))
 
     assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_exported_directory_is_ones_own(store: ArtifactStore, model: Path, tmp_path: Path) -> None:
-    uri, digest = store.put(model), digest_of(model)
+    uri, digest = store.put(load(model)), digest_of(model)
     (tmp_path / "out").mkdir()
     store.export(uri, digest, tmp_path / "out")
     assert digest_of(tmp_path / "out") == digest
@@ -235,7 +261,7 @@ def test_exported_directory_is_ones_own(store: ArtifactStore, model: Path, tmp_p
 
 
 def test_one_file_is_read_and_verified(store: ArtifactStore, model: Path) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     manifest = orjson.loads((model / MANIFEST_FILE).read_bytes())
     expected = ManifestEntry(**manifest["files"]["config.json"])
     assert store.read(uri, "config.json", expected) == b'{"hidden_size":32}'
@@ -250,7 +276,7 @@ def test_one_file_is_read_and_verified(store: ArtifactStore, model: Path) -> Non
 def test_deleting_takes_everything_and_may_be_repeated(
     store: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
-    uri = store.put(model)
+    uri = store.put(load(model))
     store.delete(uri)
     files, home = fsspec.core.url_to_fs(uri)
 
@@ -268,6 +294,7 @@ def test_only_kept_directories_are_deleted(store: ArtifactStore, uri: str) -> No
 def test_manifest_that_leads_outside_is_refused(
     store: ArtifactStore, model: Path, tmp_path: Path
 ) -> None:
+    artifact = load(model)
     (tmp_path / "secret").write_text("secret")
     manifest = orjson.loads((model / MANIFEST_FILE).read_bytes())
     entry = {
@@ -278,16 +305,16 @@ def test_manifest_that_leads_outside_is_refused(
     (model / MANIFEST_FILE).write_bytes(orjson.dumps(manifest))
 
     with pytest.raises(ArtifactAltered, match=r"names \.\./secret, which is outside"):
-        store.put(model)
+        store.put(artifact)
 
 
 def test_altered_directory_is_not_kept(store: ArtifactStore, model: Path) -> None:
-    digest = digest_of(model)
+    artifact = load(model)
     (model / "config.json").write_text("{}")
 
     with pytest.raises(ArtifactAltered, match=r"config\.json has sha256"):
-        store.put(model)
-    assert not store.holds(digest)
+        store.put(artifact)
+    assert not store.holds(artifact.digest)
 
 
 def test_package_that_a_store_needs_is_named() -> None:
@@ -310,4 +337,4 @@ def test_store_that_cannot_be_written_is_told(tmp_path: Path, model: Path) -> No
     (tmp_path / "store").write_text("a file")
 
     with pytest.raises(StoreUnavailable, match=r"artifact store at file://.*store cannot be used"):
-        ArtifactStore(tmp_path / "store").put(model)
+        ArtifactStore(tmp_path / "store").put(load(model))

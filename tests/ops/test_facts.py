@@ -20,7 +20,7 @@ from ops.policy import ApprovalRule, Policy
 from ops.releases import Start
 from ops.tables import approvals
 from tests.ops.directories import make_directory
-from tests.ops.installation import NOW, Installation, install
+from tests.ops.installation import NOW, Installation, install, keep
 
 POLICY = Policy(model="risk-cards", approvals=(ApprovalRule(team="risk"),))
 FIRST, SECOND = VersionId("risk-cards", 1), VersionId("risk-cards", 2)
@@ -33,7 +33,7 @@ def there(database: Database, tmp_path: Path) -> Installation:
     root = made.service.access.authenticate(made.secrets["root"])
     for weights in (b"1", b"2"):
         directory = make_directory(tmp_path / weights.decode(), weights=weights)
-        made.service.models.register(root, "risk-cards", directory)
+        keep(made.service, root, "risk-cards", directory)
     return made
 
 
@@ -148,7 +148,7 @@ def test_who_may_approve(there: Installation) -> None:
 
 def test_standing_of_many_is_the_tally_of_each(there: Installation, tmp_path: Path) -> None:
     root = there.service.access.authenticate(there.secrets["root"])
-    there.service.models.register(root, "open", make_directory(tmp_path / "3", weights=b"3"))
+    keep(there.service, root, "open", make_directory(tmp_path / "3", weights=b"3"))
     there.service.policies.put(root, "model: risk-cards\napprovals: [{team: risk, count: 1}]\n")
     waiting = [start(there, FIRST), start(there, VersionId("open", 1))]
 

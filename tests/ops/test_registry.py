@@ -24,7 +24,7 @@ from ops.errors import (
 from ops.ledger import entries, verify
 from ops.registry import Registry
 from ops.tables import models, releases, routes, versions
-from serve.artifact import load
+from serve.artifact import Artifact, load
 from serve.errors import ArtifactAltered
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
@@ -335,8 +335,8 @@ def test_files_that_went_while_registering_are_kept_again(
     fill(registry, make_model, 1)
     put = ArtifactStore.put
 
-    def overtaken(store: ArtifactStore, directory: Path) -> str:
-        uri = put(store, directory)
+    def overtaken(store: ArtifactStore, artifact: Artifact, *, move: bool) -> str:
+        uri = put(store, artifact, move=move)
         monkeypatch.setattr(ArtifactStore, "put", put)
         registry.delete(v(1), actor="bob", now=NOW)
         return uri

@@ -21,7 +21,7 @@ from ops.releases import keep_deployment, move, open_of, put_route
 from ops.rollout import Event
 from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute
-from tests.ops.directories import make_directory
+from tests.ops.directories import TAR, archive_of, make_directory
 from tests.ops.installation import NOW, Installation, client, install, served
 
 MODEL = "sentiment"
@@ -67,8 +67,10 @@ def api(there: Installation) -> Iterator[Clients]:
 
         for number in (1, 2, 3):
             made = make_directory(there.folder / f"v{number}", weights=b"%d" % number)
-            body = {"directory": str(made)}
-            assert of("ana").post(f"/models/{MODEL}/versions", json=body).status_code == 201
+            response = of("ana").post(
+                f"/models/{MODEL}/versions", content=archive_of(made), headers=TAR
+            )
+            assert response.status_code == 201
         with there.database.begin() as connection:
             keep_deployment(connection, MODEL, "1", SERVED, NOW)
             route = {"1": VersionRoute(weight=1.0)}
@@ -292,7 +294,7 @@ def test_a_person_holds_it_up_and_takes_it_back(there: Installation, api: Client
 
 def test_a_model_that_is_not_served_cannot_be_released(there: Installation, api: Clients) -> None:
     made = make_directory(there.folder / "other", weights=b"other")
-    api("root").post("/models/other/versions", json={"directory": str(made)})
+    api("root").post("/models/other/versions", content=archive_of(made), headers=TAR)
     assert error(api("eve").post("/models/other/releases", json={"version": 1}))[0] == 403
     assert rows(there)[0].denied
     refused = api("root").post("/models/other/releases", json={"version": 1})

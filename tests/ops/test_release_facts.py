@@ -23,7 +23,7 @@ from ops.tables import approvals
 from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
-from tests.ops.installation import NOW, Installation, install
+from tests.ops.installation import NOW, Installation, install, keep
 from tests.ops.test_observations import GOOD, window
 
 # NOW is Monday 09:00 UTC.
@@ -69,7 +69,7 @@ class Releases:
             directory = make_directory(
                 folder / weights.decode(), weights=weights, golden={"a fine day": [0.6, 0.8]}
             )
-            there.service.models.register(root, "sentiment", directory)
+            keep(there.service, root, "sentiment", directory)
         there.service.policies.put(root, POLICY)
         with self.database.begin() as connection:
             keep_deployment(connection, "sentiment", "1", {}, NOW)

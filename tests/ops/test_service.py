@@ -12,15 +12,22 @@ from ops import grants, ledger
 from ops.access import Actor
 from ops.catalogue import VersionId
 from ops.database import Database
-from ops.errors import BadModelName, Conflict, Invalid, NotAllowed, NotFound
+from ops.errors import (
+    BadModelName,
+    Conflict,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    StoreUnavailable,
+)
 from ops.ledger import Row
 from ops.permissions import Kind, Permission
 from ops.tables import routes
 from ops.verbs.people import PeopleVerbs
-from serve.errors import ArtifactMissing
+from serve.artifact import load
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
-from tests.ops.installation import NOW, Installation, install
+from tests.ops.installation import NOW, Installation, install, keep
 
 POLICY = "model: sentiment\napprovals: [{team: risk, count: 1}]\n"
 
@@ -42,7 +49,7 @@ def last_row(there: Installation) -> Row:
 
 def register(there: Installation, who: str = "ana", weights: bytes = b"1") -> Path:
     directory = make_directory(there.folder / f"made-{weights.decode()}", weights=weights)
-    there.service.models.register(actor(there, who), "sentiment", directory)
+    keep(there.service, actor(there, who), "sentiment", directory)
     return directory
 
 
@@ -57,30 +64,66 @@ def test_registering_is_a_row_of_who_did_it(there: Installation) -> None:
     )
 
 
+class Unreadable:
+    """An archive that nobody may read."""
+
+    def read(self, size: int, /) -> bytes:
+        raise AssertionError(size)
+
+
 def test_nothing_is_read_for_who_may_not_register(there: Installation) -> None:
-    nowhere = there.folder / "nowhere"
     with pytest.raises(NotAllowed):
-        there.service.models.register(actor(there, "bob"), "sentiment", nowhere)
-    with pytest.raises(ArtifactMissing):
-        there.service.models.register(actor(there, "ana"), "sentiment", nowhere)
+        there.service.models.register(
+            actor(there, "bob"), "sentiment", Unreadable(), size_bytes=1, source=""
+        )
+    with pytest.raises(NotAllowed):
+        there.service.models.known(actor(there, "bob"), "sentiment", "0" * 64, size_bytes=1)
     assert not (there.folder / "store").exists()
 
 
 @pytest.mark.parametrize("name", ["*", "senti*", "Sentiment", "", "a/b"])
 def test_a_pattern_is_no_name_of_a_model(there: Installation, name: str) -> None:
     with pytest.raises(BadModelName):
-        there.service.models.register(actor(there, "root"), name, there.folder)
+        there.service.models.register(
+            actor(there, "root"), name, Unreadable(), size_bytes=1, source=""
+        )
 
 
-def test_a_directory_is_named_from_the_top(there: Installation) -> None:
-    with pytest.raises(Invalid, match="not absolute"):
-        there.service.models.register(actor(there, "ana"), "sentiment", Path("made"))
+def test_there_must_be_room_before_anything_is_read(there: Installation) -> None:
+    ana = actor(there, "ana")
+    for ask in (
+        lambda: there.service.models.known(ana, "sentiment", "0" * 64, size_bytes=1 << 60),
+        lambda: there.service.models.register(
+            ana, "sentiment", Unreadable(), size_bytes=1 << 60, source=""
+        ),
+    ):
+        with pytest.raises(StoreUnavailable, match="no room"):
+            ask()
+
+
+def test_bytes_are_known_while_they_are_whole(there: Installation) -> None:
+    directory = register(there)
+    ana, digest = actor(there, "ana"), load(directory).digest
+
+    def known(name: str = "sentiment") -> int | None:
+        return there.service.models.known(actor(there, "root"), name, digest, size_bytes=1)
+
+    assert (known(), known("risk-cards")) == (1, None)
+    kept = there.folder / "store" / "sentiment" / digest / "config.json"
+    kept.write_text("altered")
+    assert known() is None
+    assert keep(there.service, ana, "sentiment", directory).existed
+    assert (known(), kept.read_bytes()) == (1, (directory / "config.json").read_bytes())
+    there.service.models.delete(actor(there, "root"), VersionId("sentiment", 1), reason="")
+    assert known() is None
+    assert keep(there.service, ana, "sentiment", directory).version == 1
+    assert known() == 1
 
 
 def test_models_that_may_be_read_are_listed(there: Installation) -> None:
     register(there)
     directory = make_directory(there.folder / "risk")
-    there.service.models.register(actor(there, "root"), "risk-cards", directory)
+    keep(there.service, actor(there, "root"), "risk-cards", directory)
     models = there.service.models
 
     def names(who: str, **options: object) -> list[str]:
@@ -113,7 +156,7 @@ def test_versions_are_for_who_may_read(there: Installation) -> None:
 def test_diff_takes_both(there: Installation) -> None:
     register(there)
     directory = make_directory(there.folder / "risk", metrics={"accuracy": 0.9})
-    there.service.models.register(actor(there, "root"), "risk-cards", directory)
+    keep(there.service, actor(there, "root"), "risk-cards", directory)
     ours, theirs = VersionId("sentiment", 1), VersionId("risk-cards", 1)
     diff = there.service.models.diff(actor(there, "root"), ours, theirs)
     assert [change.name for change in diff.metrics] == ["accuracy"]

@@ -42,11 +42,21 @@ def test_registering_a_path_from_here(bertstream: Bertstream, there: Installatio
     assert bertstream("models", "register", "mine", "made").stdout.startswith("mine@1, digest ")
 
 
+def test_registering_what_is_at_a_url(bertstream: Bertstream, there: Installation) -> None:
+    made = make_directory(there.folder / "made")
+    assert bertstream("models", "register", "mine", made.as_uri()).stdout.startswith("mine@1, ")
+    assert made.as_uri() in bertstream("models", "show", "mine@1").stdout
+
+
 def test_registering_what_is_none(bertstream: Bertstream, there: Installation) -> None:
-    assert "error: " in bertstream("models", "register", "m", "nowhere", code=2).stderr
-    error = bertstream("models", "register", "sentiment", "nowhere", who="eve", code=1).stderr
+    error = bertstream("models", "register", "m", "nowhere", code=1).stderr
+    assert "nowhere: no such model directory" in error
+    error = bertstream("models", "register", "m", "ftps3://x", code=1).stderr
+    assert "known are" in error
+    made = str(make_directory(there.folder / "made"))
+    error = bertstream("models", "register", "sentiment", made, who="eve", code=1).stderr
     assert "eve has not the permission register on sentiment; ask " in error
-    error = bertstream("models", "register", "Bad!", "nowhere", code=2).stderr
+    error = bertstream("models", "register", "Bad!", made, code=2).stderr
     assert "name: a model is named with lower case letters" in error
 
 

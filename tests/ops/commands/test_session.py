@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from ops.api import create_app
 from ops.cli import app
+from ops.config import check, load
 from ops.loopback import free_port
 from tests.certificates import write_certificates
 from tests.ops.commands.conftest import Bertstream
@@ -20,7 +21,8 @@ from tests.ops.installation import Installation, served
 
 # What the platform runs on and a client of its API does without.
 HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "httpx", "numpy", "yaml", "rich", "ray", "torch")
-GROUPS = ("models", "policy", "people", "team", "grant", "token", "ledger")
+GROUPS = ("models", "policy", "people", "team", "grant", "token", "ledger", "release")
+ALONE = ("rollback", "cost", "alerts", "health")
 
 
 @pytest.fixture(autouse=True)
@@ -101,19 +103,69 @@ def test_over_tls_to_an_authority_that_is_known_alone(
         assert (plainly.exit_code, "does not answer" in plainly.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_help_of_every_group(group: str) -> None:
-    assert run(group, "--help").exit_code == 0
+@pytest.mark.parametrize("command", [*GROUPS, *ALONE])
+def test_help_of_every_command(command: str) -> None:
+    told = run(command, "--help")
+    assert (told.exit_code, f" {command} [OPTIONS]" in told.output) == (0, True)
+    assert f" {command} " in run("--help").output
+
+
+def test_the_nearest_command_is_suggested() -> None:
+    told = run("model", "list")
+    assert told.exit_code == 2
+    assert "Did you mean 'models'?" in told.stderr
+
+
+STATE_OF = {
+    "models: []\n": ".bertstream",
+    "# state_dir: elsewhere\n": ".bertstream",
+    "models: [{state_dir: elsewhere}]\n": ".bertstream",
+    "state_dir: elsewhere\n": "elsewhere",
+    '{"state_dir": "elsewhere"}': "elsewhere",
+    "state_dir: ${PLACE}/state\n": "else/state",
+    "state_dir:\n": ".bertstream",
+    "state_dir": ".bertstream",
+}
+
+
+@pytest.mark.parametrize("text", STATE_OF)
+def test_the_platform_of_the_configuration_here_is_found(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """As ``up`` finds it, though it reads all of the file."""
+    monkeypatch.setenv("PLACE", "else")
+    Path("bertstream.yaml").write_text(text)
+    assert f"no platform runs here ({STATE_OF[text]});" in run("models", "list").stderr
+    assert "(named);" in run("models", "list", "--state-dir", "named").stderr
+    if check(Path("bertstream.yaml")) == []:
+        assert load(Path("bertstream.yaml")).state_dir == Path(STATE_OF[text])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("state_dir: [a", "while parsing"),
+        ("state_dir: [a]", "state_dir is no path"),
+        ("state_dir: ${NOWHERE_AT_ALL}", "variable NOWHERE_AT_ALL is not set"),
+        ("state_dir: \xff", "can't decode"),
+    ],
+)
+def test_a_configuration_that_says_it_badly(text: str, why: str) -> None:
+    Path("bertstream.yaml").write_bytes(text.encode("latin-1"))
+    told = run("health")
+    assert (told.exit_code, why in told.stderr) == (2, True)
+    assert "(named);" in run("models", "list", "--state-dir", "named").stderr
 
 
 def test_a_client_loads_nothing_that_the_platform_runs_on(
     bertstream: Bertstream, address: tuple[str, FastAPI]
 ) -> None:
     bertstream("people", "show")  # writes the token
+    others = {f"ops.commands.{name}" for name in ("policy", "people", "rights", "release")}
     script = (
         "import sys\nfrom ops.cli import app\n"
         "try:\n    app(['models', 'list'])\nexcept SystemExit as left:\n"
-        f"    print(left.code, *sorted(set(sys.modules) & {set(HEAVY)!r}))"
+        f"    print(left.code, *sorted(set(sys.modules) & {others | set(HEAVY)!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
