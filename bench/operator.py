@@ -31,7 +31,6 @@ from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Found
 from ops.artifact_store import ArtifactStore
-from ops.autoscaling import ScalingSettings
 from ops.backlog import Backlog
 from ops.catalogue import VersionId
 from ops.cost import PriceTable
@@ -48,6 +47,7 @@ from ops.releases import Release, Start, keep_deployment, move, put_route, start
 from ops.repairs import Deploy, Repairs
 from ops.rollout import Event
 from ops.scaler import Scaler
+from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.steering import Load
 from ops.upkeep import Upkeep

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ops.apps import RUNNING, Found
-from ops.autoscaling import Reading, ScalingSettings, State, decide
+from ops.autoscaling import State, decide
 from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue import number_of
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
+from ops.need import Reading
 from ops.releases import Release
+from ops.scaling import ScalingSettings
 from ops.shares import share_to_carry
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -106,12 +108,6 @@ class Scaler:
         self._states: dict[str, State] = {}
         self._counts: dict[str, list[tuple[float, int]]] = {}
 
-    def settings_of(self, least: int) -> ScalingSettings:
-        """Bounds of an app that never has fewer than so many."""
-        low = max(self._scaling.min_replicas, least)
-        high = max(self._scaling.max_replicas, low)
-        return self._scaling.model_copy(update={"min_replicas": low, "max_replicas": high})
-
     def wishes(self, sight: Sight) -> list[Wish]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
         self._states = {app: state for app, state in self._states.items() if app in sight.apps}
@@ -160,17 +156,21 @@ class Scaler:
         route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
         whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
+        settings = self._scaling.of(model, least=self._least[model])
         for label, load in loads.items():
             name = app_name(model, label)
+            present = share_to_carry(label, route, None) if route else 1.0
+            weight = share_to_carry(label, route, release) if route else 1.0
             reading = whole._replace(
                 current=sight.apps[name].replicas,
                 # A version that has answered nothing yet is taken to be as fast as the others.
                 rate_per_replica=load.rate_per_replica or max(known, default=None),
                 busy=load.busy if load.rate_per_replica else 0.0,
-                weight=share_to_carry(label, route, release) if route else 1.0,
+                weight=weight,
+                announced=weight > present,
                 limit=sight.caps.get(model),
             )
-            yield _Part(name, model, label, reading, self.settings_of(self._least[model]))
+            yield _Part(name, model, label, reading, settings)
 
     def _consumers_of(
         self,
@@ -180,6 +180,7 @@ class Scaler:
         sight: Sight,
     ) -> Iterator[_Part]:
         for pipeline in pipelines:
+            settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
             found = sight.apps.get(pipeline.app_name)
             if found is None or found.status != RUNNING:
                 continue
@@ -191,12 +192,11 @@ class Scaler:
                     backlog.rates,
                     consumers=found.replicas,
                     busy=busy,
-                    target_drain_s=self._scaling.target_drain_s,
+                    target_drain_s=settings.target_drain_s,
                 ),
                 limit=backlog.partitions,
                 noun="consumer",
             )
-            settings = self.settings_of(pipeline.consumers)
             yield _Part(pipeline.app_name, model, None, reading, settings)
 
 

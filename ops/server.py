@@ -19,7 +19,6 @@ from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Ray
 from ops.artifact_store import ArtifactStore
-from ops.autoscaling import ScalingSettings
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
@@ -33,6 +32,7 @@ from ops.release_facts import FactFinder
 from ops.releases import open_releases
 from ops.repairs import Deploy, Repairs
 from ops.scaler import Scaler
+from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.settings import PlatformConfig
 from ops.upkeep import Upkeep
