@@ -50,6 +50,7 @@ from ops.scaler import Scaler
 from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.steering import Load
+from ops.survey import Survey
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -295,6 +296,7 @@ def _upkeep(
             pipelines=pipelines,
             prices=PriceTable(cpu_hour=0.05),
         ),
+        survey=Survey(database, observations, apps, has_bf16=False),
     )
 
 

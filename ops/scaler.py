@@ -72,8 +72,13 @@ class Wish(NamedTuple):
     evidence: Mapping[str, Any]
 
 
-class _Part(NamedTuple):
-    """An app that can be scaled, as far as it is known before the room is."""
+class Part(NamedTuple):
+    """An app that can be scaled, as far as it is known before the room is.
+
+    Attributes:
+        label: Of a version; None for a pipeline.
+        settings: Bounds and pace of this one.
+    """
 
     app: str
     model: str
@@ -83,7 +88,11 @@ class _Part(NamedTuple):
 
 
 class Scaler:
-    """Decides for every app in turn; keeps what the next decision needs, and nothing else."""
+    """Decides for every app in turn; keeps what the next decision needs, and nothing else.
+
+    Attributes:
+        parts: What was decided about last.
+    """
 
     def __init__(
         self,
@@ -107,6 +116,7 @@ class Scaler:
         }
         self._states: dict[str, State] = {}
         self._counts: dict[str, list[tuple[float, int]]] = {}
+        self.parts: Sequence[Part] = ()
 
     def wishes(self, sight: Sight) -> list[Wish]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
@@ -117,7 +127,8 @@ class Scaler:
         }
         free = None if sight.free is None else dict(sight.free)
         found = []
-        for part in self._parts(sight):
+        self.parts = [*self._parts(sight)]
+        for part in self.parts:
             app = sight.apps[part.app]
             reading = part.reading._replace(room=_room(free, app))
             state = self._states.get(part.app, State())
@@ -131,7 +142,7 @@ class Scaler:
             found.append(_wish(part, reading, app.target, decision.target, decision.reason))
         return found
 
-    def _parts(self, sight: Sight) -> Iterator[_Part]:
+    def _parts(self, sight: Sight) -> Iterator[Part]:
         versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
         for model, pipelines in self._pipelines.items():
             loads = {
@@ -152,7 +163,7 @@ class Scaler:
         release: Release | None,
         loads: Mapping[str, Load],
         sight: Sight,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
         whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
@@ -170,7 +181,7 @@ class Scaler:
                 announced=weight > present,
                 limit=sight.caps.get(model),
             )
-            yield _Part(name, model, label, reading, settings)
+            yield Part(name, model, label, reading, settings)
 
     def _consumers_of(
         self,
@@ -178,7 +189,7 @@ class Scaler:
         pipelines: Sequence[PipelineSettings],
         busy: float | None,
         sight: Sight,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         for pipeline in pipelines:
             settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
             found = sight.apps.get(pipeline.app_name)
@@ -197,7 +208,7 @@ class Scaler:
                 limit=backlog.partitions,
                 noun="consumer",
             )
-            yield _Part(pipeline.app_name, model, None, reading, settings)
+            yield Part(pipeline.app_name, model, None, reading, settings)
 
 
 def _versions(apps: Mapping[str, Found]) -> dict[str, list[str]]:
@@ -265,7 +276,7 @@ def _room(free: Mapping[str, float] | None, found: Found) -> int | None:
     return min(fitting, default=None)
 
 
-def _wish(part: _Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
+def _wish(part: Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
     evidence = {"app": part.app, **reading._asdict()}
     return Wish(
         app=part.app,

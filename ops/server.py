@@ -35,6 +35,7 @@ from ops.scaler import Scaler
 from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.settings import PlatformConfig
+from ops.survey import Survey, computes_bf16
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -227,6 +228,13 @@ def upkeep_of(
         scaler=Scaler(scaling, config.models, config.pipelines) if scaling else None,
         repairs=repairs,
         accounts=accounts,
+        # Of a cluster that was joined nobody knows the processors.
+        survey=Survey(
+            database,
+            observations,
+            apps,
+            has_bf16=state.head is not None and computes_bf16(),
+        ),
     )
 
 
