@@ -31,7 +31,6 @@ from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Found
 from ops.artifact_store import ArtifactStore
-from ops.autoscaling import ScalingSettings
 from ops.backlog import Backlog
 from ops.catalogue import VersionId
 from ops.cost import PriceTable
@@ -48,8 +47,10 @@ from ops.releases import Release, Start, keep_deployment, move, put_route, start
 from ops.repairs import Deploy, Repairs
 from ops.rollout import Event
 from ops.scaler import Scaler
+from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.steering import Load
+from ops.survey import Survey
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -295,6 +296,7 @@ def _upkeep(
             pipelines=pipelines,
             prices=PriceTable(cpu_hour=0.05),
         ),
+        survey=Survey(database, observations, apps, has_bf16=False),
     )
 
 

@@ -6,12 +6,14 @@ Owns the rules and their sentences; changes nothing by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from ops.cost import PriceTable
 
 DAY_H: Final = 24.0
+HOUR_S: Final = 3600.0
 # bf16 over f32, engine alone, as bench/results has it for a processor that computes in bf16.
 BF16_SPEEDUP: Final = 1.7
 # What lowers a size or a bound must have seen a whole day, what raises one an hour.
@@ -23,32 +25,71 @@ PLANNED_BUSY: Final = 0.8
 CPU_STEP: Final = 0.25
 
 
-class Measurement(NamedTuple):
-    """One version, watched for some time.
+class Size(NamedTuple):
+    """What a version was given.
 
     Attributes:
-        observed_h: For how many hours.
         precision: That its engine computes in.
-        native_bf16: Its processor computes in bf16; False on a GPU.
+        could_bf16: It runs in OpenVINO on a processor that computes in bf16, as far as is known.
+        num_cpus, num_gpus: Of each replica.
+        min_replicas, max_replicas: Bounds.
+    """
+
+    precision: str
+    could_bf16: bool
+    num_cpus: float
+    num_gpus: float
+    min_replicas: int
+    max_replicas: int
+
+
+class Workload(NamedTuple):
+    """What the replicas of a version did within an hour, with one size.
+
+    Attributes:
+        hour: Its beginning, in UTC.
+        label: Of the version.
+        until: When it was seen last.
+        watched_s: For how long somebody looked.
+        replica_s: Seconds of all replicas.
+        at_min_s: While no more than the minimum ran.
+        busy_at_min_s: Seconds that replicas worked meanwhile, added up.
+        lagging_s: While all that are allowed ran, were busy, and there was a backlog.
+    """
+
+    hour: datetime
+    model: str
+    label: str
+    size: Size
+    until: datetime
+    watched_s: float
+    replica_s: float
+    at_min_s: float
+    busy_at_min_s: float
+    lagging_s: float
+
+
+class Measurement(NamedTuple):
+    """One version with its present size, watched for some time.
+
+    Attributes:
+        version: Its label.
+        observed_h: For how many hours.
         replicas: Mean count.
-        highest: Most replicas that ran.
         busy_at_min: Share of their time that replicas worked while the minimum ran; None where
-            that never was.
+            that was too seldom.
+        at_min_share: Share of the time in which no more than the minimum ran.
         lagging_share: Share of the time in which the maximum ran and there was a backlog.
+        node_type: Whose prices count.
     """
 
     model: str
     version: str
+    size: Size
     observed_h: float
-    precision: str
-    native_bf16: bool
-    num_cpus: float
-    num_gpus: float
     replicas: float
-    highest: int
-    min_replicas: int
-    max_replicas: int
     busy_at_min: float | None
+    at_min_share: float
     lagging_share: float
     node_type: str | None = None
 
@@ -63,7 +104,8 @@ class Advice(NamedTuple):
 
     Attributes:
         setting: That would change.
-        saving_per_day: Money; negative where it costs more, None where it depends on the load.
+        saving_per_day: Money; negative where it costs more, None where it depends on the load
+            or nobody knows the prices.
     """
 
     model: str
@@ -73,90 +115,137 @@ class Advice(NamedTuple):
     saving_per_day: float | None
 
 
-def advise(measurements: Iterable[Measurement], prices: PriceTable) -> list[Advice]:
-    """What would be cheaper or faster; largest saving first."""
+def measured(
+    workloads: Iterable[Workload], node_types: Mapping[tuple[str, str], str | None]
+) -> list[Measurement]:
+    """What each version did since it has the size that it has.
+
+    Args:
+        workloads: What was seen last stands last. Those of another size tell nothing of the
+            present one.
+        node_types: On which most replicas ran, by model and label.
+    """
+    found: dict[tuple[str, str], list[Workload]] = {}
+    for row in workloads:
+        rows = found.setdefault((row.model, row.label), [])
+        if rows and rows[-1].size != row.size:
+            rows.clear()
+        rows.append(row)
+    return [_measurement(key, rows, node_types.get(key)) for key, rows in sorted(found.items())]
+
+
+def _measurement(
+    key: tuple[str, str], rows: Sequence[Workload], node_type: str | None
+) -> Measurement:
+    model, label = key
+    size, watched_s = rows[-1].size, sum(row.watched_s for row in rows)
+    at_min_s = sum(row.at_min_s for row in rows)
+    worked_s = sum(row.busy_at_min_s for row in rows)
+    enough = at_min_s >= RAISE_AFTER_H * HOUR_S
+    return Measurement(
+        model,
+        label,
+        size,
+        observed_h=watched_s / HOUR_S,
+        replicas=sum(row.replica_s for row in rows) / watched_s,
+        busy_at_min=worked_s / (at_min_s * size.min_replicas) if enough else None,
+        at_min_share=at_min_s / watched_s,
+        lagging_share=sum(row.lagging_s for row in rows) / watched_s,
+        node_type=node_type,
+    )
+
+
+def advise(measurements: Iterable[Measurement], prices: PriceTable | None) -> list[Advice]:
+    """What would be cheaper or faster; largest saving first.
+
+    Args:
+        prices: None where they are not known; nothing is said of money then.
+    """
     found: list[Advice] = []
-    for measured in measurements:
-        for one in (_precision, _size, _upper_bound):
-            advice = one(measured, prices)
+    for one in measurements:
+        for rule in (_precision, _size, _upper_bound):
+            advice = rule(one, prices)
             if advice is not None:
                 found.append(advice)
     return sorted(found, key=lambda advice: -(advice.saving_per_day or 0.0))
 
 
-def _per_day(replicas: float, num_cpus: float, measured: Measurement, prices: PriceTable) -> float:
-    price = prices.of(measured.node_type)
-    hour = num_cpus * price.cpu_hour + measured.num_gpus * price.gpu_hour
-    return replicas * hour * DAY_H
-
-
-def _precision(measured: Measurement, prices: PriceTable) -> Advice | None:
-    if not (measured.native_bf16 and measured.precision == "f32"):
+def _per_day(
+    replicas: float, num_cpus: float, num_gpus: float, one: Measurement, prices: PriceTable | None
+) -> float | None:
+    if prices is None:
         return None
-    left = max(measured.min_replicas, measured.replicas / BF16_SPEEDUP)
-    saving = _per_day(max(0.0, measured.replicas - left), measured.num_cpus, measured, prices)
+    price = prices.of(one.node_type)
+    return replicas * (num_cpus * price.cpu_hour + num_gpus * price.gpu_hour) * DAY_H
+
+
+def _replicas_per_day(replicas: float, one: Measurement, prices: PriceTable | None) -> float | None:
+    return _per_day(replicas, one.size.num_cpus, one.size.num_gpus, one, prices)
+
+
+def _money(per_day: float | None, prices: PriceTable | None, phrase: str) -> str:
+    """A phrase with the money in it; nothing without prices."""
+    if per_day is None or prices is None:
+        return ""
+    return phrase.format(f"{per_day:,.2f} {prices.currency} a day")
+
+
+def _precision(one: Measurement, prices: PriceTable | None) -> Advice | None:
+    if not (one.size.could_bf16 and one.size.precision == "f32"):
+        return None
+    if one.observed_h < RAISE_AFTER_H:
+        return None
+    left = max(one.size.min_replicas, one.replicas / BF16_SPEEDUP)
+    fewer = max(0.0, one.replicas - left)
+    saving = _replicas_per_day(fewer, one, prices)
     gain = "the minimum runs anyway, and only latency gains"
-    if saving > 0:
-        gain = (
-            f"{left:.1f} instead of {measured.replicas:.1f} replicas on average, "
-            f"{saving:,.2f} {prices.currency} a day less"
-        )
+    if fewer > 0:
+        gain = f"{left:.1f} instead of {one.replicas:.1f} replicas on average"
+        gain += _money(saving, prices, ", {} less")
     sentence = (
-        f"{measured.name} computes in f32 on a processor with bf16, which is about "
+        f"{one.name} computes in f32 on a processor with bf16, which is about "
         f"{BF16_SPEEDUP:g} times as fast: {gain}; scores then keep 2 decimals"
     )
-    return Advice(measured.model, measured.version, "engine.precision", sentence, saving)
+    return Advice(one.model, one.version, "engine.precision", sentence, saving)
 
 
-def _size(measured: Measurement, prices: PriceTable) -> Advice | None:
+def _size(one: Measurement, prices: PriceTable | None) -> Advice | None:
     """Fewer replicas where there are several, smaller ones where one is left."""
-    busy, least = measured.busy_at_min, measured.min_replicas
-    if busy is None or busy >= LITTLE_BUSY or measured.observed_h < LOWER_AFTER_H:
+    busy, least = one.busy_at_min, one.size.min_replicas
+    if busy is None or busy >= LITTLE_BUSY or one.observed_h < LOWER_AFTER_H:
         return None
+    said = f"{one.name} is busy {busy:.0%} of the time at its minimum of {least}: "
     if least > 1:
         fewer = max(1, math.ceil(least * busy / PLANNED_BUSY))
-        saving = _per_day(least - fewer, measured.num_cpus, measured, prices)
-        return _smaller("min_replicas", fewer, least, saving, measured, prices)
-    cpus = measured.num_cpus
+        saving = _replicas_per_day(least - fewer, one, prices)
+        less = _money(saving, prices, ", {} less")
+        sentence = f"{said}a minimum of {fewer} (replicas, or min_replicas) is enough{less}"
+        return Advice(one.model, one.version, "replicas", sentence, saving)
+    cpus = one.size.num_cpus
     smaller = max(CPU_STEP, math.ceil(cpus * busy / PLANNED_BUSY / CPU_STEP) * CPU_STEP)
-    if smaller >= cpus or measured.num_gpus > 0:
+    if smaller >= cpus or one.size.num_gpus > 0:
         return None
-    saving = _per_day(1, cpus - smaller, measured, prices)
-    return _smaller("num_cpus", smaller, cpus, saving, measured, prices)
+    saving = _per_day(1, cpus - smaller, 0.0, one, prices)
+    less = _money(saving, prices, ", {} less")
+    sentence = f"{said}num_cpus {smaller:g} instead of {cpus:g} is enough{less}"
+    return Advice(one.model, one.version, "num_cpus", sentence, saving)
 
 
-def _smaller(
-    setting: str,
-    to: float,
-    present: float,
-    saving: float,
-    measured: Measurement,
-    prices: PriceTable,
-) -> Advice:
-    sentence = (
-        f"{measured.name} is busy {measured.busy_at_min:.0%} of the time at its minimum of "
-        f"{measured.min_replicas}: {setting} {to:g} instead of {present:g} is enough, "
-        f"{saving:,.2f} {prices.currency} a day less"
-    )
-    return Advice(measured.model, measured.version, setting, sentence, saving)
-
-
-def _upper_bound(measured: Measurement, prices: PriceTable) -> Advice | None:
-    most = measured.max_replicas
-    one = _per_day(1, measured.num_cpus, measured, prices)
-    if measured.lagging_share >= LAGGING_SHARE and measured.observed_h >= RAISE_AFTER_H:
+def _upper_bound(one: Measurement, prices: PriceTable | None) -> Advice | None:
+    least, most = one.size.min_replicas, one.size.max_replicas
+    each = _replicas_per_day(1, one, prices)
+    if one.lagging_share >= LAGGING_SHARE and one.observed_h >= RAISE_AFTER_H:
         sentence = (
-            f"{measured.name} ran all its {most} replicas and lagged in "
-            f"{measured.lagging_share:.0%} of {measured.observed_h:.0f} h: raise max_replicas; "
-            f"each one more costs up to {one:,.2f} {prices.currency} a day"
-        )
-        return Advice(measured.model, measured.version, "max_replicas", sentence, -one)
-    unused = measured.highest <= measured.min_replicas < most
-    if unused and measured.observed_h >= LOWER_AFTER_H:
+            f"{one.name} ran all its {most} replicas and lagged in {one.lagging_share:.0%} of "
+            f"{one.observed_h:.0f} h: raise max_replicas"
+        ) + _money(each, prices, "; each one more costs up to {}")
+        costs = None if each is None else -each
+        return Advice(one.model, one.version, "max_replicas", sentence, costs)
+    if one.at_min_share == 1 and least < most and one.observed_h >= LOWER_AFTER_H:
+        flood = _replicas_per_day(most, one, prices)
         sentence = (
-            f"{measured.name} never ran more than its minimum of {measured.min_replicas} in "
-            f"{measured.observed_h:.0f} h: a max_replicas below {most} would bound what a flood "
-            f"can cost, now up to {one * most:,.2f} {prices.currency} a day"
-        )
-        return Advice(measured.model, measured.version, "max_replicas", sentence, None)
+            f"{one.name} never ran more than its minimum of {least} in {one.observed_h:.0f} h: "
+            f"a max_replicas below {most} would bound what a flood can cost"
+        ) + _money(flood, prices, ", now up to {}")
+        return Advice(one.model, one.version, "max_replicas", sentence, None)
     return None

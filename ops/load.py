@@ -146,7 +146,12 @@ def rate_per_consumer(
     drain, share = positive(rates.drain_per_s), known(busy)
     if drain is None or share is None or share >= BUSY_SHARE:
         return None
-    return drain / max(1, consumers) if rates.lag > BACKLOG_SHARE * target_drain_s * drain else None
+    return drain / max(1, consumers) if is_behind(rates.lag, drain, target_drain_s) else None
+
+
+def is_behind(lag: float, drain_per_s: float, target_drain_s: float) -> bool:
+    """Whether more waits than what is merely in flight."""
+    return lag > BACKLOG_SHARE * target_drain_s * drain_per_s
 
 
 def smoothed(before: float | None, now: float, keep: float) -> float:

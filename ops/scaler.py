@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ops.apps import RUNNING, Found
-from ops.autoscaling import Reading, ScalingSettings, State, decide
+from ops.autoscaling import State, decide
 from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue import number_of
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
+from ops.need import Reading
 from ops.releases import Release
+from ops.scaling import ScalingSettings
 from ops.shares import share_to_carry
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -70,8 +72,13 @@ class Wish(NamedTuple):
     evidence: Mapping[str, Any]
 
 
-class _Part(NamedTuple):
-    """An app that can be scaled, as far as it is known before the room is."""
+class Part(NamedTuple):
+    """An app that can be scaled, as far as it is known before the room is.
+
+    Attributes:
+        label: Of a version; None for a pipeline.
+        settings: Bounds and pace of this one.
+    """
 
     app: str
     model: str
@@ -81,7 +88,11 @@ class _Part(NamedTuple):
 
 
 class Scaler:
-    """Decides for every app in turn; keeps what the next decision needs, and nothing else."""
+    """Decides for every app in turn; keeps what the next decision needs, and nothing else.
+
+    Attributes:
+        parts: What was decided about last.
+    """
 
     def __init__(
         self,
@@ -105,12 +116,7 @@ class Scaler:
         }
         self._states: dict[str, State] = {}
         self._counts: dict[str, list[tuple[float, int]]] = {}
-
-    def settings_of(self, least: int) -> ScalingSettings:
-        """Bounds of an app that never has fewer than so many."""
-        low = max(self._scaling.min_replicas, least)
-        high = max(self._scaling.max_replicas, low)
-        return self._scaling.model_copy(update={"min_replicas": low, "max_replicas": high})
+        self.parts: Sequence[Part] = ()
 
     def wishes(self, sight: Sight) -> list[Wish]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
@@ -121,7 +127,8 @@ class Scaler:
         }
         free = None if sight.free is None else dict(sight.free)
         found = []
-        for part in self._parts(sight):
+        self.parts = [*self._parts(sight)]
+        for part in self.parts:
             app = sight.apps[part.app]
             reading = part.reading._replace(room=_room(free, app))
             state = self._states.get(part.app, State())
@@ -135,7 +142,7 @@ class Scaler:
             found.append(_wish(part, reading, app.target, decision.target, decision.reason))
         return found
 
-    def _parts(self, sight: Sight) -> Iterator[_Part]:
+    def _parts(self, sight: Sight) -> Iterator[Part]:
         versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
         for model, pipelines in self._pipelines.items():
             loads = {
@@ -156,21 +163,25 @@ class Scaler:
         release: Release | None,
         loads: Mapping[str, Load],
         sight: Sight,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
         whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
+        settings = self._scaling.of(model, least=self._least[model])
         for label, load in loads.items():
             name = app_name(model, label)
+            present = share_to_carry(label, route, None) if route else 1.0
+            weight = share_to_carry(label, route, release) if route else 1.0
             reading = whole._replace(
                 current=sight.apps[name].replicas,
                 # A version that has answered nothing yet is taken to be as fast as the others.
                 rate_per_replica=load.rate_per_replica or max(known, default=None),
                 busy=load.busy if load.rate_per_replica else 0.0,
-                weight=share_to_carry(label, route, release) if route else 1.0,
+                weight=weight,
+                announced=weight > present,
                 limit=sight.caps.get(model),
             )
-            yield _Part(name, model, label, reading, self.settings_of(self._least[model]))
+            yield Part(name, model, label, reading, settings)
 
     def _consumers_of(
         self,
@@ -178,8 +189,9 @@ class Scaler:
         pipelines: Sequence[PipelineSettings],
         busy: float | None,
         sight: Sight,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         for pipeline in pipelines:
+            settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
             found = sight.apps.get(pipeline.app_name)
             if found is None or found.status != RUNNING:
                 continue
@@ -191,13 +203,12 @@ class Scaler:
                     backlog.rates,
                     consumers=found.replicas,
                     busy=busy,
-                    target_drain_s=self._scaling.target_drain_s,
+                    target_drain_s=settings.target_drain_s,
                 ),
                 limit=backlog.partitions,
                 noun="consumer",
             )
-            settings = self.settings_of(pipeline.consumers)
-            yield _Part(pipeline.app_name, model, None, reading, settings)
+            yield Part(pipeline.app_name, model, None, reading, settings)
 
 
 def _versions(apps: Mapping[str, Found]) -> dict[str, list[str]]:
@@ -265,7 +276,7 @@ def _room(free: Mapping[str, float] | None, found: Found) -> int | None:
     return min(fitting, default=None)
 
 
-def _wish(part: _Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
+def _wish(part: Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
     evidence = {"app": part.app, **reading._asdict()}
     return Wish(
         app=part.app,

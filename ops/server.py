@@ -22,10 +22,10 @@ from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Ray
 from ops.artifact_store import ArtifactStore
-from ops.autoscaling import ScalingSettings
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
+from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError
 from ops.health_platform import monitor_of
 from ops.local import State, connection, is_at_work, token_path
@@ -36,9 +36,11 @@ from ops.releases import open_releases
 from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler
+from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.settings import PlatformConfig
 from ops.supervisor import Note, end_with_parent, yield_to_others
+from ops.survey import Survey, computes_bf16
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -109,6 +111,7 @@ class Server:
             holder: Of the lease; a predecessor that is dead for certain may have had it.
         """
         self._config, self._kafka = config, state.kafka(config.kafka)
+        self._owns_cluster = state.head is not None
         self._stopping = threading.Event()
         self._database = Database(config.database_url(), timeout_s=5.0)
         self._store = ArtifactStore(config.artifact_store(), staging=config.state_dir / "uploads")
@@ -124,7 +127,7 @@ class Server:
             lambda: Admin(self._kafka, deadline_s=ADMIN_DEADLINE_S),
             half_life_s=(config.scaling or ScalingSettings()).smoothing_s,
         )
-        self._machines = Machines(self._apps.nodes, grows=state.head is None)
+        self._machines = Machines(self._apps.nodes, grows=not self._owns_cluster)
         self._operator = self._made_operator(holder)
         self._monitor = monitor_of(config, state, self._database, self._observations, self._apps)
         self._api = self._made_api()
@@ -226,6 +229,13 @@ class Server:
                 least={model.name: model.replicas for model in config.models},
                 pipelines=config.pipelines,
                 prices=config.prices,
+            ),
+            # Of a cluster that was joined nobody knows the processors.
+            survey=Survey(
+                self._database,
+                self._observations,
+                self._apps,
+                has_bf16=self._owns_cluster and computes_bf16(),
             ),
         )
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from ops.autoscaling import ScalingSettings
 from ops.cost import PriceTable
+from ops.scaling import ScalingSettings
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 
@@ -156,6 +156,13 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
             message = f"pipeline {name} uses model {model}, which is not under models ({known})"
             yield (*steps, "model"), message
         yield from _topic_conflicts(steps, name, pipeline)
+    scaling = content.get("scaling")
+    scaled = scaling.get("models") if isinstance(scaling, Mapping) else None
+    for model in scaled if isinstance(scaled, Mapping) else ():
+        if model not in served:
+            known = ", ".join(served) or "none there"
+            message = f"{model} is not under models ({known})"
+            yield ("scaling", "models", str(model)), message
 
 
 def _topic_conflicts(

@@ -309,6 +309,40 @@ usage = Table(
     Index(None, "model", "hour"),
 )
 
+# What the replicas of a version did, under the size and bounds that they had: with others it
+# would have been something else.
+workloads = Table(
+    "workloads",
+    metadata,
+    Column("hour", UtcDateTime, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("label", NAME, nullable=False),
+    Column("precision", String(8), nullable=False),
+    Column("could_bf16", Boolean, nullable=False),
+    Column("num_cpus", Float, nullable=False),
+    Column("num_gpus", Float, nullable=False),
+    Column("min_replicas", Integer, nullable=False),
+    Column("max_replicas", Integer, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("watched_s", Float, nullable=False),
+    Column("replica_s", Float, nullable=False),
+    Column("at_min_s", Float, nullable=False),
+    Column("busy_at_min_s", Float, nullable=False),
+    Column("lagging_s", Float, nullable=False),
+    PrimaryKeyConstraint(
+        "hour",
+        "model",
+        "label",
+        "precision",
+        "could_bf16",
+        "num_cpus",
+        "num_gpus",
+        "min_replicas",
+        "max_replicas",
+    ),
+    Index(None, "model", "hour"),
+)
+
 alerts = Table(
     "alerts",
     metadata,

@@ -16,6 +16,7 @@ from ops.observations import Observations
 from ops.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round
 from ops.scaler import MEASURED_S, Scaler, Sight
+from ops.survey import Survey
 from stream.settings import PipelineSettings
 
 
@@ -34,6 +35,7 @@ class Upkeep:
         scaler: Scaler | None,
         repairs: Repairs,
         accounts: Accounts,
+        survey: Survey,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Put the parts together.
@@ -51,6 +53,7 @@ class Upkeep:
         self._scaler = scaler
         self._repairs = repairs
         self._accounts = accounts
+        self._survey = survey
         self._clock = clock
 
     @property
@@ -86,6 +89,7 @@ class Upkeep:
             )
             with self._database.begin() as connection:
                 append(connection, entry)
+        self._survey.tick(found.now, self._scaler.parts)
 
     def _sight(self, found: Round) -> Sight:
         now_ms = int(found.now.timestamp() * 1000)

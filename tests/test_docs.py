@@ -12,10 +12,10 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from ops import calendar, policy, policy_file
-from ops.autoscaling import ScalingSettings
 from ops.config import check
 from ops.cost import NodePrice, PriceTable
 from ops.duration import written
+from ops.scaling import ModelScaling, ScalingSettings
 from ops.settings import ApiSettings, PlatformConfig, RaySettings
 from serve.contract import FailureKind
 from serve.settings import EngineSettings, ModelSettings, Settings
@@ -30,6 +30,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     RaySettings,
     ApiSettings,
     ScalingSettings,
+    ModelScaling,
     PriceTable,
     NodePrice,
     ModelSettings,

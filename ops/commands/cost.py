@@ -17,6 +17,7 @@ from ops.commands.session import (
     print_json,
     print_more,
     print_table,
+    say,
     session,
 )
 
@@ -25,19 +26,31 @@ HOUR_S = 3600
 
 def cost(
     model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
-    days: Annotated[int, typer.Option(help="Today and those before, UTC.", min=1, max=366)] = 1,
+    days: Annotated[
+        int | None,
+        typer.Option(help="Today and those before, UTC; 1 if none, 7 for advice.", min=1, max=366),
+    ] = None,
     by: Annotated[
         list[str] | None, typer.Option(help="model, version, team; all of them if none.")
     ] = None,
+    advice: Annotated[
+        bool, typer.Option("--advice", help="What would be cheaper or faster instead.")
+    ] = False,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Show what models used and what it cost, per version and team."""
+    if advice and by:
+        raise typer.BadParameter("advice is about versions; leave --by out")
     with session(api, state_dir) as client:
-        found = client.get("/cost", model=model, days=days, by=by)
+        path = "/cost/advice" if advice else "/cost"
+        found = client.get(path, model=model, days=days, by=by)
         if as_json:
             print_json(found)
+            return
+        if advice:
+            _print_advice(found)
             return
         currency = found["currency"]
         names = by or ["model", "version", "team"]
@@ -77,6 +90,21 @@ def alerts(
         columns = ("-id", "opened (UTC)", "closed", "severity", "what")
         print_table(columns, rows, empty="no alerts", fold=True)
         print_more(page, "--before")
+
+
+def _print_advice(found: dict[str, Any]) -> None:
+    if not found["watched"]:
+        say("no advice: no version that runs was watched under load so far")
+        return
+    rows = [(one["setting"], one["sentence"]) for one in found["advice"]]
+    print_table(("setting", "advice"), rows, empty="nothing to change", fold=True)
+    larger_h, smaller_h = found["raise_after_h"], found["lower_after_h"]
+    for one in found["watched"]:
+        if one["observed_h"] < smaller_h:
+            hint(
+                f"{one['model']}@{one['version']} was watched for {one['observed_h']:.1f} h with "
+                f"its present size: more is advised after {larger_h:g} h, less after {smaller_h:g}"
+            )
 
 
 def _row(bill: dict[str, Any], names: list[str], *, priced: bool) -> list[Any]:

@@ -117,14 +117,14 @@ def explain(
 
 def _print_evidence(check: str, found: Any) -> None:
     if not isinstance(found, dict):
-        say(plain(f"  {check}: {found}"))
+        say(f"  {check}: {found}")
     elif "sentence" in found:
         say(f"  {found['outcome']:<12} {found['sentence']}")
     elif check == "disagreements":
         rows = [(pair, count) for pair, count in found["labels"].items()]
         print_table(("the live version said -> this one", "-records"), rows, empty="")
         for place in found["records"]:
-            say(plain(f"  {place}"))
+            say(f"  {place}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from ops.advice import LOWER_AFTER_H, RAISE_AFTER_H
 from ops.cost import ALL_COLUMNS, Column
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
@@ -50,6 +51,61 @@ class CostsShape(Shape):
     bills: list[BillShape]
 
 
+class AdviceShape(Shape):
+    """A change that somebody should consider.
+
+    Attributes:
+        version: Its label.
+        setting: That would change.
+        saving_per_day: Negative where it costs more; None where it depends on the load, or where
+            there are no prices.
+    """
+
+    model: str
+    version: str
+    setting: str
+    sentence: str
+    saving_per_day: float | None
+
+
+class WatchedShape(Shape):
+    """A version that runs, and what it did since it has the size that it has.
+
+    Attributes:
+        version: Its label.
+        observed_h: For how many hours it was watched.
+        replicas: Mean count.
+        busy_at_min: Share of their time that replicas worked while the minimum ran; None where
+            that was too seldom.
+        at_min_share: Share of the time in which no more than the minimum ran.
+        lagging_share: Share of the time in which all ran that may, and there was a backlog.
+    """
+
+    model: str
+    version: str
+    observed_h: float
+    replicas: float
+    busy_at_min: float | None
+    at_min_share: float
+    lagging_share: float
+
+
+class AdvisedShape(Shape):
+    """Advice, largest saving first, and what it goes by.
+
+    Attributes:
+        raise_after_h, lower_after_h: So long a version is watched before it is advised to make
+            something larger, or smaller.
+    """
+
+    since: datetime
+    currency: str | None
+    raise_after_h: float
+    lower_after_h: float
+    watched: list[WatchedShape]
+    advice: list[AdviceShape]
+
+
 class AlertShape(Shape):
     """What somebody should see to; ``closed_at`` is None while it is so."""
 
@@ -83,6 +139,25 @@ def cost(
                 for bill in found.bills
             ],
         }
+    )
+
+
+@router.get("/cost/advice", tags=["cost"], summary="What would be cheaper or faster")
+def advice(
+    actor: Caller,
+    service: Served,
+    model: OfModel = None,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Whose load counts.")] = 7,
+) -> AdvisedShape:
+    """From the measured load of one model, or of all for who may read all."""
+    found = service.cost.advice(actor, model=model, days=days)
+    return AdvisedShape(
+        since=found.since,
+        currency=found.currency,
+        raise_after_h=RAISE_AFTER_H,
+        lower_after_h=LOWER_AFTER_H,
+        watched=[WatchedShape.model_validate(one) for one in found.watched],
+        advice=[AdviceShape.model_validate(one) for one in found.advice],
     )
 
 

@@ -178,7 +178,9 @@ def known(
     actor: Caller,
     service: Served,
     name: ModelName,
-    digest: Annotated[str, PathParameter(pattern=r"^[0-9a-f]{64}$")],
+    digest: Annotated[
+        str, PathParameter(pattern=r"^[0-9a-f]{64}$", description="Of the manifest.")
+    ],
     size_bytes: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Of its archive.")],
 ) -> KnownShape:
     """Asked before anything is sent: may it come, is there room, is it there already?"""

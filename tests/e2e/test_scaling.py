@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ class Platform:
         command = [sys.executable, "-c", DELETE, str(self.state_dir), app]
         subprocess.run(command, check=True, timeout=DEADLINE_S)
 
+    def watched(self) -> set[str]:
+        """Versions whose load advice goes by."""
+        command = [str(BERTSTREAM), "cost", "--advice", "--json", "--state-dir"]
+        done = subprocess.run(
+            [*command, str(self.state_dir)], check=True, capture_output=True, timeout=DEADLINE_S
+        )
+        return {f"{one['model']}@{one['version']}" for one in json.loads(done.stdout)["watched"]}
+
     def told(self, action: str) -> list[Any]:
         """Rows of the ledger, oldest first."""
         with (
@@ -152,6 +161,7 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
     rows = [row for row in platform.told("app.scale") if row.reason.startswith(APP)]
     assert [row.to_state for row in rows[:2]] == ["2", "1"]
     assert "records behind" in rows[0].reason
+    wait_until(lambda: platform.watched() == {"echo@1"}, "a watched load", deadline_s=DEADLINE_S)
 
 
 def test_operator_gets_a_changed_configuration(platform: Platform, records: Ledger) -> None:

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from ops.advice import Measurement, advise
+from ops.advice import Measurement, Size, Workload, advise, measured
 from ops.cost import NodePrice, PriceTable
 
 PRICES = PriceTable(cpu_hour=0.05, gpu_hour=2.0, node_types={"spot": NodePrice(cpu_hour=0.01)})
 # Nothing to say about this one.
+SIZE = Size("bf16", True, num_cpus=2.0, num_gpus=0.0, min_replicas=1, max_replicas=6)
 WELL = Measurement(
     model="sentiment",
     version="3",
+    size=SIZE,
     observed_h=48.0,
-    precision="bf16",
-    native_bf16=True,
-    num_cpus=2.0,
-    num_gpus=0.0,
     replicas=3.4,
-    highest=4,
-    min_replicas=1,
-    max_replicas=6,
     busy_at_min=0.7,
+    at_min_share=0.5,
     lagging_share=0.0,
 )
+HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def changed(changes: dict[str, Any]) -> Measurement:
+    size = {name: value for name, value in changes.items() if name in Size._fields}
+    others = {name: value for name, value in changes.items() if name not in size}
+    return WELL._replace(size=SIZE._replace(**size), **others)
 
 
 @pytest.mark.parametrize(
@@ -50,19 +54,19 @@ WELL = Measurement(
             "busy 20% of the time at its minimum of 1: num_cpus 0.5 instead of 2",
         ),
         (
-            {"busy_at_min": 0.2, "min_replicas": 4, "highest": 5},
-            "min_replicas",
+            {"busy_at_min": 0.2, "min_replicas": 4},
+            "replicas",
             7.2,
-            "busy 20% of the time at its minimum of 4: min_replicas 1 instead of 4",
+            "at its minimum of 4: a minimum of 1 (replicas, or min_replicas) is enough, 7.20 EUR",
         ),
         (
-            {"lagging_share": 0.25, "highest": 6},
+            {"lagging_share": 0.25},
             "max_replicas",
             -2.4,
             "ran all its 6 replicas and lagged in 25% of 48 h: raise max_replicas",
         ),
         (
-            {"highest": 1},
+            {"at_min_share": 1.0},
             "max_replicas",
             None,
             "never ran more than its minimum of 1 in 48 h: a max_replicas below 6",
@@ -72,7 +76,7 @@ WELL = Measurement(
 def test_each_rule_speaks_with_its_numbers(
     change: dict[str, Any], setting: str, saving: float | None, part: str
 ) -> None:
-    (advice,) = advise([WELL._replace(**change)], PRICES)
+    (advice,) = advise([changed(change)], PRICES)
     assert advice.setting == setting
     assert advice.saving_per_day == (None if saving is None else pytest.approx(saving))
     assert advice.sentence.startswith("sentiment@3 ")
@@ -83,7 +87,8 @@ def test_each_rule_speaks_with_its_numbers(
     "change",
     [
         {},
-        {"precision": "f32", "native_bf16": False},
+        {"precision": "f32", "could_bf16": False},
+        {"precision": "f32", "observed_h": 0.5},
         {"busy_at_min": 0.4},
         {"busy_at_min": None},
         {"busy_at_min": 0.2, "observed_h": 23.0},
@@ -91,19 +96,58 @@ def test_each_rule_speaks_with_its_numbers(
         {"busy_at_min": 0.0, "num_cpus": 0.25},
         {"lagging_share": 0.05},
         {"lagging_share": 0.9, "observed_h": 0.5},
-        {"highest": 1, "observed_h": 23.0},
-        {"highest": 1, "max_replicas": 1},
+        {"at_min_share": 1.0, "observed_h": 23.0},
+        {"at_min_share": 1.0, "max_replicas": 1},
     ],
 )
 def test_no_advice_without_reason_or_before_enough_was_seen(change: dict[str, Any]) -> None:
-    assert advise([WELL._replace(**change)], PRICES) == []
+    assert advise([changed(change)], PRICES) == []
 
 
 def test_largest_saving_comes_first_and_what_costs_more_last() -> None:
     measurements = [
         WELL._replace(version="1", lagging_share=0.5),
         WELL._replace(version="2", busy_at_min=0.2),
-        WELL._replace(version="4", precision="f32"),
-        WELL._replace(version="5", precision="f32", node_type="spot"),
+        changed({"version": "4", "precision": "f32"}),
+        changed({"version": "5", "precision": "f32", "node_type": "spot"}),
     ]
     assert [advice.version for advice in advise(measurements, PRICES)] == ["4", "2", "5", "1"]
+
+
+def test_without_prices_nothing_is_said_of_money() -> None:
+    changes: list[dict[str, Any]] = [
+        {"precision": "f32"},
+        {"busy_at_min": 0.2},
+        {"busy_at_min": 0.2, "min_replicas": 4},
+        {"lagging_share": 0.25},
+        {"at_min_share": 1.0},
+    ]
+    for one in changes:
+        (advice,) = advise([changed(one)], None)
+        assert advice.saving_per_day is None
+        assert "EUR" not in advice.sentence
+        assert " a day" not in advice.sentence
+
+
+def workload(hour: int, *, label: str = "3", size: Size = SIZE, **amounts: float) -> Workload:
+    at = HOUR + timedelta(hours=hour)
+    done = {"watched_s": 3600.0, "replica_s": 7200.0, "at_min_s": 1800.0, "lagging_s": 360.0}
+    done |= {"busy_at_min_s": 900.0}
+    return Workload(at, "sentiment", label, size, at, **done | amounts)
+
+
+def test_hours_make_a_measurement() -> None:
+    rows = [workload(0), workload(1, label="4"), workload(2, replica_s=3600.0)]
+    third, fourth = measured(rows, {("sentiment", "3"): "spot"})
+    assert third == Measurement("sentiment", "3", SIZE, 2.0, 1.5, 0.5, 0.5, 0.1, "spot")
+    # Half an hour at the minimum is too little to say how busy it was.
+    assert (fourth.version, fourth.busy_at_min, fourth.node_type) == ("4", None, None)
+    assert measured([], {}) == []
+
+
+def test_what_was_done_with_another_size_does_not_count() -> None:
+    """Who follows advice is not given the same again by the hours before."""
+    before = SIZE._replace(num_cpus=4.0)
+    rows = [workload(0), workload(1, size=before), workload(2), workload(3)]
+    (one,) = measured(rows, {})
+    assert (one.size, one.observed_h) == (SIZE, 2.0)

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from ops.apps import Found
-from ops.autoscaling import ScalingSettings
 from ops.backlog import Backlog
 from ops.load import Rates, Sample
 from ops.releases import Release
 from ops.rollout import Plan, Position, State
 from ops.scaler import Scaler, Sight, Wish
+from ops.scaling import ModelScaling, ScalingSettings
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
 from stream.settings import PipelineSettings
@@ -81,14 +81,14 @@ def test_quiet_platform_is_left_alone() -> None:
 
 
 def test_backlog_of_busy_replicas_takes_more_of_them() -> None:
-    # 4,000 records within 10 s at 100/s each with a reserve of a fifth: five.
+    # 4,000 records at 80/s each, by two in 12.5 s, and by others in what is left after 10 s.
     apps = {"m@1": app(2), "pipeline-words": app()}
     windows = {"m": [window(answers=2000, busy_s=20.0)]}
     found = wishes(sight(apps=apps, windows=windows, backlogs={"words": backlog(4000, drain=200)}))
     assert set(found) == {"m@1"}  # consumers are not what is slow
     wish = found["m@1"]
-    assert (wish.before, wish.target, wish.model, wish.version) == (2, 5, "m", 1)
-    assert wish.reason.startswith("5 replicas instead of 2: 4,000 records behind")
+    assert (wish.before, wish.target, wish.model, wish.version) == (2, 8, "m", 1)
+    assert wish.reason.startswith("8 replicas instead of 2: 4,000 records behind")
     assert wish.evidence["lag"] == 4000
 
 
@@ -153,6 +153,35 @@ def test_configured_sizes_are_the_least() -> None:
     assert wishes(sight(), scaler)["m@1"].target == 3
     large = Scaler(SCALING, [MODEL.model_copy(update={"replicas": 20})], [WORDS])
     assert wishes(sight(), large)["m@1"].target == 20
+
+
+def test_model_has_its_own_pace_and_bounds() -> None:
+    scaling = SCALING.model_copy(update={"models": {"m": ModelScaling(max_replicas=3)}})
+    seen = sight(backlogs={"words": backlog(4000, drain=100)})
+    assert wishes(seen, Scaler(scaling, [MODEL], [WORDS]))["m@1"].target == 3
+    other = SCALING.model_copy(update={"models": {"n": ModelScaling(max_replicas=3)}})
+    assert wishes(seen, Scaler(other, [MODEL], [WORDS]))["m@1"].target == 4
+
+
+def test_version_that_waits_for_its_share_is_not_taken_for_useless() -> None:
+    """A backlog stands, and the old version that may have to take all back does nothing."""
+    weights = {"1": VersionRoute(weight=0.0), "2": VersionRoute(weight=1.0)}
+    full = backlog(9000, arrival=300, drain=300)
+    seen = sight(
+        apps={"m@1": app(8), "m@2": app(8), "pipeline-words": app()},
+        routes={"m": ROUTE.model_copy(update={"versions": weights})},
+        windows={
+            "m": [window("1", answers=10, busy_s=0.1), window("2", answers=8000, busy_s=80.0)]
+        },
+    )
+    bakes = [cast(Release, Going(Position(State.BAKE)))]
+    for releases, sizes in ((bakes, {8}), ([], {4})):
+        scaler, found = Scaler(SCALING, [MODEL], [WORDS]), {8}
+        for second in (0, 10):
+            read = full._replace(read_at_s=100.0 + second)
+            later = seen._replace(now_s=100.0 + second, releases=releases, backlogs={"words": read})
+            found |= {w.target for w in scaler.wishes(later) if w.app == "m@1"}
+        assert found - {8} == sizes - {8}
 
 
 def test_ceiling_of_cost_caps_replicas_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from ops.settings import ApiSettings
+from ops.settings import ApiSettings, PlatformConfig, conflicts
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
@@ -26,3 +26,11 @@ def test_other_machines_would_read_the_tokens(host: str) -> None:
 def test_certificate_and_key_belong_together(alone: str) -> None:
     with pytest.raises(ValidationError, match="belong together"):
         ApiSettings.model_validate({alone: "file.pem"})
+
+
+def test_scaling_of_a_model_that_is_not_there_is_refused() -> None:
+    found = conflicts({"models": [{"name": "m"}], "scaling": {"models": {"m": {}, "n": {}}}})
+    assert [*found] == [(("scaling", "models", "n"), "n is not under models (m)")]
+    with pytest.raises(ValidationError, match=r"n is not under models \(none there\)"):
+        PlatformConfig.model_validate({"scaling": {"models": {"n": {"max_replicas": 2}}}})
+    assert [*conflicts({"scaling": None})] == []

@@ -9,9 +9,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import insert
 
-from ops import apps
+from ops import apps, workloads
 from ops.accounts import Accounts, Machines
-from ops.autoscaling import ScalingSettings
 from ops.backlog import Backlog
 from ops.database import Database
 from ops.errors import NotRunning
@@ -23,6 +22,8 @@ from ops.release_facts import FactFinder
 from ops.releases import acquire, keep_deployment, put_route
 from ops.repairs import Repairs
 from ops.scaler import Scaler
+from ops.scaling import ScalingSettings
+from ops.survey import Survey
 from ops.tables import models
 from ops.upkeep import Upkeep
 from serve.settings import ModelSettings
@@ -71,7 +72,9 @@ class Platform:
         self.kafka = Kafka({"words": Backlog(FULL, 4, 0.0, 0.0)})
         told = Observations()
         now_ms = int(NOW.timestamp() * 1000)
-        told.add([window().model_copy(update={"start_ms": now_ms - 10_000, "end_ms": now_ms})])
+        engine = {"engine": "openvino", "precision": "f32"}
+        times = {"start_ms": now_ms - 10_000, "end_ms": now_ms}
+        told.add([window().model_copy(update=engine | times)])
         doors = cast(apps.Apps, self.serve)
         machines = Machines(lambda: NODES, grows=False)
         machines.look()
@@ -97,6 +100,7 @@ class Platform:
             accounts=Accounts(
                 database, told, doors, machines, least={"m": 1}, pipelines=[WORDS], prices=None
             ),
+            survey=Survey(database, told, doors, has_bf16=False),
             clock=self.clock,
         )
         self.operator = Operator(
@@ -132,9 +136,9 @@ def platform(database: Database) -> Platform:
 
 
 def test_each_change_of_size_is_one_row_of_the_ledger(platform: Platform) -> None:
-    for _ in range(5):
+    for _ in range(2):
         platform.tick()
-    assert platform.serve.scaled == [("m@1", 4), ("m@1", 5)]  # in steps of four times at most
+    assert platform.serve.scaled == [("m@1", 4), ("m@1", 7)]  # in steps of four times at most
     first, second = platform.ledger()
     assert (first.actor, first.action, first.model, first.version) == (
         "operator",
@@ -145,7 +149,7 @@ def test_each_change_of_size_is_one_row_of_the_ledger(platform: Platform) -> Non
     assert (first.from_state, first.to_state) == ("1", "4")
     assert first.reason.startswith("m@1: 4 replicas instead of 1: 4,000 records behind")
     assert first.evidence["rate_per_replica"] == 100.0
-    assert (second.from_state, second.to_state) == ("4", "5")
+    assert (second.from_state, second.to_state) == ("4", "7")
 
 
 def test_size_keeps_to_what_the_machines_have_left(platform: Platform) -> None:
@@ -163,6 +167,14 @@ def test_nothing_is_done_by_what_serve_said_before_it_went_away(platform: Platfo
     platform.serve.away = False
     platform.tick()
     assert platform.serve.scaled == [("m@1", 4)]
+
+
+def test_what_replicas_do_is_watched_for_advice(platform: Platform) -> None:
+    for _ in range(16):
+        platform.tick()
+    with platform.database.read() as connection:
+        (row,) = workloads.since(connection, NOW)
+    assert (row.label, row.size.max_replicas, row.watched_s) == ("1", 50, 15.0)
 
 
 def test_without_scaling_sizes_stay(database: Database) -> None:

@@ -272,6 +272,37 @@ def _operation() -> None:
     )
     op.create_index("ix_usage_model_hour", "usage", ["model", "hour"])
     op.create_table(
+        "workloads",
+        sa.Column("hour", TIME, nullable=False),
+        sa.Column("model", sa.String(length=63), nullable=False),
+        sa.Column("label", sa.String(length=63), nullable=False),
+        sa.Column("precision", sa.String(length=8), nullable=False),
+        sa.Column("could_bf16", sa.Boolean(), nullable=False),
+        sa.Column("num_cpus", sa.Float(), nullable=False),
+        sa.Column("num_gpus", sa.Float(), nullable=False),
+        sa.Column("min_replicas", sa.Integer(), nullable=False),
+        sa.Column("max_replicas", sa.Integer(), nullable=False),
+        sa.Column("until", TIME, nullable=False),
+        sa.Column("watched_s", sa.Float(), nullable=False),
+        sa.Column("replica_s", sa.Float(), nullable=False),
+        sa.Column("at_min_s", sa.Float(), nullable=False),
+        sa.Column("busy_at_min_s", sa.Float(), nullable=False),
+        sa.Column("lagging_s", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "hour",
+            "model",
+            "label",
+            "precision",
+            "could_bf16",
+            "num_cpus",
+            "num_gpus",
+            "min_replicas",
+            "max_replicas",
+            name="pk_workloads",
+        ),
+    )
+    op.create_index("ix_workloads_model_hour", "workloads", ["model", "hour"])
+    op.create_table(
         "alerts",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("key", sa.Text(), nullable=False),

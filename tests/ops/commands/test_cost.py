@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from ops import alerts, grants, usage
+from ops import alerts, grants, usage, workloads
+from ops.advice import Size, Workload
 from ops.alerts import Notice, raise_alert
-from ops.cost import PriceTable, Source, Usage
+from ops.cost import NodePrice, PriceTable, Source, Usage
 from ops.health_findings import Severity
 from ops.permissions import Permission
 from ops.verbs.cost import CostVerbs
@@ -78,6 +79,73 @@ def test_cost_without_prices_is_in_hours(bertstream: Bertstream, used: Installat
     result = bertstream("cost", "--model", "topics")
     assert result.stdout.split()[-4:] == ["1.00", "10.00", "0.00", "0"]
     assert "set `prices` in the configuration" in result.stderr
+
+
+@pytest.fixture
+def watched(used: Installation) -> Installation:
+    """Two days of a version that has little to do, three hours of another, and one that is gone."""
+    size = Size("bf16", True, 2.0, 0.0, min_replicas=1, max_replicas=4)
+    hours = [("sentiment", "3", h) for h in range(48)] + [("topics", "1", h) for h in range(3)]
+    hours += [("sentiment", "2", h) for h in range(24, 72)]
+    rows = []
+    for model, label, before in hours:
+        at = HOUR - timedelta(hours=before)
+        amounts = dict.fromkeys(("watched_s", "replica_s", "at_min_s"), 3600.0)
+        done = {**amounts, "busy_at_min_s": 720.0, "lagging_s": 0.0}
+        rows.append(Workload(at, model, label, size, at, **done))
+    with used.database.begin() as connection:
+        workloads.add(connection, rows)
+    return used
+
+
+def test_advice_from_measured_load(bertstream: Bertstream, watched: Installation) -> None:
+    found = as_json(bertstream("cost", "--advice", "--json"))
+    assert [(one["model"], one["version"], one["observed_h"]) for one in found["watched"]] == [
+        ("sentiment", "3", 48.0),
+        ("topics", "1", 3.0),
+    ]
+    assert [(one["setting"], one["saving_per_day"]) for one in found["advice"]] == [
+        ("num_cpus", 18.0),
+        ("max_replicas", None),
+    ]
+    result = bertstream("cost", "--advice")
+    words = " ".join(result.stdout.split())
+    assert "num_cpus sentiment@3 is busy 20% of the time at its minimum of 1" in words
+    assert "18.00 EUR a day less" in words
+    assert result.stderr.split("\n")[0] == (
+        "topics@1 was watched for 3.0 h with its present size: more is advised after 1 h, "
+        "less after 24"
+    )
+    result = bertstream("cost", "--advice", "--model", "topics")
+    assert result.stdout == "nothing to change\n"
+
+
+def test_advice_of_few_days_and_before_anything_was_seen(
+    bertstream: Bertstream, used: Installation, watched: Installation
+) -> None:
+    found = as_json(bertstream("cost", "--advice", "--days", "1", "--json"))
+    assert found["advice"] == []
+    assert found["watched"][0]["observed_h"] == NOW.hour + 1
+    said = bertstream("cost", "--advice", "--model", "none").stdout
+    assert said.startswith("no advice: no version that runs was watched")
+
+
+def test_advice_uses_the_prices_of_the_nodes(bertstream: Bertstream, watched: Installation) -> None:
+    spot = Usage(HOUR, Source("sentiment", "3", node_type="spot"), 360_000, 1)
+    with watched.database.begin() as connection:
+        usage.add(connection, [spot])
+    prices = PriceTable(cpu_hour=0.5, node_types={"spot": NodePrice(cpu_hour=0.1)})
+    watched.service.cost = CostVerbs(watched.service.access, prices)
+    first, _ = as_json(bertstream("cost", "--advice", "--json"))["advice"]
+    assert first["saving_per_day"] == pytest.approx(3.6)
+
+
+def test_advice_is_for_who_may_read_and_about_versions(
+    bertstream: Bertstream, watched: Installation
+) -> None:
+    assert "read on *" in bertstream("cost", "--advice", who="eve", code=1).stderr
+    bertstream("cost", "--advice", "--model", "sentiment", who="ana")
+    assert "leave --by out" in bertstream("cost", "--advice", "--by", "team", code=2).stderr
 
 
 def test_cost_refuses_what_cannot_be(bertstream: Bertstream, used: Installation) -> None:

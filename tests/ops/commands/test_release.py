@@ -11,7 +11,7 @@ from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.commands.conftest import Bertstream
 from tests.ops.directories import make_directory
-from tests.ops.installation import NOW, Installation
+from tests.ops.installation import NOW, Installation, keep
 
 # Clears the screen, and looks like a row of the operator.
 FORGED = "fine\x1b[2J\n10:00:00  live  operator: all checks passed"
@@ -26,7 +26,7 @@ def test_reason_that_somebody_wrote_stays_on_its_line(
     root = service.access.authenticate(there.secrets["root"])
     for weights in (b"1", b"2"):
         made = make_directory(there.folder / weights.decode(), weights=weights)
-        service.models.register(root, "sentiment", made)
+        keep(service, root, "sentiment", made)
     with there.database.begin() as connection:
         keep_deployment(connection, "sentiment", "1", {"replicas": 1}, NOW)
         route = {"1": VersionRoute(weight=1.0)}

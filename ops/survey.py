@@ -1,0 +1,138 @@
+"""Watches what the replicas of each version do with the size they have, for advice.
+
+Of a version that is being released, or waits to take over, nothing is noted: it has not the load
+that it is sized for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from ops import workloads
+from ops.advice import Size, Workload
+from ops.apps import Apps
+from ops.database import Database
+from ops.load import BUSY_SHARE, is_behind, known
+from ops.observations import Observations
+from ops.scaler import MEASURED_S, Part
+
+EVERY = timedelta(seconds=15)
+# Between looks further apart nobody knows what ran.
+MAX_GAP = timedelta(seconds=60)
+CPU_INFO = Path("/proc/cpuinfo")
+OPENVINO = "openvino"
+
+
+class _Seen(NamedTuple):
+    """A version at a moment."""
+
+    at: datetime
+    part: Part
+    size: Size
+
+
+class Survey:
+    """Notes how versions stood, every few seconds; for one operator."""
+
+    def __init__(
+        self, database: Database, observations: Observations, apps: Apps, *, has_bf16: bool
+    ) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            has_bf16: The processors that replicas run on compute in bf16, as far as is known.
+        """
+        self._database = database
+        self._observations = observations
+        self._apps = apps
+        self._has_bf16 = has_bf16
+        self._engines: dict[tuple[str, str], tuple[str, str]] = {}
+        self._before: list[_Seen] = []
+        self._next: datetime | None = None
+
+    def tick(self, now: datetime, parts: Sequence[Part]) -> None:
+        """Note what was done since the last time, where it is time to.
+
+        Args:
+            parts: As the scaler saw them.
+        Raises:
+            OpsError: The database does not answer; what was done meanwhile is noted later.
+        """
+        if self._next is not None and now < self._next:
+            return
+        rows = [_workload(seen, now) for seen in self._before if now - seen.at <= MAX_GAP]
+        with self._database.begin() as connection:
+            workloads.add(connection, rows)
+        self._before = [*self._look(now, parts)]
+        self._next = now + EVERY
+
+    def _look(self, now: datetime, parts: Sequence[Part]) -> Iterator[_Seen]:
+        for part in parts:
+            label, reading = part.label, part.reading
+            if label is None or not _is_known(part) or reading.announced or reading.weight != 1:
+                continue
+            engine = self._engine(part.model, label, now)
+            if engine is None:
+                continue  # it has answered nothing so far
+            kind, precision = engine
+            resources = self._apps.found[part.app].resources
+            size = Size(
+                precision=precision,
+                could_bf16=kind == OPENVINO and self._has_bf16,
+                num_cpus=resources.get("CPU", 0.0),
+                num_gpus=resources.get("GPU", 0.0),
+                min_replicas=part.settings.min_replicas,
+                max_replicas=part.settings.max_replicas,
+            )
+            yield _Seen(now, part, size)
+
+    def _engine(self, model: str, label: str, now: datetime) -> tuple[str, str] | None:
+        """Kind and precision, as the version told last."""
+        since_ms = int((now.timestamp() - MEASURED_S) * 1000)
+        for window in self._observations.windows(model, since_ms=since_ms):
+            if window.version == label and window.engine and window.precision:
+                self._engines[model, label] = window.engine, window.precision
+        return self._engines.get((model, label))
+
+
+def computes_bf16(cpu_info: Path = CPU_INFO) -> bool:
+    """Whether the processor of this machine does, as the system tells it."""
+    try:
+        words = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16"})
+
+
+def _is_known(part: Part) -> bool:
+    reading = part.reading
+    age_s = known(reading.age_s)
+    is_fresh = age_s is not None and age_s <= part.settings.stale_after_s
+    return is_fresh and reading.reachable and reading.lag is not None
+
+
+def _workload(seen: _Seen, now: datetime) -> Workload:
+    """What was seen holds until now."""
+    reading, settings = seen.part.reading, seen.part.settings
+    seconds, busy = (now - seen.at).total_seconds(), known(reading.busy) or 0.0
+    at_min_s = seconds if reading.current <= settings.min_replicas else 0.0
+    lags = (
+        reading.current >= settings.max_replicas
+        and busy >= BUSY_SHARE
+        and is_behind(reading.lag or 0.0, reading.drain_per_s or 0.0, settings.target_drain_s)
+    )
+    return Workload(
+        hour=seen.at.astimezone(UTC).replace(minute=0, second=0, microsecond=0),
+        model=seen.part.model,
+        label=seen.part.label or "",
+        size=seen.size,
+        until=now,
+        watched_s=seconds,
+        replica_s=seconds * reading.current,
+        at_min_s=at_min_s,
+        busy_at_min_s=at_min_s * busy * reading.current,
+        lagging_s=seconds if lags else 0.0,
+    )

@@ -1,0 +1,48 @@
+"""What versions did with the sizes they had, hour by hour in SQL; in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ops.advice import Size, Workload
+from ops.tables import workloads
+
+KEY = ("hour", "model", "label", *Size._fields)
+AMOUNTS = ("watched_s", "replica_s", "at_min_s", "busy_at_min_s", "lagging_s")
+
+
+def add(connection: Connection, rows: Iterable[Workload]) -> None:
+    """Add to what the hours have already; no two rows of one hour, version and size."""
+    values = [_row(row) for row in rows]
+    if not values:
+        return
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    made: Any = insert(workloads)
+    changed: dict[str, Any] = {n: workloads.c[n] + made.excluded[n] for n in AMOUNTS}
+    changed["until"] = made.excluded["until"]
+    connection.execute(made.on_conflict_do_update(index_elements=KEY, set_=changed), values)
+
+
+def since(connection: Connection, moment: datetime, *, model: str | None = None) -> list[Workload]:
+    """Of all hours that begin at a moment or later; what was seen last stands last."""
+    query = select(workloads).where(workloads.c.hour >= moment)
+    if model is not None:
+        query = query.where(workloads.c.model == model)
+    ordered = query.order_by(*(workloads.c[name] for name in ("until", *KEY)))
+    return [_workload(row) for row in connection.execute(ordered)]
+
+
+def _row(row: Workload) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in ("hour", "model", "label", "until", *AMOUNTS)}
+    return values | row.size._asdict()
+
+
+def _workload(row: Any) -> Workload:
+    size = Size(**{name: getattr(row, name) for name in Size._fields})
+    amounts = {name: getattr(row, name) for name in AMOUNTS}
+    return Workload(row.hour, row.model, row.label, size, row.until, **amounts)
