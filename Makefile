@@ -16,7 +16,7 @@ INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 FAST := not slow and not model and not postgres and not kafka and not ray and not gpu
 # As many processes as the smallest machine has cores; one of them has all that starts Ray.
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n 2 --no-loadscope-reorder
 ARGS ?=
 
 # Nothing leaves the machine unasked.

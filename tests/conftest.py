@@ -6,9 +6,12 @@ import os
 import re
 import signal
 import uuid
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Before any test imports ray: nothing leaves the machine.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -54,24 +57,37 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if marks and excluded & set(re.findall(r"mark\.(\w+)", marks[0])) else None
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups must stand before xdist reads them
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run what needs no broker and no cluster first: most mistakes show within seconds.
 
-    Of several processes one begins with everything that starts Ray, which takes longest: a
-    cluster takes another one for its own, or too many of the cores. The tests of a file that
-    needs something slow stay together, as they share it.
+    Where several processes share the tests, one begins with those of Ray: they take longest.
     """
     items.sort(key=lambda item: len(_slow_marks(item)))
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=lambda item: "ray" not in _slow_marks(item))
-    for item in items:
-        marks = _slow_marks(item)
-        if marks:
-            group = "ray" if "ray" in marks else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not _starts_ray(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Share the tests out by their files."""
+    return ByFile(config, log)
+
+
+class ByFile(LoadScopeScheduling):
+    """Tests of one file stay together, as they share what is slow to start.
+
+    So do all that start Ray: one cluster takes another for its own, and all of the cores.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if _starts_ray(self.config.rootpath / file) else file
 
 
 def _slow_marks(item: pytest.Item) -> set[str]:
     return {mark.name for mark in item.iter_markers()} & SLOW_MARKERS
+
+
+@cache
+def _starts_ray(file: Path) -> bool:
+    return "pytest.mark.ray" in file.read_text()
