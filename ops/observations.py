@@ -173,15 +173,21 @@ class Gathered:
         self, windows: Iterable[TelemetryRecord], comparisons: Iterable[ComparisonRecord]
     ) -> None:
         """Count what came."""
-        of_step = [window for window in windows if window.start_ms >= self._since_ms]
-        for label, before in self._versions.items():
-            own = [window for window in of_step if window.version == label]
-            if own:
-                self._versions[label] = _more(before, own)
+        if self._step is not Step.SHADOW:
+            self._add_windows(windows)
         of_pair = _of_pair(comparisons, self._pair)
         found = [compared for compared in of_pair if compared.start_ms >= self._since_ms]
         if found:
             self._paired = _more_paired(self._paired, found)
+
+    def _add_windows(self, windows: Iterable[TelemetryRecord]) -> None:
+        own: dict[str | None, list[TelemetryRecord]] = {label: [] for label in self._pair}
+        for window in windows:
+            if window.start_ms >= self._since_ms and window.version in own:
+                own[window.version].append(window)
+        for label, before in self._versions.items():
+            if own[label]:
+                self._versions[label] = _more(before, own[label])
 
     def evidence(self, *, age_s: float) -> StepEvidence:
         """All of it."""
@@ -229,21 +235,32 @@ def _scored(label: str, score: float | None) -> str:
 
 
 def _more(before: VersionEvidence, own: Sequence[TelemetryRecord]) -> VersionEvidence:
-    labels = Counter(before.labels)
+    labels = dict(before.labels)
+    answers, errors = before.answers, before.errors
+    # An operator that takes over adds hours of windows in one round: a Counter takes twice as long.
     for window in own:
-        labels.update(window.labels)
-    failed = sum(window.failures.get(kind, 0) for window in own for kind in OF_THE_VERSION)
-    rescued = sum(sum(window.rescued.values()) for window in own)
-    answers = before.answers + sum(window.answers for window in own)
-    return VersionEvidence(before.version, answers, before.errors + failed + rescued, labels)
+        answers += window.answers
+        if window.rescued:
+            errors += sum(window.rescued.values())
+        for kind, count in window.failures.items():
+            if kind in OF_THE_VERSION:
+                errors += count
+        for label, count in window.labels.items():
+            labels[label] = labels.get(label, 0) + count
+    return VersionEvidence(before.version, answers, errors, Counter(labels))
 
 
 def _more_paired(before: PairedEvidence, found: Sequence[ComparisonRecord]) -> PairedEvidence:
-    matrix = Counter(before.matrix)
+    rows: dict[str, dict[str, int]] = {}
     for compared in found:
         for live, row in compared.matrix.items():
+            sums = rows.setdefault(live, {})
             for candidate, count in row.items():
-                matrix[live, candidate] += count
+                sums[candidate] = sums.get(candidate, 0) + count
+    matrix = Counter(before.matrix)
+    for live, sums in rows.items():
+        for candidate, count in sums.items():
+            matrix[live, candidate] += count
     timed = [c for c in found if c.live_calls and c.candidate_calls]
     live_p99 = [quantile(c.live_calls, 0.99) or 0.0 for c in timed]
     candidate_p99 = [quantile(c.candidate_calls, 0.99) or 0.0 for c in timed]

@@ -153,11 +153,18 @@ class Operator:
         """
         with self._database.read() as connection:
             waiting = unpublished(connection)
-        for record in waiting:
-            self._control.publish(record)
-            with self._database.begin() as connection:
-                mark_published(connection, record)
-            logger.info("%s: route of epoch %d published", record.model, record.epoch)
+        there: list[ControlRecord] = []
+        try:
+            for record in waiting:
+                self._control.publish(record)
+                there.append(record)
+                logger.info("%s: route of epoch %d published", record.model, record.epoch)
+        finally:
+            # Marked at once: whoever dies before that publishes them again, which does no harm.
+            if there:
+                with self._database.begin() as connection:
+                    for record in there:
+                        mark_published(connection, record)
 
     def _look(self) -> bool:
         try:

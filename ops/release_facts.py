@@ -30,7 +30,6 @@ from serve.settings import ModelSettings
 
 GOLDEN_TEXTS = 200
 LOAD_DEADLINE_S = 180.0
-CONSUMER_SILENCE_S = 30.0
 # A step of which nothing new was told is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
 NO_FACTS = Facts()

@@ -180,14 +180,19 @@ class Supervisor:
             self._told = self._told or next(iter(heard), None)
 
 
-def end_with_parent(stop: Callable[[], None], fileno: int) -> None:
-    """Wait for the end of a pipe that the parent keeps open, then end this process."""
+def end_with_parent(stop: Callable[[], None], fileno: int, *, grace_s: float = ORPHAN_S) -> None:
+    """Wait for the end of a pipe that the parent keeps open, then end this process.
+
+    Args:
+        stop: Ends it in order.
+        grace_s: After which it ends at once.
+    """
     while os.read(fileno, 1):
         pass  # nothing more is said
     logger.warning("the supervisor is gone; ending")
     stop()
-    time.sleep(ORPHAN_S)
-    logger.error("still here %g s later; ending at once", ORPHAN_S)
+    time.sleep(grace_s)
+    logger.error("still here %g s later; ending at once", grace_s)
     os._exit(1)
 
 

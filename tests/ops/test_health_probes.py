@@ -152,6 +152,16 @@ def test_a_rare_question_is_not_asked_in_every_round(tmp_path: Path) -> None:
     assert probe.asked == 1
 
 
+def test_a_question_may_wait_until_others_are_done(tmp_path: Path) -> None:
+    probe = Scripted(lambda: None)
+    probes = {"golden": Schedule(probe, 5.0, every_s=120.0, first_after_s=60.0)}
+    later = HealthMonitor(
+        NOTHING, probes, lambda _: Telling(), clock=lambda: NOW, state_dir=tmp_path
+    )
+    later.look(NOW, ())
+    assert probe.asked == 0
+
+
 def test_monitor_keeps_its_judgement_for_a_successor(tmp_path: Path) -> None:
     probe = failing(OSError("the disk is gone"))
     first = monitor(tmp_path, machine=probe)

@@ -121,6 +121,14 @@ def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert told.with_suffix(".ended").exists()
 
 
+def test_child_that_is_stuck_ends_without_its_parent(tmp_path: Path) -> None:
+    stuck = CHILD.replace("(stopping.set, 0)", '(print, 0), kwargs={"grace_s": 0.2}')
+    with supervised(tmp_path, "-c", stuck, str(tmp_path / "told")) as supervisor:
+        child = child_of(tmp_path)
+        supervisor.kill()
+        wait_until(lambda: is_gone(child), "the child has outlived its parent")
+
+
 def test_child_that_cannot_start_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
     with supervised(tmp_path, "-c", "raise SystemExit(3)") as supervisor:
         notes: list[Note] = []
