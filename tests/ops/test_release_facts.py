@@ -10,11 +10,12 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from ops import apps, releases
+from ops import apps, grants, releases
 from ops.artifact_store import ArtifactStore
 from ops.database import Database
 from ops.evidence import Outcome
 from ops.observations import Observations
+from ops.permissions import Permission
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start, keep_deployment, put_route
 from ops.rollout import Event
@@ -63,6 +64,8 @@ class Releases:
 
     def __init__(self, there: Installation, folder: Path) -> None:
         self.there, self.database = there, there.database
+        with self.database.begin() as connection:
+            grants.give(connection, "bob", Permission.APPROVE, "*", by="root", now=NOW)
         self.told = Observations()
         root = there.service.access.authenticate(there.secrets["root"])
         for weights in (b"1", b"2"):
