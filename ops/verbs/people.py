@@ -197,7 +197,7 @@ class PeopleVerbs:
         Raises:
             NotAllowed: Not retriable.
         """
-        attempt = Attempt("token.list", _of_another(actor, holder))
+        attempt = Attempt("token.list", _of_another(actor, holder), is_read=True)
         with self._access.look(actor, attempt) as connection:
             return tokens.page(connection, holder=holder, limit=limit, after_id=after_id)
 

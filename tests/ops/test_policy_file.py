@@ -164,6 +164,17 @@ def test_window_that_is_none(window: str, path: str, message: str) -> None:
     assert (line, found, message in told) == (4, f"windows.allow.0.{path}", True), told
 
 
+def test_windows_open_so_often_at_most_that_years_can_be_looked_at() -> None:
+    often = '{cron: "*/20 * * * *", duration: 1m}'
+    line, path, told = only(f"{MODEL}windows:\n  deny: [{often}, {often}, {WINDOW}]")
+    assert (line, path) == (3, "windows.deny")
+    assert told == (
+        "they open 145 times a day, and 144 are the most: let them start less often or last longer"
+    )
+    touching = '{cron: "*/2 0-22 * * *", duration: 2m}'
+    assert check(f"{MODEL}windows: {{deny: [{often}, {touching}]}}", now=NOW) == []
+
+
 @pytest.mark.parametrize(
     "windows",
     [
