@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 LONGEST_PIECE = 7 * DAY
 MAX_WINDOWS = 20
 # Of all windows that allow, or that deny; what touches is one. To look two years ahead takes up to
-# a second with so many.
+# two seconds with so many of both.
 MAX_OPENINGS_A_DAY = 144
 
 

@@ -138,8 +138,8 @@ def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int
         decisions.setdefault((row.model, row.version), []).append(_approval(row, inside, held))
     found = {}
     for release, key in zip(waiting, keys, strict=True):
-        held = kept.get(release.model)
-        policy = held.policy() if held else Policy(model=release.model)
+        in_force = kept.get(release.model)
+        policy = in_force.policy() if in_force else Policy(model=release.model)
         subject = Subject(authors[key], release.version_digest, policy.digest())
         counted = tally(policy.approvals, decisions.get(key, ()), subject)
         found[release.id] = Standing(policy, counted)

@@ -76,7 +76,9 @@ WINDOW = "{cron: 0 9 * * *, duration: 1h}"
         ("approvals: [{team: a, count: yes}]", "approvals.0.count", "must be a number"),
         ("cost: {ceiling_per_day: .inf}", "cost.ceiling_per_day", "finite number"),
         ("golden: {exact: 1}", "golden.exact", "boolean"),
-        ("1: {}", "1", "Keys should be strings"),
+        ("1: {}", "1", "unknown key 1"),
+        ("no: {}", "no", "unknown key no"),
+        ("cost: {~: 1}", "cost.~", "unknown key ~"),
         (f"retention: {{versions: 0x{'f' * 5000}}}", "retention.versions", "far too large"),
         (f"approvals: [{{team: 0x{'f' * 5000}}}]", "approvals.0.team", "far too large"),
         (f"windows: {{deny: [{', '.join([WINDOW] * 21)}]}}", "windows.deny", "at most 20 items"),
@@ -172,7 +174,8 @@ def test_windows_open_so_often_at_most_that_years_can_be_looked_at() -> None:
         "they open 145 times a day, and 144 are the most: let them start less often or last longer"
     )
     touching = '{cron: "*/2 0-22 * * *", duration: 2m}'
-    assert check(f"{MODEL}windows: {{deny: [{often}, {touching}]}}", now=NOW) == []
+    text = f"{MODEL}windows: {{allow: [{touching}], deny: [{often}, {often}]}}"
+    assert check(text, now=NOW) == []
 
 
 @pytest.mark.parametrize(
