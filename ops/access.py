@@ -1,8 +1,9 @@
 """Who asks, and whether they may: every transaction of the control API begins here.
 
 A change, the question whether it is allowed and its row in the ledger are one transaction, so the
-ledger never shows a change behind the row that took away the right to make it. What is refused
-for want of a permission is a row, too.
+ledger never shows a change behind the row that took away the right to make it. A change that is
+refused for want of a permission is a row, too; so is a read, once a minute, or whoever has a token
+could fill the ledger.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Attempt(NamedTuple):
         model: On which; a pattern asks for the permission on all that it fits.
         version: Its number.
         release_id: Likewise.
+        is_read: It changes nothing, though it takes more than ``read``.
     """
 
     action: str
@@ -68,6 +70,7 @@ class Attempt(NamedTuple):
     model: str = EVERYTHING
     version: int | None = None
     release_id: int | None = None
+    is_read: bool = False
 
 
 @dataclass(slots=True)
@@ -99,6 +102,14 @@ class Change:
             ledger.append(self.connection, self.entry)
 
 
+@dataclass(slots=True)
+class _Told:
+    """When the ledger was told of a denied read, and how many it was not told of since."""
+
+    at: datetime
+    since: int = 0
+
+
 class Access:
     """The way to the database for people."""
 
@@ -106,6 +117,7 @@ class Access:
         self._database = database
         self.clock = clock
         self._refused: dict[int, datetime] = {}  # tokens, and when the ledger was told
+        self._denied_reads: dict[tuple[str, str], _Told] = {}  # by person and action
 
     def authenticate(self, secret: str) -> Actor:
         """Find out who shows a token.
@@ -133,7 +145,8 @@ class Access:
         """A transaction that reads, for an actor who may.
 
         Raises:
-            NotAllowed: The permission is missing; the ledger has it. Not retriable.
+            NotAllowed: The permission is missing; the ledger has it, of reads once a minute. Not
+                retriable.
             DatabaseUnavailable: Retriable.
         """
         with self._denials_told(actor, attempt), self._database.read() as connection:
@@ -178,13 +191,26 @@ class Access:
         try:
             yield
         except NotAllowed as denied:
-            # In a transaction of its own: the one that was refused is undone by now.
-            entry = _entry(actor, attempt, self.clock())
-            evidence = {"permission": attempt.permission, "on": attempt.model}
-            with self._database.begin() as connection:
-                denial = replace(entry, denied=True, reason=str(denied), evidence=evidence)
-                ledger.append(connection, denial)
+            entry = self._denial(actor, attempt, denied)
+            if entry is not None:
+                # In a transaction of its own: the one that was refused is undone by now.
+                with self._database.begin() as connection:
+                    ledger.append(connection, entry)
             raise
+
+    def _denial(self, actor: Actor, attempt: Attempt, denied: NotAllowed) -> Entry | None:
+        """Its row; None for a read where there is one of the same kind within the minute."""
+        entry = _entry(actor, attempt, self.clock())
+        evidence: dict[str, Any] = {"permission": attempt.permission, "on": attempt.model}
+        if attempt.is_read or attempt.permission is Permission.READ:
+            told = self._denied_reads.get((actor.name, attempt.action))
+            if told is not None and entry.at - told.at < tokens.USE_NOTED_EVERY:
+                told.since += 1
+                return None
+            self._denied_reads[actor.name, attempt.action] = _Told(entry.at)
+            if told is not None and told.since:
+                evidence["not_told"] = told.since
+        return replace(entry, denied=True, reason=str(denied), evidence=evidence)
 
     def _note_use(self, token: Token, now: datetime) -> None:
         try:

@@ -1,7 +1,8 @@
 """Who has approved a version, and whose approval is missing. Pure.
 
-An approval is bound to the bytes of the version and to the policy. Of each person the last
-valid decision counts, and it counts for one team only. A single rejection blocks.
+A decision is bound to the bytes of the version and to the policy, and counts while its person may
+approve. Of each person the last such counts, for one team only: one that counts for no team still
+takes back an earlier one. A single rejection blocks.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Approval(NamedTuple):
         version_digest: Of the bytes that were decided on.
         policy_digest: Of the policy that was in force.
         at: Aware.
+        may_approve: Whether the person has the permission now.
     """
 
     person: str
@@ -37,6 +39,7 @@ class Approval(NamedTuple):
     version_digest: str
     policy_digest: str
     at: datetime
+    may_approve: bool = True
 
 
 class Subject(NamedTuple):
@@ -92,17 +95,18 @@ def tally(rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject:
     """
     teams = frozenset(rule.team for rule in rules)
     ordered = sorted(approvals, key=_moment)
-    reasons = {approval: _void_reason(approval, subject, teams) for approval in ordered}
-    valid = {a.person: a for a in ordered if reasons[a] is None}
-    void = {a.person: Void(a, reasons[a] or "") for a in ordered if a.person not in valid}
-    decisions = sorted(valid.values(), key=_moment)
+    of_this = [a for a in ordered if _of_another_reason(a, subject) is None]
+    last = {a.person: a for a in (*ordered, *of_this)}
+    reasons = {a.person: _void_reason(a, subject, teams) for a in last.values()}
+    void = tuple(Void(a, reason) for a in last.values() if (reason := reasons[a.person]))
+    decisions = [a for a in sorted(last.values(), key=_moment) if reasons[a.person] is None]
     counted = _assigned(rules, [a for a in decisions if a.decision == Decision.APPROVE])
     short = {rule.team: rule.count - len(counted[rule.team]) for rule in rules}
     return Tally(
         counted=counted,
         missing={team: count for team, count in short.items() if count},
         rejected_by=tuple(a.person for a in decisions if a.decision == Decision.REJECT),
-        void=tuple(void.values()),
+        void=void,
     )
 
 
@@ -110,13 +114,23 @@ def _moment(approval: Approval) -> tuple[datetime, str, Decision]:
     return approval.at, approval.person, approval.decision
 
 
-def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) -> str | None:
+def _of_another_reason(approval: Approval, subject: Subject) -> str | None:
+    """Why it was not for these bytes under this policy."""
     person, what = approval.person, "approval" if approval.decision == "approve" else "rejection"
     if approval.version_digest != subject.version_digest:
         given, needed = approval.version_digest[:12], subject.version_digest[:12]
         return f"the {what} of {person} was for other files ({given}, and these are {needed})"
     if approval.policy_digest != subject.policy_digest:
         return f"the {what} of {person} was given before the policy changed"
+    return None
+
+
+def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) -> str | None:
+    person = approval.person
+    if of_another := _of_another_reason(approval, subject):
+        return of_another
+    if not approval.may_approve:
+        return f"{person} may not approve any more"
     if approval.decision == Decision.APPROVE and person == subject.author:
         return f"{person} is the author and cannot approve"
     if approval.decision == Decision.APPROVE and teams and not approval.teams & teams:

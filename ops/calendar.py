@@ -36,8 +36,10 @@ MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 CRON_WORDS = frozenset((*DAYS, *MONTHS, "L"))
 DAY = timedelta(days=1)
 LONGEST_PIECE = 7 * DAY
-# To look two years ahead takes up to half a second for each.
 MAX_WINDOWS = 20
+# Of all windows that allow, or that deny; what touches is one. To look two years ahead takes up to
+# two seconds with so many of both.
+MAX_OPENINGS_A_DAY = 144
 
 
 class Window(Settings):
@@ -90,6 +92,18 @@ class Windows(Settings):
 
     allow: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
     deny: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _few(cls, windows: tuple[Window, ...]) -> tuple[Window, ...]:
+        times = sum(len(_within_a_day(window.cron, window.duration)) for window in windows)
+        if times > MAX_OPENINGS_A_DAY:
+            message = (
+                f"they open {times} times a day, and {MAX_OPENINGS_A_DAY} are the most: let them "
+                "start less often or last longer"
+            )
+            raise PydanticCustomError(TOLD, "{message}", {"message": message})
+        return windows
 
 
 class WindowState(NamedTuple):

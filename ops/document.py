@@ -105,6 +105,29 @@ class Document:
                 yield self.problem(steps, f"{steps[-1]} stands here {times} times")
 
 
+class _Mistaken(yaml.MarkedYAMLError):
+    """A value that YAML's own types take for one of theirs and fail on."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Says where a mistaken value stands, and leaves keys what they were written as."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        # Of a date or number, whichever way it fails.
+        except (ValueError, AttributeError, LookupError) as exc:
+            told = f"a value is not what it looks like: {exc}"
+            raise _Mistaken(problem=told, problem_mark=node.start_mark) from exc
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"  # where YAML reads no as False
+        return super().construct_mapping(node, deep=deep)
+
+
 def read(text: str, *, expected: str, aliases: bool = True) -> Document | Problem:
     """Parse a text.
 
@@ -119,14 +142,12 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
             if depth > MAX_DEPTH or (isinstance(event, yaml.AliasEvent) and not aliases):
                 what = "nested too deeply" if depth > MAX_DEPTH else "write it out: no aliases"
                 return Problem(*_place(event.start_mark), "", what)
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
         keys = tuple(_keys(yaml.compose(text, Loader=yaml.SafeLoader), ()))
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
-        return Problem(*(_place(mark) if mark else NOWHERE), "", f"not YAML: {exc}")
-    # Of a date or number that YAML's own types take for one, whichever way they fail on it.
-    except (ValueError, AttributeError, LookupError) as exc:
-        return Problem(*NOWHERE, "", f"a value is not what it looks like: {exc}")
+        told = str(exc.problem) if isinstance(exc, _Mistaken) else f"not YAML: {exc}"
+        return Problem(*(_place(mark) if mark else NOWHERE), "", told)
     if not isinstance(content, dict):
         return Problem(1, 1, "", f"the file must hold keys such as {expected}")
     return Document(content, keys)

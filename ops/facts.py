@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select, tuple_
@@ -12,7 +12,7 @@ from ops.approvals import Approval, Decision, Subject, Tally, tally
 from ops.catalogue import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
-from ops.permissions import Membership, Permission, decide, groups_of, members_of
+from ops.permissions import Grant, Membership, Permission, decide, gives, groups_of, members_of
 from ops.policy import Policy
 from ops.releases import Release, last_live_at, live_label, open_of
 from ops.tables import approvals, principals, releases, versions
@@ -73,9 +73,17 @@ def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str
 def _approvals(connection: Connection, version: VersionId) -> list[Approval]:
     """All decisions on a version, whichever release they were given for."""
     of_version = (releases.c.model == version.model) & (releases.c.version == version.number)
-    query = _decisions(approvals).where(of_version)
-    inside = people.all_memberships(connection)
-    return [_approval(row, inside) for row in connection.execute(query)]
+    query = _decisions(approvals, releases.c.model).where(of_version)
+    inside, held = people.all_memberships(connection), _held(connection)
+    return [_approval(row, inside, held) for row in connection.execute(query)]
+
+
+def _held(connection: Connection) -> Mapping[str, Sequence[Grant]]:
+    """Grants by their holders, so that many decisions need not each go through all."""
+    held: dict[str, list[Grant]] = {}
+    for grant in grants.in_force(connection):
+        held.setdefault(grant.holder, []).append(grant)
+    return held
 
 
 def _decisions(*columns: Any) -> Select[Any]:
@@ -90,14 +98,19 @@ def _decisions(*columns: Any) -> Select[Any]:
     )
 
 
-def _approval(row: Any, inside: Sequence[Membership]) -> Approval:
+def _approval(
+    row: Any, inside: Sequence[Membership], held: Mapping[str, Sequence[Grant]]
+) -> Approval:
+    groups = groups_of(row.person, inside)
+    own = (grant for name in (row.person, *groups) for grant in held.get(name, ()))
     return Approval(
         person=row.person,
-        teams=frozenset(groups_of(row.person, inside)),
+        teams=frozenset(groups),
         decision=Decision(row.decision),
         version_digest=row.version_digest,
         policy_digest=row.policy_digest,
         at=row.at,
+        may_approve=any(gives(grant, Permission.APPROVE, row.model) for grant in own),
     )
 
 
@@ -109,7 +122,7 @@ class Standing(NamedTuple):
 
 
 def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int, Standing]:
-    """How far each release is with its approvals; four queries, however many they are."""
+    """How far each release is with its approvals; five queries, however many they are."""
     if not waiting:
         return {}
     kept = policy_store.all_in_force(connection, [release.model for release in waiting])
@@ -119,14 +132,14 @@ def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int
     authors = {(row.model, row.number): row.author for row in connection.execute(own)}
     of_these = tuple_(releases.c.model, releases.c.version).in_(keys)
     given = _decisions(approvals, releases.c.model, releases.c.version).where(of_these)
-    inside = people.all_memberships(connection)
+    inside, held = people.all_memberships(connection), _held(connection)
     decisions: dict[tuple[str, int], list[Approval]] = {}
     for row in connection.execute(given):
-        decisions.setdefault((row.model, row.version), []).append(_approval(row, inside))
+        decisions.setdefault((row.model, row.version), []).append(_approval(row, inside, held))
     found = {}
     for release, key in zip(waiting, keys, strict=True):
-        held = kept.get(release.model)
-        policy = held.policy() if held else Policy(model=release.model)
+        in_force = kept.get(release.model)
+        policy = in_force.policy() if in_force else Policy(model=release.model)
         subject = Subject(authors[key], release.version_digest, policy.digest())
         counted = tally(policy.approvals, decisions.get(key, ()), subject)
         found[release.id] = Standing(policy, counted)

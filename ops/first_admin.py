@@ -1,4 +1,7 @@
-"""The one person of a fresh installation: who starts it is its admin, without any set-up."""
+"""The one person of a fresh installation: who starts it is its admin, without any set-up.
+
+Whoever has locked themselves out gets a new token by starting it again.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from ops import grants, ledger, people, tokens
 from ops.database import Database
 from ops.errors import PlatformError
 from ops.ledger import Entry
 from ops.people import RESERVED
-from ops.permissions import EVERYTHING, Kind, Permission
+from ops.permissions import EVERYTHING, Kind, Permission, decide, groups_of
 
 TOKEN_FILE = "token"
 NAMELESS = "local-admin"
@@ -22,7 +27,8 @@ NAMELESS = "local-admin"
 def ensure_local_admin(database: Database, state_dir: Path, *, now: datetime) -> str | None:
     """Make the user of this machine the admin of all models, where there is nobody yet.
 
-    With a database that others use already nothing happens: an admin there gives the rights.
+    An admin whose token in the file counts no more gets a new one there. With a database that
+    others use already nothing happens: an admin there gives the rights.
 
     Args:
         state_dir: Where the token is written, for this user's eyes alone.
@@ -30,25 +36,44 @@ def ensure_local_admin(database: Database, state_dir: Path, *, now: datetime) ->
         What to tell the user; None where nothing happened.
     Raises:
         DatabaseUnavailable: Retriable.
-        PlatformError: The token cannot be written; nothing has happened. Not retriable.
+        PlatformError: The token cannot be read or written; nothing has happened. Not retriable.
     """
-    name = _local_name()
+    name, path = _local_name(), state_dir / TOKEN_FILE
     with database.begin() as connection:
         people.hold(connection, to_change=True)  # of two that start at once, one is the first
-        if not people.is_empty(connection):
+        if people.is_empty(connection):
+            people.add(connection, name, Kind.PERSON, now=now)
+            given = grants.give(connection, name, Permission.ADMIN, EVERYTHING, by=name, now=now)
+            action, reason = "installation.begin", "the first start of this installation"
+            evidence = {"grant": str(given.grant)}
+            told = f"{name} is admin of all models; the token for it is in {path}"
+        elif _is_locked_out(connection, name, path, now):
+            action, reason = "installation.recover", f"no token that counts was in {path}"
+            evidence = {}
+            told = f"{name} had no token that counts; a new one is in {path}"
+        else:
             return None
-        people.add(connection, name, Kind.PERSON, now=now)
-        given = grants.give(connection, name, Permission.ADMIN, EVERYTHING, by=name, now=now)
         issued = tokens.issue(connection, name, lifetime=None, now=now)
-        reason = "the first start of this installation"
-        evidence = {"grant": str(given.grant), "token": issued.token.prefix}
-        entry = Entry(
-            at=now, actor=name, action="installation.begin", reason=reason, evidence=evidence
-        )
+        evidence["token"] = issued.token.prefix
+        entry = Entry(at=now, actor=name, action=action, reason=reason, evidence=evidence)
         ledger.append(connection, entry)
         # Before the commit: one that has no file would be of no use and could not be had again.
-        path = _write(state_dir / TOKEN_FILE, issued.secret)
-    return f"{name} is admin of all models; the token for it is in {path}"
+        _write(path, issued.secret)
+    return told
+
+
+def _is_locked_out(connection: Connection, name: str, path: Path, now: datetime) -> bool:
+    """Whether an admin has no token that counts where this installation keeps theirs."""
+    token = tokens.by_secret(connection, _read(path))
+    if token is None:
+        # Others may share any other database, and one of them may have the same name elsewhere.
+        is_ours = connection.dialect.name == "sqlite"
+    else:
+        is_ours = token.holder == name and token.fault(now) is not None
+    groups = groups_of(name, people.memberships_above(connection, name))
+    held = grants.held_by(connection, [name, *groups])
+    may_all = decide(name, groups, held, Permission.ADMIN, EVERYTHING).allowed
+    return is_ours and may_all and name in people.active_persons(connection)
 
 
 def _local_name() -> str:
@@ -60,7 +85,16 @@ def _local_name() -> str:
     return name if name and name not in RESERVED else NAMELESS
 
 
-def _write(path: Path, secret: str) -> Path:
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        raise PlatformError(f"the token cannot be read from {path}: {exc}") from exc
+
+
+def _write(path: Path, secret: str) -> None:
     """Whole or not at all, and never readable for others, not even for a moment."""
     draft = path.with_suffix(".tmp")
     try:
@@ -71,4 +105,3 @@ def _write(path: Path, secret: str) -> Path:
         draft.replace(path)
     except OSError as exc:
         raise PlatformError(f"the token cannot be written to {path}: {exc}") from exc
-    return path

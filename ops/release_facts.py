@@ -110,7 +110,7 @@ class FactFinder:
         """
         match release.position.state:
             case State.DRAFT:
-                return Facts(gates=self._gates(release))
+                return self._policy_changed(release) or Facts(gates=self._gates(release))
             case State.GATED | State.AWAITING_APPROVAL | State.SCHEDULED:
                 return self._permission(release, now)
             case State.LOADING:
@@ -165,26 +165,32 @@ class FactFinder:
         missing = tuple(m.sentence for m in found.missing if m.obstacle is Obstacle.APPROVAL)
         waits = [told[kind] for kind in (Obstacle.CADENCE, Obstacle.WINDOW) if kind in told]
         no = Answer(rejected, (told.get(Obstacle.REJECTION, ""),))
+        if changed := self._policy_changed(release):
+            return changed._replace(rejected=no)
         if release.breaks_glass:
             broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
             return Facts(approved=broken, rejected=no, may_go=broken)
-        if release.position.state is State.SCHEDULED and self._policy_changed(release):
-            anew = "the policy was changed since everyone agreed; what it asks is asked anew."
-            return Facts(approved=Answer(False, (anew,)), rejected=no)
         return Facts(
             approved=Answer(not missing and not rejected, missing or ("everyone has agreed.",)),
             rejected=no,
             may_go=Answer(not waits, tuple(waits) or ("window and cadence allow it.",)),
         )
 
-    def _policy_changed(self, release: Release) -> bool:
+    def _policy_changed(self, release: Release) -> Facts | None:
+        """None where its gates were judged by the policy in force."""
         with self._database.read() as connection:
-            return policy_in_force(connection, release.model)[1] != release.policy_digest
+            digest = policy_in_force(connection, release.model)[1]
+        if digest == release.policy_digest:
+            return None
+        anew = "the policy was changed; its gates are judged and its approvals asked anew."
+        return Facts(policy_changed=Answer(True, (anew,)))
 
     def _still_waits(self, release: Release, now: datetime) -> Facts | None:
         """What is known without looking further; None where something may have changed."""
         standing = self._remembered.standings.get(release.id)
         if standing is None or standing.tally.rejected_by:
+            return None
+        if standing.policy.digest() != release.policy_digest:
             return None
         if release.position.state is State.AWAITING_APPROVAL:
             lacking = Facts(approved=Answer(False, ("approvals are missing",)))

@@ -28,12 +28,13 @@ from ops.errors import (
 )
 from ops.ledger import Entry, append
 from ops.policy import Policy
-from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, allowed, routes_of
+from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
 from ops.tables import deployments, leases, releases, routes, versions
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"
-# Until a release loads it follows the policy in force; from then on the one it was approved by.
+# Until a release loads, a change of its policy takes it back to its gates; from then on it follows
+# the one that it was gated and approved by.
 UNLOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
 
 
@@ -72,7 +73,7 @@ class Release:
 
     @cached_property
     def policy(self) -> Policy:
-        """As it was when the release began to load."""
+        """By which its gates were judged."""
         return _policy(self.policy_text)
 
     @cached_property
@@ -191,11 +192,11 @@ def move(
     Raises:
         EventRefused: The event means nothing in the state that it is in.
         ReleaseMoved: Somebody else has moved it since it was read, or it is to load by another
-            policy than it was approved by. Retriable: read it again.
+            policy than it was gated by. Retriable: read it again.
     """
     reached = after(release.position, event, release.plan)
     if reached is None:
-        can = ", ".join(allowed(release.position)) or "nothing"
+        can = ", ".join(asked(release.position)) or "nothing"
         raise EventRefused(
             f"{release} is {release.position.state}, where {event} means nothing; it takes {can}"
         )
@@ -209,10 +210,9 @@ def move(
         "ended_at": release.ended_at or (now if ended else None),
         "revision": release.revision + 1,
     }
-    if release.position.state in UNLOADED:
+    if event in (Event.MAY_GO, Event.POLICY_CHANGED):
         text, digest = policy_in_force(connection, release.model)
-        asked = digest == release.policy_digest or release.breaks_glass
-        if event is Event.MAY_GO and not asked:
+        if event is Event.MAY_GO and digest != release.policy_digest:
             raise ReleaseMoved(f"the policy of {release.model} was changed meanwhile; look again")
         values |= {"policy_text": text, "policy_digest": digest}
     this = (releases.c.id == release.id) & (releases.c.revision == release.revision)

@@ -45,6 +45,7 @@ class Event(StrEnum):
     APPROVAL_NEEDED = "approval_needed"
     APPROVED = "approved"
     APPROVAL_VOIDED = "approval_voided"
+    POLICY_CHANGED = "policy_changed"  # since its gates were judged
     REJECTED = "rejected"
     MAY_GO = "may_go"  # the window is open and the cadence kept
     LOADED = "loaded"
@@ -61,6 +62,8 @@ class Event(StrEnum):
     SUPERSEDE = "supersede"
 
 
+# What people may ask for; the operator finds all others by itself.
+ASKED: Final = frozenset({Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT, Event.ROLLBACK})
 STEPS: Final = frozenset({State.SHADOW, State.CANARY, State.BAKE})
 ENDED: Final = frozenset({State.LIVE, State.ROLLED_BACK, State.ABORTED, State.SUPERSEDED})
 _WITH_CANDIDATE: Final = STEPS | {State.LOADING, State.LIVE, State.ROLLING_BACK}
@@ -132,24 +135,28 @@ _TABLE: Final[dict[State, dict[Event, State | _Move]]] = {
     State.DRAFT: {
         Event.GATES_PASSED: State.GATED,
         Event.GATES_FAILED: State.ABORTED,
+        Event.POLICY_CHANGED: _Move.STAY,
         Event.ABORT: State.ABORTED,
         Event.REJECTED: State.ABORTED,
     },
     State.GATED: {
         Event.APPROVAL_NEEDED: State.AWAITING_APPROVAL,
         Event.APPROVED: State.SCHEDULED,
+        Event.POLICY_CHANGED: State.DRAFT,
         Event.REJECTED: State.ABORTED,
         Event.ABORT: State.ABORTED,
     },
     State.AWAITING_APPROVAL: {
         Event.APPROVED: State.SCHEDULED,
         Event.APPROVAL_VOIDED: _Move.STAY,
+        Event.POLICY_CHANGED: State.DRAFT,
         Event.REJECTED: State.ABORTED,
         Event.ABORT: State.ABORTED,
     },
     State.SCHEDULED: {
         Event.MAY_GO: State.LOADING,
         Event.APPROVAL_VOIDED: State.AWAITING_APPROVAL,
+        Event.POLICY_CHANGED: State.DRAFT,
         Event.REJECTED: State.ABORTED,
         Event.PAUSE: _Move.PAUSE,
         Event.ABORT: State.ABORTED,
@@ -249,6 +256,11 @@ def allowed(position: Position) -> list[Event]:
     """The events that mean something now, whatever the plan is."""
     events = _TABLE[position.state]
     return [event for event in events if after(position, event, _NO_STEPS) is not None]
+
+
+def asked(position: Position) -> list[Event]:
+    """Those of ``allowed`` that people may ask for."""
+    return [event for event in allowed(position) if event in ASKED]
 
 
 class Sides(NamedTuple):

@@ -42,6 +42,7 @@ class Facts(NamedTuple):
     """What is known of a release; None where it is not known, or not asked in its state.
 
     Attributes:
+        policy_changed: Whether another is in force than the one that the gates were judged by.
         gates: Whether all are passed.
         approved: Whether everyone has agreed that must.
         rejected: Whether somebody has said no.
@@ -52,6 +53,7 @@ class Facts(NamedTuple):
         restored: Whether every consumer follows the route back.
     """
 
+    policy_changed: Answer | None = None
     gates: Answer | None = None
     approved: Answer | None = None
     rejected: Answer | None = None
@@ -74,6 +76,9 @@ def due(position: Position, facts: Facts) -> Due | None:
     """The event that is due; None while nothing is."""
     if facts.rejected and facts.rejected.yes and Event.REJECTED in allowed(position):
         return _by(Event.REJECTED, facts.rejected)
+    changed = facts.policy_changed
+    if changed and changed.yes and Event.POLICY_CHANGED in allowed(position):
+        return _by(Event.POLICY_CHANGED, changed)
     match position.state:
         case State.DRAFT:
             return _either(facts.gates, Event.GATES_PASSED, Event.GATES_FAILED)

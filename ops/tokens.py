@@ -61,19 +61,30 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token; the only time that it is seen as a whole."""
+    """A new token; the only time that it is seen as a whole.
+
+    Attributes:
+        ends_with_maker: It was wanted for longer than the token that made it counts.
+    """
 
     token: Token
     secret: str = field(repr=False)
+    ends_with_maker: bool = False
 
 
 def issue(
-    connection: Connection, holder: str, *, lifetime: timedelta | None, now: datetime
+    connection: Connection,
+    holder: str,
+    *,
+    lifetime: timedelta | None,
+    now: datetime,
+    maker: Token | None = None,
 ) -> Issued:
     """Make a token.
 
     Args:
         lifetime: None for one that never expires.
+        maker: The token that makes it, which it does not outlive; None for the platform.
     Raises:
         NotFound: There is no such person. Not retriable.
         Invalid: It is no person. Not retriable.
@@ -81,16 +92,19 @@ def issue(
     person = find(connection, holder)
     if person.kind != Kind.PERSON:
         raise Invalid(f"{holder} is a {person.kind}; tokens are for persons")
+    wanted = None if lifetime is None else now + lifetime
+    last = maker.expires_at if maker else None
+    is_capped = last is not None and (wanted is None or wanted > last)
     secret = MARK + secrets.token_urlsafe(SECRET_BYTES)
     values = {
         "principal_id": person.id,
         "hash": _hash(secret),
         "prefix": secret[:PREFIX_CHARS],
         "created_at": now,
-        "expires_at": None if lifetime is None else now + lifetime,
+        "expires_at": last if is_capped else wanted,
     }
     made = connection.scalars(insert(tokens).values(values).returning(tokens.c.id)).one()
-    return Issued(by_id(connection, made), secret)
+    return Issued(by_id(connection, made), secret, is_capped)
 
 
 def by_secret(connection: Connection, secret: str) -> Token | None:

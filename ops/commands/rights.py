@@ -101,7 +101,7 @@ def token_create(
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and show it, once."""
+    """Make a token and show it, once; it does not outlive the one that it is made with."""
     with session(api, state_dir) as client:
         body = {"holder": holder, "days": None if never_expires else days}
         done = client.request("POST", "/tokens", body=body)
@@ -110,6 +110,8 @@ def token_create(
             return
         until = moment(done["expires_at"])
         ends = f"until {until} UTC" if until else "without end"
+        if done["ends_with_maker"]:
+            ends += ", when the token that it was made with ends"
         hint(f"Of {done['holder']}, {ends}. It is not shown again:")
         say(done["token"])
 

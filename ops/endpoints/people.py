@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from ops.endpoints.caller import Caller, Served
@@ -84,7 +84,8 @@ class TokenBody(Shape):
 
     Attributes:
         holder: None: oneself.
-        days: It counts for; None for one that never expires.
+        days: It counts for; None for one that never expires. Never longer than the token that
+            it is made with.
     """
 
     holder: Holder | None = None
@@ -104,8 +105,14 @@ class TokenShape(Shape):
 
 
 class IssuedShape(TokenShape):
-    """A new token; ``token`` is never shown again."""
+    """A new token; ``token`` is never shown again.
 
+    Attributes:
+        ends_with_maker: It was wanted for longer than the token that it was made with counts,
+            and ends with that one.
+    """
+
+    ends_with_maker: bool
     token: str = Field(repr=False)
 
 
@@ -204,12 +211,15 @@ def tokens(
 
 
 @router.post("/tokens", status_code=201, summary="Make a token")
-def issue(actor: Caller, service: Served, body: TokenBody) -> IssuedShape:
-    """The only time that it is shown."""
+def issue(actor: Caller, service: Served, body: TokenBody, response: Response) -> IssuedShape:
+    """The only time that it is shown. It does not outlive the token that it is made with."""
+    response.headers["cache-control"] = "no-store"
     lifetime = None if body.days is None else timedelta(days=body.days)
     issued = service.people.issue(actor, body.holder or actor.name, lifetime=lifetime)
     shape = TokenShape.model_validate(issued.token)
-    return IssuedShape(**shape.model_dump(), token=issued.secret)
+    return IssuedShape(
+        **shape.model_dump(), token=issued.secret, ends_with_maker=issued.ends_with_maker
+    )
 
 
 @router.delete("/tokens/{number}", summary="Have a token count no more")

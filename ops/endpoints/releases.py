@@ -25,7 +25,7 @@ from ops.endpoints.shapes import (
 )
 from ops.ledger import Row
 from ops.releases import Release
-from ops.rollout import Event, allowed, candidate_weight
+from ops.rollout import Event, asked, candidate_weight
 from ops.verbs.releases import Story
 
 router = APIRouter(tags=["releases"])
@@ -59,7 +59,7 @@ class ReleaseShape(Shape):
         step: Of the canary, from 0.
         weight: Share of the records that the new version answers.
         previous: The version that was live when it began.
-        takes: What may be done with it now.
+        takes: What people may do with it now, beside their approvals and rejections.
     """
 
     id: int
@@ -199,7 +199,7 @@ def _shape(release: Release) -> ReleaseShape:
         ended_at=release.ended_at,
         version_digest=release.version_digest,
         policy_digest=release.policy_digest,
-        takes=[str(event) for event in allowed(release.position)],
+        takes=[str(event) for event in asked(release.position)],
     )
 
 

@@ -158,6 +158,8 @@ class PeopleVerbs:
     def issue(self, actor: Actor, holder: str, *, lifetime: timedelta | None) -> Issued:
         """Make a token, of one's own or, which takes ``admin`` on all models, of another person.
 
+        It does not outlive the token that it is made with.
+
         Args:
             lifetime: None for one that never expires.
         Raises:
@@ -165,7 +167,10 @@ class PeopleVerbs:
         """
         attempt = Attempt("token.create", _of_another(actor, holder))
         with self._access.change(actor, attempt, rights=True) as change:
-            issued = tokens.issue(change.connection, holder, lifetime=lifetime, now=change.now)
+            maker = tokens.by_id(change.connection, actor.token_id)
+            issued = tokens.issue(
+                change.connection, holder, lifetime=lifetime, now=change.now, maker=maker
+            )
             change.tell(evidence=_evidence(issued.token))
             return issued
 
@@ -192,7 +197,7 @@ class PeopleVerbs:
         Raises:
             NotAllowed: Not retriable.
         """
-        attempt = Attempt("token.list", _of_another(actor, holder))
+        attempt = Attempt("token.list", _of_another(actor, holder), is_read=True)
         with self._access.look(actor, attempt) as connection:
             return tokens.page(connection, holder=holder, limit=limit, after_id=after_id)
 

@@ -116,7 +116,8 @@ class ReleaseVerbs:
     def decide(self, actor: Actor, model: str, decision: Decision, *, comment: str = "") -> Release:
         """Agree to the open release of a model or reject it; takes ``approve``.
 
-        Who agrees takes back their rejection, also when it has ended the release.
+        Who agrees takes back their rejection, also when it has ended the release, and also when
+        they made the version themselves; their own approval of it counts for nothing.
 
         Raises:
             Conflict: It loads already, and no approval changes anything.
@@ -134,7 +135,8 @@ class ReleaseVerbs:
                     "takes it back"
                 )
             author = find(change.connection, VersionId(model, release.version)).author
-            if is_approval and author == actor.name:
+            takes_back = is_approval and _has_rejected(change.connection, actor, release)
+            if is_approval and author == actor.name and not takes_back:
                 raise NotAllowed(
                     f"{actor.name} registered {model}@{release.version} and cannot approve it; "
                     "`bertstream policy explain` says who can"
@@ -156,7 +158,7 @@ class ReleaseVerbs:
                 version=release.version,
                 release_id=release.id,
                 reason=comment,
-                evidence={"teams": teams},
+                evidence={"teams": teams} | ({"takes_back": "rejection"} if takes_back else {}),
                 version_digest=release.version_digest,
                 policy_digest=policy_digest,
             )
@@ -288,14 +290,19 @@ def _rejected_by(connection: Connection, actor: Actor, model: str) -> Release | 
     last = next(iter(history(connection, model, limit=1)), None)
     if last is None or last.position.state is not State.ABORTED:
         return None
+    return last if _has_rejected(connection, actor, last) else None
+
+
+def _has_rejected(connection: Connection, actor: Actor, release: Release) -> bool:
+    """Whether this person's last word on the version was no."""
     said = (
         select(approvals.c.decision)
         .join(releases, releases.c.id == approvals.c.release_id)
-        .where(releases.c.model == model, releases.c.version == last.version)
+        .where(releases.c.model == release.model, releases.c.version == release.version)
         .where(approvals.c.person == actor.name)
         .order_by(approvals.c.id.desc())
     )
-    return last if connection.scalars(said).first() == Decision.REJECT else None
+    return connection.scalars(said).first() == Decision.REJECT
 
 
 def _require_window(connection: Connection, model: str, now: Any) -> None:

@@ -134,6 +134,38 @@ def test_denied_attempt_does_nothing_and_is_a_row(there: Installation, way: str)
     assert row.evidence == {"permission": "register", "on": "sentiment"}
 
 
+READ = Attempt("version.show", Permission.READ, "sentiment", 3)
+
+
+def deny(there: Installation, name: str, attempt: Attempt, *, way: str = "look") -> None:
+    with pytest.raises(NotAllowed), getattr(there.service.access, way)(actor(there, name), attempt):
+        pytest.fail("what is not allowed was begun")
+
+
+@pytest.mark.parametrize("read", [READ, Attempt("token.list", Permission.ADMIN, is_read=True)])
+def test_denied_reads_cannot_fill_the_ledger(there: Installation, read: Attempt) -> None:
+    for number in range(5):
+        deny(there, "eve", read._replace(model=f"m{number}"))
+    assert [row.model for row in rows(there)] == ["m0"]
+    deny(there, "bob", read)
+    deny(there, "eve", read._replace(action="policy.show"))
+    assert len(rows(there)) == 3  # of somebody else, and of something else
+    there.clock.advance(timedelta(seconds=59))
+    deny(there, "eve", read)
+    there.clock.advance(timedelta(seconds=1))
+    deny(there, "eve", read)
+    there.clock.advance(timedelta(minutes=1))
+    deny(there, "eve", read)
+    assert [row.evidence.get("not_told") for row in rows(there)] == [None, None, None, 5, None]
+
+
+@pytest.mark.parametrize("way", ["look", "permitted", "change"])
+def test_every_denied_change_is_a_row(there: Installation, way: str) -> None:
+    for _ in range(3):
+        deny(there, "eve", REGISTER, way=way)
+    assert len(rows(there)) == 3
+
+
 def test_what_is_found_out_later_is_denied_as_well(there: Installation, access: Access) -> None:
     ana = actor(there, "ana")
 

@@ -262,7 +262,11 @@ def test_people_from_adding_to_revoking(there: Installation, api: Api, url: str)
     root = api["root"]
     assert root.post("/principals", json={"name": "zoe"}).json()["kind"] == "person"
     assert root.put("/principals/mlops/members/zoe").status_code == 204
-    issued = root.post("/tokens", json={"holder": "zoe", "days": 1}).json()
+    answer = root.post("/tokens", json={"holder": "zoe", "days": 1})
+    assert answer.headers["cache-control"] == "no-store"
+    issued = answer.json()
+    assert not issued["ends_with_maker"]
+    assert root.post("/tokens", json={"holder": "zoe", "days": None}).json()["ends_with_maker"]
     assert issued["token"].startswith(issued["prefix"])
     with client(url, issued["token"]) as zoe:
         me = zoe.get("/me").json()

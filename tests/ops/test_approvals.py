@@ -59,6 +59,7 @@ def test_member_of_two_teams_counts_where_needed() -> None:
         (given_by("anna", "risk", version_digest="w" * 64), "was for other files (wwwwwwwwwwww"),
         (given_by("anna", "risk", policy_digest="q" * 64), "before the policy changed"),
         (given_by("anna", "sales"), "in none of the teams"),
+        (given_by("anna", "risk")._replace(may_approve=False), "anna may not approve any more"),
     ],
 )
 def test_approval_that_does_not_count_is_told(approval: Approval, reason: str) -> None:
@@ -78,6 +79,24 @@ def test_single_rejection_blocks_until_it_is_taken_back() -> None:
 def test_author_may_reject() -> None:
     approvals = [given_by("anna", "risk"), given_by("ben", decision="reject")]
     assert tally([RISK], approvals, SUBJECT).rejected_by == ("ben",)
+
+
+@pytest.mark.parametrize(("person", "team"), [("ben", "risk"), ("carl", "sales")])
+def test_who_cannot_approve_can_take_a_rejection_back(person: str, team: str) -> None:
+    agreed = given_by("anna", "risk")
+    no = given_by(person, team, decision="reject")
+    yes = given_by(person, team, minute=1)
+    assert tally([RISK], [agreed, no], SUBJECT).rejected_by == (person,)
+    assert tally([RISK], [agreed, no, yes], SUBJECT).satisfied
+    assert tally([RISK], [no, yes], SUBJECT).missing == {"risk": 1}
+    elsewhere = yes._replace(version_digest="w" * 64)
+    assert tally([RISK], [agreed, no, elsewhere], SUBJECT).rejected_by == (person,)
+
+
+def test_rejection_of_who_may_not_approve_any_more_does_not_block() -> None:
+    no = given_by("carl", "risk", decision="reject")._replace(may_approve=False)
+    result = tally([RISK], [given_by("anna", "risk"), no], SUBJECT)
+    assert (result.satisfied, len(result.void)) == (True, 1)
 
 
 def test_rejection_of_other_files_does_not_block() -> None:

@@ -36,6 +36,24 @@ def test_key_that_is_a_number_is_found() -> None:
     assert document("a: 1\n7: x\n").problem(("7",), "no text")[:2] == (2, 1)
 
 
+@pytest.mark.parametrize("value", ["2026-99-99", "!!timestamp 99", "!!bool x", '!!int ""'])
+def test_value_that_a_type_of_yaml_fails_on_has_its_place(value: str) -> None:
+    refused = read(f"a:\n  - b: {value}\n", expected="a")
+    assert isinstance(refused, Problem)
+    assert refused[:2] == (2, 8)
+    assert refused.message.startswith("a value is not what it looks like: ")
+
+
+def test_key_is_the_text_that_it_was_written_as() -> None:
+    text = "no: 1\n7: {~: 2}\n2026-99-99: 3\nx: {<<: {on: 4}}\n"
+    assert document(text).content == {
+        "no": 1,
+        "7": {"~": 2},
+        "2026-99-99": 3,
+        "x": {"on": 4},
+    }
+
+
 def test_equal_keys_are_found() -> None:
     (problem,) = document("a: {b: 1, b: 2}").keys_twice()
     assert (problem.path, problem.message) == ("a.b", "b stands here 2 times")

@@ -109,6 +109,43 @@ def test_decision_of_somebody_who_is_disabled_does_not_count(there: Installation
         assert not standings_of(connection, [release])[release.id].tally.void
 
 
+@pytest.mark.parametrize("decision", Decision)
+def test_decision_counts_while_its_person_may_approve(
+    there: Installation, decision: Decision
+) -> None:
+    root = there.service.access.authenticate(there.secrets["root"])
+    there.service.policies.put(root, "model: risk-cards\napprovals: [{team: risk, count: 1}]\n")
+    release = start(there, FIRST)
+    values = {
+        "release_id": release.id,
+        "person": "bob",
+        "team": "risk",
+        "decision": decision,
+        "version_digest": release.version_digest,
+        "policy_digest": release.policy_digest,
+        "at": NOW,
+    }
+
+    def counts() -> list[bool]:
+        with there.database.read() as connection:
+            (approval,) = facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals
+            counted = standings_of(connection, [release])[release.id].tally
+        return [approval.may_approve, not counted.void]
+
+    with there.database.begin() as connection:
+        connection.execute(insert(approvals).values(values))
+        (row,) = grants.page(connection, holder="risk")
+    assert counts() == [True, True]
+    with there.database.begin() as connection:
+        grants.take(connection, row)
+        grants.give(connection, "risk", Permission.APPROVE, "other-*", by="root", now=NOW)
+        grants.give(connection, "risk", Permission.RELEASE, "*", by="root", now=NOW)
+    assert counts() == [False, False]
+    with there.database.begin() as connection:
+        grants.give(connection, "bob", Permission.ADMIN, "*", by="root", now=NOW)
+    assert counts() == [True, True]
+
+
 def test_team_that_somebody_has_left_is_not_theirs(there: Installation) -> None:
     release = start(there, FIRST)
     values = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from ops import grants, ledger, people, tokens
 from ops.database import Database
 from ops.errors import PlatformError
 from ops.first_admin import ensure_local_admin
-from ops.permissions import Kind
+from ops.permissions import Kind, Permission
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -43,6 +43,83 @@ def test_later_starts_change_nothing(database: Database, tmp_path: Path) -> None
     before = (tmp_path / "token").read_bytes()
     assert ensure_local_admin(database, tmp_path, now=NOW) is None
     assert (tmp_path / "token").read_bytes() == before
+
+
+LOST = ["revoked", "expired", "file"]
+
+
+@pytest.mark.parametrize("loss", LOST)
+def test_admin_who_is_locked_out_gets_a_new_token_at_the_next_start(
+    database: Database, tmp_path: Path, loss: str
+) -> None:
+    ensure_local_admin(database, tmp_path, now=NOW)
+    path = tmp_path / "token"
+    lose(database, path, loss)
+    lost = path.read_text() if path.exists() else ""
+    told = ensure_local_admin(database, tmp_path, now=NOW)
+    if loss == "file" and database.dialect == "postgresql":
+        assert told is None  # whose database it is nobody can know
+        return
+    assert told == f"ana had no token that counts; a new one is in {path}"
+    assert path.read_text() != lost
+    assert path.stat().st_mode & 0o777 == 0o600
+    with database.read() as connection:
+        token = tokens.by_secret(connection, path.read_text().strip())
+        assert token is not None
+        assert (token.holder, token.fault(NOW)) == ("ana", None)
+        row = ledger.entries(connection)[0]
+    assert (row.actor, row.action, row.evidence) == (
+        "ana",
+        "installation.recover",
+        {"token": token.prefix},
+    )
+    assert ensure_local_admin(database, tmp_path, now=NOW) is None
+
+
+@pytest.mark.parametrize("right", ["grant", "person", "name"])
+@pytest.mark.parametrize("loss", LOST)
+def test_who_is_no_admin_any_more_gets_none(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, loss: str
+) -> None:
+    ensure_local_admin(database, tmp_path, now=NOW)
+    with database.begin() as connection:
+        people.add(connection, "bob", Kind.PERSON, now=NOW)
+        grants.give(connection, "bob", Permission.ADMIN, "*", by="ana", now=NOW)
+        if right == "grant":
+            grants.take(connection, grants.page(connection, holder="ana")[0])
+        if right == "person":
+            people.disable(connection, "ana", now=NOW)
+    if right == "name":
+        monkeypatch.setenv("LOGNAME", "eve")
+    lose(database, tmp_path / "token", loss)
+    assert ensure_local_admin(database, tmp_path, now=NOW) is None
+
+
+def test_token_of_somebody_else_is_left(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_local_admin(database, tmp_path, now=NOW)
+    with database.begin() as connection:
+        people.add(connection, "bob", Kind.PERSON, now=NOW)
+        issued = tokens.issue(connection, "bob", lifetime=timedelta(days=1), now=NOW)
+    (tmp_path / "token").write_text(issued.secret)
+    for now in (NOW, NOW + timedelta(days=2)):
+        assert ensure_local_admin(database, tmp_path, now=now) is None
+    assert (tmp_path / "token").read_text() == issued.secret
+
+
+def lose(database: Database, path: Path, loss: str) -> None:
+    """Have the token in the file count no more."""
+    with database.begin() as connection:
+        token = tokens.by_secret(connection, path.read_text().strip())
+        assert token is not None
+        if loss == "revoked":
+            tokens.revoke(connection, token, now=NOW)
+        elif loss == "expired":
+            issued = tokens.issue(connection, "ana", lifetime=timedelta(0), now=NOW)
+            path.write_text(issued.secret)
+        else:
+            path.unlink()
 
 
 def test_who_joins_a_database_of_others_is_no_admin(database: Database, tmp_path: Path) -> None:

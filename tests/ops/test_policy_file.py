@@ -76,7 +76,9 @@ WINDOW = "{cron: 0 9 * * *, duration: 1h}"
         ("approvals: [{team: a, count: yes}]", "approvals.0.count", "must be a number"),
         ("cost: {ceiling_per_day: .inf}", "cost.ceiling_per_day", "finite number"),
         ("golden: {exact: 1}", "golden.exact", "boolean"),
-        ("1: {}", "1", "Keys should be strings"),
+        ("1: {}", "1", "unknown key 1"),
+        ("no: {}", "no", "unknown key no"),
+        ("cost: {~: 1}", "cost.~", "unknown key ~"),
         (f"retention: {{versions: 0x{'f' * 5000}}}", "retention.versions", "far too large"),
         (f"approvals: [{{team: 0x{'f' * 5000}}}]", "approvals.0.team", "far too large"),
         (f"windows: {{deny: [{', '.join([WINDOW] * 21)}]}}", "windows.deny", "at most 20 items"),
@@ -162,6 +164,18 @@ def test_weight_of_a_canary_is_a_share(weight: str) -> None:
 def test_window_that_is_none(window: str, path: str, message: str) -> None:
     line, found, told = only(f"{MODEL}windows:\n  allow:\n  - {{{window}}}")
     assert (line, found, message in told) == (4, f"windows.allow.0.{path}", True), told
+
+
+def test_windows_open_so_often_at_most_that_years_can_be_looked_at() -> None:
+    often = '{cron: "*/20 * * * *", duration: 1m}'
+    line, path, told = only(f"{MODEL}windows:\n  deny: [{often}, {often}, {WINDOW}]")
+    assert (line, path) == (3, "windows.deny")
+    assert told == (
+        "they open 145 times a day, and 144 are the most: let them start less often or last longer"
+    )
+    touching = '{cron: "*/2 0-22 * * *", duration: 2m}'
+    text = f"{MODEL}windows: {{allow: [{touching}], deny: [{often}, {often}]}}"
+    assert check(text, now=NOW) == []
 
 
 @pytest.mark.parametrize(

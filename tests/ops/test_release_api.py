@@ -206,6 +206,25 @@ def test_a_rejection_ends_the_release_and_can_be_taken_back(
     assert error(say(api, "approve", who="bob")) == (404, "UnknownRelease")  # nothing to take back
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_an_author_takes_back_their_rejection_and_approves_nothing(
+    there: Installation, api: Clients, is_over: bool
+) -> None:
+    set_policy(api, "approvals: [{team: risk, count: 1}]")
+    begin(api)
+    assert say(api, "reject", who="ana").status_code == 200
+    if is_over:
+        advance(there, [Event.REJECTED])
+    there.clock.advance(timedelta(minutes=1))
+    assert say(api, "approve", who="ana").status_code == 200
+    assert rows(there)[0].evidence["takes_back"] == "rejection"
+    told = " ".join(api("ana").get(f"/models/{MODEL}/versions/2/explanation").json()["sentences"])
+    assert "Rejected" not in told
+    assert "Missing: 1 approval from team risk" in told
+    again = say(api, "approve", who="ana")
+    assert error(again) == ((404, "UnknownRelease") if is_over else (403, "NotAllowed"))
+
+
 def test_an_approval_tells_in_which_team_it_was_given(there: Installation, api: Clients) -> None:
     set_policy(api, "approvals: [{team: risk, count: 1}]")
     begin(api)

@@ -10,11 +10,12 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from ops import apps, releases
+from ops import apps, grants, releases
 from ops.artifact_store import ArtifactStore
 from ops.database import Database
 from ops.evidence import Outcome
 from ops.observations import Observations
+from ops.permissions import Permission
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start, keep_deployment, put_route
 from ops.rollout import Event
@@ -63,6 +64,8 @@ class Releases:
 
     def __init__(self, there: Installation, folder: Path) -> None:
         self.there, self.database = there, there.database
+        with self.database.begin() as connection:
+            grants.give(connection, "bob", Permission.APPROVE, "*", by="root", now=NOW)
         self.told = Observations()
         root = there.service.access.authenticate(there.secrets["root"])
         for weights in (b"1", b"2"):
@@ -158,14 +161,38 @@ def test_changed_policy_counts_while_a_release_waits_for_the_old_window(there: R
     root = there.there.service.access.authenticate(there.there.secrets["root"])
     kept = there.there.service.policies.put(root, "model: sentiment\n").kept
     found = there.due(release, NOW, finder)
-    assert event_of(found) is Event.APPROVAL_VOIDED  # it goes its way by the new one
+    assert event_of(found) is Event.POLICY_CHANGED  # it goes its way by the new one
     assert found is not None
     assert "policy was changed" in found.reason
-    release = there.move(release, Event.APPROVAL_VOIDED)
+    release = there.move(release, Event.POLICY_CHANGED, Event.GATES_PASSED)
     assert event_of(there.due(release, NOW, finder)) is Event.APPROVED
     release = there.move(release, Event.APPROVED)
     assert release.policy_digest == kept.digest
     assert event_of(there.due(release, NOW, finder)) is Event.MAY_GO
+
+
+STRICT = POLICY + "gates: [{metric: accuracy, direction: higher, at_least: 0.99}]\n"
+
+
+@pytest.mark.parametrize("break_glass", [False, True])
+@pytest.mark.parametrize(
+    "events",
+    [(), TO_WAITING[:1], TO_WAITING, TO_SCHEDULED, (*TO_SCHEDULED, Event.PAUSE, Event.RESUME)],
+    ids=len,
+)
+def test_gate_that_is_set_while_a_release_waits_is_judged(
+    there: Releases, events: tuple[Event, ...], break_glass: bool
+) -> None:
+    release, finder = there.start(*events, break_glass=break_glass), there.finder()
+    there.decide(release, "approve")
+    root = there.there.service.access.authenticate(there.there.secrets["root"])
+    there.there.service.policies.put(root, STRICT)
+    assert event_of(there.due(release, NOW, finder)) is Event.POLICY_CHANGED
+    release = there.move(release, Event.POLICY_CHANGED)
+    found = there.due(release, NOW, finder)
+    assert event_of(found) is Event.GATES_FAILED
+    assert found is not None
+    assert "Gate metric accuracy" in found.reason
 
 
 def test_rejection_is_not_passed_by_breaking_the_glass(there: Releases) -> None:

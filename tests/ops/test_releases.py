@@ -232,38 +232,37 @@ def test_both_labels_of_one_version_are_routed_by_its_digest(database: Database)
     }
 
 
-def test_release_follows_the_policy_in_force_until_it_loads(database: Database) -> None:
+def test_release_keeps_the_policy_that_it_was_gated_by(database: Database) -> None:
     live(database, 1)
     release = start(database, 2)
     assert release.policy == Policy(model=MODEL)
     assert release.policy_digest == release.policy.digest()
     set_policy(database, SHORT_POLICY)
     release = move(database, release, Event.GATES_PASSED)
+    assert release.policy == Policy(model=MODEL)
+    release = move(database, release, Event.POLICY_CHANGED)
+    assert release.position.state is State.DRAFT
     assert release.plan == Plan(shadow=False, weights=(0.25,), bake=True)
     assert release.policy_digest == release.policy.digest() != Policy(model=MODEL).digest()
-    release = move(database, release, Event.APPROVED, Event.MAY_GO)
+    release = move(database, release, *TO_LOADING)
     set_policy(database, f"model: {MODEL}\n")
     release = move(database, release, Event.LOADED)
 
     assert (release.position.state, release.policy.rollout.canary[0].weight) == (State.CANARY, 0.25)
     digests = [row.policy_digest for row in rows(database, release)]
-    assert digests == [Policy(model=MODEL).digest(), *[release.policy_digest] * 4]
+    assert digests == [*[Policy(model=MODEL).digest()] * 2, *[release.policy_digest] * 5]
 
 
-def test_release_does_not_load_by_a_policy_that_nobody_asked_it_for(database: Database) -> None:
-    release = move(database, start(database, 1), Event.GATES_PASSED, Event.APPROVED)
+@pytest.mark.parametrize("break_glass", [False, True])
+def test_release_does_not_load_by_a_policy_that_it_was_not_gated_by(
+    database: Database, break_glass: bool
+) -> None:
+    begun = start(database, 1, break_glass=break_glass, note="fire")
+    release = move(database, begun, Event.GATES_PASSED, Event.APPROVED)
     set_policy(database, SHORT_POLICY)
     with pytest.raises(ReleaseMoved, match="policy"):
         move(database, release, Event.MAY_GO)
     assert reread(database, release) == release
-
-
-def test_broken_glass_loads_by_the_policy_in_force(database: Database) -> None:
-    asked = start(database, 1, break_glass=True, note="fire")
-    release = move(database, asked, Event.GATES_PASSED, Event.APPROVED)
-    set_policy(database, SHORT_POLICY)
-    release = move(database, release, Event.MAY_GO)
-    assert release.policy_digest == release.policy.digest() != Policy(model=MODEL).digest()
 
 
 def test_broken_glass_shows_in_every_row(database: Database) -> None:
@@ -290,7 +289,7 @@ def test_event_that_means_nothing_is_refused_with_those_that_do(database: Databa
     release = start(database, 1)
     with pytest.raises(
         EventRefused,
-        match=r"of sentiment@1 is draft, where loaded means nothing; it takes gates_passed, ",
+        match=r"of sentiment@1 is draft, where loaded means nothing; it takes abort$",
     ):
         move(database, release, Event.LOADED)
     ended = move(database, release, Event.ABORT)

@@ -18,6 +18,7 @@ from ops.rollout import (
     State,
     after,
     allowed,
+    asked,
     candidate_weight,
     needs_candidate,
     routes_of,
@@ -38,12 +39,13 @@ WAYS = {
 # Every answer there is. STEP stands for each step of a plan, NEXT for what follows it there.
 ANSWERS = """
 draft             gates_passed:gated gates_failed:aborted rejected:aborted abort:aborted
+draft             policy_changed:draft
 gated             approval_needed:awaiting_approval approved:scheduled rejected:aborted
-gated             abort:aborted
+gated             abort:aborted policy_changed:draft
 awaiting_approval approved:scheduled approval_voided:awaiting_approval rejected:aborted
-awaiting_approval abort:aborted
+awaiting_approval abort:aborted policy_changed:draft
 scheduled         may_go:loading approval_voided:awaiting_approval rejected:aborted abort:aborted
-scheduled         pause:paused@scheduled
+scheduled         pause:paused@scheduled policy_changed:draft
 paused@scheduled  resume:scheduled step_failed:aborted abort:aborted rollback:aborted
 loading           loaded:NEXT load_failed:aborted rejected:aborted abort:aborted rollback:aborted
 STEP              step_passed:NEXT step_failed:rolling_back step_inconclusive:paused@STEP
@@ -139,6 +141,8 @@ def test_every_event_has_its_answer_in_every_state(way: str, plan: Plan) -> None
         found = {event: after(here, event, plan) for event in Event}
         assert found == {event: answers.get(event) for event in Event}, here
         assert set(allowed(here)) == set(answers), here
+        by_people = {"pause", "resume", "promote", "abort", "rollback"}
+        assert set(asked(here)) == by_people & set(answers), here
 
 
 @pytest.mark.parametrize(("way", "plan"), WAYS.items())

@@ -12,11 +12,13 @@ from ops.steering import Answer, Due, Facts, Load, due
 # What each state makes of the facts, those that come first before the others. Whatever is not
 # here changes nothing.
 ORDER = """
-draft             rejected=yes:rejected gates=yes:gates_passed gates=no:gates_failed
-gated             rejected=yes:rejected approved=yes:approved approved=no:approval_needed
-awaiting_approval rejected=yes:rejected approved=yes:approved
-scheduled         rejected=yes:rejected approved=no:approval_voided approved=unknown:-
-scheduled         may_go=yes:may_go
+draft             rejected=yes:rejected policy_changed=yes:policy_changed gates=yes:gates_passed
+draft             gates=no:gates_failed
+gated             rejected=yes:rejected policy_changed=yes:policy_changed
+gated             approved=yes:approved approved=no:approval_needed
+awaiting_approval rejected=yes:rejected policy_changed=yes:policy_changed approved=yes:approved
+scheduled         rejected=yes:rejected policy_changed=yes:policy_changed
+scheduled         approved=no:approval_voided approved=unknown:- may_go=yes:may_go
 loading           rejected=yes:rejected load=fault:load_failed load=ready:loaded
 loading           load=late:load_failed
 shadow            verdict=passed:step_passed verdict=failed:step_failed
@@ -30,6 +32,7 @@ rolling_back      restored=yes:restored
 """
 ANSWER = {"yes": Answer(True, ("It is so.",)), "no": Answer(False, ("It is not so.",))}
 KNOWN: dict[str, dict[str, Any]] = {
+    "policy_changed": ANSWER,
     "gates": ANSWER,
     "approved": ANSWER,
     "rejected": ANSWER,

@@ -61,6 +61,22 @@ def test_one_without_end(database: Database, issued: tokens.Issued) -> None:
         assert tokens.page(connection, holder="bob") == []
 
 
+def test_none_outlives_the_one_that_made_it(database: Database, issued: tokens.Issued) -> None:
+    maker, ends = issued.token, NOW + DAY
+    with database.begin() as connection:
+        lasting = tokens.issue(connection, "ana", lifetime=None, now=NOW)
+        for lifetime, last, is_capped in (
+            (None, ends, True),
+            (DAY + timedelta(microseconds=1), ends, True),
+            (DAY, ends, False),
+            (DAY / 2, NOW + DAY / 2, False),
+        ):
+            made = tokens.issue(connection, "ana", lifetime=lifetime, now=NOW, maker=maker)
+            assert (made.token.expires_at, made.ends_with_maker) == (last, is_capped)
+        free = tokens.issue(connection, "ana", lifetime=None, now=NOW, maker=lasting.token)
+        assert (free.token.expires_at, free.ends_with_maker) == (None, False)
+
+
 def test_revoked_for_good(database: Database, issued: tokens.Issued) -> None:
     with database.begin() as connection:
         tokens.revoke(connection, issued.token, now=NOW)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ops import tokens
 from tests.ops.commands.conftest import Bertstream, as_json
-from tests.ops.installation import Installation
+from tests.ops.installation import NOW, Installation
 
 
 def test_grants(bertstream: Bertstream) -> None:
@@ -42,5 +43,10 @@ def test_tokens(
     assert "revoked" in bertstream("token", "list", "--holder", "eve").stdout
     there.secrets["eve"] = secret
     assert "was revoked" in bertstream("people", "show", who="eve", code=1).stderr
+    for words in (["--never-expires"], ["--days", "31"]):
+        capped = bertstream("token", "create", *words).stderr
+        assert "Of root, until 2026-04-01 09:00 UTC, when the token that it was made with" in capped
+    with there.database.begin() as connection:
+        there.secrets["root"] = tokens.issue(connection, "root", lifetime=None, now=NOW).secret
     lasting = bertstream("token", "create", "--never-expires")
     assert "Of root, without end" in lasting.stderr
