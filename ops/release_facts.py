@@ -18,7 +18,15 @@ from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of
 from ops.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.limits import limits_of
-from ops.observations import NOTHING, Gathered, Observations, Pair, Seen, disagreements
+from ops.observations import (
+    CONSUMER_SILENCE_S,
+    NOTHING,
+    Gathered,
+    Observations,
+    Pair,
+    Seen,
+    disagreements,
+)
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
