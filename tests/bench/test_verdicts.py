@@ -21,6 +21,8 @@ from bench.verdicts import (
 )
 from ops.evidence import Outcome
 
+pytestmark = pytest.mark.slow
+
 
 def ended(candidate: Candidate, releases: int) -> list[Release]:
     rng = np.random.default_rng(1)

@@ -79,6 +79,7 @@ def test_a_file_that_changes_while_it_is_sent(content: bytes) -> None:
         list(tar_of({"a.txt": 5}, lambda _: io.BytesIO(content)))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_what_is_cut_anywhere_is_told(data: st.DataObject) -> None:
@@ -89,6 +90,7 @@ def test_what_is_cut_anywhere_is_told(data: st.DataObject) -> None:
             unpack(io.BytesIO(content[:kept]), Path(folder) / "out")
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_what_is_altered_anywhere_leads_nowhere_else(data: st.DataObject) -> None:

@@ -74,6 +74,7 @@ def test_depth_is_bounded(text: str) -> None:
     assert refused.message == "nested too deeply"
 
 
+@pytest.mark.slow
 def test_many_problems_take_no_longer_each() -> None:
     names = [f"k{number}" for number in range(20_000)]
     found = document("{" + ",".join(names) + "}")

@@ -36,6 +36,8 @@ from tests.certificates import write_certificates
 from tests.ops.directories import TAR, archive_of, make_directory, small_disk
 from tests.ops.installation import Clock, Installation, client, install, served
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = "/models/sentiment/versions"
 MAX_BYTES = 30_000_000
 STALL_S = 0.5
