@@ -48,7 +48,7 @@ check: $(DEV_READY) ## lint, format, types, imports and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "$(FAST)" $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) --hypothesis-profile=fast -m "$(FAST)" $(ARGS)
 
 chaos: $(DEV_READY) ## kill processes in mid-stream for minutes and count every record
 	$(BIN)/python -m bench.chaos $(ARGS)

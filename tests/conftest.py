@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 # Before any test imports ray: nothing leaves the machine.
@@ -23,6 +24,9 @@ __all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
 
 # In the environment of everything that one run starts.
 TEST_RUN = "BERTSTREAM_TEST_RUN"
+# For `make check`; `make test` tries as many as Hypothesis does by itself.
+settings.register_profile("fast", max_examples=20)
+
 SLOW_MARKERS = {"slow", "model", "postgres", "kafka", "ray", "gpu"}
 MARKS_OF_FILE = re.compile(r"^pytestmark = (\[[^]]*\]|.*)$", re.MULTILINE)
 
