@@ -47,13 +47,16 @@ NOTHING = Seen()
 class Observations:
     """Telemetry, comparisons and heartbeats by model; for several threads."""
 
-    def __init__(self, *, counted_from_ms: int = 0) -> None:
+    def __init__(self, *, counted_from_ms: int = 0, is_current: bool = True) -> None:
         """Nothing was told yet.
 
         Args:
             counted_from_ms: Windows that ended before are not among ``answers``: whoever was
                 there before has counted them.
+            is_current: Nothing is still to be read that was told before; whoever reads sets it.
+                Until then a consumer that is not heard of may be at work all the same.
         """
+        self.is_current = is_current
         self._lock = threading.Lock()
         self._counted_from_ms = counted_from_ms
         self._counted: dict[str, Seen] = {}

@@ -220,7 +220,9 @@ class Operator:
             if model in self._templates
         }
         others = self._upkeep.others if self._upkeep is not None else frozenset()
-        self._apps.want(wanted, self._ours() - self._in_use(), others)
+        is_known = self._observations.is_current  # else it may be in use
+        spare = self._ours() - self._in_use() if is_known else set()
+        self._apps.want(wanted, spare, others)
         return Round(now, routes, coming, wanted)
 
     def _made(self, model: str, label: str) -> ModelSettings:

@@ -299,6 +299,8 @@ class FactFinder:
     def _restored(self, release: Release, now: datetime) -> Answer:
         """Whether every consumer at work follows the route back and waits for no answer of the
         version that was taken out."""
+        if not self._observations.is_current:
+            return Answer(False, ("what the consumers told is still being read",))
         since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
         entered_ms = _ms(release.entered_at)
         told = [

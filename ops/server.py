@@ -29,7 +29,7 @@ from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError
 from ops.health_platform import monitor_of
 from ops.local import State, connection, is_at_work, token_path
-from ops.observations import Observations
+from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.operator import Operator
 from ops.release_facts import FactFinder
 from ops.releases import open_releases
@@ -94,6 +94,7 @@ def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: thread
         try:
             while not stop.is_set():
                 into.add(reader.poll(POLL_S))
+                into.is_current = into.is_current or reader.has_caught_up()
                 since_ms = int(time.time() * 1000)
         except StreamError as exc:
             logger.warning("telemetry cannot be read, trying on: %s", exc)
@@ -115,7 +116,7 @@ class Server:
         self._stopping = threading.Event()
         self._database = Database(config.database_url(), timeout_s=5.0)
         self._store = ArtifactStore(config.artifact_store(), staging=config.state_dir / "uploads")
-        self._observations = Observations(counted_from_ms=int(time.time() * 1000))
+        self._observations = Observations(counted_from_ms=int(time.time() * 1000), is_current=False)
         ray = Ray(
             connect=lambda: connection(config.state_dir, state),
             dashboard=state.dashboard,
@@ -178,11 +179,12 @@ class Server:
             logger.warning("a restart was not written down: %s", exc)
 
     def _since_ms(self) -> int:
-        """From where telemetry is read: the oldest step that is still open."""
+        """From where telemetry is read: the oldest open step, and the last heartbeats."""
         now = datetime.now(UTC)
         with self._database.read() as reading:
             entered = [release.entered_at for release in open_releases(reading)]
-        since = max(min([now, *entered]), now - OLDEST_TELEMETRY)
+        heartbeats = now - timedelta(seconds=CONSUMER_SILENCE_S)
+        since = max(min([heartbeats, *entered]), now - OLDEST_TELEMETRY)
         return int(since.timestamp() * 1000)
 
     # --- what it is made of ---------------------------------------------------------------

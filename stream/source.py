@@ -241,14 +241,17 @@ class TelemetryReader:
                 **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
             )
             self._consumer.assign(partitions)
+            self._ends = self._consumer.end_offsets(partitions)
             places = self._consumer.offsets_for_times(
                 dict.fromkeys(partitions, since_ms), timeout_ms=5_000
             )
             for partition, place in places.items():
-                if place is None:
-                    self._consumer.seek_to_end(partition)
-                else:
-                    self._consumer.seek(partition, place.offset)
+                offset = self._ends[partition] if place is None else place.offset
+                self._consumer.seek(partition, offset)
+
+    def has_caught_up(self) -> bool:
+        """Whether all is read that was told before this reader began."""
+        return all(self._consumer.position(part) >= end for part, end in self._ends.items())
 
     def poll(self, timeout_s: float) -> list[TelemetryRecord | ComparisonRecord | ConsumerRecord]:
         """What came since the last call; empty where nothing did in time.

@@ -10,7 +10,7 @@ import pytest
 from stream.comparison import merge_comparisons
 from stream.schema import ComparisonRecord, TelemetryRecord
 from stream.settings import PipelineSettings
-from stream.source import recent_comparisons, recent_telemetry
+from stream.source import TelemetryReader, recent_comparisons, recent_telemetry
 from stream.telemetry import merge
 from tests.integration.harness import Bench, FakeModel, FakeModels, leaves_sockets, wait_until
 
@@ -168,3 +168,29 @@ def test_a_shadow_that_hangs_costs_nothing(bench: Bench) -> None:
     ledger.wait_for_count(2_000, deadline_s=20)
     ledger.assert_exactly_once()
     assert len(hanging.calls) == 1
+
+
+def test_reader_of_telemetry_has_caught_up_once_all_that_was_told_before_is_read(
+    bench: Bench,
+) -> None:
+    pipeline = bench.pipeline(telemetry_interval_s=0.2)
+    ledger = bench.ledger(pipeline)
+    bench.worker(pipeline, FakeModels(v1=FakeModel()))
+    ledger.produce(100)
+    ledger.wait_for_count(100)
+
+    def is_told() -> bool:
+        ledger.produce(1)  # telemetry goes with records
+        return telemetry(bench, pipeline, "1") is not None
+
+    wait_until(is_told, "a window is on the topic")
+    reader, told = TelemetryReader(bench.kafka, since_ms=0), []
+    assert not reader.has_caught_up()
+
+    def has_caught_up() -> bool:
+        told.extend(reader.poll(0.2))
+        return reader.has_caught_up()
+
+    wait_until(has_caught_up, "the reader has caught up")
+    reader.close()
+    assert any(pipeline.name == record.pipeline for record in told)

@@ -104,6 +104,15 @@ def test_route_of_a_rollback_waits_for_a_broker_that_is_gone_in_mid_canary(canar
     assert canary.epochs() == (before + 1, before + 1)
 
 
+def test_rollback_is_not_over_before_it_is_read_what_the_consumers_told(canary: Canary) -> None:
+    assert canary.tick().position.state is State.CANARY
+    canary.there.told.is_current = False
+    canary.roll_back()
+    assert canary.tick().position.state is State.ROLLING_BACK
+    canary.there.told.is_current = True
+    assert canary.tick().position.state is State.ROLLED_BACK
+
+
 def test_canary_that_never_gets_a_record_is_paused_and_keeps_its_traffic(canary: Canary) -> None:
     assert canary.tick(timedelta(minutes=9)).position.state is State.CANARY
     paused = canary.tick(timedelta(minutes=2))

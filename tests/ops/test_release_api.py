@@ -24,6 +24,8 @@ from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import TAR, archive_of, make_directory
 from tests.ops.installation import NOW, Installation, client, install, served
 
+pytestmark = pytest.mark.slow
+
 MODEL = "sentiment"
 SERVED = {"replicas": 1}
 TO_CANARY = [

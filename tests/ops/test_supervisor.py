@@ -15,6 +15,8 @@ import psutil
 
 from ops.supervisor import FIRST_PAUSE_S, MAX_PAUSE_S, NOTE_FILE, Note, how, pause_s
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 20.0
 # A child as the operator is: a line of configuration, then the pipe that its parent holds.
 CHILD = """
