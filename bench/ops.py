@@ -1,8 +1,8 @@
 """What the operating side takes: verdicts simulated, a large catalogue and ledger, the operator.
 
-``python -m bench.ops [--quick]`` runs ``bench.verdicts``, ``bench.registry`` and ``bench.operator``
-one after the other and ends with one JSON line of all three; it leaves with 1 where one was too
-slow.
+``python -m bench.ops [--quick]`` runs ``bench.verdicts``, ``bench.registry``, ``bench.commands``
+and ``bench.operator`` one after the other and ends with one JSON line of all; it leaves with 1
+where one was too slow.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ DEADLINE_S = 900
 QUICK = {
     "verdicts": ["--quick"],
     "registry": ["--versions", "1000", "--ledger", "20000"],
+    "commands": ["--versions", "1000", "--ledger", "20000"],
     "operator": ["--models", "20", "--rounds", "10", "--calls", "50"],
 }
 
 
 def main() -> int:
-    """Run all three."""
+    """Run all of them."""
     parser = argparse.ArgumentParser(prog="python -m bench.ops", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="rough, and shorter")
     quick = parser.parse_args().quick

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from ops.supervisor import FIRST_PAUSE_S, MAX_PAUSE_S, NOTE_FILE, Note, how, pause_s
 
@@ -39,6 +40,8 @@ signal.pause()
 """
 IMPATIENT = """
 import pathlib, sys
+import pytest
+
 from ops.supervisor import Supervisor
 configuration = sys.stdin.buffer.read()
 Supervisor(sys.argv[2:], configuration, pathlib.Path(sys.argv[1]), grace_s=0.3).run()
