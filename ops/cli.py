@@ -108,7 +108,10 @@ def main() -> None:
     try:
         app()
     finally:
-        gc.freeze()  # the process ends: a last look for garbage took a fifth of a short command
+        # The process ends: a last look for garbage took a fifth of a short command. Torch's
+        # libraries tell of all that is left behind, and with them a command takes longer anyway.
+        if "torch" not in sys.modules:
+            gc.freeze()
 
 
 @app.callback()

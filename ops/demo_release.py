@@ -236,5 +236,7 @@ def _config(folder: Path) -> PlatformConfig:
         ),
         # Whatever other cluster runs here is nobody's guest.
         ray=RaySettings(address="local"),
+        # Two cores have room for two versions: a second replica of one would take the other's.
+        scaling=None,
         state_dir=folder,
     )
