@@ -43,6 +43,7 @@ class Installation:
             models=self._models,
             pipelines=pipelines,
             ray=RaySettings(address="local", num_cpus=max(4, os.cpu_count() or 1)),
+            scaling=None,  # one replica and one consumer are measured, whatever waits for them
             state_dir=self._state_dir,
         )
         self._state = local.up(config, self._say)
