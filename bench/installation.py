@@ -43,7 +43,10 @@ class Installation:
             models=self._models,
             pipelines=pipelines,
             ray=RaySettings(address="local", num_cpus=max(4, os.cpu_count() or 1)),
-            scaling=None,  # one replica and one consumer are measured, whatever waits for them
+            # One replica and one consumer are measured, whatever waits for them, and no start of an
+            # operator, which every change of the pipelines would bring.
+            scaling=None,
+            operator=False,
             state_dir=self._state_dir,
         )
         self._state = local.up(config, self._say)

@@ -27,8 +27,12 @@ __all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
 
 # In the environment of everything that one run starts.
 TEST_RUN = "BERTSTREAM_TEST_RUN"
-# For `make check`; `make test` tries as many as Hypothesis does by itself.
-settings.register_profile("fast", max_examples=20)
+# The same examples in every run, and however slow the machine: red or green is for the code to
+# decide. `--hypothesis-profile=explore` looks for new ones; `make check` tries a few.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("fast", settings.get_profile("same"), max_examples=20)
+settings.register_profile("explore", deadline=None, max_examples=3_000)
+settings.load_profile("same")
 
 SLOW_MARKERS = {"slow", "model", "postgres", "kafka", "ray", "gpu"}
 MARKS_OF_FILE = re.compile(r"^pytestmark = (\[[^]]*\]|.*)$", re.MULTILINE)

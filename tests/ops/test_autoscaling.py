@@ -279,7 +279,7 @@ STATES = st.builds(
 )
 
 
-@given(READINGS, REASONABLE, STATES, st.floats() | st.integers())
+@given(READINGS, REASONABLE, STATES, st.floats())
 def test_any_numbers_give_a_target_within_the_bounds(
     reading: Reading, settings: ScalingSettings, state: State, now_s: float
 ) -> None:
