@@ -11,6 +11,12 @@ from typing import NamedTuple
 from stream.caller import Caller, Reply
 from stream.offsets import Slot
 
+# Reading beside calls costs the broker a fetch and this process a turn, for a record or two. So
+# it pauses for a share of what a call takes: later by that much, and with the cores for the model.
+PAUSE_SHARE = 1 / 8
+MIN_PAUSE_S = 0.005
+MAX_PAUSE_S = 0.05
+
 
 class Call(NamedTuple):
     """A micro-batch with the replicas of one version.
@@ -45,6 +51,7 @@ class Calls:
         self._calls: list[Call] = []
         self._threads = ThreadPoolExecutor(2 * window, thread_name_prefix="call")
         self._answered = threading.Event()
+        self._last_s = 0.0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -83,7 +90,15 @@ class Calls:
     def take_done(self) -> list[Call]:
         """Those that came back since the last call, with their answer or error."""
         self._answered.clear()
-        return self._take(lambda call: call.future.done())
+        done = self._take(lambda call: call.future.done())
+        if done:
+            self._last_s = self.age_s(done[-1])
+        return done
+
+    @property
+    def pause_s(self) -> float:
+        """How long records may wait unread beside these calls, as the last answer took."""
+        return min(MAX_PAUSE_S, max(MIN_PAUSE_S, PAUSE_SHARE * self._last_s))
 
     def abandon(self, unwanted: Callable[[Call], bool]) -> list[Call]:
         """Give calls up; whatever they bring is for nobody."""

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long the loop waits for records when nothing is in flight, and for an answer when
-# something is: the second bounds how late a new record is noticed beside a slow call.
+# How long the loop waits for records when nothing is in flight, and for an answer or a route when
+# it reads nothing.
 IDLE_POLL_MS = 100
 BUSY_WAIT_S = 0.005
 # A full window still takes part in the group this often.
@@ -102,6 +102,7 @@ class Pipeline:
         self._trouble = Trouble(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
         self._has_committed = False
+        self._has_read_all = True
         self._broken: StreamError | None = None
 
     # --- life ---------------------------------------------------------------------------
@@ -235,9 +236,10 @@ class Pipeline:
             return self._source.poll_nothing()
         if not len(self._calls):
             return self._source.poll(IDLE_POLL_MS)
+        if self._has_read_all:
+            self._calls.wait(self._calls.pause_s)
         records = self._source.poll(0)
-        if not records:
-            self._calls.wait(BUSY_WAIT_S)
+        self._has_read_all = len(records) < self._settings.max_batch_records
         return records
 
     def _is_holding_too_much(self) -> bool:
