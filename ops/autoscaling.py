@@ -199,7 +199,7 @@ def _bounds(reading: Reading, settings: ScalingSettings) -> tuple[int, int]:
 def _fits(now: _Now) -> int:
     if known(now.reading.room) is None:
         return now.high
-    return max(now.held, count(now.reading.room) + count(now.reading.current))
+    return now.held + count(now.reading.room)
 
 
 def _bound(need: Need, now: _Now) -> str:

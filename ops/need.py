@@ -39,7 +39,8 @@ class Reading(NamedTuple):
             over at once is given the share that it would get.
         announced: That is not what comes to it now, but what may come: that it has little to do
             says nothing.
-        room: How many more the cluster has the CPUs for; None where it grows by itself.
+        room: How many more than were asked for the cluster has the CPUs for; None where it grows
+            by itself.
         limit: Never more than this, whatever the settings say: partitions, or a cost ceiling.
         noun: What is counted, for the sentence.
     """

@@ -16,6 +16,7 @@ from ops.catalogue import number_of
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.need import Reading
 from ops.releases import Release
+from ops.room import Room
 from ops.scaling import ScalingSettings
 from ops.shares import share_to_carry
 from serve.contract import app_name
@@ -25,6 +26,7 @@ from stream.settings import PipelineSettings
 
 # Telemetry of this long ago says what a replica does in a second.
 MEASURED_S = 30.0
+MAKES_ROOM = "makes room for what has none"
 
 
 class Sight(NamedTuple):
@@ -125,21 +127,25 @@ class Scaler:
             name: _counted(self._counts.get(name, ()), sight.now_ms / 1000, app.replicas)
             for name, app in sight.apps.items()
         }
-        free = None if sight.free is None else dict(sight.free)
+        room = Room(sight.free, sight.apps.values())
         found = []
         self.parts = [*self._parts(sight)]
         for part in self.parts:
             app = sight.apps[part.app]
-            reading = part.reading._replace(room=_room(free, app))
+            reading = part.reading._replace(room=room.for_more(app))
+            given_back = min(room.missing(app), app.target - part.settings.min_replicas)
+            if given_back > 0:
+                most = app.target - given_back
+                limit = most if reading.limit is None else min(most, reading.limit)
+                reading = reading._replace(limit=limit)
             state = self._states.get(part.app, State())
             decision = decide(reading, part.settings, state, sight.now_s)
             self._states[part.app] = decision.state
             if decision.target == app.target:
                 continue
-            if free is not None:
-                for resource, each in app.resources.items():
-                    free[resource] = free.get(resource, 0.0) - each * (decision.target - app.target)
-            found.append(_wish(part, reading, app.target, decision.target, decision.reason))
+            room.take(app, decision.target - app.target)
+            reason = f"{MAKES_ROOM}, {decision.reason}" if given_back > 0 else decision.reason
+            found.append(_wish(part, reading, app.target, decision.target, reason))
         return found
 
     def _parts(self, sight: Sight) -> Iterator[Part]:
@@ -261,19 +267,6 @@ def _load(
         busy_s=sum(window.replica_us for window in own) / 1e6,
         replica_s=replica_seconds(counts, begin_s, end_s),
     )
-
-
-def _room(free: Mapping[str, float] | None, found: Found) -> int | None:
-    """How many more fit; None where the cluster grows, or where they reserve nothing."""
-    if free is None:
-        return None
-    fitting = [
-        # A thousandth more than nothing: what is left of tenths that were added up.
-        int(max(0.0, free.get(resource, 0.0)) / each + 1e-3)
-        for resource, each in found.resources.items()
-        if each > 0
-    ]
-    return min(fitting, default=None)
 
 
 def _wish(part: Part, reading: Reading, before: int, target: int, reason: str) -> Wish:

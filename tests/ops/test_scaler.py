@@ -214,6 +214,26 @@ def test_room_is_given_once() -> None:
     assert (found["m@1"].target, found["n@1"].target) == (4, 2)
 
 
+def test_version_that_has_grown_makes_room_for_one_that_waits_for_it() -> None:
+    scaler = Scaler(SCALING, [MODEL], [WORDS])
+    waiting = app(0, status="DEPLOYING", target=1)
+    full = {"words": backlog(4000, drain=300)}
+    windows = {"m": [window(answers=3000, busy_s=30.0)]}
+    apps = {"m@1": app(3), "m@2": waiting, "pipeline-words": app()._replace(resources={})}
+    seen = sight(apps=apps, backlogs=full, windows=windows, free={"CPU": -1.0})
+    wish = wishes(seen, scaler)["m@1"]
+    assert (wish.before, wish.target) == (3, 2)
+    assert wish.reason.startswith("makes room for what has none, ")
+    # Still there and still counted, but on its way out: nothing more is given back for it.
+    apps["m@1"] = app(3, target=2)
+    assert "m@1" not in wishes(seen._replace(apps=apps), scaler)
+
+
+def test_nobody_makes_room_beyond_its_least() -> None:
+    apps = {"m@1": app(1), "m@2": app(0, status="DEPLOYING", target=1)}
+    assert wishes(sight(apps=apps, free={"CPU": -1.0})) == {}
+
+
 def test_version_that_does_not_run_is_left_alone() -> None:
     apps = {"m@1": app(status="DEPLOYING"), "pipeline-words": app(status="DEPLOYING")}
     assert wishes(sight(apps=apps, backlogs={"words": backlog(90_000, drain=100)})) == {}
