@@ -44,14 +44,23 @@ pipelines:
 PIPELINE = PipelineSettings(
     name="words", model="echo", input_topics=("words",), output_topic="words.out"
 )
-DELETE = """
+CONNECTED = """
 import sys
 from pathlib import Path
 from ops.local import State, connection
+from serve.settings import EngineSettings, ModelSettings
 folder = Path(sys.argv[1])
 with connection(folder, State.load(folder)) as cluster:
-    cluster.delete([sys.argv[2]])
 """
+DELETE = CONNECTED + "    cluster.delete([sys.argv[2]])"
+DEPLOY = (
+    CONNECTED
+    + """
+    echo = EngineSettings(kind="echo")
+    model = ModelSettings(name=sys.argv[2], path=".", num_cpus=float(sys.argv[3]), engine=echo)
+    cluster.deploy_model(model, deadline_s=60)
+"""
+)
 APP, MODEL = "pipeline-words", "echo@1"
 DEADLINE_S = 60.0
 
@@ -97,10 +106,10 @@ class Platform:
         state = self.state()
         deploy.scale(state.dashboard, token_path(self.state_dir, state), app, replicas)
 
-    def delete(self, app: str) -> None:
-        """Take an app away behind the operator's back; a driver is ended with its cluster."""
-        command = [sys.executable, "-c", DELETE, str(self.state_dir), app]
-        subprocess.run(command, check=True, timeout=DEADLINE_S)
+    def connected(self, script: str, *words: str) -> None:
+        """Do something behind the operator's back; a driver is ended with its cluster."""
+        command = [sys.executable, "-c", script, str(self.state_dir), *words]
+        subprocess.run(command, check=True, timeout=2 * DEADLINE_S)
 
     def watched(self) -> set[str]:
         """Versions whose load advice goes by."""
@@ -164,6 +173,21 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
     wait_until(lambda: platform.watched() == {"echo@1"}, "a watched load", deadline_s=DEADLINE_S)
 
 
+def test_consumer_that_was_added_makes_room_for_a_version_that_has_none(
+    platform: Platform, records: Ledger
+) -> None:
+    records.produce(15_000)
+    wait_until(lambda: len(platform.pids(APP)) == 2, "two consumers", deadline_s=DEADLINE_S)
+    platform.connected(DEPLOY, "large", "1.5")  # of 2 CPUs, 0.2 of which each of the others has
+    rows = [row for row in platform.told("app.scale") if "makes room" in row.reason]
+    assert [(row.from_state, row.to_state) for row in rows] == [("2", "1")]
+    assert rows[0].reason.startswith(f"{APP}: makes room for what has none, stays at 1 consumer")
+    platform.connected(DELETE, "large@1")
+    records.wait_for_count(records.sent, deadline_s=DEADLINE_S)
+    records.assert_exactly_once()
+    wait_until(lambda: len(platform.pids(APP)) == 1, "one consumer", deadline_s=DEADLINE_S)
+
+
 def test_operator_gets_a_changed_configuration(platform: Platform, records: Ledger) -> None:
     before, apps = platform.state(), (platform.pids(APP), platform.pids(MODEL))
     platform.config.write_text(platform.config.read_text() + "prices: {cpu_hour: 1}\n")
@@ -174,7 +198,7 @@ def test_operator_gets_a_changed_configuration(platform: Platform, records: Ledg
 
 
 def test_app_that_is_gone_is_deployed_anew(platform: Platform, records: Ledger) -> None:
-    platform.delete(APP)
+    platform.connected(DELETE, APP)
     records.produce(50)
     records.wait_for_count(records.sent, deadline_s=DEADLINE_S)
     records.assert_exactly_once()
