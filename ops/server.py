@@ -26,7 +26,7 @@ from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.database import Database
 from ops.endpoints.body import Uploads
-from ops.errors import NotRunning, OpsError
+from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
 from ops.local import State, connection, is_at_work, token_path
 from ops.observations import CONSUMER_SILENCE_S, Observations
@@ -132,6 +132,7 @@ class Server:
         self._operator = self._made_operator(holder)
         self._monitor = monitor_of(config, state, self._database, self._observations, self._apps)
         self._api = self._made_api()
+        self._is_deaf = False
 
     def stop(self) -> None:
         """Have it end; from any thread or a signal's handler."""
@@ -141,12 +142,12 @@ class Server:
         """Operate until told to stop.
 
         Raises:
-            OpsError: The database does not answer.
+            OpsError: The database does not answer, or the control API does not listen.
         """
         self._database.migrate()
         self._tell_of_deaths(write_down)
         kafka, stopping = self._kafka, self._stopping
-        api = self._thread("api", self._api.run)
+        api = self._thread("api", self._answer)
         self._thread("telemetry", follow, kafka, self._observations, self._since_ms(), stopping)
         self._thread("backlogs", self._backlogs.run, stopping)
         self._thread("machines", self._machines.run, stopping)
@@ -161,6 +162,17 @@ class Server:
         operator.join(30)
         api.join(5)
         self._database.close()
+        if self._is_deaf:
+            host, port = self._config.api.host, self._config.api.port
+            raise PlatformError(f"the control API does not listen at {host}:{port}; see above why")
+
+    def _answer(self) -> None:
+        """Serve the API; nobody could command an operator without it, so its end is that of all."""
+        try:
+            self._api.run()
+        finally:
+            self._is_deaf = not self._stopping.is_set()
+            self._stopping.set()
 
     def _thread(self, name: str, work: Callable[..., object], *args: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=args, name=name, daemon=True)
@@ -301,7 +313,7 @@ def main() -> None:
 
     Raises:
         NotRunning: It is not up.
-        OpsError: The database does not answer.
+        OpsError: The database does not answer, or the control API does not listen.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.advice import Size, Workload
 from ops.tables import workloads
 
 KEY = ("hour", "model", "label", *Size._fields)
+# Longer than advice can be asked to look back.
+KEPT = timedelta(days=367)
 AMOUNTS = ("watched_s", "replica_s", "at_min_s", "busy_at_min_s", "lagging_s")
 
 
 def add(connection: Connection, rows: Iterable[Workload]) -> None:
-    """Add to what the hours have already; no two rows of one hour, version and size."""
+    """Add to what the hours have already; no two rows of one hour, version and size.
+
+    What is older than ``KEPT`` goes.
+    """
     values = [_row(row) for row in rows]
     if not values:
         return
+    oldest = max(value["hour"] for value in values) - KEPT
+    connection.execute(delete(workloads).where(workloads.c.hour < oldest))
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     made: Any = insert(workloads)
     changed: dict[str, Any] = {n: workloads.c[n] + made.excluded[n] for n in AMOUNTS}

@@ -41,3 +41,14 @@ def test_size_that_was_seen_last_stands_last(database: Database) -> None:
             row = workload(0, size=size)._replace(until=HOUR + second * SECOND)
             workloads.add(connection, [row])
         assert [row.size for row in workloads.since(connection, HOUR)] == [other, SIZE]
+
+
+def test_what_nobody_can_ask_for_any_more_goes(database: Database) -> None:
+    late = workload(0)._replace(hour=HOUR + workloads.KEPT)
+    later = late._replace(hour=late.hour + timedelta(hours=1))
+    with database.begin() as connection:
+        workloads.add(connection, [workload(0)])
+        workloads.add(connection, [late])
+        assert workloads.since(connection, HOUR) == [workload(0), late]
+        workloads.add(connection, [later])
+        assert workloads.since(connection, HOUR) == [late, later]
