@@ -28,12 +28,14 @@ from bench.registry import LARGE, START, directories, fill_ledger, fill_versions
 from ops import policy_store
 from ops.artifact_store import ArtifactStore
 from ops.database import Database
+from ops.deployments import keep_deployment
 from ops.first_admin import ensure_local_admin
 from ops.health import Health
 from ops.health_findings import Finding, Severity
 from ops.policy_file import load
 from ops.registry import Registry
-from ops.releases import Start, keep_deployment, move, put_route, start
+from ops.releases import Start, move, start
+from ops.routes import put_route
 from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute
 

@@ -16,6 +16,7 @@ import psutil
 from ops import local
 from ops.broker import EmbeddedBroker
 from ops.deploy import applications
+from ops.installation import State, embedded_broker, token_path
 from ops.processes import MARK
 from ops.settings import PlatformConfig, RaySettings
 from serve.contract import app_name
@@ -35,7 +36,7 @@ class Installation:
         self._state_dir = state_dir
         self._models = models
         self._say = say
-        self._state = local.State(instance="")
+        self._state = State(instance="")
 
     def run(self, *pipelines: PipelineSettings) -> None:
         """Have exactly these pipelines run; the models stay as they are."""
@@ -64,7 +65,7 @@ class Installation:
     @property
     def broker(self) -> EmbeddedBroker:
         """The embedded Kafka, to stop, kill and start it."""
-        return local.broker(self._state_dir)
+        return embedded_broker(self._state_dir)
 
     def pids_of_pipeline(self, pipeline: PipelineSettings) -> list[int]:
         """Processes of a pipeline's consumers, as Ray's API tells."""
@@ -89,7 +90,7 @@ class Installation:
         os.kill(pid, signal.SIGKILL)
 
     def _pids(self, app: str) -> list[int]:
-        token = local.token_path(self._state_dir, self._state)
+        token = token_path(self._state_dir, self._state)
         return replica_pids(applications(self._state.dashboard, token).get(app, {}))
 
 

@@ -36,6 +36,7 @@ from ops.catalogue import VersionId
 from ops.cost import PriceTable
 from ops.database import Database
 from ops.deploy import Node
+from ops.deployments import keep_deployment
 from ops.first_admin import ensure_local_admin
 from ops.load import Rates, Sample
 from ops.observations import Observations
@@ -43,9 +44,10 @@ from ops.operator import Operator
 from ops.policy_file import load
 from ops.registry import Registry
 from ops.release_facts import FactFinder
-from ops.releases import Release, Start, keep_deployment, move, put_route, start
+from ops.releases import Release, Start, move, start
 from ops.repairs import Deploy, Repairs
 from ops.rollout import Event
+from ops.routes import put_route
 from ops.scaler import Scaler
 from ops.scaling import ScalingSettings
 from ops.service import Service

@@ -356,10 +356,10 @@ def train_text_classification(
 @broker_app.command("start")
 def broker_start(state_dir: StateOption = STATE_DIR) -> None:
     """Start the embedded Kafka and leave it running."""
-    from ops import local
+    from ops.installation import embedded_broker
 
     with told_plainly():
-        embedded = local.broker(state_dir_of(state_dir))
+        embedded = embedded_broker(state_dir_of(state_dir))
         step("Kafka: starting")
         out.print(embedded.start())
 
@@ -367,11 +367,11 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
 @broker_app.command("stop")
 def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
     """Stop the embedded Kafka; its data stays."""
-    from ops import local
+    from ops.installation import embedded_broker
 
     with told_plainly():
         place = state_dir_of(state_dir)
-        embedded = local.broker(place)
+        embedded = embedded_broker(place)
         if embedded.is_running():
             embedded.stop()
         else:
@@ -382,11 +382,11 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
 def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
     """Show its address, process and memory; exit code 1 when it does not run."""
     from ops import broker_status as status_of_broker
-    from ops import local
+    from ops.installation import embedded_broker
     from ops.views import broker_lines
 
     with told_plainly():
-        now = status_of_broker.broker_status(local.broker(state_dir_of(state_dir)))
+        now = status_of_broker.broker_status(embedded_broker(state_dir_of(state_dir)))
         if as_json:
             json_line(now.model_dump_json())
         else:
@@ -429,14 +429,14 @@ def demo() -> None:
 def _kafka(config: Path | None) -> Any:
     """The Kafka settings with the address in use: of a running platform, or as configured."""
     from ops.errors import NotRunning
-    from ops.local import State, broker
+    from ops.installation import State, embedded_broker
     from ops.settings import EMBEDDED, PlatformConfig
 
     named = config is not None or DEFAULT_FILE.exists()
     settings = configuration(config) if named else PlatformConfig()
     if settings.kafka.bootstrap_servers != EMBEDDED:
         return settings.kafka
-    embedded = broker(settings.state_dir)
+    embedded = embedded_broker(settings.state_dir)
     if not embedded.is_running():
         raise NotRunning("the embedded Kafka does not run; `bertstream up` starts it")
     state = State(instance="", bootstrap_servers=embedded.bootstrap_servers)

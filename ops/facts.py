@@ -14,7 +14,8 @@ from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.permissions import Grant, Membership, Permission, decide, gives, groups_of, members_of
 from ops.policy import Policy
-from ops.releases import Release, last_live_at, live_label, open_of
+from ops.releases import Release, last_live_at, open_of
+from ops.routes import live_label
 from ops.tables import approvals, principals, releases, versions
 
 

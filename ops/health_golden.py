@@ -14,7 +14,7 @@ from ops.catalogue import number_of
 from ops.database import Transactions
 from ops.errors import OpsError
 from ops.health_readings import GoldenReading
-from ops.releases import all_routes
+from ops.routes import all_routes
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, CallOptions, Outcome, app_name
 from serve.errors import ServeError

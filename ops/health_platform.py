@@ -14,7 +14,7 @@ from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe
 from ops.health_monitor import HealthMonitor, Schedule
 from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health_readings import Expected
-from ops.local import State, token_path
+from ops.installation import State, token_path
 from ops.observations import Observations
 from ops.settings import PlatformConfig
 from serve.artifact import GoldenRecord

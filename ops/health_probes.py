@@ -28,7 +28,7 @@ from ops.health_readings import (
     Telling,
 )
 from ops.observations import Observations
-from ops.releases import all_routes, unpublished
+from ops.routes import all_routes, unpublished
 from ops.settings import PlatformConfig
 from ops.tables import leases
 

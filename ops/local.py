@@ -5,26 +5,22 @@ Every step looks first and does only what is missing, so ``up`` repairs after an
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
-from pydantic import BaseModel
 
 from ops import bootstrap, operator_process, processes, ray_cluster
 from ops.deploy import Cluster, applications
-from ops.errors import Busy, OpsError
+from ops.errors import OpsError
 from ops.first_admin import ensure_local_admin
+from ops.installation import STATE_FILE, State, alone, connection, embedded_broker, token_path
 from ops.loopback import free_port
-from ops.ray_cluster import RayHead
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from serve.artifact import load
 from serve.contract import app_name
@@ -36,58 +32,10 @@ from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.source import ControlReader
 
-if TYPE_CHECKING:
-    from ops.broker import EmbeddedBroker
-
 logger = logging.getLogger(__name__)
 
 Step = Callable[[str], None]
-STATE_FILE = "state.json"
 CONTROL_DEADLINE_S = 15.0
-
-
-class State(BaseModel):
-    """What must be found again; ``state.json``.
-
-    Attributes:
-        instance: Mark of everything that this installation starts.
-        bootstrap_servers: Of the brokers in use.
-        head: The own Ray head; None where a running cluster was joined.
-        address: Of the Ray cluster.
-        dashboard: URL of its dashboard.
-        apps: Digest of the settings that each app runs with.
-        operator_pid: Of the process that starts the operator, again and again where it dies;
-            None where none was started.
-        operator_config: Digest of the configuration that it was given.
-        api: URL of its control API.
-    """
-
-    instance: str
-    bootstrap_servers: str = ""
-    head: RayHead | None = None
-    address: str = ""
-    dashboard: str = ""
-    apps: dict[str, str] = {}
-    operator_pid: int | None = None
-    operator_config: str = ""
-    api: str = ""
-
-    @classmethod
-    def load(cls, state_dir: Path) -> State | None:
-        """Read it; None where there is none."""
-        path = state_dir / STATE_FILE
-        return cls.model_validate_json(path.read_bytes()) if path.exists() else None
-
-    def save(self, state_dir: Path) -> None:
-        """Write it, whole or not at all."""
-        path = state_dir / STATE_FILE
-        draft = path.with_suffix(".tmp")
-        draft.write_text(self.model_dump_json(indent=2))
-        draft.replace(path)
-
-    def kafka(self, settings: KafkaSettings) -> KafkaSettings:
-        """The Kafka settings with the address that is really in use."""
-        return settings.model_copy(update={"bootstrap_servers": self.bootstrap_servers})
 
 
 def up(config: PlatformConfig, on_step: Step) -> State:
@@ -100,7 +48,7 @@ def up(config: PlatformConfig, on_step: Step) -> State:
             not run before is ended again then.
     """
     config.state_dir.mkdir(parents=True, exist_ok=True)
-    with _alone(config.state_dir):
+    with alone(config.state_dir):
         before = State.load(config.state_dir)
         state = before or State(instance=uuid.uuid4().hex)
         try:
@@ -123,36 +71,12 @@ def down(state_dir: Path, on_step: Step) -> bool:
     """
     if not state_dir.exists():
         return False
-    with _alone(state_dir):
+    with alone(state_dir):
         state = State.load(state_dir)
         if state is None:
             return False
         _end(state_dir, state, on_step)
         return True
-
-
-def connection(state_dir: Path, state: State) -> Cluster:
-    """Connect to the platform's Ray cluster as a driver."""
-    return Cluster(state.address, environment(state_dir, state))
-
-
-def environment(state_dir: Path, state: State) -> dict[str, str]:
-    """What drivers need in their environment; nothing for a cluster that was joined."""
-    return ray_cluster.environment(state_dir, state.instance) if state.head else {}
-
-
-def token_path(state_dir: Path, state: State) -> Path | None:
-    """Where the cluster's token lies; None for a cluster that was joined."""
-    return ray_cluster.token_file(state_dir) if state.head else None
-
-
-def broker(state_dir: Path) -> EmbeddedBroker:
-    """The embedded Kafka of an installation, running or not."""
-    # Brings its own way of fetching files, which the operator does not need.
-    from ops.broker import EmbeddedBroker
-    from ops.broker_config import BrokerSettings
-
-    return EmbeddedBroker(BrokerSettings(data_dir=(state_dir / "kafka").resolve()))
 
 
 class _Up:
@@ -192,7 +116,7 @@ class _Up:
     def _ensure_broker(self) -> None:
         kafka = self._config.kafka
         if kafka.bootstrap_servers == EMBEDDED:
-            embedded = broker(self._config.state_dir)
+            embedded = embedded_broker(self._config.state_dir)
             ran = embedded.is_running()
             self._step("Kafka: starting the embedded broker" if not ran else "Kafka: running")
             self._state.bootstrap_servers = embedded.start()
@@ -374,7 +298,7 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if state.head is not None:
         on_step("Ray: stopping")
     left = ray_cluster.stop(state.instance)  # also one that a crash kept from the state
-    embedded = broker(state_dir)
+    embedded = embedded_broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")
         embedded.stop()
@@ -408,23 +332,3 @@ def _pipelines_first(names: set[str]) -> list[str]:
 def _digest(settings: Settings, more: str) -> str:
     text = settings.model_dump_json() + more
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_at_work(state_dir: Path) -> bool:
-    """Whether ``up`` or ``down`` is under way on a state directory."""
-    try:
-        with _alone(state_dir):
-            return False
-    except Busy:
-        return True
-
-
-@contextmanager
-def _alone(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory for one ``up`` or ``down`` at a time."""
-    with (state_dir / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise Busy(f"another bertstream is at work on {state_dir}; wait for it") from exc
-        yield

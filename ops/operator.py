@@ -17,23 +17,15 @@ from typing import Protocol
 from ops.apps import Apps
 from ops.catalogue import number_of
 from ops.database import Database
+from ops.deployments import deployment
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
+from ops.lease import acquire, release_lease
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.release_facts import FactFinder
-from ops.releases import (
-    OPERATOR,
-    Release,
-    acquire,
-    all_routes,
-    deployment,
-    mark_published,
-    move,
-    open_releases,
-    release_lease,
-    unpublished,
-)
+from ops.releases import OPERATOR, Release, move, open_releases
 from ops.repairs import Round
 from ops.rollout import needs_candidate
+from ops.routes import all_routes, mark_published, unpublished
 from ops.steering import due
 from ops.upkeep import Upkeep
 from serve.contract import app_name

@@ -43,10 +43,10 @@ def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
 
 
 def _from_platform(model: str, values: list[bytes], config: Path | None) -> list[Outcome]:
-    from ops import local
+    from ops.installation import State, connection, environment
 
     settings = configuration(config)
-    state = local.State.load(settings.state_dir)
+    state = State.load(settings.state_dir)
     name, _, version = model.partition("@")
     versions = [m.version for m in settings.models if m.name == name]
     if state is None or not versions:
@@ -55,8 +55,8 @@ def _from_platform(model: str, values: list[bytes], config: Path | None) -> list
             f"{model} is neither a directory nor a served model (configured: {known}; "
             f"{'nothing runs' if state is None else 'the platform runs'})"
         )
-    os.environ.update(local.environment(settings.state_dir, state))
-    with local.connection(settings.state_dir, state) as cluster:
+    os.environ.update(environment(settings.state_dir, state))
+    with connection(settings.state_dir, state) as cluster:
         return cluster.predict(name, version or versions[-1], values, PLAIN).outcomes
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from ops import policy_store
 from ops.catalogue import lock_model, number_of
+from ops.deployments import deployment, ensure_label
 from ops.errors import (
     EventRefused,
     ReleaseMoved,
@@ -29,7 +29,8 @@ from ops.errors import (
 from ops.ledger import Entry, append
 from ops.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
-from ops.tables import deployments, leases, releases, routes, versions
+from ops.routes import live_label, put_route
+from ops.tables import releases, routes, versions
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"
@@ -145,7 +146,7 @@ def start(connection: Connection, wanted: Start, now: datetime) -> Release:
     live = live_label(connection, wanted.model)
     live_settings = deployment(connection, wanted.model, live) if live else {}
     settings = dict(live_settings if wanted.settings is None else wanted.settings)
-    label = _label(connection, wanted.model, wanted.version, settings, now)
+    label = ensure_label(connection, wanted.model, wanted.version, settings, now)
     if label == live:
         raise VersionIsLive(f"{wanted.model}@{label} is live already, with the same settings")
     policy_text, policy_digest = policy_in_force(connection, wanted.model)
@@ -247,84 +248,6 @@ def _follow(connection: Connection, release: Release) -> None:
         put_route(connection, record)
 
 
-def put_route(connection: Connection, record: ControlRecord) -> None:
-    """Put a route into the outbox of the control topic."""
-    values = {"epoch": record.epoch, "record": record.model_dump(mode="json")}
-    this = routes.c.model == record.model
-    if connection.execute(update(routes).where(this).values(values)).rowcount == 0:
-        connection.execute(insert(routes).values(values | {"model": record.model}))
-
-
-def unpublished(connection: Connection) -> list[ControlRecord]:
-    """Routes that the control topic has not yet, as far as is known."""
-    sent = func.coalesce(routes.c.published_epoch, -1)
-    query = select(routes.c.record).where(sent < routes.c.epoch).order_by(routes.c.model)
-    return [ControlRecord.model_validate(record) for record in connection.scalars(query)]
-
-
-def mark_published(connection: Connection, record: ControlRecord) -> None:
-    """The control topic has it."""
-    this = (routes.c.model == record.model) & (routes.c.epoch == record.epoch)
-    connection.execute(update(routes).where(this).values(published_epoch=record.epoch))
-
-
-def all_routes(connection: Connection) -> dict[str, ControlRecord]:
-    """The routes in force, by model."""
-    found = connection.scalars(select(routes.c.record).order_by(routes.c.model))
-    return {record.model: record for record in map(ControlRecord.model_validate, found)}
-
-
-def live_label(connection: Connection, model: str) -> str | None:
-    """The version that answers most records, as it is called on the wire; None for none."""
-    query = select(routes.c.record).where(routes.c.model == model)
-    found = connection.scalars(query).first()
-    if found is None:
-        return None
-    record = ControlRecord.model_validate(found)
-    return record.fallback or max(record.versions, key=lambda v: record.versions[v].weight)
-
-
-def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:
-    """The settings that a version is served with; empty where none were kept."""
-    query = select(deployments.c.settings).where(
-        deployments.c.model == model, deployments.c.label == label
-    )
-    return dict(connection.scalars(query).first() or {})
-
-
-def _label(
-    connection: Connection, model: str, version: int, settings: dict[str, Any], now: datetime
-) -> str:
-    """What a version with these settings is called; a new name where they are new."""
-    query = (
-        select(deployments.c.label, deployments.c.settings)
-        .where(deployments.c.model == model, deployments.c.version == version)
-        .order_by(deployments.c.created_at)
-    )
-    known = list(connection.execute(query))
-    for row in known:
-        if dict(row.settings) == settings:
-            return str(row.label)
-    label = f"{version}.{len(known)}" if known else str(version)
-    keep_deployment(connection, model, label, settings, now)
-    return label
-
-
-def keep_deployment(
-    connection: Connection, model: str, label: str, settings: Mapping[str, Any], now: datetime
-) -> None:
-    """Remember what a label stands for."""
-    connection.execute(
-        insert(deployments).values(
-            model=model,
-            label=label,
-            version=number_of(label) or 0,
-            settings=dict(settings),
-            created_at=now,
-        )
-    )
-
-
 def policy_in_force(connection: Connection, model: str) -> tuple[str, str]:
     """The policy's canonical JSON and its digest; the default one where none was set."""
     kept = policy_store.in_force(connection, model)
@@ -401,38 +324,6 @@ def last_live_at(connection: Connection, model: str) -> datetime | None:
         releases.c.model == model, went_live, releases.c.is_rollback.is_(False)
     )
     return connection.scalars(query).first()
-
-
-def acquire(
-    connection: Connection, name: str, holder: str, *, now: datetime, lasts: timedelta
-) -> int | None:
-    """Take or renew a lease.
-
-    Returns:
-        Its fence, which grows with every change of holder; None while another holds it.
-    """
-    query = select(leases).where(leases.c.name == name).with_for_update()
-    held = connection.execute(query).one_or_none()
-    if held is None:
-        values = {"name": name, "holder": holder, "until": now + lasts, "fence": 1}
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(leases).values(values))
-        except IntegrityError:
-            return None  # another has taken it since
-        return 1
-    if held.holder != holder and held.until > now:
-        return None
-    fence = held.fence if held.holder == holder else held.fence + 1
-    values = {"holder": holder, "until": now + lasts, "fence": fence}
-    connection.execute(update(leases).where(leases.c.name == name).values(values))
-    return int(fence)
-
-
-def release_lease(connection: Connection, name: str, holder: str, now: datetime) -> None:
-    """Give a lease back, so that a successor need not wait for its end."""
-    mine = (leases.c.name == name) & (leases.c.holder == holder)
-    connection.execute(update(leases).where(mine).values(until=now))
 
 
 def _supersede(connection: Connection, live: Release, now: datetime) -> None:

@@ -28,7 +28,7 @@ from ops.database import Database
 from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
-from ops.local import State, connection, is_at_work, token_path
+from ops.installation import State, connection, is_at_work, token_path
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.operator import Operator
 from ops.release_facts import FactFinder

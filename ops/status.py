@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ops.bootstrap import is_registered
 from ops.deploy import applications
 from ops.errors import NotRunning, OpsError
-from ops.local import State, token_path
+from ops.installation import State, token_path
 from ops.settings import PlatformConfig
 from serve.contract import app_name
 from stream.admin import Admin

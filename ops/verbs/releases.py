@@ -15,6 +15,7 @@ from ops.access import Access, Actor, Attempt
 from ops.approvals import Decision
 from ops.calendar import is_open
 from ops.catalogue import VersionId, find
+from ops.deployments import deployment
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
 from ops.permissions import Permission
 from ops.policy import Policy
@@ -22,8 +23,6 @@ from ops.releases import (
     UNLOADED,
     Release,
     Start,
-    all_routes,
-    deployment,
     get,
     history,
     move,
@@ -33,6 +32,7 @@ from ops.releases import (
     start,
 )
 from ops.rollout import Event, State
+from ops.routes import all_routes
 from ops.tables import approvals, releases
 from stream.schema import ControlRecord
 

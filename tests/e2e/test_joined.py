@@ -14,7 +14,7 @@ import pytest
 
 from ops import processes, ray_cluster
 from ops.deploy import applications
-from ops.local import State, broker
+from ops.installation import State, embedded_broker
 from ops.ray_cluster import RayHead
 from ops.settings import RaySettings
 
@@ -83,10 +83,10 @@ def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
             assert set(applications(head.dashboard, token)) == {"echo@1", "pipeline-words"}
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE_S) == 0, told.read_text()
-            ended = not broker(tmp_path / ".bertstream").is_running()
+            ended = not embedded_broker(tmp_path / ".bertstream").is_running()
         finally:
             process.kill()
-            broker(tmp_path / ".bertstream").stop()
+            embedded_broker(tmp_path / ".bertstream").stop()
     assert ended
     assert applications(head.dashboard, token) == {}
     assert processes.marked(state.instance) == []

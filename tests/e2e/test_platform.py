@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ops import processes
-from ops.local import State
+from ops.installation import State
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
 

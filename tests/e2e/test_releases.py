@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ops import operator_process, processes
-from ops.local import State
+from ops.installation import State
 from serve.artifact import MANIFEST_FILE, Artifact, seal
 from stream.settings import PipelineSettings
 from tests.integration.harness import Ledger, leaves_sockets

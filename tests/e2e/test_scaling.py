@@ -14,7 +14,7 @@ import pytest
 
 from ops import deploy, ledger, operator_process, processes
 from ops.database import Database
-from ops.local import State, token_path
+from ops.installation import State, token_path
 from stream.settings import PipelineSettings
 from tests.integration.harness import Ledger, leaves_sockets, wait_until
 
@@ -47,7 +47,7 @@ PIPELINE = PipelineSettings(
 CONNECTED = """
 import sys
 from pathlib import Path
-from ops.local import State, connection
+from ops.installation import State, connection
 from serve.settings import EngineSettings, ModelSettings
 folder = Path(sys.argv[1])
 with connection(folder, State.load(folder)) as cluster:

@@ -21,6 +21,7 @@ from ops import releases
 from ops.database import WRITES, Database
 from ops.evidence import Outcome, Verdict
 from ops.releases import Release, Start
+from ops.routes import mark_published, unpublished
 from ops.steering import Answer, Facts, Load, due
 from ops.tables import models, policies, versions
 from stream.schema import ControlRecord
@@ -116,7 +117,7 @@ class Operator:
     def step(self) -> bool:
         """Do what is due next, one transaction at most; False where nothing is left to do."""
         with self._database.read() as connection:
-            waiting = releases.unpublished(connection)
+            waiting = unpublished(connection)
             past = releases.history(connection, MODEL)
         if waiting:
             self._publish(waiting[0])
@@ -133,7 +134,7 @@ class Operator:
             self._fuse.burn()
         self._topic.publish(record)
         with self._database.begin() as connection:
-            releases.mark_published(connection, record)
+            mark_published(connection, record)
 
     def _start(self, version: int) -> None:
         with self._database.begin() as connection:

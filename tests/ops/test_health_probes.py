@@ -39,8 +39,9 @@ from ops.health_probes import (
     telling,
 )
 from ops.health_readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
+from ops.lease import acquire
 from ops.observations import Observations
-from ops.releases import acquire, mark_published, put_route
+from ops.routes import mark_published, put_route
 from ops.service import Service
 from ops.settings import PlatformConfig
 from serve.artifact import GoldenRecord

@@ -14,8 +14,9 @@ from ops import apps, ledger, releases
 from ops.database import Database
 from ops.errors import DatabaseUnavailable
 from ops.operator import Operator
-from ops.releases import Release, all_routes
+from ops.releases import Release
 from ops.rollout import Event, State
+from ops.routes import all_routes
 from ops.tables import routes
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord

@@ -14,7 +14,7 @@ from ops.database import Database
 from ops.observations import Observations
 from ops.operator import LEASE_LASTS, Operator
 from ops.release_facts import FactFinder
-from ops.releases import put_route, unpublished
+from ops.routes import put_route, unpublished
 from ops.tables import models
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord, VersionRoute

@@ -13,12 +13,14 @@ from sqlalchemy import insert
 from ops import apps, grants, releases
 from ops.artifact_store import ArtifactStore
 from ops.database import Database
+from ops.deployments import keep_deployment
 from ops.evidence import Outcome
 from ops.observations import Observations
 from ops.permissions import Permission
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
-from ops.releases import Release, Start, keep_deployment, put_route
+from ops.releases import Release, Start
 from ops.rollout import Event
+from ops.routes import put_route
 from ops.steering import Due, Load, due
 from ops.tables import approvals
 from serve.contract import Answer

@@ -20,6 +20,7 @@ from ops import releases
 from ops.database import Database
 from ops.errors import ReleaseMoved
 from ops.ledger import entries, verify
+from ops.routes import all_routes, unpublished
 from ops.tables import deployments, ledger, routes
 from tests.ops.scripted_operator import MODEL, Fuse, Killed, Operator, Topic, cut_off, register
 
@@ -101,8 +102,8 @@ def check_topic(database: Database, topic: Topic) -> None:
     seen = {record.epoch: {v: way.weight for v, way in record.versions.items()} for record in told}
     assert seen == dict(enumerate(TRAFFIC, start=1))
     with database.read() as connection:
-        assert releases.unpublished(connection) == []
-        assert releases.all_routes(connection) == {MODEL: told[-1]}
+        assert unpublished(connection) == []
+        assert all_routes(connection) == {MODEL: told[-1]}
 
 
 @pytest.mark.slow

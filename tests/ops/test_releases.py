@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, insert, select, update
+from sqlalchemy import insert, select, update
 
 from ops import releases
 from ops.database import Database
+from ops.deployments import deployment
 from ops.errors import (
     EventRefused,
     ReleaseMoved,
@@ -23,6 +24,7 @@ from ops.ledger import Row, entries, verify
 from ops.policy import Policy
 from ops.releases import Release, Start
 from ops.rollout import Event, Plan, State
+from ops.routes import all_routes, live_label, mark_published, unpublished
 from ops.tables import deployments, models, policies, versions
 from stream.schema import ControlRecord, VersionRoute
 
@@ -100,7 +102,7 @@ def live(database: Database, version: int, *, now: datetime = NOW, **wanted: Any
 
 def route(database: Database) -> ControlRecord:
     with database.read() as connection:
-        return releases.all_routes(connection)[MODEL]
+        return all_routes(connection)[MODEL]
 
 
 def rows(database: Database, release: Release) -> list[Row]:
@@ -208,9 +210,9 @@ def test_same_version_with_other_settings_has_a_label_of_its_own(database: Datab
     assert (third.previous_label, third.previous, third.previous_digest) == ("1.1", 1, "1s" * 32)
     assert kept_labels(database) == {"1", "1.1", "1.2"}
     with database.read() as connection:
-        assert releases.deployment(connection, MODEL, "1.1") == {"replicas": 4}
-        assert releases.deployment(connection, MODEL, "7") == {}
-        assert releases.live_label(connection, MODEL) == "1"
+        assert deployment(connection, MODEL, "1.1") == {"replicas": 4}
+        assert deployment(connection, MODEL, "7") == {}
+        assert live_label(connection, MODEL) == "1"
     with pytest.raises(VersionIsLive, match="sentiment@1 is live"):
         start(database, 1)
 
@@ -219,7 +221,7 @@ def test_next_version_takes_the_settings_of_the_live_one(database: Database) -> 
     live(database, 1, settings={"replicas": 2})
     assert start(database, 2).label == "2"
     with database.read() as connection:
-        assert releases.deployment(connection, MODEL, "2") == {"replicas": 2}
+        assert deployment(connection, MODEL, "2") == {"replicas": 2}
 
 
 def test_both_labels_of_one_version_are_routed_by_its_digest(database: Database) -> None:
@@ -334,7 +336,7 @@ def test_route_is_written_where_it_changes_and_with_the_next_epoch(database: Dat
     for happened in TO_LOADING:
         release = move(database, release, happened)
         with database.read() as connection:
-            assert releases.all_routes(connection) == {}
+            assert all_routes(connection) == {}
     release = move(database, release, Event.LOADED)
     assert route(database).epoch == 1
 
@@ -364,20 +366,20 @@ def test_route_stays_in_the_outbox_until_it_is_published(database: Database) -> 
     live(database, 1)
     live(database, 1, model="topics")
     with database.read() as connection:
-        first, other = releases.unpublished(connection)
+        first, other = unpublished(connection)
     assert (first, other.model) == (route(database), "topics")
     release = move(database, start(database, 2), *LOADED)
     with database.begin() as connection:
         # Published, while the route has changed again: the newer one is still to be sent.
-        releases.mark_published(connection, first)
-        releases.mark_published(connection, other)
-        assert releases.unpublished(connection) == [route(database)]
-        releases.mark_published(connection, releases.unpublished(connection)[0])
-        releases.mark_published(connection, first)
-        assert releases.unpublished(connection) == []
+        mark_published(connection, first)
+        mark_published(connection, other)
+        assert unpublished(connection) == [route(database)]
+        mark_published(connection, unpublished(connection)[0])
+        mark_published(connection, first)
+        assert unpublished(connection) == []
     move(database, release, Event.ROLLBACK)
     with database.read() as connection:
-        assert releases.unpublished(connection) == [route(database)]
+        assert unpublished(connection) == [route(database)]
 
 
 def test_canary_leaves_the_live_version_the_live_one(database: Database) -> None:
@@ -385,8 +387,8 @@ def test_canary_leaves_the_live_version_the_live_one(database: Database) -> None
     release = move(database, start(database, 2), *LOADED, *[Event.PROMOTE] * 3)
     assert release.position.state is State.BAKE
     with database.read() as connection:
-        assert releases.live_label(connection, MODEL) == "1"
-        assert releases.live_label(connection, "unknown") is None
+        assert live_label(connection, MODEL) == "1"
+        assert live_label(connection, "unknown") is None
 
 
 def test_live_version_is_followed_by_the_next_in_the_same_move(database: Database) -> None:
@@ -465,57 +467,3 @@ def test_releases_are_found(database: Database) -> None:
         assert releases.history(connection, None, before_id=second.id) == [topics, first]
         with pytest.raises(UnknownRelease, match="there is no release 99"):
             releases.get(connection, 99)
-
-
-def acquire(database: Database, holder: str, *, at_s: float = 0) -> int | None:
-    now, lasts = NOW + timedelta(seconds=at_s), timedelta(seconds=10)
-    with database.begin() as connection:
-        fence = releases.acquire(connection, "operator", holder, now=now, lasts=lasts)
-        # Whatever came of it, the transaction goes on.
-        assert releases.open_releases(connection) == []
-        return fence
-
-
-def test_lease_has_one_holder_until_it_ends(database: Database) -> None:
-    assert acquire(database, "a") == 1
-    assert acquire(database, "b", at_s=9.9) is None
-    assert acquire(database, "a", at_s=9.9) == 1  # renewed: until 19.9
-    assert acquire(database, "b", at_s=10) is None
-    assert acquire(database, "b", at_s=19.9) == 2
-    assert acquire(database, "a", at_s=20) is None
-    # Back with its first holder it has another fence: what that one sent before is void.
-    assert acquire(database, "a", at_s=29.9) == 3
-
-
-def test_lease_that_is_given_back_is_free_at_once(database: Database) -> None:
-    acquire(database, "a")
-    with database.begin() as connection:
-        releases.release_lease(connection, "operator", "b", NOW)
-    assert acquire(database, "b", at_s=1) is None
-    with database.begin() as connection:
-        releases.release_lease(connection, "operator", "a", NOW + timedelta(seconds=1))
-    assert acquire(database, "b", at_s=1) == 2
-
-
-def test_lease_of_two_that_come_first_at_once_has_one_holder(database: Database) -> None:
-    """On PostgreSQL the second has looked, and found none, before the first one's is there."""
-    writes = threading.Event()
-
-    def wanted(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO leases") and threading.current_thread() is second:
-            writes.set()
-
-    found: list[int | None] = []
-    second = threading.Thread(target=lambda: found.append(acquire(database, "b")))
-    event.listen(Engine, "before_cursor_execute", wanted)
-    try:
-        with database.begin() as connection:
-            lasts = timedelta(seconds=10)
-            first = releases.acquire(connection, "operator", "a", now=NOW, lasts=lasts)
-            second.start()
-            if database.dialect == "postgresql":
-                assert writes.wait(DEADLINE_S)
-        second.join(DEADLINE_S)
-    finally:
-        event.remove(Engine, "before_cursor_execute", wanted)
-    assert (first, found) == (1, [None])

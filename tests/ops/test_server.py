@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.local import State
+from ops.installation import State
 from ops.settings import ApiSettings, PlatformConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]

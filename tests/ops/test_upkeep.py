@@ -13,14 +13,16 @@ from ops import apps, workloads
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
 from ops.database import Database
+from ops.deployments import keep_deployment
 from ops.errors import NotRunning
+from ops.lease import acquire
 from ops.ledger import entries
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.release_facts import FactFinder
-from ops.releases import acquire, keep_deployment, put_route
 from ops.repairs import Repairs
+from ops.routes import put_route
 from ops.scaler import Scaler
 from ops.scaling import ScalingSettings
 from ops.survey import Survey

@@ -6,7 +6,8 @@ import pytest
 
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
-from ops.releases import keep_deployment, put_route
+from ops.deployments import keep_deployment
+from ops.routes import put_route
 from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.commands.conftest import Bertstream
