@@ -20,7 +20,7 @@ from ops.limits import JudgedStep, judged_steps
 from ops.policy import Policy
 from ops.rollout import MIRROR_SHARE
 from ops.statistics import log_evidence
-from ops.verdict import ERRORS_PRIOR, MIN_RECORDS
+from ops.verdict import ERRORS_PRIORS, MIN_RECORDS
 
 # What is told: errors that are this many times as frequent as the live version's.
 USUAL_ERROR_RATE: Final = 0.01
@@ -118,7 +118,7 @@ def _needed(theirs: float, share: float, alpha: float) -> float:
 
 def _needed_beside(theirs: int, share: float, alpha: float) -> int:
     def evidence(ours: int) -> float:
-        return log_evidence(ours, ours + theirs, share=share, prior=ERRORS_PRIOR)
+        return log_evidence(ours, ours + theirs, share=share, priors=ERRORS_PRIORS)
 
     return _first(lambda ours: evidence(ours) >= -math.log(alpha))
 

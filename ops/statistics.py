@@ -33,31 +33,38 @@ class Interval(NamedTuple):
     high: float
 
 
-def log_evidence(hits: int, trials: int, *, share: float, prior: float) -> float:
+def log_evidence(hits: int, trials: int, *, share: float, priors: Sequence[float]) -> float:
     """Evidence that hits are more frequent than ``share``, as a natural logarithm.
 
-    A beta-binomial e-process: the probability of what was seen under a beta prior around
-    ``share``, divided by that under ``share`` itself. When the true share is ``share`` or
-    less, the evidence reaches 1 / alpha at *any* of its looks with a probability of at most
-    alpha, so one may look after every record and stop at will. That holds below ``share`` too,
-    because with the prior's mean at ``share`` a further hit always raises what is above 0.
+    A beta-binomial e-process: the probability of what was seen under beta priors around
+    ``share``, on average, divided by that under ``share`` itself. When the true share is
+    ``share`` or less, the evidence reaches 1 / alpha at *any* of its looks with a probability of
+    at most alpha, so one may look after every record and stop at will. That holds below
+    ``share`` too, because with the priors' mean at ``share`` a further hit always raises what is
+    above 0.
 
     Args:
         hits: From 0 to ``trials``.
         trials: Records so far.
         share: What is to be disproved, within 0 < share < 1.
-        prior: How many trials the prior is worth, above 0. Small ones find a large difference
-            sooner, large ones a small one.
+        priors: How many trials each prior is worth, above 0. Small ones find a large difference
+            sooner, large ones a small one; of several each counts the same.
     Returns:
         0 where hits are not more frequent than ``share``.
     Source: Ville's inequality; mixture martingales, Robbins 1970.
     """
     if hits <= share * trials:
         return 0.0
-    a, b = prior * share, prior * (1 - share)
     misses = trials - hits
-    mixed = _log_beta(a + hits, b + misses) - _log_beta(a, b)
-    return max(0.0, mixed - hits * math.log(share) - misses * math.log1p(-share))
+    found = [
+        _log_beta(prior * share + hits, prior * (1 - share) + misses)
+        - _log_beta(prior * share, prior * (1 - share))
+        for prior in priors
+    ]
+    # The mean of what they are the logarithms of, which may be beyond what a float holds.
+    most = max(found)
+    mean = most + math.log(math.fsum(math.exp(one - most) for one in found) / len(found))
+    return max(0.0, mean - hits * math.log(share) - misses * math.log1p(-share))
 
 
 def wilson(hits: int, trials: int) -> Interval:

@@ -33,10 +33,11 @@ MIN_RECORDS: Final = 50
 # With 6 windows against 6, Mann-Whitney can just reach the level below.
 MIN_WINDOWS: Final = 6
 LATENCY_LEVEL: Final = 0.002
-# Trials that the prior of each sequential test is worth, see log_evidence: many where what matters
-# is errors doubled, which moves their share a little; few where nearly every window is too slow.
-ERRORS_PRIOR: Final = 40.0
-_WINDOWS_PRIOR: Final = 2.0
+# Trials that the priors of each sequential test are worth, see log_evidence. Errors: few for those
+# of a version that fails outright, many for doubled ones, which move their share a little.
+# Windows: very few, as nearly every one of a slow version is too slow.
+ERRORS_PRIORS: Final = (10.0, 40.0)
+_WINDOWS_PRIORS: Final = (2.0,)
 
 
 def judge(evidence: StepEvidence, limits: Limits) -> Verdict:
@@ -87,7 +88,9 @@ def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
     candidate, errors = evidence.candidate, evidence.candidate.errors
     if candidate.records < MIN_RECORDS:
         return _too_few("error_rate", "records", candidate.records)
-    found = log_evidence(errors, candidate.records, share=limits.max_error_rate, prior=ERRORS_PRIOR)
+    found = log_evidence(
+        errors, candidate.records, share=limits.max_error_rate, priors=ERRORS_PRIORS
+    )
     within = errors <= limits.max_error_rate * candidate.records
     sentence = (
         f"error rate: {_share(errors, candidate.records)}, at most "
@@ -117,7 +120,7 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
         ours.errors,
         ours.errors + theirs.errors,
         share=ours.records / (ours.records + theirs.records),
-        prior=ERRORS_PRIOR,
+        priors=ERRORS_PRIORS,
     )
     sentence = (
         f"errors: {_share(ours.errors, ours.records)} against "
@@ -141,7 +144,7 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
     if pairs < MIN_RECORDS:
         return _too_few("errors", "records given to both versions", pairs)
     one_sided = paired.failed + paired.baseline_failed
-    found = log_evidence(paired.failed, one_sided, share=0.5, prior=ERRORS_PRIOR)
+    found = log_evidence(paired.failed, one_sided, share=0.5, priors=ERRORS_PRIORS)
     sentence = (
         f"errors: failed on {_share(paired.failed, pairs)} where version {theirs} answered, "
         f"answered {paired.baseline_failed:,} where it failed; {_strength(found, limits.alpha)}"
@@ -165,7 +168,7 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if windows < MIN_WINDOWS:
         return _too_few("latency", f"windows beside version {theirs}", windows, MIN_WINDOWS)
     slow = sum(slowdown >= limits.max_slowdown for slowdown in slowdowns)
-    found = log_evidence(slow, windows, share=0.5, prior=_WINDOWS_PRIOR)
+    found = log_evidence(slow, windows, share=0.5, priors=_WINDOWS_PRIORS)
     typical = median(slowdowns)
     outcome = _by_evidence(found, limits.alpha, within=typical < limits.max_slowdown)
     by_chance = 1.0
@@ -191,7 +194,7 @@ def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if len(values) < MIN_WINDOWS:
         return _too_few("p99", "windows", len(values), MIN_WINDOWS)
     over = sum(value > limits.max_p99_ms for value in values)
-    found = log_evidence(over, len(values), share=0.5, prior=_WINDOWS_PRIOR)
+    found = log_evidence(over, len(values), share=0.5, priors=_WINDOWS_PRIORS)
     typical = median(values)
     sentence = (
         f"p99: {typical:,.1f} ms (median of {len(values)} windows, {over} of them above "

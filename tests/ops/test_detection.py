@@ -34,7 +34,7 @@ def step(kind: Step, records: int, weight: float = 0.0) -> JudgedStep:
 @pytest.mark.parametrize(
     ("judged", "factor"),
     [
-        (step(Step.SHADOW, 9_800), 2.0),
+        (step(Step.SHADOW, 10_000), 2.0),
         (step(Step.SHADOW, 4_000), 2.0),
         (step(Step.SHADOW, 1_000), 4.0),
         (step(Step.CANARY, 500, 0.05), 3.0),
@@ -77,7 +77,7 @@ def test_default_policy_is_said_to_find_doubled_errors() -> None:
 @pytest.mark.parametrize(
     ("rollout", "words"),
     [
-        ("{shadow: {records: 5000}}", "; with 9,800 records instead of 5,000 the shadow alone"),
+        ("{shadow: {records: 5000}}", "; with 10,000 records instead of 5,000 the shadow alone"),
         ("{shadow: null}", "; with 6,600 records instead of 500 the canary of 25 % alone would"),
         ("{shadow: null, canary: []}", "records instead of 1,000 the bake alone would find"),
         ("{shadow: null, canary: []}", f"{HEAD}at least 0 of 100 releases, one that fails"),

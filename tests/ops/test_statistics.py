@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.spatial.distance import jensenshannon
-from scipy.special import betaln
+from scipy.special import betaln, logsumexp
 from scipy.stats import beta, binomtest, mannwhitneyu, norm
 
 from ops.statistics import (
@@ -26,7 +26,7 @@ from ops.statistics import (
 COARSE = st.lists(st.integers(0, 30).map(float), min_size=1, max_size=40)
 FINE = st.lists(st.floats(0, 1000, allow_subnormal=False), min_size=1, max_size=40)
 SHARES = st.floats(0.001, 0.999)
-PRIORS = st.floats(0.5, 100)
+PRIORS = st.lists(st.floats(0.5, 100), min_size=1, max_size=3)
 MIXES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10_000)).filter(
     lambda mix: sum(mix.values()) > 0
 )
@@ -38,29 +38,33 @@ def test_evidence_is_the_mean_likelihood_ratio_under_the_prior(
 ) -> None:
     def weighed(p: float) -> float:
         ratio = (p / share) ** hits * ((1 - p) / (1 - share)) ** (trials - hits)
-        return float(ratio * beta.pdf(p, 10 * share, 10 * (1 - share)))
+        density = sum(beta.pdf(p, n * share, n * (1 - share)) for n in (10, 30)) / 2
+        return float(ratio * density)
 
     mean, _ = quad(weighed, 0, 1, points=[share, hits / trials])
-    assert math.exp(log_evidence(hits, trials, share=share, prior=10)) == pytest.approx(mean)
+    found = log_evidence(hits, trials, share=share, priors=(10, 30))
+    assert math.exp(found) == pytest.approx(mean)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), SHARES, PRIORS)
 def test_a_further_hit_never_lowers_the_evidence(
-    hits: int, misses: int, share: float, prior: float
+    hits: int, misses: int, share: float, priors: list[float]
 ) -> None:
     trials = hits + misses
-    before = log_evidence(hits, trials + 1, share=share, prior=prior)
-    assert log_evidence(hits + 1, trials + 1, share=share, prior=prior) >= before - 1e-5
+    before = log_evidence(hits, trials + 1, share=share, priors=priors)
+    assert log_evidence(hits + 1, trials + 1, share=share, priors=priors) >= before - 1e-5
     if hits <= share * trials:
-        assert log_evidence(hits, trials, share=share, prior=prior) == 0
+        assert log_evidence(hits, trials, share=share, priors=priors) == 0
 
 
-@pytest.mark.parametrize(("true", "prior"), [(0.1, 40.0), (0.08, 40.0), (0.1, 2.0)])
-def test_looking_after_every_trial_raises_few_false_alarms(true: float, prior: float) -> None:
+@pytest.mark.parametrize(("true", "priors"), [(0.1, (40, 10)), (0.08, (40, 10)), (0.1, (2,))])
+def test_looking_after_every_trial_raises_few_false_alarms(
+    true: float, priors: tuple[float, ...]
+) -> None:
     hits = np.random.default_rng(7).random((250, 300)) < true
     alarms = sum(
         any(
-            log_evidence(int(seen), trials, share=0.1, prior=prior) >= math.log(10)
+            log_evidence(int(seen), trials, share=0.1, priors=priors) >= math.log(10)
             for trials, seen in enumerate(run.cumsum(), start=1)
         )
         for run in hits
@@ -188,12 +192,13 @@ def test_equal_values_are_not_larger() -> None:
 
 @given(st.integers(0, 10**7), st.integers(0, 10**7), SHARES, PRIORS)
 def test_evidence_is_that_of_scipys_beta_function(
-    hits: int, misses: int, share: float, prior: float
+    hits: int, misses: int, share: float, priors: list[float]
 ) -> None:
     trials = hits + misses
     assume(hits > share * trials)
-    a, b = prior * share, prior * (1 - share)
-    mixed = float(betaln(a + hits, b + misses) - betaln(a, b))
+    sides = [(n * share, n * (1 - share)) for n in priors]
+    each = [betaln(a + hits, b + misses) - betaln(a, b) for a, b in sides]
+    mixed = float(logsumexp(each) - math.log(len(each)))
     expected = max(0.0, mixed - hits * math.log(share) - misses * math.log1p(-share))
-    found = log_evidence(hits, trials, share=share, prior=prior)
+    found = log_evidence(hits, trials, share=share, priors=priors)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-6)
