@@ -130,7 +130,10 @@ class Access:
         with self._database.read() as connection:
             token = tokens.by_secret(connection, secret)
             if token is None:
-                raise NotAuthenticated("this token is not known here; ask an admin for one")
+                raise NotAuthenticated(
+                    "this token is not known here; ask an admin for one, or run `bertstream up` "
+                    "again where the platform runs"
+                )
             fault = token.fault(now)
             actor = None if fault else _actor(connection, token)
         if actor is None:

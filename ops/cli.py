@@ -93,6 +93,9 @@ app.add_typer(broker_app, name="broker")
 app.add_typer(config_app, name="config")
 app.add_typer(train_app, name="train")
 
+GoldenOption = Annotated[
+    Path | None, typer.Option(help="Texts to know it by: one a line, or JSON objects.")
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
 ]
@@ -299,12 +302,13 @@ def import_(
         str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="In tokens.", min=3)] = None,
+    golden: GoldenOption = None,
 ) -> None:
     """Make a sealed model directory of a model from elsewhere."""
     from ops.prediction import import_directory
 
     with told_plainly():
-        artifact = import_directory(source, out_dir, task, pooling, labels, max_length)
+        artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
         out.print(
             f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}", soft_wrap=True
         )
@@ -325,6 +329,7 @@ def train_text_classification(
     label_field: str | None = None,
     multi_label: bool = False,
     max_length: Annotated[int | None, typer.Option(min=3)] = None,
+    golden: GoldenOption = None,
     seed: int = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -343,6 +348,7 @@ def train_text_classification(
                 "label_field": label_field,
                 "multi_label": multi_label,
                 "max_length": max_length,
+                "golden": golden,
                 "seed": seed,
             }
         )

@@ -156,8 +156,8 @@ def judge_golden(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
     if not cases:
         wanted = gate.min_agreement is not None or gate.not_worse_by is not None
         sentence = "There is no golden set" + (
-            ", and the policy asks for agreement with one: put golden.jsonl into the model "
-            "directory and seal it again."
+            ", and the policy asks for agreement with one: import or train the version with "
+            "--golden FILE."
             if wanted
             else ", so nothing was compared."
         )

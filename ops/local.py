@@ -213,7 +213,7 @@ class _Up:
         digest = _digest(config, state.bootstrap_servers)
         if operator_process.is_supervised(state.instance):
             if state.operator_config == digest:
-                self._step(f"Operator: {operator_process.standing(config.state_dir)}")
+                self._step(f"Operator: {operator_process.fault(config.state_dir) or 'running'}")
                 return
             self._step("Operator: it gets the new configuration")
         operator_process.end(state.instance)

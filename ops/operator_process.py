@@ -83,11 +83,11 @@ def is_supervised(instance: str) -> bool:
     return bool(_running(SUPERVISOR, instance))
 
 
-def standing(state_dir: Path) -> str:
-    """How the operator stands, in words, while its supervisor lives."""
+def fault(state_dir: Path) -> str | None:
+    """Why the operator does not run while its supervisor lives, in words; None where it does."""
     note = Note.load(state_dir)
     if note is None or note.next_at is None:
-        return "running"
+        return None
     return f"{note.sentence()}; it is started again by itself, see {state_dir / LOG}"
 
 

@@ -73,6 +73,7 @@ def import_directory(
     pooling: str | None,
     labels: str | None,
     max_length: int | None,
+    golden: Path | None,
 ) -> Artifact:
     """Import with options as they stand on the command line.
 
@@ -89,6 +90,7 @@ def import_directory(
         if value is not None and value not in known:
             raise ConfigError(f"{option} {value}: there is {', '.join(map(str, known))}")
         chosen[option] = value
+    from serve.golden_texts import read_golden_texts
     from serve.importing import import_model
 
     return import_model(
@@ -98,4 +100,5 @@ def import_directory(
         pooling=None if pooling is None else Pooling(mode=chosen["--pooling"]),
         labels=tuple(labels.split(",")) if labels else None,
         max_length=max_length,
+        golden=read_golden_texts(golden) if golden else (),
     )

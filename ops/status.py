@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ops import operator_process
 from ops.bootstrap import is_registered
 from ops.deploy import applications
 from ops.errors import NotRunning, OpsError
@@ -58,14 +59,32 @@ class PipelineStatus(BaseModel):
     trouble: str | None
 
 
+class OperatorStatus(BaseModel):
+    """The process that moves releases on, scales and repairs.
+
+    Attributes:
+        message: Why it does not run; empty where it does.
+        api: URL of its control API.
+    """
+
+    running: bool
+    message: str
+    api: str
+
+
 class Status(BaseModel):
-    """The whole platform."""
+    """The whole platform.
+
+    Attributes:
+        operator: None where the configuration wants none.
+    """
 
     bootstrap_servers: str
     ray: str
     dashboard: str
     token_file: str | None
     healthy: bool
+    operator: OperatorStatus | None
     apps: list[AppStatus]
     pipelines: list[PipelineStatus]
 
@@ -89,6 +108,7 @@ def status(config: PlatformConfig) -> Status:
     wanted = {app_name(model.name, model.version) for model in static}
     wanted |= {settings.app_name for settings in config.pipelines}
     token = token_path(config.state_dir, state)
+    operator = _operator(config.state_dir, state) if config.operator else None
     return Status(
         bootstrap_servers=state.bootstrap_servers,
         ray=state.address,
@@ -96,10 +116,21 @@ def status(config: PlatformConfig) -> Status:
         token_file=str(token.resolve()) if token else None,
         healthy=all(name in apps and apps[name].status == RUNNING for name in wanted)
         and all(_is_served(model.name, apps) for model in config.models if is_registered(model))
-        and not any(pipeline.trouble for pipeline in pipelines),
+        and not any(pipeline.trouble for pipeline in pipelines)
+        and (operator is None or operator.running),
+        operator=operator,
         apps=list(apps.values()),
         pipelines=pipelines,
     )
+
+
+def _operator(state_dir: Path, state: State) -> OperatorStatus:
+    if not operator_process.is_supervised(state.instance):
+        return OperatorStatus(
+            running=False, message="not running; `bertstream up` starts it", api=state.api
+        )
+    fault = operator_process.fault(state_dir)
+    return OperatorStatus(running=fault is None, message=fault or "", api=state.api)
 
 
 def _apps(state_dir: Path, state: State) -> dict[str, AppStatus]:

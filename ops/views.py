@@ -36,6 +36,10 @@ def status_table(now: Status) -> Group:
         Text(f"{pipe.name}: {pipe.trouble}", style="red") for pipe in now.pipelines if pipe.trouble
     ]
     head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
+    if now.operator is not None:
+        head += f"   API {now.operator.api}"
+        if not now.operator.running:
+            troubles.append(Text(f"operator: {now.operator.message}", style="red"))
     return Group(Text(head, style="dim"), apps, Text(""), pipelines, *troubles)
 
 

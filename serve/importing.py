@@ -7,6 +7,7 @@ a source without the head that the task needs is refused.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from serve.artifact import (
     write_card,
 )
 from serve.errors import ArtifactError
+from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
 from serve.settings import Task
 from serve.sources import locate
@@ -52,6 +54,7 @@ def import_model(
     pooling: Pooling | None = None,
     labels: tuple[str, ...] | None = None,
     max_length: int | None = None,
+    golden: Sequence[GoldenText] = (),
 ) -> Artifact:
     """Make a sealed model directory of a model from elsewhere.
 
@@ -64,6 +67,7 @@ def import_model(
             mean where it has none.
         labels: Of class 0, 1, ...; None takes the source's.
         max_length: In tokens; None takes the source's.
+        golden: Texts to know it by, which it answers now.
     Returns:
         The artifact, which a replica can load.
     Raises:
@@ -93,7 +97,7 @@ def import_model(
     seal(out)
     artifact = load(out, task=task)
     build_module(artifact)
-    return artifact
+    return add_golden(artifact, golden) if golden else artifact
 
 
 def transformer_directory(directory: Path) -> Path:

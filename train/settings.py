@@ -32,6 +32,8 @@ class TextClassificationSettings(Settings):
             first line as the header.
         multi_label: A text may have several labels, or none. The classes are the labels that
             occur, in alphabetical order.
+        golden: Texts to know the model by, beside some that training never saw: one a line, or
+            objects with ``text`` and ``exact``; None for no others.
         max_length: Tokens of a text, special tokens included; longer ones are cut, when served
             too. None takes the base's own limit.
         epochs: Times through the training texts, at most: early stopping may end before. None
@@ -65,6 +67,7 @@ class TextClassificationSettings(Settings):
     label_field: str | None = None
     columns: tuple[str, ...] | None = None
     multi_label: bool = False
+    golden: Path | None = None
     max_length: int | None = Field(default=None, ge=3)
 
     epochs: int | None = Field(default=None, ge=1)

@@ -31,6 +31,7 @@ from serve.artifact import (
 )
 from serve.batching import plan_batches
 from serve.engine.torch import TorchEngine
+from serve.golden_texts import add_golden, read_golden_texts
 from serve.importing import import_model
 from serve.module import build_module
 from serve.tasks.classification import sigmoid, softmax
@@ -66,12 +67,13 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
         OutputTaken: ``settings.out`` is there and not empty. Not retriable.
         BaseUnsupported: The base's encoder cannot be frozen. Not retriable.
         TrainingDiverged: The loss was never a finite number. Not retriable.
-        ArtifactError: The base cannot be read. Not retriable.
+        ArtifactError: The base or the golden texts cannot be read. Not retriable.
         EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
     """
     out = settings.out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputTaken(f"{out} is there already; name another directory or remove it")
+    golden = read_golden_texts(settings.golden) if settings.golden else ()
     examples = read_examples(settings)
     labels = classes(examples)
     splits = split(
@@ -91,6 +93,8 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
         model_dir = Path(work, "model")
         trained = _fine_tune(base, model_dir, splits, labels, settings=settings, progress=progress)
         _describe(trained, splits.test, settings)
+        if golden:
+            add_golden(load(model_dir), golden)
         os.rename(model_dir, out)
     return load(out)
 

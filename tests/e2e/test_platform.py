@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ops import processes
+from ops import operator_process, processes
 from ops.installation import State
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
@@ -114,6 +114,20 @@ def test_status_says_how_it_stands(platform: Platform) -> None:
         "pipeline-words": "RUNNING",
     }
     assert Path(now["token_file"]).stat().st_mode & 0o077 == 0
+    assert now["operator"] == {"running": True, "message": "", "api": platform.state().api}
+    assert f"API {platform.state().api}" in platform.run("status")
+
+
+def test_status_tells_of_an_operator_that_is_gone_and_up_brings_it_back(platform: Platform) -> None:
+    before = platform.state().operator_pid
+    assert before is not None
+    psutil.Process(before).kill()
+    eventually(lambda: not operator_process.operators(platform.state().instance), 30)
+    told = platform.run("status", code=1)
+    assert "operator: not running; `bertstream up` starts it" in told
+    platform.run("up", "--detach")
+    assert platform.status()["healthy"]
+    assert platform.state().operator_pid != before
 
 
 def test_up_again_changes_nothing(platform: Platform) -> None:

@@ -112,7 +112,7 @@ def cases(
     ("gate", "golden", "passed", "words"),
     [
         (GoldenGate(), [], True, "so nothing was compared"),
-        (GoldenGate(min_agreement=0.5), [], False, "put golden.jsonl into the model directory"),
+        (GoldenGate(min_agreement=0.5), [], False, "train the version with --golden FILE"),
         (GoldenGate(), cases(0, 10), True, "0.0% are answered as expected; none is marked exact"),
         (GoldenGate(min_agreement=0.9), cases(9, 1), True, "Of 10 golden texts 90.0%"),
         (GoldenGate(min_agreement=0.9), cases(8, 2), False, "80.0% are answered as expected, and"),

@@ -1,0 +1,91 @@
+"""Golden texts that somebody names: read, answered by the model itself, sealed into its directory.
+
+What is done with them later is in ``serve/golden.py`` (the replica's own check) and in the gates
+and the health of ``ops``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from pydantic import Field, ValidationError
+
+from serve.artifact import GOLDEN_FILE, Artifact, GoldenRecord, load, seal
+from serve.contract import Answer, CallOptions
+from serve.errors import ArtifactError
+from serve.replica import Replica
+from serve.settings import EngineSettings, ModelSettings, Settings
+
+# As many as the gates of a release ask.
+MAX_TEXTS: Final = 200
+
+
+class GoldenText(Settings):
+    """A text to know a model by.
+
+    Attributes:
+        exact: A later version must answer it the same, too.
+    """
+
+    text: str = Field(min_length=1)
+    exact: bool = False
+
+
+def read_golden_texts(file: Path) -> list[GoldenText]:
+    """Read a text a line, or an object with ``text`` and ``exact``; blank lines are left out.
+
+    Raises:
+        ArtifactError: It cannot be read, has no text or more than ``MAX_TEXTS``. Not retriable.
+    """
+    try:
+        with file.open("rb") as lines:
+            numbered = ((n, line.strip()) for n, line in enumerate(lines, start=1))
+            filled = islice(((n, line) for n, line in numbered if line), MAX_TEXTS + 1)
+            found = [_read(line, place=f"{file}, line {n}") for n, line in filled]
+    except OSError as exc:
+        raise ArtifactError(f"{file}: cannot be read: {exc.strerror}") from exc
+    if not found:
+        raise ArtifactError(f"{file}: holds no text; write one on each line")
+    if len(found) > MAX_TEXTS:
+        raise ArtifactError(f"{file}: holds more than {MAX_TEXTS} texts; choose the telling ones")
+    return found
+
+
+def add_golden(artifact: Artifact, texts: Sequence[GoldenText]) -> Artifact:
+    """Have a model answer its golden texts in float32 and seal them in, before those it has.
+
+    Raises:
+        ArtifactError: It has no answer to one of them. Not retriable.
+    """
+    engine = EngineSettings(kind="torch", precision="f32")
+    replica = Replica(ModelSettings(name="golden", path=artifact.path, engine=engine))
+    values = [text.text.encode() for text in texts]
+    outcomes = replica.predict(values, CallOptions(format="text")).outcomes
+    replica.close()
+    records = []
+    for number, (text, outcome) in enumerate(zip(texts, outcomes, strict=True), start=1):
+        if not isinstance(outcome, Answer):
+            raise ArtifactError(f"golden text {number} has no answer: {outcome.message}")
+        result: Any = orjson.loads(outcome.result)
+        records.append(GoldenRecord(text=text.text, result=result, exact=text.exact))
+    lines = [orjson.dumps(record.model_dump()) for record in [*records, *artifact.golden()]]
+    (artifact.path / GOLDEN_FILE).write_bytes(b"\n".join(lines) + b"\n")
+    seal(artifact.path)
+    return load(artifact.path)
+
+
+def _read(line: bytes, *, place: str) -> GoldenText:
+    try:
+        if line.startswith(b"{"):
+            return GoldenText.model_validate_json(line)
+        return GoldenText(text=line.decode())
+    except UnicodeDecodeError as exc:
+        raise ArtifactError(f"{place}: is not UTF-8") from exc
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise ArtifactError(f"{place}: {where or 'object'}: {fault['msg']}") from exc
