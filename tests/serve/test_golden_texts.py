@@ -82,10 +82,11 @@ def test_embedding_model_is_imported_with_its_golden_texts(
 def test_named_texts_stand_before_those_that_are_there(sentiment: Artifact, tmp_path: Path) -> None:
     artifact = copy_of(sentiment, tmp_path / "m")
     once = add_golden(artifact, [GoldenText(text="first")])
+    (first,) = once.golden()
     twice = add_golden(once, [GoldenText(text="second", exact=True)])
 
     assert [(one.text, one.exact) for one in twice.golden()] == [("second", True), ("first", False)]
-    assert twice.golden()[1] == once.golden()[0]
+    assert twice.golden()[1] == first
     assert len({artifact.digest, once.digest, twice.digest}) == 3
 
 
