@@ -49,7 +49,7 @@ class PairedEvidence(NamedTuple):
         failed: Records where the candidate failed and the baseline answered.
         baseline_failed: Records where the baseline failed and the candidate answered.
         matrix: (baseline's label, candidate's label) -> records.
-        baseline_p99_ms: Of a call, one a window.
+        baseline_p99_ms: Of what a micro-batch took to compute, one a window.
         candidate_p99_ms: The same in the same windows.
     """
 

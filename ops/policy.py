@@ -170,7 +170,7 @@ class ErrorAnalysis(Settings):
 
 
 class LatencyAnalysis(Settings):
-    """How long calls take.
+    """How long micro-batches take to compute.
 
     Attributes:
         max_ratio: Of the version's p99 to the live version's.

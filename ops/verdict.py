@@ -176,7 +176,7 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
         by_chance = mann_whitney(paired.candidate_p99_ms, paired.baseline_p99_ms)
         outcome = Outcome.FAILED if by_chance <= LATENCY_LEVEL else outcome
     sentence = (
-        f"latency: p99 of a call {typical:.2f} times that of version {theirs} (median of "
+        f"latency: p99 of computing {typical:.2f} times that of version {theirs} (median of "
         f"{windows} windows, {slow} of them at {limits.max_slowdown:g} or more); "
         f"{_strength(found, limits.alpha)}"
     )

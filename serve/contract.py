@@ -82,12 +82,14 @@ class BatchStats(NamedTuple):
         padded_tokens: Tokens computed, padding included; the ratio to ``tokens`` is >= 1.
         distinct_texts: Texts computed after equal ones were merged.
         seconds: Wall time inside the replica.
+        compute_s: What the engine computed for it, without the wait for other calls.
     """
 
     tokens: int
     padded_tokens: int
     distinct_texts: int
     seconds: float
+    compute_s: float
 
 
 class BatchReply(NamedTuple):

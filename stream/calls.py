@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from stream.caller import Caller, Reply
 from stream.offsets import Slot
+from stream.shadow import Mirrored
 
 # Reading beside calls costs the broker a fetch and this process a turn, for a record or two. So
 # it pauses for a share of what a call takes: later by that much, and with the cores for the model.
@@ -24,6 +25,7 @@ class Call(NamedTuple):
     Attributes:
         began: On the clock of the loop, in seconds.
         abandoned: Set when nobody wants the answer any more.
+        mirrored: The same with a candidate; None where it is asked of one version only.
     """
 
     slots: list[Slot]
@@ -31,6 +33,7 @@ class Call(NamedTuple):
     began: float
     future: Future[Reply]
     abandoned: threading.Event
+    mirrored: Mirrored | None
 
 
 class Calls:
@@ -74,13 +77,13 @@ class Calls:
         """Of all calls in flight."""
         return [slot for call in self._calls for slot in call.slots]
 
-    def send(self, slots: list[Slot], digest: str | None) -> None:
+    def send(self, slots: list[Slot], digest: str | None, mirrored: Mirrored | None = None) -> None:
         """Have a micro-batch of one version answered."""
         version = slots[0].version
         values = [slot.record.value or b"" for slot in slots]
         abandoned = threading.Event()
         future = self._threads.submit(self._caller.answer, version, values, digest, abandoned)
-        self._calls.append(Call(slots, version, self._clock(), future, abandoned))
+        self._calls.append(Call(slots, version, self._clock(), future, abandoned, mirrored))
         future.add_done_callback(lambda _: self._answered.set())
 
     def wait(self, timeout_s: float) -> None:

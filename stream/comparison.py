@@ -61,7 +61,7 @@ class Comparison:
                 self._samples.append(_sample(record, a, b))
 
     def observe_calls(self, live_s: float, candidate_s: float) -> None:
-        """Count one micro-batch that both took, by the time it took them."""
+        """Count one micro-batch that both took, by what it took them to compute."""
         self._live_calls[latency_bucket(live_s * 1000)] += 1
         self._candidate_calls[latency_bucket(candidate_s * 1000)] += 1
 

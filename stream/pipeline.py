@@ -22,7 +22,7 @@ from stream.outputs import OutputMaker
 from stream.records import Offsets, Output, Partition, Record
 from stream.routes import Routes
 from stream.settings import PipelineSettings
-from stream.shadow import Mirrored
+from stream.shadow import Mirrored, Order
 from stream.sink import Sink
 from stream.tally import RescueReason, Tally
 from stream.trouble import PASSING, Trouble
@@ -268,7 +268,17 @@ class Pipeline:
             slots = self._queues.cut(partial=self._calls.is_half_empty)
             if not slots:
                 return
-            self._calls.send(slots, self._routes.digest(slots[0].version))
+            version = slots[0].version
+            mirrored = self._mirror(version, slots)
+            self._calls.send(slots, self._routes.digest(version), mirrored)
+
+    def _mirror(self, version: str, slots: list[Slot]) -> Mirrored | None:
+        """Have a candidate answer what goes to the live version."""
+        shadow = self._routes.shadow_of(version)
+        if shadow is None:
+            return None
+        order = Order(version, shadow.version, self._routes.digest(shadow.version))
+        return self._doors.shadow.mirror(order, [slot.record for slot in slots], shadow.share)
 
     def _take_answers(self) -> None:
         """Put the answers that have come onto their slots.
@@ -299,23 +309,8 @@ class Pipeline:
         self._tally.observe_reply(call.version, reply)
         if fallback and failed:
             self._rescue(failed, fallback, "failed")
-        self._mirror(call, reply)
-
-    def _mirror(self, call: Call, reply: Reply) -> None:
-        """Give a candidate what the live version has answered."""
-        shadow = self._routes.shadow_of(call.version)
-        if shadow is None:
-            return
-        in_one_call = len(reply.stats) == 1 and not reply.retries
-        batch = Mirrored(
-            live=call.version,
-            candidate=shadow.version,
-            digest=self._routes.digest(shadow.version),
-            records=[slot.record for slot in call.slots],
-            outcomes=reply.outcomes,
-            seconds=reply.stats[0].seconds if in_one_call else None,
-        )
-        self._doors.shadow.offer(batch, shadow.share)
+        if call.mirrored is not None:
+            self._doors.shadow.compare(call.mirrored, reply)
 
     # --- versions that come and go --------------------------------------------------------
 

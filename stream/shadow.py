@@ -1,8 +1,10 @@
-"""A candidate answers the micro-batches that the live version has answered, and nobody reads its
-answers but the comparison.
+"""A candidate answers micro-batches of the live version, too, and nobody reads its answers but the
+comparison.
 
 Beside the loop, in a thread of its own: what does not fit into its short queue is skipped, so a
-slow candidate costs the live version nothing but its share of the machine.
+slow candidate costs the live version nothing but its share of the machine. It is asked at the
+moment at which the live version is asked, so that both are timed beside the same neighbours: one
+that came after it would share the cores with the live version's next calls.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from serve.contract import Outcome
 from stream.caller import Caller, ReplicaClient, Reply
 from stream.comparison import COMPARISONS_TOPIC, Comparison
 from stream.errors import ModelUnavailable, SystemFault
@@ -26,29 +29,40 @@ logger = logging.getLogger(__name__)
 MAX_PENDING = 2
 # A candidate that is away is not waited for: the records it misses count as failed.
 CANDIDATE_DEADLINE_S = 5.0
+# A candidate that was asked so much later than the live version is not timed.
+MAX_LATE_S = 0.005
+# Nor are the first answers of a replica: batches whose shape is new to it take half as long again.
+YOUNG_ANSWERS = 30
 
 
-class Mirrored(NamedTuple):
-    """A micro-batch that the live version has answered.
+class Order(NamedTuple):
+    """Who answers a micro-batch beside whom.
 
     Attributes:
         live, candidate: Versions.
         digest: Of the candidate's bytes; None takes any.
-        records, outcomes: Shape (N,) each.
-        seconds: That the live version's replica took for all of them; None where it was not
-            one call.
     """
 
     live: str
     candidate: str
     digest: str | None
+
+
+class _Answer(NamedTuple):
+    reply: Reply
+    is_prompt: bool
+
+
+class Mirrored(NamedTuple):
+    """A micro-batch that the candidate answers; ``answer`` becomes None where it does not."""
+
+    order: Order
     records: Sequence[Record]
-    outcomes: Sequence[Outcome]
-    seconds: float | None
+    answer: Future[_Answer | None]
 
 
 class Shadow:
-    """Asks the candidate and compares. ``offer`` and ``take`` are the loop's."""
+    """Asks the candidate and compares. ``mirror``, ``compare`` and ``take`` are the loop's."""
 
     def __init__(
         self,
@@ -68,17 +82,28 @@ class Shadow:
         self._lock = threading.Lock()
         self._pending = 0
         self._comparisons: dict[tuple[str, str], Comparison] = {}
+        self._answered: Counter[str] = Counter()
 
-    def offer(self, batch: Mirrored, share: float) -> None:
-        """Have the candidate answer the batch, too, for a share of the batches."""
+    def mirror(self, order: Order, records: Sequence[Record], share: float) -> Mirrored | None:
+        """Have the candidate answer what goes to the live version now, for a share of the batches.
+
+        Returns:
+            What to ``compare`` the live version's answer with; None where it is not asked.
+        """
         if self._chance.random() >= share:
-            return
+            return None
         with self._lock:
             if self._pending >= MAX_PENDING:
-                self._comparison(batch).skipped += len(batch.records)
-                return
+                self._comparison(order).skipped += len(records)
+                return None
             self._pending += 1
-        self._thread.submit(self._compare, batch)
+        answer = self._thread.submit(self._ask, order, records, time.monotonic())
+        return Mirrored(order, records, answer)
+
+    def compare(self, mirrored: Mirrored, live: Reply) -> None:
+        """The live version has answered; what the candidate answers, or has, is compared."""
+        # In the same thread: its answer is there when this comes to its turn.
+        self._thread.submit(self._compare, mirrored, live)
 
     def take(self, start_ms: int, end_ms: int) -> list[Output]:
         """What was compared since the last call, as records; times are ms since 1970."""
@@ -103,25 +128,40 @@ class Shadow:
         """Drop what waits; a call in progress ends by itself."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _compare(self, batch: Mirrored) -> None:
-        reply = self._ask(batch)
-        with self._lock:
-            self._pending -= 1
-            comparison = self._comparison(batch)
-            if reply is None:
-                comparison.observe_loss(batch.outcomes)
-                return
-            comparison.observe_answers(batch.records, batch.outcomes, reply.outcomes)
-            if batch.seconds is not None and not reply.retries:
-                comparison.observe_calls(batch.seconds, reply.stats[0].seconds)
-
-    def _ask(self, batch: Mirrored) -> Reply | None:
-        values = [record.value or b"" for record in batch.records]
+    def _ask(self, order: Order, records: Sequence[Record], offered_at: float) -> _Answer | None:
+        is_prompt = time.monotonic() - offered_at <= MAX_LATE_S
+        values = [record.value or b"" for record in records]
         try:
-            return self._caller.answer(batch.candidate, values, batch.digest)
+            return _Answer(self._caller.answer(order.candidate, values, order.digest), is_prompt)
         except (ModelUnavailable, SystemFault) as exc:
-            logger.info("the candidate %s did not answer: %s", batch.candidate, exc)
+            logger.info("the candidate %s did not answer: %s", order.candidate, exc)
             return None
+        finally:
+            with self._lock:
+                self._pending -= 1
 
-    def _comparison(self, batch: Mirrored) -> Comparison:
-        return self._comparisons.setdefault((batch.live, batch.candidate), Comparison())
+    def _compare(self, mirrored: Mirrored, live: Reply) -> None:
+        answer = mirrored.answer.result()
+        with self._lock:
+            comparison = self._comparison(mirrored.order)
+            if answer is None:
+                comparison.observe_loss(live.outcomes)
+                return
+            candidate = answer.reply
+            comparison.observe_answers(mirrored.records, live.outcomes, candidate.outcomes)
+            is_old = self._is_old(mirrored.order)
+            if answer.is_prompt and is_old and _are_single(live, candidate):
+                comparison.observe_calls(live.stats[0].compute_s, candidate.stats[0].compute_s)
+
+    def _is_old(self, order: Order) -> bool:
+        versions = (order.live, order.candidate)
+        self._answered.update(versions)
+        return min(self._answered[version] for version in versions) > YOUNG_ANSWERS
+
+    def _comparison(self, order: Order) -> Comparison:
+        return self._comparisons.setdefault((order.live, order.candidate), Comparison())
+
+
+def _are_single(*replies: Reply) -> bool:
+    """Each was one call, so that what it took is what all of its records took together."""
+    return all(len(reply.stats) == 1 and not reply.retries for reply in replies)

@@ -183,7 +183,8 @@ def _logits(
         max_tokens=settings.batch_tokens,
         max_items=settings.batch_items,
     )
-    outputs = engine.infer([tokenizer.pad([items[row] for row in rows]) for rows in plan])
+    batches = [tokenizer.pad([items[row] for row in rows]) for rows in plan]
+    outputs = engine.infer(batches).outputs
     engine.close()
     in_order = np.empty((len(items), len(artifact.card.labels)), dtype=np.float32)
     in_order[np.concatenate(plan)] = np.concatenate(outputs)

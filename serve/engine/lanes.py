@@ -8,15 +8,17 @@ engine.
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.engine.protocol import Batch
+from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineError
 
 Lane = TypeVar("Lane")
@@ -31,6 +33,7 @@ class Lanes(Generic[Lane]):
         lanes: Sequence[Lane],
         compute: Callable[[Lane, Batch], NDArray[np.float32]],
         *,
+        at_a_time: int,
         vocabulary_size: int,
     ) -> None:
         """Take possession of the lanes.
@@ -39,6 +42,8 @@ class Lanes(Generic[Lane]):
             lanes: One thread is kept for each, so that a free thread always finds one.
             compute: Runs one batch in one lane. What an engine raises for a batch becomes an
                 EngineError; anything else is a fault of the program and passes as it is.
+            at_a_time: So many batches are really computed side by side; those in the other lanes
+                wait inside the engine for their turn.
             vocabulary_size: Token ids are below it. An id past the end reads foreign memory
                 in one engine and breaks the card's context for good in another, so none gets
                 that far.
@@ -47,16 +52,15 @@ class Lanes(Generic[Lane]):
         for lane in lanes:
             self._idle.put(lane)
         self._compute = compute
+        self._turns = _Turns(at_a_time)
         self._vocabulary_size = vocabulary_size
         self._workers = ThreadPoolExecutor(len(lanes), thread_name_prefix="lane")
         self._closing = threading.Lock()
         self._closed = False
 
-    def run(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+    def run(self, batches: Sequence[Batch]) -> Inferred:
         """Run batches, as many at a time as there are lanes.
 
-        Returns:
-            One array per batch, in order.
         Raises:
             EngineError: One of them failed, or the lanes are closed. Nothing of this call
                 runs any more when it is raised.
@@ -67,7 +71,8 @@ class Lanes(Generic[Lane]):
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         failed = next((f for f in futures if f in done and f.exception() is not None), None)
         if failed is None:
-            return [future.result() for future in futures]
+            computed = [future.result() for future in futures]
+            return Inferred([one.output for one in computed], sum(one.seconds for one in computed))
         for future in futures:
             future.cancel()
         wait(futures)
@@ -81,18 +86,21 @@ class Lanes(Generic[Lane]):
         while not self._idle.empty():
             self._idle.get()
 
-    def _submit(self, batches: Sequence[Batch]) -> list[Future[NDArray[np.float32]]]:
+    def _submit(self, batches: Sequence[Batch]) -> list[Future[_Computed]]:
         with self._closing:
             if self._closed:
                 raise EngineError("the engine is closed; open another one")
             return [self._workers.submit(self._run_one, batch) for batch in batches]
 
-    def _run_one(self, batch: Batch) -> NDArray[np.float32]:
+    def _run_one(self, batch: Batch) -> _Computed:
         lane = self._idle.get()
+        turn = self._turns.enter()
         try:
-            return self._compute(lane, batch)
+            output = self._compute(lane, batch)
         finally:
+            seconds = self._turns.leave(turn)
             self._idle.put(lane)
+        return _Computed(output, seconds)
 
     def _check(self, batch: Batch, position: int) -> None:
         ids, mask = batch
@@ -108,6 +116,56 @@ class Lanes(Generic[Lane]):
                 f"batch {position}: token id {wrong} is outside the model's vocabulary of "
                 f"{self._vocabulary_size}; the tokenizer belongs to another model"
             )
+
+
+class _Computed(NamedTuple):
+    """A batch's output, and the seconds that it took from when its turn came."""
+
+    output: NDArray[np.float32]
+    seconds: float
+
+
+class _Turn:
+    """One batch in the engine; ``began`` is None while it waits for others."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+
+
+class _Turns:
+    """When the turn of each batch comes: so many at a time, first come first served.
+
+    An engine does not tell when it takes a batch up. Counted from when it was given, a batch
+    would seem to take twice as long only because another call was there before.
+    """
+
+    def __init__(self, at_a_time: int) -> None:
+        self._free = at_a_time
+        self._waiting: deque[_Turn] = deque()
+        self._lock = threading.Lock()
+
+    def enter(self) -> _Turn:
+        turn = _Turn()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                turn.began = time.perf_counter()
+            else:
+                self._waiting.append(turn)
+        return turn
+
+    def leave(self, turn: _Turn) -> float:
+        """Seconds since its turn came; 0 where the engine took it up before its turn."""
+        now = time.perf_counter()
+        with self._lock:
+            if turn.began is None:
+                self._waiting.remove(turn)
+                return 0.0
+            if self._waiting:
+                self._waiting.popleft().began = now
+            else:
+                self._free += 1
+        return now - turn.began
 
 
 def _as_engine_error(cause: BaseException | None, batch: Batch) -> BaseException:

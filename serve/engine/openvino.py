@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serve.engine.cache import cached
 from serve.engine.lanes import Lanes
-from serve.engine.protocol import Batch
+from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineUnavailable
 
 # Importing openvino reports to the net and writes an id into the home directory unless its
@@ -83,13 +83,15 @@ class OpenVinoEngine:
             raise EngineUnavailable(f"OpenVINO cannot compile the model: {exc}") from exc
         self.precision = precision
         self.device = device
+        self.streams = streams
         self._lanes = Lanes(
             [compiled.create_infer_request() for _ in range(streams + SPARE_REQUESTS)],
             _compute,
+            at_a_time=streams,
             vocabulary_size=int(graph.get_rt_info(VOCABULARY).value),
         )
 
-    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+    def infer(self, batches: Sequence[Batch]) -> Inferred:
         """Run batches, several at a time; see ``Engine.infer``."""
         return self._lanes.run(batches)
 

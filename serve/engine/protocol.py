@@ -21,6 +21,19 @@ class Batch(NamedTuple):
     attention_mask: NDArray[np.int64]
 
 
+class Inferred(NamedTuple):
+    """What became of batches.
+
+    Attributes:
+        outputs: One array per batch, in order: logits (B, C) or embeddings (B, H).
+        compute_s: What the batches took to compute, summed; not what they waited for those of
+            other calls.
+    """
+
+    outputs: list[NDArray[np.float32]]
+    compute_s: float
+
+
 class Engine(Protocol):
     """A compiled model; safe to call from several threads at a time.
 
@@ -28,19 +41,19 @@ class Engine(Protocol):
         name: ``openvino`` or ``torch``.
         precision: ``f32``, ``bf16`` or ``f16``: what the matrix products really run in.
         device: The processor or card by name.
+        streams: Batches that it computes at a time.
     """
 
     name: str
     precision: str
     device: str
+    streams: int
 
-    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+    def infer(self, batches: Sequence[Batch]) -> Inferred:
         """Run batches, several at a time where that is faster.
 
         Args:
             batches: Each (B, T); B and T may differ from batch to batch.
-        Returns:
-            One array per batch, in order: logits (B, C) or embeddings (B, H).
         Raises:
             EngineError: The engine failed on one of them.
         """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.engine.lanes import Lanes
 from serve.engine.machine import processor_name
-from serve.engine.protocol import Batch
+from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineUnavailable
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -57,6 +57,7 @@ class TorchEngine:
             EngineUnavailable: The module does not fit onto the device.
         """
         self.precision = precision
+        self.streams = lanes
         self._device = torch.device(device)
         try:
             self._module = module.eval().to(self._device, DTYPES[precision])
@@ -69,10 +70,11 @@ class TorchEngine:
         self._lanes = Lanes(
             [self._stream() for _ in range(lanes)],
             self._compute,
+            at_a_time=lanes,
             vocabulary_size=vocabulary_size(module),
         )
 
-    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+    def infer(self, batches: Sequence[Batch]) -> Inferred:
         """Run batches, several at a time on a GPU; see ``Engine.infer``."""
         return self._lanes.run(batches)
 

@@ -87,7 +87,9 @@ class FakeModel:
         if any(b"killer" in value for value in values):
             raise CallLost("the replica died")
         return BatchReply(
-            [self._answer(value) for value in values], BatchStats(3, 3, 1, self.delay_s), DIGEST
+            [self._answer(value) for value in values],
+            BatchStats(3, 3, 1, self.delay_s, self.delay_s),
+            DIGEST,
         )
 
     def info(self, version: str) -> ReplicaInfo:

@@ -467,7 +467,7 @@ class Version:
         digest = self.digests[len(self.calls) % len(self.digests)]
         self.calls.append(values)
         outcomes = [answer(scored(**{self.label: 0.9})) for _ in values]
-        return BatchReply([*outcomes], BatchStats(1, 1, 1, 0.1), digest)
+        return BatchReply([*outcomes], BatchStats(1, 1, 1, 0.1, 0.1), digest)
 
     def probe(self, database: Database) -> GoldenProbe:
         replicas = Replicas(

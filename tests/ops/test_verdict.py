@@ -115,7 +115,7 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
                 )
             ),
             {},
-            "latency: p99 of a call 3.00 times that of version 1 (median of 16 windows, 16 of them",
+            "latency: p99 of computing 3.00 times that of version 1 (median of 16 windows, 16",
         ),
         (
             "p99",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from serve.artifact import CARD_FILE, GOLDEN_FILE, Artifact, seal, write_card
 from serve.contract import Answer, CallOptions, Failure, FailureKind, Outcome
-from serve.engine.protocol import Batch
+from serve.engine.protocol import Batch, Inferred
 from serve.errors import (
     ArtifactAltered,
     ArtifactError,
@@ -55,17 +55,17 @@ def embedder(minilm: Artifact, request: pytest.FixtureRequest) -> Iterator[Repli
 class BrokenEngine:
     """The engine of a replica, after which every call fails or gives what is not a number."""
 
-    name, precision, device = "broken", "f32", "none"
+    name, precision, device, streams = "broken", "f32", "none", 1
 
     def __init__(self, *, raises: bool) -> None:
         self._raises = raises
 
-    def infer(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+    def infer(self, batches: Sequence[Batch]) -> Inferred:
         if self._raises:
             raise EngineError("out of memory")
         outputs = [np.zeros((len(batch.input_ids), 3), dtype=np.float32) for batch in batches]
         outputs[0][0, 1] = np.nan  # the longest item
-        return outputs
+        return Inferred(outputs, 0.25)
 
     def close(self) -> None:
         pass
@@ -163,11 +163,31 @@ def test_number_that_is_not_finite_fails_its_record_alone(
     classifier: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier, "_engine", BrokenEngine(raises=False))
-    short, long = classifier.predict(texts_of(["short", "a longer text"]), TEXT).outcomes
+    reply = classifier.predict(texts_of(["short", "a longer text"]), TEXT)
+    short, long = reply.outcomes
 
+    assert reply.stats.compute_s == 0.25
     assert isinstance(short, Answer)
     assert isinstance(long, Failure)
     assert long.kind is FailureKind.POISON
+
+
+def test_shapes_of_single_texts_are_behind_before_the_first_record(
+    sentiment: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: Counter[tuple[int, ...]] = Counter()
+
+    class Counting(BrokenEngine):
+        streams = 3
+
+        def infer(self, batches: Sequence[Batch]) -> Inferred:
+            shapes.update(batch.input_ids.shape for batch in batches)
+            return Inferred([np.zeros((len(b.input_ids), 3), np.float32) for b in batches], 0.0)
+
+    monkeypatch.setattr("serve.replica.open_engine", lambda *_, **__: Counting(raises=False))
+    Replica(ModelSettings(name="m", path=sentiment.path))
+    for width in range(3, sentiment.card.max_length + 1):
+        assert shapes[1, width] >= 3
 
 
 def test_fault_of_the_engine_is_raised(

@@ -44,7 +44,7 @@ class Client:
         if fault is not None:
             raise fault
         answers = [Answer(b'"%b"' % value, None, "E", 1.0, 3, False) for value in values]
-        return BatchReply(list(answers), BatchStats(3, 3, 1, 0.0), DIGEST)
+        return BatchReply(list(answers), BatchStats(3, 3, 1, 0.0, 0.0), DIGEST)
 
     def info(self, version: str) -> ReplicaInfo:
         if self.info_faults:

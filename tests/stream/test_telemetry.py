@@ -79,8 +79,8 @@ def test_a_window_counts_what_it_saw() -> None:
         [0.05, 0.1, 0.11],
     )
     gathered.observe_failures([FailureKind.NOT_JSON, FailureKind.POISON, FailureKind.POISON])
-    gathered.observe_call(BatchStats(12, 14, 3, 0.25))
-    gathered.observe_call(BatchStats(1, 1, 1, 0.000001))
+    gathered.observe_call(BatchStats(12, 14, 3, 0.25, 0.2))
+    gathered.observe_call(BatchStats(1, 1, 1, 0.000001, 0.0))
     gathered.observe_retry()
     gathered.observe_rescues("late", 3)
     gathered.observe_rescues("failed", 2)
@@ -117,7 +117,7 @@ def test_a_window_begins_again_at_zero() -> None:
     fresh, used = window(), window()
     used.observe_answers([answer()], [1.0])
     used.observe_failures([FailureKind.POISON])
-    used.observe_call(BatchStats(12, 14, 3, 0.25))
+    used.observe_call(BatchStats(12, 14, 3, 0.25, 0.2))
     used.observe_retry()
     assert not used.is_empty
     used.reset()
@@ -133,7 +133,7 @@ def test_a_window_with_anything_in_it_is_not_empty(kind: str) -> None:
     elif kind == "failures":
         gathered.observe_failures([FailureKind.POISON])
     elif kind == "call":
-        gathered.observe_call(BatchStats(0, 0, 0, 0.0))
+        gathered.observe_call(BatchStats(0, 0, 0, 0.0, 0.0))
     else:
         gathered.observe_retry()
     assert not gathered.is_empty

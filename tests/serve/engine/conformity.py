@@ -63,7 +63,7 @@ class EngineConformity:
 
     def test_numbers_are_those_of_plain_torch(self, engine: Engine) -> None:
         batches = [random_batch(*shape) for shape in SHAPES]
-        answers = engine.infer(batches)
+        answers = engine.infer(batches).outputs
         for answer, expected in zip(answers, plain(classifier(), batches), strict=True):
             assert answer.dtype == np.float32
             np.testing.assert_allclose(answer, expected, atol=2e-6)
@@ -71,11 +71,11 @@ class EngineConformity:
     def test_padding_changes_nothing(self, engine: Engine) -> None:
         ids, mask = random_batch(1, 9)
         wider = Batch(np.pad(ids, ((0, 0), (0, 20))), np.pad(mask, ((0, 0), (0, 20))))
-        alone, padded = engine.infer([Batch(ids, mask), wider])
+        alone, padded = engine.infer([Batch(ids, mask), wider]).outputs
         np.testing.assert_allclose(alone, padded, atol=2e-6)
 
     def test_answers_outlive_later_batches(self, engine: Engine) -> None:
-        first = engine.infer([random_batch(4, 9)])[0]
+        first = engine.infer([random_batch(4, 9)]).outputs[0]
         kept = first.copy()
         engine.infer([random_batch(4, 9, seed) for seed in range(1, 20)])
         np.testing.assert_array_equal(first, kept)
@@ -85,11 +85,11 @@ class EngineConformity:
         with ThreadPoolExecutor(4) as callers:
             answers = list(callers.map(engine.infer, calls))
         for call, answer in zip(calls, answers, strict=True):
-            for mine, expected in zip(answer, plain(classifier(), call), strict=True):
+            for mine, expected in zip(answer.outputs, plain(classifier(), call), strict=True):
                 np.testing.assert_allclose(mine, expected, atol=2e-6)
 
     def test_nothing_in_nothing_out(self, engine: Engine) -> None:
-        assert engine.infer([]) == []
+        assert engine.infer([]).outputs == []
 
     @pytest.mark.parametrize("token_id", [VOCABULARY, -1])
     def test_token_outside_the_vocabulary_is_an_error(self, engine: Engine, token_id: int) -> None:
@@ -97,11 +97,11 @@ class EngineConformity:
         bad.input_ids[1, 0] = token_id
         with pytest.raises(EngineError, match=f"batch 1: token id {token_id} is outside"):
             engine.infer([good, bad])
-        assert engine.infer([good])[0].shape == (2, 3)
+        assert engine.infer([good]).outputs[0].shape == (2, 3)
 
     def test_failing_batch_spares_the_next(self, engine: Engine) -> None:
         good, longer_than_the_model = random_batch(2, 5), random_batch(1, POSITIONS + 1)
         with pytest.raises(EngineError, match=rf"shape \(1, {POSITIONS + 1}\)"):
             engine.infer([good, longer_than_the_model, good])
         expected = plain(classifier(), [good])[0]
-        np.testing.assert_allclose(engine.infer([good])[0], expected, atol=2e-6)
+        np.testing.assert_allclose(engine.infer([good]).outputs[0], expected, atol=2e-6)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serve.engine.lanes import Lanes
-from serve.engine.protocol import Batch
+from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineError
 
 DEADLINE_S = 20
@@ -22,12 +22,12 @@ def echo(lane: int, batch: Batch) -> NDArray[np.float32]:
     return batch.input_ids.astype(np.float32)
 
 
-def values(answers: list[NDArray[np.float32]]) -> list[int]:
-    return [int(answer[0, 0]) for answer in answers]
+def values(done: Inferred) -> list[int]:
+    return [int(output[0, 0]) for output in done.outputs]
 
 
 def test_answers_come_in_the_order_of_the_batches() -> None:
-    lanes = Lanes(range(3), echo, vocabulary_size=100)
+    lanes = Lanes(range(3), echo, at_a_time=3, vocabulary_size=100)
     assert values(lanes.run([batch_of(value) for value in range(100)])) == list(range(100))
     lanes.close()
 
@@ -41,7 +41,7 @@ def test_every_lane_works_at_the_same_time() -> None:
         seen.append(lane)
         return echo(lane, batch)
 
-    lanes = Lanes(range(3), compute, vocabulary_size=10)
+    lanes = Lanes(range(3), compute, at_a_time=3, vocabulary_size=10)
     lanes.run([batch_of(1)] * 3)
     assert sorted(seen) == [0, 1, 2]
     lanes.close()
@@ -57,7 +57,7 @@ def test_one_lane_runs_one_batch_at_a_time() -> None:
         finally:
             busy[lane].release()
 
-    lanes = Lanes(range(2), compute, vocabulary_size=10)
+    lanes = Lanes(range(2), compute, at_a_time=2, vocabulary_size=10)
     with ThreadPoolExecutor(4) as callers:
         list(callers.map(lanes.run, [[batch_of(1)] * 50] * 4))
     lanes.close()
@@ -73,7 +73,7 @@ def test_a_failing_batch_fails_its_call_and_no_other() -> None:
         threading.Event().wait(0.01)  # what a batch costs
         return echo(lane, batch)
 
-    lanes = Lanes([0], compute, vocabulary_size=100)
+    lanes = Lanes([0], compute, at_a_time=1, vocabulary_size=100)
     with pytest.raises(EngineError, match=r"shape \(2, 3\): out of memory") as raised:
         lanes.run([batch_of(value) for value in (1, 7, *range(20, 100))])
     assert isinstance(raised.value.__cause__, RuntimeError)
@@ -86,7 +86,7 @@ def test_a_fault_of_the_program_passes_as_it_is() -> None:
     def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
         raise AttributeError("no such thing")
 
-    lanes = Lanes([0], compute, vocabulary_size=10)
+    lanes = Lanes([0], compute, at_a_time=1, vocabulary_size=10)
     with pytest.raises(AttributeError, match="no such thing"):
         lanes.run([batch_of(1)])
     lanes.close()
@@ -100,7 +100,7 @@ def test_close_waits_for_the_calls_in_progress() -> None:
         assert go_on.wait(DEADLINE_S)
         return echo(lane, batch)
 
-    lanes = Lanes([0], compute, vocabulary_size=10)
+    lanes = Lanes([0], compute, at_a_time=1, vocabulary_size=10)
     with ThreadPoolExecutor(2) as pool:
         call = pool.submit(lanes.run, [batch_of(1), batch_of(2)])
         assert entered.wait(DEADLINE_S)
@@ -114,21 +114,55 @@ def test_close_waits_for_the_calls_in_progress() -> None:
 
 
 def test_closing_twice_is_closing() -> None:
-    lanes = Lanes([0], echo, vocabulary_size=10)
+    lanes = Lanes([0], echo, at_a_time=1, vocabulary_size=10)
     lanes.close()
     lanes.close()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
 def test_empty_batches_are_refused(shape: tuple[int, int]) -> None:
-    lanes = Lanes([0], echo, vocabulary_size=10)
+    lanes = Lanes([0], echo, at_a_time=1, vocabulary_size=10)
     with pytest.raises(EngineError, match="batch 1"):
         lanes.run([batch_of(1), batch_of(1, shape)])
     lanes.close()
 
 
 def test_mask_of_another_shape_is_refused() -> None:
-    lanes = Lanes([0], echo, vocabulary_size=10)
+    lanes = Lanes([0], echo, at_a_time=1, vocabulary_size=10)
     with pytest.raises(EngineError, match=r"\(2, 3\) and mask \(2, 4\)"):
         lanes.run([Batch(batch_of(1).input_ids, batch_of(1, (2, 4)).attention_mask)])
+    lanes.close()
+
+
+def test_what_a_batch_waits_for_those_of_other_calls_is_not_what_it_takes() -> None:
+    """Two lanes of an engine that computes one batch at a time."""
+    first_is_in, first_is_done = threading.Event(), threading.Event()
+
+    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+        if batch.input_ids[0, 0] == 1:
+            first_is_in.set()
+            threading.Event().wait(0.3)  # what it computes
+            first_is_done.set()
+        else:
+            assert first_is_done.wait(DEADLINE_S)
+        return echo(lane, batch)
+
+    lanes = Lanes(range(2), compute, at_a_time=1, vocabulary_size=10)
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(lanes.run, [batch_of(1)])
+        assert first_is_in.wait(DEADLINE_S)
+        second = callers.submit(lanes.run, [batch_of(2)])
+        assert first.result(DEADLINE_S).compute_s >= 0.3
+        assert second.result(DEADLINE_S).compute_s < 0.2
+    lanes.close()
+
+
+def test_what_the_batches_of_a_call_take_adds_up() -> None:
+    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+        threading.Event().wait(0.05)
+        return echo(lane, batch)
+
+    lanes = Lanes(range(2), compute, at_a_time=2, vocabulary_size=10)
+    assert lanes.run([batch_of(1)] * 4).compute_s >= 0.2
+    assert lanes.run([]).compute_s == 0
     lanes.close()

@@ -23,7 +23,7 @@ def test_opened_engine_computes_and_its_choice_is_logged(
     engine = open_engine(classifier, settings, on_gpu=False, cache_dir=tmp_path, digest="d")
     batch = random_batch(3, 8)
     expected = plain(classifier(), [batch])[0]
-    np.testing.assert_allclose(engine.infer([batch])[0], expected, atol=2e-6)
+    np.testing.assert_allclose(engine.infer([batch]).outputs[0], expected, atol=2e-6)
     assert (engine.name, engine.precision) == ("openvino", "f32")
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"computing with openvino in f32 on {engine.device}, streams: ")
@@ -47,7 +47,7 @@ def test_torch_takes_what_openvino_cannot_convert(caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.INFO, "serve.engine.choice")
     engine = open_engine(Undecided, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")
     assert engine.name == "torch"
-    assert engine.infer([random_batch(3, 8)])[0].shape == (3, 4)
+    assert engine.infer([random_batch(3, 8)]).outputs[0].shape == (3, 4)
     assert "torch because OpenVINO cannot be used: OpenVINO cannot compile" in caplog.text
     engine.close()
 

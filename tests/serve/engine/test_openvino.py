@@ -71,7 +71,7 @@ def test_every_pooling_converts() -> None:
     module = EveryPooling().eval()
     engine = open_openvino(lambda: module)
     batches = [random_batch(*shape) for shape in SHAPES]
-    for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
+    for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
         assert answer.shape[1] == 6 * 32
         np.testing.assert_allclose(answer, expected, atol=2e-6)
     engine.close()
@@ -84,7 +84,7 @@ def test_bf16_of_a_real_model_points_the_same_way() -> None:
     module = Embedder(encoder, Pooling(mode="mean", normalize=True)).eval()
     engine = open_openvino(lambda: module, precision="bf16")
     batches = [random_batch(8, 24), random_batch(1, 5)]
-    for answer, expected in zip(engine.infer(batches), plain(module, batches), strict=True):
+    for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
         assert (answer * expected).sum(axis=1).min() > 0.999
         assert np.abs(answer - expected).max() > 1e-4  # float32 would be closer
     engine.close()
@@ -108,7 +108,7 @@ def never() -> torch.nn.Module:
 def test_cached_graph_needs_no_module(engine: OpenVinoEngine, cache_dir: Path) -> None:
     again = open_openvino(never, cache_dir=cache_dir)
     batch = random_batch(3, 8)
-    np.testing.assert_array_equal(again.infer([batch])[0], engine.infer([batch])[0])
+    np.testing.assert_array_equal(again.infer([batch]).outputs[0], engine.infer([batch]).outputs[0])
     with pytest.raises(EngineError, match="outside the model's vocabulary of 120"):
         again.infer([batch._replace(input_ids=batch.input_ids + 120)])
     again.close()
@@ -116,7 +116,7 @@ def test_cached_graph_needs_no_module(engine: OpenVinoEngine, cache_dir: Path) -
 
 def test_another_digest_is_another_graph(engine: OpenVinoEngine, cache_dir: Path) -> None:
     other = open_openvino(lambda: embedder("mean"), cache_dir=cache_dir, digest="other")
-    assert other.infer([random_batch(3, 8)])[0].shape == (3, 32)
+    assert other.infer([random_batch(3, 8)]).outputs[0].shape == (3, 32)
     other.close()
 
 
@@ -128,7 +128,9 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     engine = open_openvino(classifier, cache_dir=tmp_path)
     assert weights.read_bytes() == whole
     batch = random_batch(3, 8)
-    np.testing.assert_allclose(engine.infer([batch])[0], plain(classifier(), [batch])[0], atol=2e-6)
+    np.testing.assert_allclose(
+        engine.infer([batch]).outputs[0], plain(classifier(), [batch])[0], atol=2e-6
+    )
     engine.close()
 
 
@@ -136,7 +138,7 @@ def test_unwritable_cache_costs_only_time(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "file").touch()
     engine = open_openvino(classifier, cache_dir=tmp_path / "file" / "cache")
     assert "no cache of compiled models" in caplog.text
-    assert engine.infer([random_batch(3, 8)])[0].shape == (3, 3)
+    assert engine.infer([random_batch(3, 8)]).outputs[0].shape == (3, 3)
     engine.close()
 
 
@@ -182,7 +184,7 @@ engine = OpenVinoEngine(
     Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d", device="cpu"
 )
 batch = np.ones((2, 5), dtype=np.int64)
-assert engine.infer([Batch(batch, batch)])[0].shape == (2, 4)
+assert engine.infer([Batch(batch, batch)]).outputs[0].shape == (2, 4)
 engine.close()
 left_behind = [str(path) for path in Path.home().rglob("*")]
 assert not attempts, attempts

@@ -37,7 +37,7 @@ class TestTorch(EngineConformity):
 def test_bf16_is_close_and_comes_out_as_float32() -> None:
     engine = TorchEngine(embedder("mean"), precision="bf16", threads=2)
     for answer, expected in zip(
-        engine.infer(BATCHES), plain(embedder("mean"), BATCHES), strict=True
+        engine.infer(BATCHES).outputs, plain(embedder("mean"), BATCHES), strict=True
     ):
         assert answer.dtype == np.float32
         assert (answer * expected).sum(axis=1).min() > 0.999
@@ -73,7 +73,7 @@ def test_gpu_answers_as_the_processor_does(precision: str) -> None:
     assert engine.device == torch.cuda.get_device_name()
     batches = BATCHES * 20
     for answer, expected in zip(
-        engine.infer(batches), plain(embedder("mean"), batches), strict=True
+        engine.infer(batches).outputs, plain(embedder("mean"), batches), strict=True
     ):
         assert (answer * expected).sum(axis=1).min() > 0.999
     engine.close()
