@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from ops.repairs import Round
 from ops.rollout import needs_candidate
 from ops.routes import all_routes, mark_published, unpublished
 from ops.steering import due
+from ops.turns import Turns
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
@@ -39,6 +41,9 @@ LEASE = "operator"
 # While no release is under way it looks less often.
 IDLE_TICKS = 5
 LEASE_LASTS = timedelta(seconds=15)
+# Of a round: who takes over finds hours of windows to judge a hundred releases by, and what else a
+# round does must not wait for all of them.
+STEERING_S = 0.04
 
 
 class ControlDoor(Protocol):
@@ -90,6 +95,7 @@ class Operator:
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True
+        self._turns = Turns(STEERING_S, time.monotonic)
 
     def wake(self) -> None:
         """Have the next tick come at once; from any thread."""
@@ -128,7 +134,10 @@ class Operator:
         with self._database.read() as connection:
             found = open_releases(connection)
         self._facts.look(found)
-        moved = [self._steer(release, now) for release in found]
+        by_model = {release.model: release for release in found}
+        moved = [self._steer(by_model[model], now) for model in self._turns.through([*by_model])]
+        if self._turns.has_left_some:
+            self.wake()
         if any(moved):
             self.publish()
             with self._database.read() as connection:
