@@ -43,7 +43,7 @@ IDLE_TICKS = 5
 LEASE_LASTS = timedelta(seconds=15)
 # Of a round: who takes over finds hours of windows to judge a hundred releases by, and what else a
 # round does must not wait for all of them.
-STEERING_S = 0.04
+STEERING_S = 0.02
 
 
 class ControlDoor(Protocol):

@@ -20,7 +20,7 @@ class Turns:
         """
         self._lasts_s = lasts_s
         self._clock = clock
-        self._left: set[str] = set()
+        self._left: list[str] = []
 
     @property
     def has_left_some(self) -> bool:
@@ -30,10 +30,10 @@ class Turns:
     def through(self, names: Sequence[str]) -> Iterator[str]:
         """The names whose turn it is, one after the other."""
         ends = self._clock() + self._lasts_s
-        order = sorted(names, key=lambda name: name not in self._left)
-        self._left = set(order)
-        for name in order:
-            yield name
-            self._left.discard(name)
+        left = [name for name in self._left if name in names]
+        self._left = left + [name for name in names if name not in left]
+        while self._left:
+            yield self._left[0]
+            del self._left[0]
             if self._clock() > ends:
                 return

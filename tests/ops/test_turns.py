@@ -34,7 +34,7 @@ def test_those_that_were_left_out_come_first_in_the_next_round() -> None:
     assert turns.has_left_some
     assert round_of(turns, clock, "abcde", each_s=0.6) == "cd"
     # What has ended meanwhile is nobody's turn; what has begun comes last.
-    assert round_of(turns, clock, "abef", each_s=0.3) == "efab"
+    assert round_of(turns, clock, "abef", each_s=0.3) == "eabf"
     assert not turns.has_left_some
 
 
