@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 ECHO_RESULT = b'[{"label":"ECHO","score":1.0}]'
 WARM_UP_WORDS = (6, 30, 126)
-# The first batch of a shape costs OpenVINO half as much again. Of single texts, which wait for
-# nobody, there are few enough shapes to have them behind, as far as this time goes.
-WARM_UP_SINGLES_S = 2.0
+# The first batch of a shape costs OpenVINO half as much again, and each stream keeps 0.5 MB
+# of it. Single texts wait for nobody, so the shapes of those up to so many tokens are made ready.
+WARM_UP_SINGLES = 64
 LEAST_TOKENS = 3
 
 logger = logging.getLogger(__name__)
@@ -191,10 +191,7 @@ class Replica:
 
     def _warm_up_singles(self, longest: int) -> None:
         ids = self._tokenizer.encode(["word " * longest])[0].ids
-        ends = time.perf_counter() + WARM_UP_SINGLES_S
-        for width in range(LEAST_TOKENS, len(ids) + 1):
-            if time.perf_counter() > ends:
-                break
+        for width in range(LEAST_TOKENS, min(len(ids), WARM_UP_SINGLES) + 1):
             batch = self._tokenizer.pad([ids[:width]])
             self._engine.infer([batch] * self._engine.streams)  # each stream compiles for itself
 
