@@ -32,11 +32,10 @@ from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
 from ops.steering import Answer, Facts, Load
 from ops.verdict import judge
-from serve.artifact import GoldenRecord
+from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
 
-GOLDEN_TEXTS = 200
 LOAD_DEADLINE_S = 180.0
 # A step of which nothing new was told is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
@@ -247,7 +246,7 @@ class FactFinder:
         path = self.directory(release.model, number) / "golden.jsonl"
         if not path.exists():
             return []
-        lines = path.read_bytes().splitlines()[:GOLDEN_TEXTS]
+        lines = path.read_bytes().splitlines()[:MAX_GOLDEN_TEXTS]
         records = [GoldenRecord.model_validate_json(line) for line in lines if line.strip()]
         values = [record.text.encode() for record in records]
         answers = self._apps.ask(release.model, release.label, values, CallOptions(format="text"))

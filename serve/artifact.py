@@ -23,6 +23,8 @@ TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "bertstream.json"
 GOLDEN_FILE = "golden.jsonl"
+# So many of them, at most, are asked of a new version: each costs its release a moment.
+MAX_GOLDEN_TEXTS = 200
 REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "MANIFEST.json"
 REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, CARD_FILE)

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from pydantic import Field, ValidationError
 
-from serve.artifact import GOLDEN_FILE, Artifact, GoldenRecord, load, seal
+from serve.artifact import GOLDEN_FILE, MAX_GOLDEN_TEXTS, Artifact, GoldenRecord, load, seal
 from serve.contract import Answer, CallOptions
 from serve.errors import ArtifactError
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings, Settings
-
-# As many as the gates of a release ask.
-MAX_TEXTS: Final = 200
 
 
 class GoldenText(Settings):
@@ -39,19 +36,22 @@ def read_golden_texts(file: Path) -> list[GoldenText]:
     """Read a text a line, or an object with ``text`` and ``exact``; blank lines are left out.
 
     Raises:
-        ArtifactError: It cannot be read, has no text or more than ``MAX_TEXTS``. Not retriable.
+        ArtifactError: It cannot be read, or has no text or more than ``MAX_GOLDEN_TEXTS``. Not
+            retriable.
     """
     try:
         with file.open("rb") as lines:
             numbered = ((n, line.strip()) for n, line in enumerate(lines, start=1))
-            filled = islice(((n, line) for n, line in numbered if line), MAX_TEXTS + 1)
+            filled = islice(((n, line) for n, line in numbered if line), MAX_GOLDEN_TEXTS + 1)
             found = [_read(line, place=f"{file}, line {n}") for n, line in filled]
     except OSError as exc:
         raise ArtifactError(f"{file}: cannot be read: {exc.strerror}") from exc
     if not found:
         raise ArtifactError(f"{file}: holds no text; write one on each line")
-    if len(found) > MAX_TEXTS:
-        raise ArtifactError(f"{file}: holds more than {MAX_TEXTS} texts; choose the telling ones")
+    if len(found) > MAX_GOLDEN_TEXTS:
+        raise ArtifactError(
+            f"{file}: holds more than {MAX_GOLDEN_TEXTS} texts; choose the telling ones"
+        )
     return found
 
 

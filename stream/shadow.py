@@ -149,14 +149,13 @@ class Shadow:
                 return
             candidate = answer.reply
             comparison.observe_answers(mirrored.records, live.outcomes, candidate.outcomes)
-            is_old = self._is_old(mirrored.order)
-            if answer.is_prompt and is_old and _are_single(live, candidate):
+            self._answered.update((mirrored.order.live, mirrored.order.candidate))
+            are_old = self._are_old(mirrored.order)
+            if answer.is_prompt and are_old and _are_single(live, candidate):
                 comparison.observe_calls(live.stats[0].compute_s, candidate.stats[0].compute_s)
 
-    def _is_old(self, order: Order) -> bool:
-        versions = (order.live, order.candidate)
-        self._answered.update(versions)
-        return min(self._answered[version] for version in versions) > YOUNG_ANSWERS
+    def _are_old(self, order: Order) -> bool:
+        return min(self._answered[order.live], self._answered[order.candidate]) > YOUNG_ANSWERS
 
     def _comparison(self, order: Order) -> Comparison:
         return self._comparisons.setdefault((order.live, order.candidate), Comparison())

@@ -113,6 +113,21 @@ def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_golden_texts_that_are_not_there_are_named_before_anything_is_made(
+    empty_folder: Path,
+) -> None:
+    Path("reviews.jsonl").write_text('{"text": "fine", "label": "good"}\n')
+    made = ("--out", "o", "--golden", "nowhere")
+    ways = (
+        ("import", "--task", "feature-extraction"),
+        ("train", "text-classification", "--data", "reviews.jsonl"),
+    )
+    for way in ways:
+        assert "nowhere: cannot be read" in run(*way, *made, code=1).stderr
+        assert not Path("o").exists()
+
+
+@pytest.mark.slow
 def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
     told = run_process(str(BERTSTREAM), "status")
     shown = run_process(str(BERTSTREAM), "--debug", "status")

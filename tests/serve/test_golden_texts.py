@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from serve.artifact import WEIGHTS_FILE, Artifact, load, seal
+from serve.artifact import MAX_GOLDEN_TEXTS, WEIGHTS_FILE, Artifact, load, seal
 from serve.errors import ArtifactError
-from serve.golden_texts import MAX_TEXTS, GoldenText, add_golden, read_golden_texts
+from serve.golden_texts import GoldenText, add_golden, read_golden_texts
 from serve.importing import import_model
 from serve.replica import Replica
 from serve.settings import ModelSettings
@@ -42,7 +42,7 @@ def test_plain_lines_and_objects(tmp_path: Path) -> None:
         (b'fine\n\n{"text": 7}', "line 3: text: Input should be a valid string"),
         (b'{"text": "fine", "label": "good"}', "line 1: label: Extra inputs"),
         (b'{"text": ', "line 1: object: Invalid JSON"),
-        (b"fine\n" * (MAX_TEXTS + 1), f"more than {MAX_TEXTS} texts"),
+        (b"fine\n" * (MAX_GOLDEN_TEXTS + 1), f"more than {MAX_GOLDEN_TEXTS} texts"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, fault: str) -> None:

@@ -88,6 +88,8 @@ def test_full_fine_tuning_lowers_the_loss(tmp_path: Path) -> None:
         for n in range(120)
     ]
     losses: list[float] = []
+    golden = tmp_path / "golden.txt"
+    golden.write_text('rain again\n{"text": "the sun", "exact": true}\n')
 
     def note(step: int, total: int, loss: float | None) -> None:
         if loss is not None:
@@ -98,6 +100,7 @@ def test_full_fine_tuning_lowers_the_loss(tmp_path: Path) -> None:
         out=tmp_path / "out",
         base=str(tiny_base(tmp_path)),
         freeze="none",
+        golden=golden,
         epochs=8,
         encoder_lr=2e-3,
         head_lr=5e-3,
@@ -106,6 +109,9 @@ def test_full_fine_tuning_lowers_the_loss(tmp_path: Path) -> None:
     artifact = train(settings, note)
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert load(tmp_path / "out").digest == artifact.digest
+    named = [(record.text, record.exact) for record in artifact.golden()[:2]]
+    assert named == [("rain again", False), ("the sun", True)]
+    assert len(artifact.golden()) > 2  # those that it never saw
 
 
 def test_several_labels_get_scores_of_their_own(tmp_path: Path) -> None:
