@@ -12,7 +12,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -32,6 +32,10 @@ from ops.terminal import (
     told_plainly,
 )
 
+if TYPE_CHECKING:
+    from ops.settings import PlatformConfig
+
+WATCH_S = 5.0
 # Commands of the control API: the module and what it is called there.
 LATE = {
     "models": ("models", "app"),
@@ -137,37 +141,42 @@ def up(
 ) -> None:
     """Bring up Kafka, Ray, models and pipelines; what runs already is left alone."""
     from ops import local
-    from ops.status import status as read_status
 
     with told_plainly():
         settings = configuration(config)
         local.up(settings, step)
-        now = read_status(settings)
-        out.print(f"Kafka          {now.bootstrap_servers}")
-        out.print(f"Ray dashboard  {now.dashboard}")
-        token = now.token_file or "that of the cluster that was joined"
-        out.print(f"  its token    {token}", soft_wrap=True)
         if detach:
+            _show_addresses(settings)
             out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
             return
-        out.print("Running. Ctrl-C ends it.")
         try:
+            _show_addresses(settings)
+            out.print("Running. Ctrl-C ends it.")
             _watch(settings)
+        except KeyboardInterrupt:
+            err.print()
         finally:
             local.down(settings.state_dir, step)
 
 
-def _watch(settings: Any) -> None:
-    """Show the pipelines until Ctrl-C."""
+def _show_addresses(settings: PlatformConfig) -> None:
+    from ops.status import status as read_status
+
+    now = read_status(settings)
+    out.print(f"Kafka          {now.bootstrap_servers}")
+    out.print(f"Ray dashboard  {now.dashboard}")
+    token = now.token_file or "that of the cluster that was joined"
+    out.print(f"  its token    {token}", soft_wrap=True)
+
+
+def _watch(settings: PlatformConfig) -> NoReturn:
+    """Show the pipelines, again and again."""
     from ops.status import status as read_status
     from ops.views import status_table
 
-    try:
-        while True:
-            time.sleep(5)
-            out.print(status_table(read_status(settings)))
-    except KeyboardInterrupt:
-        err.print()
+    while True:
+        time.sleep(WATCH_S)
+        out.print(status_table(read_status(settings)))
 
 
 @app.command()

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ops.cli import app
+from ops.status import Status
 
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
 HEAVY = ("torch", "transformers", "ray", "kafka", "openvino", "pydantic", "numpy")
@@ -162,3 +163,34 @@ def test_interrupted_command_leaves_with_130(empty_folder: Path, how: signal.Sig
             connection.close()
     assert process.returncode == 130
     assert told == "error: interrupted\n"
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_up_that_is_interrupted_ends_what_it_started(
+    shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before it has said where things are: nobody would know that they still run."""
+    Path("bertstream.yaml").write_text("{}")
+    told: list[str] = []
+
+    def read_status(_: object) -> Status:
+        if len(told) > shown:
+            raise KeyboardInterrupt
+        told.append("status")
+        return Status(
+            bootstrap_servers="127.0.0.1:9092",
+            ray="127.0.0.1:6379",
+            dashboard="http://127.0.0.1:8265",
+            token_file=None,
+            healthy=True,
+            operator=None,
+            apps=[],
+            pipelines=[],
+        )
+
+    monkeypatch.setattr("ops.cli.WATCH_S", 0.0)
+    monkeypatch.setattr("ops.status.status", read_status)
+    monkeypatch.setattr("ops.local.up", lambda *_: told.append("up"))
+    monkeypatch.setattr("ops.local.down", lambda *_: told.append("down"))
+    run("up", code=0)
+    assert told == ["up", *["status"] * shown, "down"]
