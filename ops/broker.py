@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psutil
 
-from ops import broker_config
+from ops import broker_config, processes
 from ops.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
 from ops.kafka_runtime import ensure_jars, find_java, java_environment
@@ -205,7 +205,7 @@ class EmbeddedBroker:
             same = abs(process.create_time() - state.created) < SAME_START_S
         except psutil.NoSuchProcess:
             return None
-        return process if same and _is_alive(process) else None
+        return process if same and processes.is_alive(process) else None
 
     def _end(self, how: signal.Signals, *, deadline_s: float) -> None:
         process = self._process()
@@ -268,20 +268,7 @@ def cluster_id(source: uuid.UUID) -> str:
 def _end_process(process: psutil.Process, how: signal.Signals, *, deadline_s: float) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(how)
-    ends = time.monotonic() + deadline_s
-    while _is_alive(process):
-        if time.monotonic() > ends:
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    # A zombie has given back its port and its locks; its parent may be any process.
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return not processes.wait([process], deadline_s)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -102,11 +102,13 @@ class Operator:
         self._awake.set()
 
     def run(self, stopping: threading.Event, *, tick_s: float) -> None:
-        """Tick until told to stop; what fails is tried again at the next tick."""
+        """Tick until told to stop, at once with ``wake``; what fails is tried again next time."""
         told: str | None = None
         while not stopping.is_set():
             self._awake.wait(tick_s if self._is_busy else IDLE_TICKS * tick_s)
             self._awake.clear()
+            if stopping.is_set():
+                break
             try:
                 self.tick()
             except (OpsError, StreamError) as exc:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
 
 MARK = "BERTSTREAM_INSTANCE"
 KILL_DEADLINE_S = 10.0
+POLL_S = 0.05
 
 
 def marked(instance: str, *, mark: str = MARK) -> list[psutil.Process]:
@@ -46,12 +47,30 @@ def end(find: Callable[[], list[psutil.Process]], *, grace_s: float = 5.0) -> li
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
-        _, alive = psutil.wait_procs(found, timeout=grace_s)
-        for process in alive:
+        for process in wait(found, grace_s):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(alive, timeout=KILL_DEADLINE_S)
+        wait(found, KILL_DEADLINE_S)
     return [process.pid for process in found]
+
+
+def wait(found: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Wait until all have ended, whoever reaps them; returns those that have not."""
+    ends = time.monotonic() + timeout_s
+    while alive := [process for process in found if is_alive(process)]:
+        if time.monotonic() > ends:
+            break
+        time.sleep(POLL_S)
+    return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs. One that has ended and that its parent has not asked for does not: it has
+    given back its ports and locks, and a container's first process may never ask."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _those(ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
@@ -59,8 +78,7 @@ def _those(ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     for process in psutil.process_iter():
         # Another user's, or gone meanwhile.
         with contextlib.suppress(psutil.Error, OSError):
-            living = process.status() != psutil.STATUS_ZOMBIE
-            if living and process.pid != os.getpid() and ours(process):
+            if process.pid != os.getpid() and is_alive(process) and ours(process):
                 found.append(process)
     return found
 

@@ -158,6 +158,7 @@ class Server:
         while not stopping.wait(DEATHS_EVERY_S):
             self._tell_of_deaths(see_to_alert)
         self._api.should_exit = True
+        self._operator.wake()
         self._monitor.stop()
         operator.join(30)
         api.join(5)

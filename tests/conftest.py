@@ -22,8 +22,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from ops import processes
 from tests.broker import broker, own_broker, secure_broker, topic_name
+from tests.ray_head import shared_head
 
-__all__ = ["broker", "own_broker", "secure_broker", "topic_name"]
+__all__ = ["broker", "own_broker", "secure_broker", "shared_head", "topic_name"]
 
 # In the environment of everything that one run starts.
 TEST_RUN = "BERTSTREAM_TEST_RUN"
@@ -82,9 +83,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run what needs no broker and no cluster first: most mistakes show within seconds.
 
-    Where several processes share the tests, one begins with those of Ray: they take longest.
+    Where several processes share the tests, one begins with those of Ray: they take longest. The
+    cluster that some of them share starts after the others have gone.
     """
     items.sort(key=lambda item: len(_slow_marks(item)))
+    items.sort(key=lambda item: "shared_head" in getattr(item, "fixturenames", ()))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: not _starts_ray(item.path))
 

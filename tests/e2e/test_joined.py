@@ -7,16 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ops import processes, ray_cluster
+from ops import processes
 from ops.deploy import applications
 from ops.installation import State, embedded_broker
-from ops.ray_cluster import RayHead
-from ops.settings import RaySettings
+from tests.ray_head import Running
 
 pytestmark = [
     pytest.mark.kafka,
@@ -35,21 +33,6 @@ pipelines:
 DEADLINE_S = 120
 
 
-@pytest.fixture
-def theirs(tmp_path: Path) -> Iterator[tuple[RayHead, dict[str, str]]]:
-    """A cluster that is not ours, and what its users have in their environment."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    instance = f"theirs-{os.getpid()}"
-    try:
-        head = ray_cluster.start(RaySettings(num_cpus=2), folder, instance)
-        known = ray_cluster.environment(folder, instance) | {"RAY_ADDRESS": head.address}
-        del known[processes.MARK]
-        yield head, known
-    finally:
-        assert ray_cluster.stop(instance) == []
-
-
 def wait_for_line(file: Path, text: str, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + DEADLINE_S
     while text not in file.read_text():
@@ -59,9 +42,12 @@ def wait_for_line(file: Path, text: str, process: subprocess.Popen[bytes]) -> No
 
 
 def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
-    tmp_path: Path, theirs: tuple[RayHead, dict[str, str]]
+    tmp_path: Path, shared_head: Running
 ) -> None:
-    head, known = theirs
+    head = shared_head.head
+    # What the cluster's users have in their environment.
+    known = shared_head.environment | {"RAY_ADDRESS": head.address}
+    del known[processes.MARK]
     token = Path(known["RAY_AUTH_TOKEN_PATH"])
     (tmp_path / "bertstream.yaml").write_text(CONFIG)
     told = tmp_path / "told"

@@ -114,7 +114,7 @@ class Platform:
         while (found := self.release())["state"] not in states:
             assert time.monotonic() < ends, self.run("release", "status", "sentiment")
             assert not found["ended_at"], self.run("release", "explain", "sentiment")
-            time.sleep(0.2)
+            time.sleep(1.0)  # each question is a process, which takes from what is asked about
         return found
 
 

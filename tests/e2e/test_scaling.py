@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,9 @@ DEPLOY = (
 )
 APP, MODEL = "pipeline-words", "echo@1"
 DEADLINE_S = 60.0
+# More than one consumer gets through in `target_drain_s`, on whatever machine: one call of four
+# records at a time.
+BACKLOG = 4_000
 
 
 class Platform:
@@ -154,7 +158,7 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
     records.wait_for_count(50)
     first, model = platform.pids(APP), platform.pids(MODEL)
     assert (len(first), len(model)) == (1, 1)
-    records.produce(4_000)
+    records.produce(BACKLOG)
     wait_until(lambda: len(platform.pids(APP)) == 2, "two consumers", deadline_s=DEADLINE_S)
     with platform.operator_stopped():
         platform.scale(MODEL, 2)
@@ -176,9 +180,15 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
 def test_consumer_that_was_added_makes_room_for_a_version_that_has_none(
     platform: Platform, records: Ledger
 ) -> None:
-    records.produce(15_000)
+    records.produce(BACKLOG)
     wait_until(lambda: len(platform.pids(APP)) == 2, "two consumers", deadline_s=DEADLINE_S)
-    platform.connected(DEPLOY, "large", "1.5")  # of 2 CPUs, 0.2 of which each of the others has
+    with ThreadPoolExecutor(1) as pool:
+        # Of 2 CPUs, 0.2 of which each of the others has.
+        deployed = pool.submit(platform.connected, DEPLOY, "large", "1.5")
+        while not deployed.done():  # or the added consumer would go because of the quiet
+            records.produce(50)
+            records.wait_for_count(records.sent - BACKLOG)
+        deployed.result()
     rows = [row for row in platform.told("app.scale") if "makes room" in row.reason]
     assert [(row.from_state, row.to_state) for row in rows] == [("2", "1")]
     assert rows[0].reason.startswith(f"{APP}: makes room for what has none, stays at 1 consumer")

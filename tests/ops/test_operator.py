@@ -172,3 +172,19 @@ def test_rounds_go_on_whatever_is_away(canary: Canary, caplog: pytest.LogCapture
         thread.join(DEADLINE_S)
     assert not thread.is_alive()
     assert canary.topic.records[-1].versions.keys() == {"1"}
+
+
+def test_told_to_end_between_two_rounds_it_begins_no_other(canary: Canary) -> None:
+    class FromNowOn(threading.Event):
+        """Set as soon as somebody has asked whether it is."""
+
+        def is_set(self) -> bool:
+            was = super().is_set()
+            self.set()
+            return was
+
+    canary.roll_back()
+    before = canary.epochs()
+    canary.operator.wake()
+    canary.operator.run(FromNowOn(), tick_s=3_600.0)
+    assert canary.epochs() == before

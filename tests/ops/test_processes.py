@@ -35,6 +35,15 @@ def test_ends_processes_that_resist_and_their_strays() -> None:
     found = processes.marked(instance)
     assert processes.end(lambda: processes.marked(instance), grace_s=0.5) == []
     child.wait(5)
-    alive = [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not alive
+    assert not [process for process in found if processes.is_alive(process)]
     assert processes.marked(instance) == []
+
+
+def test_process_that_nobody_asks_for_has_ended() -> None:
+    """As in a container whose first process does not reap: it would be waited for in vain."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    ended = psutil.Process(child.pid)
+    assert processes.wait([ended], 20) == []
+    assert ended.status() == psutil.STATUS_ZOMBIE
+    child.wait(5)
+    assert not processes.is_alive(ended)

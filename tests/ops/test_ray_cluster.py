@@ -8,9 +8,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import pytest
@@ -18,60 +16,44 @@ import pytest
 from ops import processes, ray_cluster
 from ops.deploy import applications
 from ops.errors import ClusterStartFailed, NotRunning
-from ops.ray_cluster import RayHead
 from ops.settings import RaySettings
+from tests import ray_head
+from tests.ray_head import Running
 
 # The head outlives whoever started it, and is ended by others.
 outlived = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 
-class Running(NamedTuple):
-    instance: str
-    state_dir: Path
-    head: RayHead
-
-    def session(self) -> list[str]:
-        """Names of living processes of the session that the head leads, titled or not."""
-        return [p.name() for p in psutil.process_iter() if _is_in_session(p, self.head.pid)]
+def session(running: Running) -> list[str]:
+    """Names of living processes of the session that a head leads, titled or not."""
+    return [p.name() for p in psutil.process_iter() if _is_in_session(p, running.head.pid)]
 
 
 def _is_in_session(process: psutil.Process, leader: int) -> bool:
     try:
-        return os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE
+        return os.getsid(process.pid) == leader and processes.is_alive(process)
     except (OSError, psutil.Error):
         return False
 
 
-def _instance(folder: Path) -> str:
-    return f"test-{os.getpid()}-{folder.name}"
-
-
-def _start(folder: Path) -> Running:
-    folder.mkdir()
-    settings = RaySettings(num_cpus=1, object_store_mb=80)
-    head = ray_cluster.start(settings, folder, _instance(folder))
-    return Running(_instance(folder), folder, head)
-
-
 @pytest.fixture(scope="module")
-def heads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Running]]:
-    """Two of them, side by side."""
-    parent = tmp_path_factory.mktemp("heads")
-    folders = [parent / "a", parent / "b"]
-    started: list[Running] = []
+def heads(
+    tmp_path_factory: pytest.TempPathFactory, shared_head: Running
+) -> Iterator[tuple[Running, Running]]:
+    """One of this module's own, and another beside it."""
+    folder = tmp_path_factory.mktemp("heads") / "own"
+    started = None
     try:
-        with ThreadPoolExecutor() as pool:
-            started += pool.map(_start, folders)
-        yield started
+        started = ray_head.start(folder)
+        yield started, shared_head
     finally:
-        left = [ray_cluster.stop(_instance(folder)) for folder in folders]
-    assert left == [[], []]
-    assert [running.session() for running in started] == [[], []]
+        assert ray_cluster.stop(ray_head.instance(folder)) == []
+        assert started is None or session(started) == []
 
 
 @outlived
 @pytest.mark.ray
-def test_head_listens_on_loopback_alone(heads: list[Running]) -> None:
+def test_head_listens_on_loopback_alone(heads: tuple[Running, Running]) -> None:
     ours = processes.using(ray_cluster.temporary_folder(heads[0].instance))
     addresses = {
         connection.laddr.ip
@@ -84,7 +66,7 @@ def test_head_listens_on_loopback_alone(heads: list[Running]) -> None:
 
 
 @pytest.mark.ray
-def test_api_answers_to_the_token_and_to_nothing_else(heads: list[Running]) -> None:
+def test_api_answers_to_the_token_and_to_nothing_else(heads: tuple[Running, Running]) -> None:
     one, other = heads
     token = ray_cluster.token_file(one.state_dir)
     assert token.stat().st_mode & 0o777 == 0o600
@@ -97,13 +79,13 @@ def test_api_answers_to_the_token_and_to_nothing_else(heads: list[Running]) -> N
 
 @pytest.mark.ray
 def test_what_a_killed_head_leaves_is_ended_and_another_cluster_goes_on(
-    heads: list[Running],
+    heads: tuple[Running, Running],
 ) -> None:
     one, other = heads
     os.kill(one.head.pid, signal.SIGKILL)
-    assert one.session()
+    assert session(one)
     assert ray_cluster.stop(one.instance) == []
-    assert one.session() == []
+    assert session(one) == []
     assert processes.marked(one.instance) == []
     assert not ray_cluster.temporary_folder(one.instance).exists()
     assert not ray_cluster.is_running(one.head)

@@ -15,7 +15,7 @@ from serve.app import MAX_ENGINE_FAILURES, ReplicaServer, build_app
 from serve.artifact import CARD_FILE, Artifact
 from serve.contract import Answer, BatchReply, CallOptions, Failure, app_name
 from serve.errors import EngineError
-from serve.replica import Replica
+from serve.replica import Replica, open_replica
 from serve.settings import EngineSettings, ModelSettings
 
 TEXT = CallOptions(format="text")
@@ -34,6 +34,7 @@ def cluster() -> Iterator[None]:
         log_to_driver=False,
         _temp_dir=directory,
     )
+    ray_serve.start(proxy_location="Disabled")
     yield
     ray_serve.shutdown()
     ray.shutdown()
@@ -52,6 +53,7 @@ def start(wanted: ModelSettings) -> Any:
 
 @pytest.fixture(scope="module")
 def handle(cluster: None, sentiment: Artifact) -> Any:
+    open_replica(settings(sentiment)).close()  # converts it, here where torch is loaded already
     return start(settings(sentiment))
 
 
