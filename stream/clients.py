@@ -13,7 +13,7 @@ from typing import Any, Self
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from stream.admin import Admin
-from stream.connection import broker_errors, common_options
+from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, TopicMissing
 from stream.records import Record
 from stream.settings import KafkaSettings
@@ -77,7 +77,7 @@ class TopicWriter:
                 with broker_errors(f"writing to {self._topic}", CommitFailed):
                     self._settle()
         finally:
-            self._producer.close(timeout=5 if kind is None else 0)
+            end_producer(self._producer)
 
 
 def read_topic(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.net import KafkaConnectionManager, KafkaNetClient, NetworkSelector
 
@@ -23,6 +25,10 @@ BOOTSTRAP_TIMEOUT_MS = 10_000
 LOGIN_TIMEOUT_S = 3.0
 # Partitions that are added to a topic are found within this.
 METADATA_MAX_AGE_MS = 10_000
+# A thread that waits for a broker to answer is woken; one that looks up a name is not.
+PRODUCER_END_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 REFUSALS = (
     kafka_errors.SaslAuthenticationFailedError,
@@ -74,6 +80,20 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client 
                 servers = [Server(b.host, b.port) for b in self.cluster.bootstrap_brokers()]
                 check_login(servers, self.config, timeout_s=LOGIN_TIMEOUT_S)
             raise
+
+
+def end_producer(producer: KafkaProducer) -> None:
+    """Close a producer; what the broker has not acknowledged is abandoned.
+
+    The client's own ``close`` gives up at a record without an answer and leaves its thread at
+    work, which would send later what a successor has sent meanwhile: so that thread ends first.
+    """
+    producer._sender.force_close()
+    producer._sender.join(PRODUCER_END_S)
+    try:
+        producer.close(timeout=0)
+    except kafka_errors.KafkaError as exc:
+        logger.warning("a producer's thread has not ended in %g s: %s", PRODUCER_END_S, exc)
 
 
 @contextmanager

@@ -3,20 +3,16 @@ One of three doors to the client."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
-from stream.connection import broker_errors, common_options
+from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, StreamError
 from stream.records import Offsets, Output
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.source import to_client
-
-logger = logging.getLogger(__name__)
 
 # A batch is sent when full, or at the flush that ends every commit: lingering costs nothing
 # and saves the sending thread from racing the loop with batches of one record.
@@ -103,7 +99,7 @@ class TransactionalSink:
 
     def close(self) -> None:
         """See ``Sink``."""
-        _close(self._producer)
+        end_producer(self._producer)
 
 
 class PlainProducer:
@@ -129,7 +125,7 @@ class PlainProducer:
 
     def close(self) -> None:
         """End the connection."""
-        _close(self._producer)
+        end_producer(self._producer)
 
 
 class OffsetCommitter(Protocol):
@@ -165,7 +161,7 @@ class PlainSink:
 
     def close(self) -> None:
         """See ``Sink``."""
-        _close(self._producer)
+        end_producer(self._producer)
 
 
 def _producer(
@@ -196,10 +192,3 @@ def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: in
     producer.flush(timeout=timeout_ms / 1000)
     for future in futures:
         future.get(timeout=0)
-
-
-def _close(producer: KafkaProducer) -> None:
-    try:
-        producer.close(timeout=0)
-    except KafkaError as exc:
-        logger.info("a producer was closed with records unsent: %s", exc)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from stream.control import ControlFollower
 from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
 from stream.pipeline import Pipeline
-from stream.records import Output, Partition, Record
+from stream.records import Offsets, Output, Partition, Record
 from stream.settings import PipelineSettings
 from stream.shadow import Shadow
 from stream.sink import PlainSink, Sink, TransactionalSink
@@ -145,6 +146,45 @@ def test_a_broker_that_hangs_in_mid_transaction_commits_nothing(
     successor.commit([Output(settings.output_topic, b"k", b'{"id": 2}', [])], {}, None)
     successor.close()
     assert [r.number for r in ledger.read_all()] == [0, 2]
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+def test_what_is_closed_with_records_unsent_sends_no_more(
+    own_bench: Bench, own_broker: Broker, delivery: str
+) -> None:
+    settings = own_bench.pipeline(partitions=1, delivery_timeout_ms=60_000)
+    ledger = own_bench.ledger(settings)
+    sink: TransactionalSink | PlainSink = TransactionalSink(own_bench.kafka, settings, rank=0)
+    if delivery == "at-least-once":
+        sink.close()
+        sink = PlainSink(own_bench.kafka, settings, committer=NoCommits())
+    sink.commit([Output(settings.output_topic, b"k", b'{"id": 0}', [])], {}, None)
+    (thread,) = senders(settings)
+    pid = own_broker.process.pid
+    assert pid is not None
+    freeze(pid)
+    try:
+        if delivery == "exactly-once":
+            sink._producer.begin_transaction()
+        sink._producer.send(settings.output_topic, key=b"k", value=b'{"id": 1}')
+        began_s = time.monotonic()
+        sink.close()
+        assert time.monotonic() - began_s < 5.0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    thread.join(20)
+    assert not senders(settings)
+    assert [r.number for r in ledger.read_all(committed=False)] == [0]
+
+
+class NoCommits:
+    def commit(self, offsets: Offsets) -> None:
+        pass
+
+
+def senders(settings: PipelineSettings) -> list[threading.Thread]:
+    """The threads of a pipeline's producers."""
+    return [t for t in threading.enumerate() if t.name.startswith(f"bertstream-{settings.name}")]
 
 
 def test_a_record_whose_delivery_timed_out_is_not_passed_over_by_the_commit(
