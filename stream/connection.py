@@ -35,7 +35,13 @@ REFUSALS = (
     kafka_errors.AuthorizationError,
     kafka_errors.UnsupportedSaslMechanismError,
 )
-FENCED = (kafka_errors.ProducerFencedError, kafka_errors.FencedInstanceIdError)
+# An epoch that is not valid any more: a successor has begun, or the broker has given this producer
+# up. Building another producer would end that successor's, and then both would stop.
+FENCED = (
+    kafka_errors.ProducerFencedError,
+    kafka_errors.FencedInstanceIdError,
+    kafka_errors.InvalidProducerEpochError,
+)
 
 
 def common_options(kafka: KafkaSettings) -> dict[str, Any]:

@@ -127,6 +127,9 @@ class Source:
         if not self._is_joining():
             polled = self._consumer.poll(timeout_ms=timeout_ms)
         if not polled and self._is_joining():
+            # Or a leader that joined because of new partitions forgets it: it has counted them
+            # already, asks no more for the end of its join, and reads nothing until it dies.
+            self._consumer._coordinator.request_rejoin()
             polled = self._consumer.poll(timeout_ms=max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
 

@@ -36,6 +36,8 @@ from stream.worker import Worker
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "d" * 64
 KEYS = 100
+# Only what never happens takes so long, on whatever machine.
+DEADLINE_S = 90.0
 # Where in a commit a consumer's process may end itself: at a method of the client's producer,
 # and whether after it. Only the methods that a commit calls, each of them once.
 DYING_PLACES = {
@@ -168,23 +170,40 @@ class Ledger:
         assert self._producer.flush(60) == 0, "the test's own records did not reach the broker"
 
     def wait_for(
-        self, done: Callable[[list[Received]], bool], *, deadline_s: float = 60.0
+        self, done: Callable[[list[Received]], bool], *, deadline_s: float = DEADLINE_S
     ) -> list[Received]:
         """Read results, committed ones only, until ``done`` says so of all that came."""
-        if self._follower is None:
-            self._follower = self._consumer(self._pipeline.output_topic)
         ends = time.monotonic() + deadline_s
         while not done(self.received):
             left_s = ends - time.monotonic()
             assert left_s > 0, f"{len(self.received)} of {self.sent} results in {deadline_s} s"
-            messages = self._follower.consume(500, min(0.1, left_s))
-            self.received += [_received(m) for m in messages if m.error() is None]
+            self._read(min(0.1, left_s))
         return self.received
 
-    def wait_for_count(self, count: int, *, deadline_s: float = 60.0) -> list[Received]:
+    def _read(self, timeout_s: float) -> None:
+        if self._follower is None:
+            self._follower = self._consumer(self._pipeline.output_topic)
+        messages = self._follower.consume(500, timeout_s)
+        self.received += [_received(m) for m in messages if m.error() is None]
+
+    def flow_until(self, true: Callable[[], bool], what: str, *, behind: int = 1_000) -> None:
+        """Produce so that consumers do not run out of records, until something is true.
+
+        Args:
+            behind: Records that have no result yet, about.
+        """
+
+        def flowing() -> bool:
+            self._read(0.05)
+            self.produce(max(0, len(self.received) + behind - self.sent))
+            return true()
+
+        wait_until(flowing, what)
+
+    def wait_for_count(self, count: int, *, deadline_s: float = DEADLINE_S) -> list[Received]:
         return self.wait_for(lambda received: len(received) >= count, deadline_s=deadline_s)
 
-    def wait_for_newer(self, moment_s: float, *, deadline_s: float = 60.0) -> float:
+    def wait_for_newer(self, moment_s: float, *, deadline_s: float = DEADLINE_S) -> float:
         """Wait for a result that was made after a moment; returns how long after it was read."""
         self.wait_for(
             lambda received: any(r.timestamp_s > moment_s for r in received[-2000:]),
@@ -193,7 +212,7 @@ class Ledger:
         return time.time() - moment_s
 
     def read_all(
-        self, topic: str | None = None, *, committed: bool = True, deadline_s: float = 60.0
+        self, topic: str | None = None, *, committed: bool = True, deadline_s: float = DEADLINE_S
     ) -> list[Received]:
         """Read a topic from its beginning to the end of what is committed, or written, now."""
         consumer = self._consumer(topic or self._pipeline.output_topic, committed=committed)
@@ -298,14 +317,14 @@ class ConsumerProcess:
         self.process.wait(10)
         return time.time()
 
-    def wait(self, deadline_s: float = 30.0) -> int:
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
         """Wait for it to end by itself; returns the exit code."""
         return self.process.wait(deadline_s)
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def stop(self, deadline_s: float = 30.0) -> int:
+    def stop(self, deadline_s: float = DEADLINE_S) -> int:
         """End it in order; returns the exit code."""
         self.process.terminate()
         return self.process.wait(deadline_s)
@@ -400,7 +419,7 @@ class Bench:
         assert not still, "a worker did not stop in 30 s"
 
 
-def wait_until(true: Callable[[], bool], what: str, *, deadline_s: float = 30.0) -> None:
+def wait_until(true: Callable[[], bool], what: str, *, deadline_s: float = DEADLINE_S) -> None:
     """Wait for something that has no event to wait on."""
     ends = time.monotonic() + deadline_s
     while not true():

@@ -64,17 +64,17 @@ def test_broker_restarts_in_mid_stream(own_bench: Bench, own_broker: Broker) -> 
 def test_rebalance_in_mid_batch(bench: Bench) -> None:
     pipeline = bench.pipeline()
     ledger = bench.ledger(pipeline)
-    ledger.produce(6_000)
+    ledger.produce(1_000)
     first = bench.worker(pipeline, FakeModel(delay_s=0.3), rank=0)
     ledger.wait_for_count(300)
     second = bench.worker(pipeline, FakeModel(delay_s=0.3), rank=1)
-    wait_until(lambda: answers(second) >= 300, "the second consumer answers")
+    ledger.flow_until(lambda: answers(second) >= 300, "the second consumer answers")
     before = answers(first)
-    wait_until(lambda: answers(first) > before, "the first goes on beside it")
+    ledger.flow_until(lambda: answers(first) > before, "the first goes on beside it")
     assert second.stop(timeout_s=20, leave=True)
-    ledger.wait_for_count(6_000)
+    ledger.wait_for_count(ledger.sent)
     assert first.stop(timeout_s=20, leave=True)
-    assert answers(first) + answers(second) == 6_000
+    assert answers(first) + answers(second) == ledger.sent
     ledger.assert_exactly_once()
 
 
@@ -179,11 +179,12 @@ def test_stop_commits_what_is_in_flight_and_leaves_the_group(bench: Bench) -> No
 def test_a_consumer_that_was_frozen_past_its_session_doubles_nothing(bench: Bench) -> None:
     pipeline = bench.pipeline()
     ledger = bench.ledger(pipeline)
-    ledger.produce(6_000)
+    ledger.produce(1_000)
     frozen = bench.process(pipeline, delay_s=0.3)
     ledger.wait_for_count(300)
     other = bench.worker(pipeline, FakeModel(delay_s=0.3), rank=1)
-    wait_until(lambda: answers(other) > 0, "both answer")
+    ledger.flow_until(lambda: answers(other) > 0, "both answer")
+    ledger.produce(2_000)
     freeze(frozen.pid)
     started = time.monotonic()
     with Admin(bench.kafka) as admin:
@@ -198,7 +199,7 @@ def test_a_consumer_that_was_frozen_past_its_session_doubles_nothing(bench: Benc
         before = answers(other)
         wait_until(lambda: answers(other) >= before + 300, "the other has its partitions")
         frozen.send(signal.SIGCONT)
-        ledger.wait_for_count(6_000)
+        ledger.wait_for_count(ledger.sent)
         assert other.stop(timeout_s=20, leave=True)
         assert frozen.stop() == 0
         assert not sum(admin.lag(pipeline.name, list(pipeline.input_topics)).values())

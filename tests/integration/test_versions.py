@@ -65,7 +65,7 @@ def test_a_canary_that_hangs_holds_nothing_up_for_long(bench: Bench) -> None:
     ledger = bench.ledger(pipeline)
     bench.worker(pipeline, FakeModels(v1=FakeModel(), v2=hanging))
     ledger.produce(200)
-    ledger.wait_for_count(200, deadline_s=20)
+    ledger.wait_for_count(200)
     ledger.assert_exactly_once()
 
 
@@ -80,7 +80,7 @@ def test_a_rollback_takes_records_back_from_a_version_that_hangs(bench: Bench) -
     ledger.produce(300)
     wait_until(lambda: bool(hanging.calls), "the second version is asked")
     bench.route(pipeline, {"1": 1.0}, epoch=2)
-    ledger.wait_for_count(300, deadline_s=20)
+    ledger.wait_for_count(300)
     ledger.assert_exactly_once()
     assert {r.header("bertstream-model").rpartition("@")[2] for r in ledger.received} == {"1"}
 
@@ -165,7 +165,7 @@ def test_a_shadow_that_hangs_costs_nothing(bench: Bench) -> None:
     ledger = bench.ledger(pipeline)
     bench.worker(pipeline, FakeModels(v1=FakeModel(), v2=hanging))
     ledger.produce(2_000)
-    ledger.wait_for_count(2_000, deadline_s=20)
+    ledger.wait_for_count(2_000)
     ledger.assert_exactly_once()
     assert len(hanging.calls) == 1
 

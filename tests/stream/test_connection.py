@@ -18,6 +18,7 @@ FENCED = kafka_errors.ProducerFencedError()
     [
         (FENCED, Fenced),
         (kafka_errors.FencedInstanceIdError(), Fenced),
+        (kafka_errors.InvalidProducerEpochError(), Fenced),
         (kafka_errors.KafkaError("a previous request has failed", FENCED), Fenced),
         (kafka_errors.TopicAuthorizationFailedError(), BrokerRefused),
         (
