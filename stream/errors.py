@@ -47,7 +47,8 @@ class CommitFailed(StreamError):
 class Fenced(StreamError):
     """A successor has taken this consumer's place in the group or its transactional id.
 
-    To go on would throw the successor out in turn: the pipeline stops and commits nothing.
+    To go on would throw the successor out in turn: the pipeline stops and commits nothing. It is
+    the same to a producer when the broker has ended its transaction because that took too long.
     """
 
 
