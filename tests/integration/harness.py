@@ -23,6 +23,7 @@ import orjson
 import psutil
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
 from stream.admin import Admin, pipeline_topics, platform_topics
@@ -238,9 +239,11 @@ class Ledger:
         assert not doubled, f"{len(doubled)} doubled, {doubled[:5]}"
         assert not out_of_order(self.read_all())
 
-    def wait_for_partitions(self, count: int) -> None:
-        """Wait until the input topic's new partitions can be written to."""
+    def grow(self, count: int) -> None:
+        """Give the input topic so many partitions, and wait until they can be written to."""
         topic = self._pipeline.input_topics[0]
+        admin = AdminClient(self._options)
+        admin.create_partitions([NewPartitions(topic, count)])[topic].result(10)
 
         def known() -> bool:
             found = self._producer.list_topics(topic, timeout=10).topics[topic]

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
 from kafka.errors import KafkaTimeoutError
 
 from stream.admin import Admin
@@ -383,9 +382,7 @@ def test_a_join_that_ends_between_two_polls_is_not_forgotten(
     settings = bench.pipeline(partitions=1)
     source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     wait_until(lambda: not source.poll(100) and len(source.assignment()) == 1, "it owns one")
-    topic = settings.input_topics[0]
-    admin = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})
-    admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
+    bench.ledger(settings).grow(2)
     client = source._consumer
     wait_until(lambda: not client.poll(timeout_ms=0) and source._is_joining(), "it joins")
     wait_until(lambda: bool(client._coordinator._join_task.is_done), "the broker has answered")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
 
 from stream.admin import Admin
 from tests.broker import Broker
@@ -84,10 +84,7 @@ def test_partitions_added_while_it_runs_are_read(bench: Bench) -> None:
     bench.worker(pipeline)
     ledger.produce(10)
     ledger.wait_for_count(10)
-    topic = pipeline.input_topics[0]
-    admin = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})
-    admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
-    ledger.wait_for_partitions(2)
+    ledger.grow(2)
     ledger.produce(10, partition=1)
     ledger.wait_for_count(20, deadline_s=40)
     ledger.assert_exactly_once()
