@@ -23,7 +23,7 @@ class EngineSettings(Settings):
     Attributes:
         kind: ``auto`` takes torch where a GPU is given and OpenVINO elsewhere.
         precision: ``auto`` takes bf16 where the processor computes in it and f32 elsewhere;
-            an explicit one that the processor only emulates is refused.
+            an explicit one that the processor lacks is refused.
         threads: Cores of one CPU replica; 0 takes all that the machine has.
         max_batch_tokens: Budget of one padded batch (items times longest), in tokens. More
             fills a GPU better (32,768 and above) and costs memory; on a CPU 1,024 was best.

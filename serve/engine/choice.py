@@ -186,8 +186,8 @@ def _choose_precision(settings: EngineSettings, machine: Machine) -> tuple[Preci
         return fastest, f"{fastest} is the fastest precision that {device} has"
     if settings.precision not in in_hardware:
         raise EngineUnavailable(
-            f"{device} computes {', '.join(in_hardware)} and only emulates {settings.precision}, "
-            "many times slower; set precision to auto"
+            f"{device} computes {', '.join(in_hardware)} and lacks {settings.precision}, which "
+            "would be emulated many times slower or ignored; set precision to auto"
         )
     return settings.precision, f"{settings.precision} as the settings say"
 

@@ -24,7 +24,7 @@ class Machine(NamedTuple):
         cores: That this process may use, >= 1.
         processor: By name.
         capabilities: What the processor computes in hardware, in OpenVINO's words: FP32, BF16,
-            INT8 ...; other precisions run emulated and many times slower.
+            INT8 ...; other precisions are ignored, or emulated many times slower.
         openvino_fault: Why OpenVINO cannot be used; None where it can.
         gpu: The card by name; None for a replica that was given none.
         gpu_bf16: The card computes bf16 in hardware.

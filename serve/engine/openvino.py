@@ -65,7 +65,8 @@ class OpenVinoEngine:
         Args:
             module_factory: Makes the torch module; called only where the cache lacks the
                 graph, so a warm start needs no torch.
-            precision: ``f32`` or ``bf16``.
+            precision: ``f32`` or ``bf16``. A processor with neither bf16 nor AVX-512 computes f32
+                all the same, and ``self.precision`` says so.
             streams: Batches computed at a time.
             threads: Cores shared by the streams.
             cache_dir: Where converted graphs are kept; None keeps none.
@@ -81,7 +82,7 @@ class OpenVinoEngine:
             compiled = core.compile_model(graph, "CPU", _options(precision, streams, threads))
         except REFUSALS as exc:
             raise EngineUnavailable(f"OpenVINO cannot compile the model: {exc}") from exc
-        self.precision = precision
+        self.precision = _computed_in(compiled)
         self.device = device
         self.streams = streams
         self._lanes = Lanes(
@@ -110,6 +111,12 @@ def _options(precision: str, streams: int, threads: int) -> dict[str, Any]:
         # the first cores.
         "ENABLE_CPU_PINNING": False,
     }
+
+
+def _computed_in(compiled: Any) -> str:
+    """The precision that was compiled for: the hint is ignored where the processor lacks it."""
+    name: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return name
 
 
 def _compute(request: Any, batch: Batch) -> NDArray[np.float32]:

@@ -34,9 +34,9 @@ def test_auto(machine: Machine, engine: str, precision: str, streams: int, threa
 @pytest.mark.parametrize(
     ("settings", "machine", "message"),
     [
-        ({"precision": "bf16"}, OLD, "Old Xeon computes f32 and only emulates bf16"),
-        ({"precision": "f16"}, NEW, "New EPYC computes bf16, f32 and only emulates f16"),
-        ({"precision": "bf16"}, OLD_CARD, "T4 computes f16, f32 and only emulates bf16"),
+        ({"precision": "bf16"}, OLD, "Old Xeon computes f32 and lacks bf16"),
+        ({"precision": "f16"}, NEW, "New EPYC computes bf16, f32 and lacks f16"),
+        ({"precision": "bf16"}, OLD_CARD, "T4 computes f16, f32 and lacks bf16"),
         ({"kind": "openvino"}, BARE, "No module named 'openvino'"),
         ({"kind": "openvino"}, CARD, "was given H200"),
         ({"kind": "echo"}, NEW, "opens no engine"),

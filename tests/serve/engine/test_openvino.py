@@ -86,7 +86,9 @@ def test_bf16_of_a_real_model_points_the_same_way() -> None:
     batches = [random_batch(8, 24), random_batch(1, 5)]
     for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
         assert (answer * expected).sum(axis=1).min() > 0.999
-        assert np.abs(answer - expected).max() > 1e-4  # float32 would be closer
+        # A processor with AVX2 alone computes float32 whatever is asked for, and says so.
+        differs = np.abs(answer - expected).max() > 1e-4
+        assert differs == (engine.precision == "bf16")
     engine.close()
 
 
