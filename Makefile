@@ -25,10 +25,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport VIRTUAL_ENV
 
-.PHONY: help setup setup-dev demo demo-release test check chaos bench bench-ops lock clean
+.PHONY: help setup setup-dev demo demo-release test test-architectures check chaos bench bench-ops lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: $(RUN_READY) ## install what the product needs: .venv, locked packages, Kafka's jars
 
@@ -41,7 +41,10 @@ demo-release: $(RUN_READY) ## releases under load: one good version, three bad o
 	$(BIN)/bertstream demo-release
 
 test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
-	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not architectures" $(ARGS)
+
+test-architectures: $(DEV_READY) ## every family of encoders that is known to work, beside transformers
+	$(BIN)/python -m pytest tests/serve/test_families.py $(ARGS)
 
 check: $(DEV_READY) ## lint, format, types, imports and the fast tests
 	$(BIN)/ruff check .

@@ -183,8 +183,12 @@ def _max_length(directory: Path, model: Any, wanted: int | None) -> int:
 def _positions(model: Any) -> int:
     """Tokens that the position table has room for; RoBERTa's counts from behind the padding."""
     positions = int(model.config.max_position_embeddings)
-    tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
-    offsets = [table.padding_idx for table in tables if getattr(table, "padding_idx", None)]
+    tables = [
+        part
+        for name, part in model.named_modules()
+        if name.endswith("position_embeddings") and hasattr(part, "padding_idx")
+    ]
+    offsets = [table.padding_idx for table in tables if table.padding_idx is not None]
     return positions - offsets[0] - 1 if offsets else positions
 
 

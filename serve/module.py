@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from serve.artifact import Artifact, Pooling
 from serve.errors import ArtifactError
+from serve.families import REFUSED
 
 
 class Classifier(nn.Module):
@@ -71,12 +72,13 @@ def pool(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
     """
     if pooling.mode == "cls":
         return states[:, 0]
-    mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (B, T, 1)
-    mean = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    is_token = attention_mask.unsqueeze(-1) > 0  # (B, T, 1)
+    # Chosen and not multiplied: padding may hold anything, and NaN times 0 is NaN.
+    mean = states.where(is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
     if pooling.mode in ("mean", "last-k"):
         return mean
     lowest = torch.finfo(states.dtype).min
-    highest = (states * mask + (1.0 - mask) * lowest).amax(dim=1)
+    highest = states.where(is_token, lowest).amax(dim=1)
     return highest if pooling.mode == "max" else torch.cat((mean, highest), dim=-1)
 
 
@@ -108,30 +110,27 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
         auto_class: ``AutoModel`` or ``AutoModelForSequenceClassification``.
         path: Holds config.json and the safetensors; nothing is looked up elsewhere.
     Returns:
-        The model in float32, with scaled-dot-product attention; an unused pooler is removed.
+        The model in float32, with scaled-dot-product attention where it has that and OpenVINO
+        computes it; an unused pooler is removed.
     Raises:
         ArtifactError: Weights are missing, pickled or of another shape, the architecture is
-            unknown or would need code of the directory. Not retriable.
+            unknown, refused by ``families`` or would need code of the directory. Not retriable.
     """
     # Otherwise it logs a table of missing weights; they are judged below.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model, report = auto_class.from_pretrained(
-            path,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        if config.model_type in REFUSED:
+            reason = REFUSED[config.model_type]
+            raise ArtifactError(f"{path}: {config.model_type} is not served: {reason}")
+        model, report = _with_attention(auto_class, path, config)
     except (OSError, ValueError, RuntimeError) as exc:
         raise ArtifactError(f"{path}: transformers cannot load it: {exc}") from exc
     missing = sorted(report["missing_keys"])
     if auto_class is AutoModel and hasattr(model, "pooler"):
         # Its output is not used here, and many checkpoints come without its weights.
-        model.pooler = None
+        model.pooler = _NoPooler()
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ArtifactError(
@@ -139,6 +138,31 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
             "was made for another task: train it for this one first"
         )
     return model
+
+
+class _NoPooler(nn.Module):
+    """Stands where a pooler was: some encoders call theirs unasked."""
+
+    def forward(self, states: Tensor) -> None:
+        """Compute nothing."""
+
+
+def _with_attention(auto_class: Any, path: Path, config: Any) -> Any:
+    # A row of padding whose window holds padding alone attends to nothing: OpenVINO's sdpa makes
+    # NaN of it, which the next layer spreads.
+    is_local = any(getattr(config, name, None) for name in ("local_attention", "sliding_window"))
+    model_class = auto_class._model_mapping.get(type(config), None)
+    has_sdpa = getattr(model_class, "_supports_sdpa", False)
+    return auto_class.from_pretrained(
+        path,
+        config=config,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa" if has_sdpa and not is_local else "eager",
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
 
 
 def _classifier(artifact: Artifact) -> Any:

@@ -107,7 +107,8 @@ def test_max_length_is_bounded_by_the_positions(make_source: MakeSource, tmp_pat
         import_model(source, tmp_path / "c", task="text-classification", max_length=65)
 
 
-def test_positions_of_roberta_start_behind_the_padding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("padding", [0, 1])
+def test_positions_of_roberta_start_behind_the_padding(tmp_path: Path, padding: int) -> None:
     config = RobertaConfig(
         vocab_size=30_522,
         hidden_size=32,
@@ -115,13 +116,13 @@ def test_positions_of_roberta_start_behind_the_padding(tmp_path: Path) -> None:
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=66,
-        pad_token_id=1,
+        pad_token_id=padding,
     )
     RobertaModel(config).save_pretrained(tmp_path / "source")
     shutil.copyfile(locate(None) / TOKENIZER_FILE, tmp_path / "source" / TOKENIZER_FILE)
 
     artifact = import_model(str(tmp_path / "source"), tmp_path / "out", task="feature-extraction")
-    assert artifact.card.max_length == 64
+    assert artifact.card.max_length == 65 - padding
 
 
 def test_word_list_becomes_a_tokeniser(make_source: MakeSource, tmp_path: Path) -> None:

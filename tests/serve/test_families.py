@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModel
+from transformers.utils import logging as transformers_logging
+
+from serve.artifact import TOKENIZER_FILE, Pooling
+from serve.engine.choice import open_engine
+from serve.errors import ArtifactError
+from serve.families import REFUSED
+from serve.importing import import_model
+from serve.module import build_module
+from serve.settings import EngineSettings
+from serve.sources import locate
+from serve.tokenize import TextTokenizer
+
+pytestmark = pytest.mark.model
+
+REPRESENTATIVE = {"mpnet": "openvino", "modernbert": "openvino", "gpt2": "torch"}
+OTHERS = {
+    "big_bird": "openvino",
+    "deberta": "openvino",
+    "deberta-v2": "openvino",
+    "megatron-bert": "openvino",
+    "mra": "openvino",
+    "qwen3": "torch",
+    "rembert": "openvino",
+    "roformer": "openvino",
+    "squeezebert": "openvino",
+    "ultrabert": "openvino",
+    "longformer": "torch",
+    "xlm": "torch",
+    "flaubert": "torch",
+}
+ROWS = 30_522
+# One size has another name in each family.
+SIZES = {
+    ROWS: ("vocab_size",),
+    32: ("hidden_size", "n_embd", "emb_dim", "embedding_size", "input_embedding_size"),
+    4: ("num_attention_heads", "num_key_value_heads", "n_head", "n_heads"),
+    # More than one layer with a local window, so that what one makes of padding is read by another.
+    5: ("num_hidden_layers", "n_layer", "n_layers"),
+    64: ("intermediate_size",),
+    130: ("max_position_embeddings", "n_positions"),
+    8: ("head_dim", "attention_window"),
+}
+EXTRA = {"big_bird": {"attention_type": "original_full"}, "modernbert": {"local_attention": 8}}
+TEXTS = ["fine day", "the battery is good and the screen is bad " * 11]
+
+
+def tiny_source(family: str, directory: Path) -> Path:
+    """A Hugging Face directory of a tiny model with random, spread-out weights."""
+    config_class = CONFIG_MAPPING[family]
+    default = config_class()
+    sizes = {
+        name: size
+        for size, names in SIZES.items()
+        for name in names
+        if hasattr(default, name) and name not in config_class.attribute_map
+    }
+    config = config_class(**{**sizes, "pad_token_id": 0, **EXTRA.get(family, {})})
+    torch.manual_seed(3)
+    model = AutoModel.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0.0, 0.3)
+    # Some heirs tie or round weights while saving, and log it.
+    transformers_logging.set_verbosity_error()
+    model.save_pretrained(directory)
+    shutil.copyfile(locate(None) / TOKENIZER_FILE, directory / TOKENIZER_FILE)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("family", "engine_name"),
+    [
+        *REPRESENTATIVE.items(),
+        *(pytest.param(*pair, marks=pytest.mark.architectures) for pair in OTHERS.items()),
+    ],
+)
+def test_family_answers_as_transformers_does(family: str, engine_name: str, tmp_path: Path) -> None:
+    source = tiny_source(family, tmp_path / "source")
+    artifact = import_model(
+        str(source), tmp_path / "out", task="feature-extraction", pooling=Pooling(), max_length=128
+    )
+    tokenizer = TextTokenizer.of(artifact)
+    items = [encoded.ids for encoded in tokenizer.encode(TEXTS)]
+    plain = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
+    with torch.no_grad():
+        means = [plain(torch.tensor([ids])).last_hidden_state.mean(dim=1) for ids in items]
+    expected = torch.nn.functional.normalize(torch.cat(means), dim=-1).numpy()
+
+    settings = EngineSettings(precision="f32")
+    engine = open_engine(
+        lambda: build_module(artifact), settings, on_gpu=False, cache_dir=None, digest="d"
+    )
+    together, *alone = engine.infer([tokenizer.pad(items), *(tokenizer.pad([i]) for i in items)])[0]
+    engine.close()
+    assert engine.name == engine_name
+    np.testing.assert_allclose(together, expected, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(alone), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["layoutlm", "fnet"])
+def test_refused_family_is_named_with_the_reason(family: str, tmp_path: Path) -> None:
+    source = tiny_source(family, tmp_path / "source")
+    with pytest.raises(ArtifactError, match=f"{family} is not served: {REFUSED[family]}"):
+        import_model(str(source), tmp_path / "out", task="feature-extraction")
