@@ -70,10 +70,13 @@ PROPERTIES: Mapping[str, str] = {
     "socket.request.max.bytes": "33554432",
     "queued.max.request.bytes": "50331648",
     "log.index.size.max.bytes": "2097152",
-    # Disk: small segments, so that what is over the limit really goes.
+    # Disk: small segments, so that what is over the limit really goes. By size alone: age is
+    # counted from a record's own time, and what happened years ago would go before it is read.
     "log.segment.bytes": "67108864",
     "log.retention.bytes": "1073741824",
-    "log.retention.hours": "168",
+    "log.retention.ms": "-1",
+    # Nor may a group that is away for a while lose its place while its records stay: ten years.
+    "offsets.retention.minutes": "5256000",
     # An idle broker writes a record to its metadata log twice a second by default.
     "metadata.max.idle.interval.ms": "5000",
 }

@@ -16,6 +16,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from pydantic import SecretStr, ValidationError
 
+from ops import broker_config
 from ops.broker import EmbeddedBroker, cluster_id
 from ops.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
@@ -163,3 +164,27 @@ def test_the_file_with_the_password_is_private(secure_broker: Broker) -> None:
 def test_sasl_ssl_wants_users_and_certificates(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="also needs users, keystore_file and ca_file"):
         BrokerSettings(data_dir=tmp_path, security="sasl_ssl")
+
+
+def test_what_happened_years_ago_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention counts a record's age from its own time: events of 2019 were gone unread."""
+    often = {"log.retention.check.interval.ms": "200", "log.initial.task.delay.ms": "100"}
+    monkeypatch.setattr(broker_config, "PROPERTIES", {**broker_config.PROPERTIES, **often})
+    with running_broker(BrokerSettings(data_dir=tmp_path / "retention")) as own:
+        topic = own.create_topic("events")
+        short = own.create_topic("short", retention_ms="1000")
+        with KafkaProducer(**own.kafka.client_options()) as producer:
+            for name in (topic, short):
+                producer.send(name, b"event", timestamp_ms=1_546_300_800_000).get(timeout=20)
+        consumer = KafkaConsumer(**own.kafka.client_options())
+        events, shorts = TopicPartition(topic, 0), TopicPartition(short, 0)
+        ends = time.monotonic() + 60
+        while consumer.beginning_offsets([shorts])[shorts] == 0:
+            assert time.monotonic() < ends, "the broker deletes nothing at all"
+        # Both are looked at in one round, in no order that is promised: the next one has been.
+        with KafkaProducer(**own.kafka.client_options()) as producer:
+            producer.send(short, b"event", timestamp_ms=1_546_300_800_000).get(timeout=20)
+        while consumer.beginning_offsets([shorts])[shorts] == 1:
+            assert time.monotonic() < ends, "the broker deletes nothing any more"
+        assert consumer.beginning_offsets([events])[events] == 0
+        consumer.close()
