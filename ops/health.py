@@ -213,7 +213,8 @@ def _database(readings: Readings) -> Iterator[Finding]:
         f"no operator leads{ended}",
         until or readings.began,
         RELEASES_STAND_STILL,
-        "see the operator's log; `bertstream up` starts it again",
+        "a new one starts by itself within seconds; where it does not, see the operator's log, and "
+        "`bertstream up` starts it again",
     )
 
 

@@ -196,16 +196,15 @@ def certificate(what: str, path: Path) -> Certificate:
 def telling(expected: Expected, observations: Observations, now: datetime) -> Telling:
     """What the pipelines told lately."""
     consumers = observations.consumers(since_ms=_ms(now - KEPT_CONSUMERS))
-    ends: dict[str, int] = {}
     drained: dict[str, int] = {}
     recent_ms = _ms(now) - DRAIN_S * 1000
     for model in {pipeline.model for pipeline in expected.pipelines}:
         for window in observations.windows(model, since_ms=_ms(now - KEPT_WINDOWS)):
             name = window.pipeline or ""
-            ends[name] = max(window.end_ms, ends.get(name, 0))
             if window.end_ms > recent_ms:
                 done = window.answers + sum(window.failures.values())
                 drained[name] = drained.get(name, 0) + done
+    ends = observations.newest_ms()  # of one that is idle, from long ago
     return Telling(
         consumers=tuple(consumers),
         windows={name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in ends.items()},

@@ -64,6 +64,7 @@ class Observations:
         self._windows: dict[str, deque[TelemetryRecord]] = {}
         self._comparisons: dict[str, deque[ComparisonRecord]] = {}
         self._consumers: dict[tuple[str, int], ConsumerRecord] = {}
+        self._newest_ms: dict[str, int] = {}
 
     def add(self, told: Iterable[Told]) -> None:
         """Take in what was read, in the order of the topics."""
@@ -71,6 +72,9 @@ class Observations:
             for record in told:
                 match record:
                     case TelemetryRecord(model=str(model)):
+                        name = record.pipeline or ""
+                        newest_ms = self._newest_ms.get(name, record.end_ms)
+                        self._newest_ms[name] = max(record.end_ms, newest_ms)
                         self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
                         windows, comparisons = self._counted.get(model, NOTHING)
                         self._counted[model] = Seen(windows + 1, comparisons)
@@ -110,6 +114,11 @@ class Observations:
         """Records that a version has answered, of all windows that are counted."""
         with self._lock:
             return self._answers[model, version]
+
+    def newest_ms(self) -> dict[str, int]:
+        """When the newest window of each pipeline ended, however long ago that is."""
+        with self._lock:
+            return dict(self._newest_ms)
 
     def consumers(self, *, since_ms: int) -> list[ConsumerRecord]:
         """How each consumer stood last, of those that told so since a moment."""

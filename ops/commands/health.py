@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import typer
 
 from ops.api_client import connected
@@ -86,6 +87,8 @@ def _todo(note: Note | None, log: Path) -> str:
     if note is not None and note.next_at is not None:
         left_s = max(0.0, note.next_at - time.time())
         return f"see {log}; it is started again by itself, in {left_s:.0f} s"
+    if note is not None and note.pid is not None and psutil.pid_exists(note.pid):
+        return f"wait a few seconds: a new one has started by itself; see {log} if it stays away"
     return f"see {log}; `bertstream up` starts it again"
 
 

@@ -24,7 +24,7 @@ from ops import cli
 from ops.api import create_app
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
-from ops.health import Health
+from ops.health import Health, judge
 from ops.health_findings import REPORT_FILE, Finding, Severity
 from ops.health_golden import MAX_CALLS, MAX_TEXTS, GoldenProbe, Replicas, agrees
 from ops.health_monitor import HealthMonitor, Schedule, kept
@@ -394,6 +394,37 @@ def test_what_the_pipelines_told_of_themselves() -> None:
     assert told.consumers == (beat,)
     assert told.windows == {"reviews": NOW - timedelta(seconds=5)}
     assert told.drained_per_s == {"reviews": 2.0}
+
+
+def test_a_pipeline_that_was_idle_for_an_hour_is_not_behind_with_its_telemetry() -> None:
+    """Its last window is far older than those that are looked at for rates."""
+    window = Window(pipeline="reviews", consumer=0, model="sentiment", version="1")
+    window.observe_answers([Answer(b"[]", None, None, None, 3, False)], [1.0])
+    ended_ms = int((NOW - timedelta(hours=1)).timestamp() * 1000)
+    beat = ConsumerRecord(
+        pipeline="reviews",
+        consumer=0,
+        model="sentiment",
+        pid=1,
+        at_ms=int(NOW.timestamp() * 1000),
+        epoch=1,
+        versions=(),
+        waiting=0,
+        committed_ago_s=3600.0,
+        trouble=None,
+        ended=False,
+    )
+    observations = Observations()
+    observations.add([window.to_record(ended_ms - 5_000, ended_ms, replica=None), beat])
+    pipeline = {"name": "reviews", "model": "sentiment"}
+    pipeline |= {"input_topics": ["in"], "output_topic": "out"}
+    models = [{"name": "sentiment", "path": "m"}]
+    config = PlatformConfig.model_validate({"models": models, "pipelines": [pipeline]})
+    expected = expected_of(config)
+    told = telling(expected, observations, NOW)
+    readings = Readings(at=NOW, began=NOW - timedelta(hours=2), telling=told)
+    troubles = {f.key for f in judge(expected, readings).findings if f.is_trouble}
+    assert "pipeline/reviews/telemetry" not in troubles
 
 
 ECHO = {"name": "echo", "version": "9", "path": ".", "engine": {"kind": "echo"}}
