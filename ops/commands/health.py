@@ -79,6 +79,7 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
         "at": now.isoformat(),
         "age_s": 0.0,
         "findings": [finding, *others],
+        "hidden": 0,
         "readings": None,
     }
 
@@ -118,6 +119,12 @@ def _print(found: dict[str, Any], *, everything: bool) -> None:
             out.print(finding["what"], markup=False, soft_wrap=True)
     elif fine:
         out.print(f"\n{len(fine)} things are fine; --all shows them")
+    if found["hidden"]:
+        out.print(
+            f"{found['hidden']} findings are not shown: they take the permission read on their "
+            "model, or on all models; `bertstream grant list` shows yours",
+            soft_wrap=True,
+        )
 
 
 def _since(moment: str | None) -> str:

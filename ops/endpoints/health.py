@@ -34,8 +34,9 @@ class HealthShape(Shape):
     Attributes:
         status: Of the worst finding; ``grade`` is 0, 1 or 2 for it.
         at: When it was looked at, and ``age_s`` how long ago that is.
-        findings: The worst first.
-        readings: What they follow from.
+        findings: The worst first; those of models that the caller may read.
+        hidden: Findings that the caller may not read.
+        readings: What they follow from; None for who may not read all models.
     """
 
     status: Severity
@@ -43,16 +44,19 @@ class HealthShape(Shape):
     at: datetime
     age_s: float
     findings: list[FindingShape]
+    hidden: int
     readings: dict[str, Any] | None
 
 
 @router.get("/health", summary="How the platform stands")
 def health(actor: Caller, service: Served) -> HealthShape:
     """The last look, some seconds old; asks nobody itself."""
-    found = service.health.latest(actor)
+    shown = service.health.latest(actor)
+    found = shown.health
     return HealthShape(
-        status=found.status,
-        grade=found.status.grade,
+        status=shown.status,
+        grade=shown.status.grade,
+        hidden=shown.hidden,
         at=found.at,
         age_s=round((datetime.now(UTC) - found.at).total_seconds(), 3),
         findings=[FindingShape.model_validate(finding) for finding in found.findings],

@@ -13,6 +13,7 @@ from ops.alerts import Alert
 from ops.catalogue import number_of
 from ops.cost import ALL_COLUMNS, NO_TEAM, Bill, Column, PriceTable, Usage, summarise
 from ops.permissions import EVERYTHING, Grant, Kind, Permission, gives
+from ops.verbs.health import may_read_key
 
 # Only hours are told then.
 FREE = PriceTable(cpu_hour=0.0)
@@ -111,7 +112,7 @@ class CostVerbs:
 
 
 class AlertVerbs:
-    """Alerts as anybody with a token may read them: they name models and no content."""
+    """Alerts as one person may read them: ``read`` on the model, else on all models."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -124,11 +125,18 @@ class AlertVerbs:
         limit: int = 50,
         before_id: int | None = None,
     ) -> list[Alert]:
-        """The newest first."""
+        """Those that the actor may read, the newest first."""
+        shown: list[Alert] = []
         with self._access.look(actor, Attempt("alerts.read", None)) as connection:
-            return alerts.page(
-                connection, open_only=not closed_too, limit=limit, before_id=before_id
-            )
+            while len(shown) < limit:
+                found = alerts.page(
+                    connection, open_only=not closed_too, limit=limit, before_id=before_id
+                )
+                if not found:
+                    break
+                shown += [alert for alert in found if may_read_key(actor, alert.key, {})]
+                before_id = found[-1].id
+        return shown[:limit]
 
 
 def _node_types(

@@ -32,7 +32,8 @@ class PeopleVerbs:
     """People as one of them may see and change them.
 
     Who belongs to what decides who may do what and who may approve, so it takes ``admin`` on all
-    models to change it. Everybody who has a token may see it: a refusal names whom to ask.
+    models to change it. Who has ``admin`` on some model sees all; all others see themselves and
+    their groups.
     """
 
     def __init__(self, access: Access) -> None:
@@ -77,17 +78,23 @@ class PeopleVerbs:
     def principals(
         self, actor: Actor, kinds: tuple[Kind, ...], *, limit: int, after: str = ""
     ) -> list[Principal]:
-        """Principals by name, those behind ``after``."""
+        """Principals that the actor may see, by name, those behind ``after``."""
         with self._access.look(actor, Attempt("principal.list", None)) as connection:
-            return people.page(connection, kinds=kinds, limit=limit, after=after)
+            if _sees_all(actor):
+                return people.page(connection, kinds=kinds, limit=limit, after=after)
+            own = [people.find(connection, name) for name in sorted(_own(actor)) if name > after]
+        return [principal for principal in own if principal.kind in kinds][:limit]
 
     def show(self, actor: Actor, name: str) -> Portrait:
-        """One principal with its groups, members and grants.
+        """One principal with its groups, members and grants; oneself, a group of one's own, or
+        as an admin.
 
         Raises:
-            NotFound: Not retriable.
+            NotAllowed, NotFound: Not retriable.
         """
-        with self._access.look(actor, Attempt("principal.show", None)) as connection:
+        permission = None if _sees_all(actor) or name in _own(actor) else Permission.ADMIN
+        attempt = Attempt("principal.show", permission, is_read=True)
+        with self._access.look(actor, attempt) as connection:
             principal = people.find(connection, name)
             groups = groups_of(name, people.memberships_above(connection, name))
             inside = people.all_memberships(connection)
@@ -151,9 +158,12 @@ class PeopleVerbs:
     def grants(
         self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
     ) -> list[GrantRow]:
-        """Grants by their numbers, those behind ``after_id``."""
+        """Grants that the actor may see, by their numbers, those behind ``after_id``."""
         with self._access.look(actor, Attempt("grant.list", None)) as connection:
-            return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
+            if _sees_all(actor):
+                return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
+            rows = grants.page(connection, holder=holder, after_id=after_id)
+        return [row for row in rows if row.grant.holder in _own(actor)][:limit]
 
     def issue(self, actor: Actor, holder: str, *, lifetime: timedelta | None) -> Issued:
         """Make a token, of one's own or, which takes ``admin`` on all models, of another person.
@@ -200,6 +210,15 @@ class PeopleVerbs:
         attempt = Attempt("token.list", _of_another(actor, holder), is_read=True)
         with self._access.look(actor, attempt) as connection:
             return tokens.page(connection, holder=holder, limit=limit, after_id=after_id)
+
+
+def _sees_all(actor: Actor) -> bool:
+    """Whether somebody gives permissions, and so has to know whom there is."""
+    return any(grant.permission is Permission.ADMIN for grant in actor.grants)
+
+
+def _own(actor: Actor) -> set[str]:
+    return {actor.name, *actor.groups}
 
 
 def _of_another(actor: Actor, holder: str | None) -> Permission | None:

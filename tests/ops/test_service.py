@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
 
-from ops import grants, ledger
+from ops import alerts, grants, ledger
 from ops.access import Actor
 from ops.catalogue import VersionId
 from ops.database import Database
@@ -20,9 +21,12 @@ from ops.errors import (
     NotFound,
     StoreUnavailable,
 )
+from ops.health import Health
+from ops.health_findings import Finding, Severity
 from ops.ledger import Row
 from ops.permissions import Kind, Permission
 from ops.tables import routes
+from ops.verbs.health import HealthVerbs
 from ops.verbs.people import PeopleVerbs
 from serve.artifact import load
 from stream.schema import ControlRecord, VersionRoute
@@ -312,13 +316,60 @@ def test_ones_own_tokens(there: Installation) -> None:
 
 
 def test_portrait(there: Installation) -> None:
-    found = there.service.people.show(actor(there, "eve"), "platform-it")
+    found = there.service.people.show(actor(there, "ana"), "platform-it")
     assert (found.members, found.groups) == (("mlops",), ())
-    found = there.service.people.show(actor(there, "eve"), "ana")
+    found = there.service.people.show(actor(there, "root"), "ana")
     assert (found.members, found.groups) == ((), ("mlops", "platform-it"))
     assert [str(grant) for grant in found.grants] == [
         "department platform-it (register on sentiment)"
     ]
+
+
+def test_people_see_themselves_and_their_groups_and_admins_see_all(there: Installation) -> None:
+    verbs, eve, ana, root = there.service.people, *(actor(there, n) for n in ("eve", "ana", "root"))
+    kinds = tuple(Kind)
+    assert [p.name for p in verbs.principals(eve, kinds, limit=50)] == ["eve"]
+    assert verbs.grants(eve, holder=None, limit=50) == []
+    assert [p.name for p in verbs.principals(ana, kinds, limit=50)] == [
+        "ana",
+        "mlops",
+        "platform-it",
+    ]
+    assert [p.name for p in verbs.principals(ana, kinds, limit=50, after="ana")] == [
+        "mlops",
+        "platform-it",
+    ]
+    assert {row.grant.holder for row in verbs.grants(ana, holder=None, limit=50)} == {"platform-it"}
+    assert {"ana", "bob", "eve", "root"} <= {
+        p.name for p in verbs.principals(root, kinds, limit=50)
+    }
+    for stranger in ("root", "mlops", "nobody"):
+        with pytest.raises(NotAllowed, match="ask"):
+            verbs.show(eve, stranger)
+
+
+def test_health_and_alerts_are_for_who_may_read_the_model(there: Installation) -> None:
+    keys = ("kafka/brokers", "app/sentiment@1/replicas", "app/risk-a@1/replicas")
+    keys = (*keys, "control/sentiment", "app/pipeline-reviews/replicas", "pipeline/reviews/lag")
+    down = tuple(Finding(key, Severity.DOWN, "it is so", NOW) for key in keys)
+    verbs = HealthVerbs(lambda: Health(NOW, down))
+    shown = {name: verbs.latest(actor(there, name)) for name in ("root", "ana", "bob", "eve")}
+    assert {name: [f.key for f in found.health.findings] for name, found in shown.items()} == {
+        "root": list(keys),
+        "ana": [keys[1], keys[3]],
+        "bob": [keys[2]],
+        "eve": [],
+    }
+    assert [found.hidden for found in shown.values()] == [0, 4, 5, 6]
+    assert {found.status for found in shown.values()} == {Severity.DOWN}
+    with there.database.begin() as connection:
+        for key in keys:
+            alerts.raise_alert(connection, down[keys.index(key)], NOW)
+        alerts.raise_alert(connection, replace(down[1], key="cost/past/sentiment"), NOW)
+    told = {n: {a.key for a in there.service.alerts.page(actor(there, n), limit=2)} for n in shown}
+    assert told["eve"] == set()
+    assert told["ana"] == {keys[3], "cost/past/sentiment"}
+    assert told["bob"] == {keys[2]}
 
 
 def test_ledger_of_a_model_is_for_who_may_read_it(there: Installation) -> None:

@@ -161,7 +161,8 @@ def test_alerts(bertstream: Bertstream, there: Installation) -> None:
         raise_alert(connection, notice, NOW)
         raise_alert(connection, notice._replace(key="cost/m", what="dear"), NOW)
         alerts.close(connection, "cost/m", NOW)
-    words = " ".join(bertstream("alerts", who="eve").stdout.split())
+    assert bertstream("alerts", who="eve").stdout == "no alerts\n"
+    words = " ".join(bertstream("alerts").stdout.split())
     assert "down it is broken; hurts: records wait; do: look" in words
     assert "dear" not in words
     page = as_json(bertstream("alerts", "--all", "--limit", "1", "--json"))

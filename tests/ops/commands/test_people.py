@@ -32,7 +32,7 @@ def test_teams(bertstream: Bertstream) -> None:
 
 
 def test_show(bertstream: Bertstream) -> None:
-    text = bertstream("people", "show", "ana", who="eve").stdout
+    text = bertstream("people", "show", "ana", who="ana").stdout
     assert text.splitlines()[:2] == ["ana: person", "groups: mlops, platform-it"]
     assert text.splitlines()[-1].split() == ["register", "sentiment", "platform-it"]
     assert "members: mlops" in bertstream("people", "show", "platform-it").stdout
