@@ -130,7 +130,8 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
     missing = sorted(report["missing_keys"])
     if auto_class is AutoModel and hasattr(model, "pooler"):
         # Its output is not used here, and many checkpoints come without its weights.
-        model.pooler = _NoPooler()
+        # Not None, as some encoders call theirs unasked.
+        model.pooler = nn.Identity()
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         raise ArtifactError(
@@ -138,13 +139,6 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
             "was made for another task: train it for this one first"
         )
     return model
-
-
-class _NoPooler(nn.Module):
-    """Stands where a pooler was: some encoders call theirs unasked."""
-
-    def forward(self, states: Tensor) -> None:
-        """Compute nothing."""
 
 
 def _with_attention(auto_class: Any, path: Path, config: Any) -> Any:
