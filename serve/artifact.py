@@ -60,6 +60,20 @@ class Pooling(Settings):
     normalize: bool = True
 
 
+class Tokenizing(Settings):
+    """What ``tokenizer.json`` cannot say of how texts become tokens.
+
+    Attributes:
+        prompt: Put before every text.
+        truncation_side: Where a text with too many tokens loses them.
+        split_special_tokens: ``[SEP]`` in a text is five characters, not a token.
+    """
+
+    prompt: str = ""
+    truncation_side: Literal["left", "right"] = "right"
+    split_special_tokens: bool = False
+
+
 class ModelCard(Settings):
     """``bertstream.json``: what a replica and a gate need to know of a model.
 
@@ -69,6 +83,7 @@ class ModelCard(Settings):
         problem_type: ``single_label``: the scores add up to 1; ``multi_label``: each its own.
         max_length: Tokens that the model takes, special tokens included; longer texts are cut.
         pooling: None for tasks without.
+        tokenizer: How texts become tokens, beside ``tokenizer.json``.
         metrics: Of the evaluation on held-out data.
         base: What it was trained from or imported from, by name.
         training_data_sha256: Of the training file's bytes; None where it was not trained here.
@@ -80,6 +95,7 @@ class ModelCard(Settings):
     problem_type: ProblemType | None = None
     max_length: int = Field(ge=3)
     pooling: Pooling | None = None
+    tokenizer: Tokenizing = Tokenizing()
     metrics: tuple[Metric, ...] = ()
     base: str | None = None
     training_data_sha256: str | None = None

@@ -6,18 +6,15 @@ a source without the head that the task needs is refused.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
-from tokenizers import Tokenizer
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from serve.artifact import (
     CONFIG_FILE,
-    TOKENIZER_FILE,
     Artifact,
     ModelCard,
     Pooling,
@@ -31,10 +28,19 @@ from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
 from serve.settings import Task
 from serve.sources import locate
+from serve.tokenizer_import import (
+    build_tokenizer,
+    require_same,
+    require_vocabulary,
+    settings_of,
+    write_tokenizer,
+)
 
 PACKAGED_BASE = "all-MiniLM-L6-v2"
 # Tokenisers without a limit of their own say 1e30.
 NO_LIMIT = 1_000_000
+# Tokens at least: one and the two around it.
+SHORTEST = 3
 
 LEGACY_MODES = {
     "pooling_mode_mean_tokens": "mean",
@@ -83,19 +89,22 @@ def import_model(
     network = transformer_directory(directory)
     model = load_pretrained(auto_class, network)
     model.save_pretrained(out, max_shard_size="1TB")
-    _write_tokenizer(network, out)
-    _require_vocabulary(out / TOKENIZER_FILE, model.config.vocab_size)
+    tokenizer = build_tokenizer(network)
+    require_vocabulary(tokenizer, network, model.get_input_embeddings().num_embeddings)
+    write_tokenizer(tokenizer, out)
     card = ModelCard(
         task=task,
         labels=_labels(model.config, labels) if classifies else (),
         problem_type=_problem_type(model.config) if classifies else None,
-        max_length=_max_length(network, model, max_length),
+        max_length=_max_length(network, model, tokenizer, max_length),
         pooling=None if classifies else pooling or source_pooling(directory),
+        tokenizer=settings_of(tokenizer),
         base=source or PACKAGED_BASE,
     )
     write_card(out, card)
     seal(out)
     artifact = load(out, task=task)
+    require_same(tokenizer, artifact, takes_types=_takes_types(model))
     build_module(artifact)
     return add_golden(artifact, golden) if golden else artifact
 
@@ -168,16 +177,24 @@ def _problem_type(config: Any) -> Any:
     return "multi_label" if multi else "single_label"
 
 
-def _max_length(directory: Path, model: Any, wanted: int | None) -> int:
+def _max_length(directory: Path, model: Any, tokenizer: Any, wanted: int | None) -> int:
     positions = _positions(model)
     if wanted is not None and wanted > positions:
         raise ArtifactError(f"max_length {wanted}: the model has {positions} positions; lower it")
-    stated = (
-        _json(directory / "sentence_bert_config.json", default={}).get("max_seq_length"),
-        _json(directory / "tokenizer_config.json", default={}).get("model_max_length"),
-    )
-    own = next((int(length) for length in stated if length and length < NO_LIMIT), positions)
-    return wanted or min(own, positions)
+    if wanted is not None:
+        return wanted
+    own = _json(directory / "sentence_bert_config.json", default={}).get("max_seq_length")
+    stated = own or tokenizer.model_max_length
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or stated < SHORTEST:
+        raise ArtifactError(
+            f"{directory / 'tokenizer_config.json'}: model_max_length is {stated!r}, and must be a "
+            f"whole number from {SHORTEST}; correct it, or give a maximum length yourself"
+        )
+    return min(int(min(stated, NO_LIMIT)), positions)
+
+
+def _takes_types(model: Any) -> bool:
+    return int(getattr(model.config, "type_vocab_size", 0) or 0) > 0
 
 
 def _positions(model: Any) -> int:
@@ -190,30 +207,6 @@ def _positions(model: Any) -> int:
     ]
     offsets = [table.padding_idx for table in tables if table.padding_idx is not None]
     return positions - offsets[0] - 1 if offsets else positions
-
-
-def _write_tokenizer(directory: Path, out: Path) -> None:
-    if (directory / TOKENIZER_FILE).is_file():
-        shutil.copyfile(directory / TOKENIZER_FILE, out / TOKENIZER_FILE)
-        return
-    # Older checkpoints have a word list only.
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as exc:
-        raise ArtifactError(f"{directory}: no tokeniser that can be read: {exc}") from exc
-    tokenizer.backend_tokenizer.save(str(out / TOKENIZER_FILE))
-
-
-def _require_vocabulary(file: Path, rows: int) -> None:
-    """Refuse a tokeniser of another model; transformers makes an empty one of no files at all."""
-    tokens = Tokenizer.from_file(str(file)).get_vocab_size()
-    if not rows / 2 <= tokens <= rows:
-        raise ArtifactError(
-            f"{file}: the tokeniser has {tokens} tokens and the model {rows}; it needs the "
-            "tokenizer.json or the word list that the model was trained with"
-        )
 
 
 def _json(file: Path, *, default: Any) -> Any:

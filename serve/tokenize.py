@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 from tokenizers import Encoding, Tokenizer
 
-from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact
+from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact, Tokenizing
+from serve.checkpoint import library
 from serve.engine.protocol import Batch
 
 # A text is first tried up to this many characters per token that the model takes. English has
 # about 5; a second round with more costs only texts that are mostly white space.
 CHARACTERS_PER_TOKEN = 16
+# Ways of dividing a text before its tokens are looked for, in which no token spans a blank.
+DIVIDES_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 
 
 class Encoded(NamedTuple):
@@ -32,35 +35,54 @@ class Encoded(NamedTuple):
 class TextTokenizer:
     """The tokeniser of one model; safe to call from several threads at a time."""
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        pad_id: int,
+        settings: Tokenizing | None = None,
+    ) -> None:
+        settings = settings or Tokenizing()
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
+        tokenizer.enable_truncation(max_length, direction=settings.truncation_side)
+        tokenizer.encode_special_tokens = settings.split_special_tokens
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._pad_id = pad_id
+        self._prompt = settings.prompt
+        self._may_cut = settings.truncation_side == "right" and _divides_at_blanks(tokenizer)
 
     @classmethod
     def of(cls, artifact: Artifact) -> TextTokenizer:
-        """Load the tokeniser of a model directory."""
-        tokenizer = Tokenizer.from_file(str(artifact.path / TOKENIZER_FILE))
+        """Load the tokeniser of a model directory.
+
+        Raises:
+            ArtifactError: It cannot be read. Not retriable.
+        """
+        file = artifact.path / TOKENIZER_FILE
+        with library(file, "the tokeniser cannot be read; import the model again"):
+            tokenizer = Tokenizer.from_file(str(file))
         config = orjson.loads((artifact.path / CONFIG_FILE).read_bytes())
+        card = artifact.card
         pad_id = config.get("pad_token_id") or 0
-        return cls(tokenizer, max_length=artifact.card.max_length, pad_id=pad_id)
+        return cls(tokenizer, max_length=card.max_length, pad_id=pad_id, settings=card.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Tokenise texts, in one call to the library unless one is long and nearly blank.
 
-        The work for a text is bounded by what the model takes: a long one is cut in front of a
-        blank, where no token spans, and tried again with more only when its tokens did not
-        suffice. Its first tokens are those of the whole text.
+        The work for a text is bounded by what the model takes, unless its tokens may span blanks:
+        a long one is cut in front of a blank and tried again with more only when its tokens did
+        not suffice. Its first tokens are those of the whole text.
 
         Args:
             texts: Shape (N,); any characters.
         Returns:
             Shape (N,).
         """
+        texts = [self._prompt + text for text in texts] if self._prompt else texts
         limit = self._max_length * CHARACTERS_PER_TOKEN
-        cut = [_cut(text, limit) for text in texts]
+        cut = [_cut(text, limit) for text in texts] if self._may_cut else texts
         encodings = self._tokenizer.encode_batch_fast(cut)
         encoded = [self._encoded(encoding) for encoding in encodings]
         for index, text in enumerate(texts):
@@ -96,7 +118,27 @@ def _cut(text: str, limit: int) -> str:
     """The part up to the last blank within ``limit`` characters, or the whole if it has none."""
     if len(text) <= limit:
         return text
-    blank = max(text.rfind(" ", 1, limit), text.rfind("\n", 1, limit))
+    blank = text.rfind(" ", 1, limit)
     if blank > 0:
         return text[:blank]
     return _cut(text, 4 * limit)
+
+
+def _divides_at_blanks(tokenizer: Tokenizer) -> bool:
+    """Whether the tokens in front of a blank are the same whatever comes behind it."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    if tokenizer.pre_tokenizer is None or any(len(token.content.split()) > 1 for token in added):
+        return False
+    parts = _parts(orjson.loads(tokenizer.pre_tokenizer.__getstate__()))
+    return any(
+        part["type"] in DIVIDES_AT_BLANKS
+        or (part["type"] == "ByteLevel" and part.get("use_regex", True))
+        or (part["type"] == "Metaspace" and part.get("split", True))
+        for part in parts
+    )
+
+
+def _parts(pre_tokenizer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield pre_tokenizer
+    for part in pre_tokenizer.get("pretokenizers", ()):
+        yield from _parts(part)

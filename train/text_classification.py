@@ -132,6 +132,7 @@ def _fine_tune(
         labels=labels,
         problem_type=problem_type,
         max_length=base.card.max_length,
+        tokenizer=base.card.tokenizer,
         base=base.card.base,
         training_data_sha256=file_sha256(settings.data),
         code_version=version("bertstream"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,13 @@ SIZES = {
     8: ("head_dim", "attention_window"),
 }
 EXTRA = {"big_bird": {"attention_type": "original_full"}, "modernbert": {"local_attention": 8}}
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+}
 TEXTS = ["fine day", "the battery is good and the screen is bad " * 11]
 
 
@@ -73,6 +81,8 @@ def tiny_source(family: str, directory: Path) -> Path:
     transformers_logging.set_verbosity_error()
     model.save_pretrained(directory)
     shutil.copyfile(locate(None) / TOKENIZER_FILE, directory / TOKENIZER_FILE)
+    # Otherwise transformers takes the class of the family, with words that the file does not have.
+    (directory / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG))
     return directory
 
 

@@ -7,13 +7,14 @@ import orjson
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import RobertaConfig, RobertaModel
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
 from serve.errors import ArtifactError, ArtifactMissing
 from serve.importing import import_model, source_pooling, transformer_directory
 from serve.sources import locate
-from tests.serve.conftest import MakeSource
+from serve.tokenize import TextTokenizer
+from tests.serve.conftest import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 
@@ -120,6 +121,9 @@ def test_positions_of_roberta_start_behind_the_padding(tmp_path: Path, padding: 
     )
     RobertaModel(config).save_pretrained(tmp_path / "source")
     shutil.copyfile(locate(None) / TOKENIZER_FILE, tmp_path / "source" / TOKENIZER_FILE)
+    # Otherwise transformers takes it for one of RoBERTa, and adds tokens.
+    kind = orjson.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
+    (tmp_path / "source" / "tokenizer_config.json").write_bytes(kind)
 
     artifact = import_model(str(tmp_path / "source"), tmp_path / "out", task="feature-extraction")
     assert artifact.card.max_length == 65 - padding
@@ -141,7 +145,60 @@ def test_source_without_a_tokeniser_is_refused(make_source: MakeSource, tmp_path
     source = make_source()
     (source / TOKENIZER_FILE).unlink()
 
-    with pytest.raises(ArtifactError, match="has 5 tokens and the model 30522"):
+    with pytest.raises(ArtifactError, match="has no words"):
+        import_model(str(source), tmp_path / "out", task="text-classification")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"do_lower_case": False},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["great"]},
+        {"truncation_side": "left", "model_max_length": 8},
+        {"split_special_tokens": True},
+    ],
+)
+def test_tokens_are_those_of_transformers(
+    make_source: MakeSource, tmp_path: Path, config: dict[str, object]
+) -> None:
+    source = make_source()
+    (source / "tokenizer_config.json").write_bytes(orjson.dumps(config))
+
+    artifact = import_model(str(source), tmp_path / "out", task="text-classification")
+    peer = AutoTokenizer.from_pretrained(source)
+    texts = [*TEXTS, "Hello WORLD [SEP] great", "greatly [MASK]ed é"]
+    wanted = peer(texts, truncation=True, max_length=artifact.card.max_length).input_ids
+    assert [item.ids for item in TextTokenizer.of(artifact).encode(texts)] == wanted
+
+
+def test_post_processor_that_is_missing_is_that_of_the_class(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    source = make_source()
+    document = orjson.loads((source / TOKENIZER_FILE).read_bytes())
+    (source / TOKENIZER_FILE).write_bytes(orjson.dumps(document | {"post_processor": None}))
+
+    artifact = import_model(str(source), tmp_path / "out", task="text-classification")
+    wanted = AutoTokenizer.from_pretrained(source)(["fine day"]).input_ids
+    assert TextTokenizer.of(artifact).encode(["fine day"])[0].ids == wanted[0]
+
+
+def test_tokeniser_in_python_alone_is_refused_by_name(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    source = make_source()
+    config = orjson.dumps({"tokenizer_class": "BertJapaneseTokenizer"})
+    (source / "tokenizer_config.json").write_bytes(config)
+
+    with pytest.raises(ArtifactError, match="BertJapaneseTokenizer exists in Python alone"):
+        import_model(str(source), tmp_path / "out", task="text-classification")
+
+
+def test_length_that_is_no_number_is_named(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    (source / "tokenizer_config.json").write_bytes(orjson.dumps({"model_max_length": "512"}))
+
+    with pytest.raises(ArtifactError, match="model_max_length is '512'"):
         import_model(str(source), tmp_path / "out", task="text-classification")
 
 

@@ -1,0 +1,156 @@
+"""The tokeniser of a model from elsewhere: built by transformers, written as it is served.
+
+What is written is compared with what transformers computes, text by text; a difference is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+from serve.artifact import TOKENIZER_FILE, Artifact, Tokenizing
+from serve.checkpoint import library, read_json
+from serve.errors import ArtifactError
+from serve.probe_texts import probe_texts
+from serve.tokenize import TextTokenizer
+
+SHOWN = 80
+
+
+def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -> Any:
+    """Build the tokeniser that transformers makes of a directory, all of its files considered.
+
+    Args:
+        directory: Holds the files of the tokeniser and the configuration of the model.
+        options: Passed on to ``from_pretrained``.
+    Returns:
+        A tokeniser of transformers that computes in Rust.
+    Raises:
+        ArtifactError: transformers makes none, or one in Python alone. Not retriable.
+    """
+    declared = read_json(directory / "tokenizer_config.json").get("tokenizer_class")
+    _refuse_python(directory, _class_named(declared))
+    with library(directory, "transformers cannot build its tokeniser"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, **(options or {})
+        )
+    _refuse_python(directory, type(tokenizer))
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: Any, out: Path) -> None:
+    """Write ``tokenizer.json``: how a text becomes tokens, without a limit and without padding."""
+    written = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    written.no_truncation()
+    written.no_padding()
+    written.save(str(out / TOKENIZER_FILE))
+
+
+def settings_of(tokenizer: Any, *, prompt: str = "") -> Tokenizing:
+    """Settings that ``tokenizer.json`` does not hold."""
+    return Tokenizing(
+        prompt=prompt,
+        truncation_side=tokenizer.truncation_side,
+        split_special_tokens=bool(tokenizer.split_special_tokens),
+    )
+
+
+def require_vocabulary(tokenizer: Any, directory: Path, rows: int) -> None:
+    """Refuse the tokeniser of another model, and one without a word of its own.
+
+    Args:
+        rows: Of the model's table of token vectors.
+    Raises:
+        ArtifactError: It has no words, or tokens for which the model has no vector. Not
+            retriable.
+    """
+    remedy = "it needs the tokenizer.json or the word list that the model was trained with"
+    vocabulary = tokenizer.get_vocab()
+    # transformers makes one of special tokens alone where it finds no file.
+    if not set(vocabulary) - {str(token) for token in tokenizer.all_special_tokens}:
+        raise ArtifactError(
+            f"{directory}: the tokeniser has no words, {len(vocabulary)} special tokens; {remedy}"
+        )
+    last = max(vocabulary, key=lambda token: vocabulary[token])
+    if vocabulary[last] >= rows:
+        raise ArtifactError(
+            f"{directory}: the tokeniser's token {last!r} has the number {vocabulary[last]} and "
+            f"the model has vectors for {rows} tokens; {remedy}"
+        )
+
+
+def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> None:
+    """Compare what is served with what transformers computes, on some hundred texts.
+
+    Args:
+        tokenizer: Of the source, by transformers.
+        artifact: The directory that was written.
+        takes_types: The model has a table of token types.
+    Raises:
+        ArtifactError: They differ; the text is named. Not retriable.
+    """
+    card = artifact.card
+    special = [*map(str, tokenizer.all_special_tokens), *tokenizer.get_added_vocab()]
+    texts = probe_texts(
+        sorted(tokenizer.get_vocab()),
+        special=list(dict.fromkeys(special)),
+        max_length=card.max_length,
+    )
+    with library(artifact.path, "its tokeniser has no tokens for some texts"):
+        own = [item.ids for item in TextTokenizer.of(artifact).encode(texts)]
+        theirs = tokenizer(
+            [card.tokenizer.prompt + text for text in texts],
+            truncation=True,
+            max_length=card.max_length,
+        )
+    types = theirs.get("token_type_ids") or [[]] * len(texts)
+    masks = theirs.get("attention_mask") or [[1]] * len(texts)
+    rows = zip(texts, own, theirs["input_ids"], types, masks, strict=True)
+    for text, served, wanted, token_types, mask in rows:
+        if served != wanted:
+            raise ArtifactError(
+                f"{artifact.card.base}: of the text {_shown(text)} transformers makes the tokens "
+                f"{_difference(wanted, served)}; such a tokeniser cannot be served here"
+            )
+        if (takes_types and any(token_types)) or not all(mask):
+            raise ArtifactError(
+                f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives tokens "
+                "types or masks of their own, which are not served here; choose another model"
+            )
+
+
+def _refuse_python(directory: Path, kind: Any) -> None:
+    """Refuse a class that transformers has in Python alone; None for no class."""
+    if kind is None or issubclass(kind, PreTrainedTokenizerFast):
+        return
+    raise ArtifactError(
+        f"{directory}: its tokeniser {kind.__name__} exists in Python alone, and only those that "
+        "the library tokenizers computes are served; choose a model with a tokenizer.json"
+    )
+
+
+def _class_named(name: object) -> Any:
+    if not isinstance(name, str):
+        return None
+    found = tokenizer_class_from_name(name)
+    # The bare base classes leave the choice to the directory's other files.
+    return None if found is PreTrainedTokenizer else found
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}... ({len(text)} characters)"
+
+
+def _difference(wanted: Sequence[int], served: Sequence[int]) -> str:
+    pairs = zip(wanted, served, strict=False)
+    shorter = min(len(wanted), len(served))
+    at = next((n for n, (one, other) in enumerate(pairs) if one != other), shorter)
+    return (
+        f"{list(wanted[at : at + 5])} from place {at} of {len(wanted)}, where "
+        f"{list(served[at : at + 5])} of {len(served)} would be served"
+    )
