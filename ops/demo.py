@@ -60,7 +60,7 @@ class Tally:
     def take(self, record: Record, texts: dict[str, str]) -> None:
         """Count a prediction or a dead letter by the place of its input."""
         headers = dict(record.headers)
-        self.sources[headers["bertstream-source"].decode()] += 1
+        self.sources[(headers["bertstream-source"] or b"").decode()] += 1
         self.last_at = time.time()
         self.first_at = self.first_at or self.last_at
         if "bertstream.errors.kind" in headers:

@@ -39,7 +39,7 @@ class Census:
     def take(self, record: Record) -> None:
         """Count a result or a dead letter by the place of its input."""
         headers = dict(record.headers)
-        source = headers["bertstream-source"].decode()
+        source = (headers["bertstream-source"] or b"").decode()
         self.sources[source] += 1
         if "bertstream.errors.kind" in headers:
             self.dead_letters += 1
@@ -48,7 +48,7 @@ class Census:
         if self._seen_at is not None:
             self.longest_gap_s = max(self.longest_gap_s, now - self._seen_at)
         self._seen_at = now
-        version = headers["bertstream-model"].decode().rpartition("@")[2]
+        version = (headers["bertstream-model"] or b"").decode().rpartition("@")[2]
         self._by_version[version] += 1
         self._last_at[version] = time.time()
         partition, _, offset = source.rpartition("/")

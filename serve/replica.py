@@ -49,6 +49,11 @@ WARM_UP_WORDS = (6, 30, 126)
 WARM_UP_SINGLES = 64
 LEAST_TOKENS = 3
 
+# Such as characters of no width, where the tokeniser adds no token of its own.
+NO_TOKEN = Failure(
+    FailureKind.EMPTY_TEXT, "the text has no token: its characters are all dropped by the tokeniser"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -142,8 +147,14 @@ class Replica:
 
     def _predict_texts(self, texts: Sequence[str], *, fail_long: bool) -> Work:
         encoded = self._tokenizer.encode(texts)
-        kept = [row for row, item in enumerate(encoded) if not (fail_long and item.truncated)]
-        made: list[Prediction | Failure] = [self._too_long] * len(texts)
+        made: list[Prediction | Failure] = [
+            NO_TOKEN if not item.ids else self._too_long for item in encoded
+        ]
+        kept = [
+            row
+            for row, item in enumerate(encoded)
+            if item.ids and not (fail_long and item.truncated)
+        ]
         done = self._compute([encoded[row].ids for row in kept])
         for row, prediction in zip(kept, done.predictions, strict=True):
             made[row] = prediction

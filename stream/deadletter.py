@@ -159,7 +159,7 @@ def _varint_bytes(number: int) -> int:
     return max(1, (number.bit_length() + 7) // 7)
 
 
-def _header(suffix: str, text: str) -> tuple[str, bytes]:
+def _header(suffix: str, text: str) -> tuple[str, bytes | None]:
     # A message may quote a lone surrogate, which UTF-8 cannot hold.
     return _PREFIX + suffix, text.encode("utf-8", "backslashreplace")
 

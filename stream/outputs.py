@@ -80,7 +80,7 @@ class OutputMaker:
     def _fits(self, output: Output) -> bool:
         # The exact size costs more than all the rest: most records are far below the limit.
         if 2 * (len(output.value or b"") + len(output.key or b"")) < self._limits.output:
-            small = sum(len(name) + len(content) for name, content in output.headers)
+            small = sum(len(name) + len(content or b"") for name, content in output.headers)
             if 4 * small < self._limits.output:
                 return True
         return fits(output.key, output.value, output.headers, max_bytes=self._limits.output)

@@ -16,7 +16,7 @@ from serve.contract import Answer
 from serve.settings import NAME_PATTERN, Task
 
 InputHeaders = Sequence[tuple[str, bytes | None]]
-OutputHeaders = list[tuple[str, bytes]]
+OutputHeaders = list[tuple[str, bytes | None]]
 
 SCHEMAS: Final = Path(__file__).parent / "schemas"
 ID_HEADER: Final = "ce_id"
@@ -46,13 +46,14 @@ class SourcePlace(SentModel):
     """The input record that a result was made from.
 
     Attributes:
-        timestamp: Of the input record, in ms since 1970; -1 where it has none.
+        timestamp: Of the input record, in ms since 1970, as its producer set it: below 0 for what
+            happened before, or where there is none.
     """
 
     topic: str
     partition: Count
     offset: Count
-    timestamp: Annotated[int, Field(ge=-1)]
+    timestamp: int
 
 
 class OutputRecord(SentModel):
@@ -387,11 +388,8 @@ def id_header(headers: InputHeaders) -> bytes | None:
 
 
 def carried_headers(headers: InputHeaders, *, without: frozenset[str]) -> OutputHeaders:
-    """An input's headers as they go out: in order, duplicates kept, those named left out.
-
-    A null value becomes empty bytes: the client refuses to send null in a header.
-    """
-    return [(key, value or b"") for key, value in headers if key not in without]
+    """An input's headers as they go out: in order, duplicates kept, those named left out."""
+    return [header for header in headers if header[0] not in without]
 
 
 def schemas() -> dict[str, bytes]:

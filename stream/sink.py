@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
+from kafka.producer import record_accumulator
+from kafka.record.memory_records import MemoryRecordsBuilder
 
 from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, StreamError
@@ -20,6 +22,32 @@ LINGER_MS = 1_000
 BATCH_BYTES = 256 * 1024
 # What a record may have here is decided against the topic's own limit before it is sent.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class _Null(bytes):
+    """A header's value that is null."""
+
+
+NULL = _Null()
+
+
+class _Records(MemoryRecordsBuilder):  # type: ignore[misc]
+    """Writes null header values, which the record format has and the client's ``send`` refuses."""
+
+    def append(
+        self,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] | None = None,
+    ) -> Any:
+        """Write one record; a value that is ``NULL`` as null."""
+        written = [(name, None if content is NULL else content) for name, content in headers or ()]
+        return super().append(timestamp, key, value, written)
+
+
+# The client has no setting for it. Where there is no ``NULL``, nothing changes.
+record_accumulator.MemoryRecordsBuilder = _Records
 
 
 class Sink(Protocol):
@@ -186,7 +214,12 @@ def _producer(
 def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: int) -> None:
     """Send, and return only when every record is acknowledged."""
     futures = [
-        producer.send(out.topic, value=out.value, key=out.key, headers=out.headers)
+        producer.send(
+            out.topic,
+            value=out.value,
+            key=out.key,
+            headers=[(name, NULL if value is None else value) for name, value in out.headers],
+        )
         for out in outputs
     ]
     producer.flush(timeout=timeout_ms / 1000)

@@ -122,7 +122,7 @@ class Received(NamedTuple):
 
     key: bytes | None
     value: bytes
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp_s: float
 
     @property
@@ -130,7 +130,7 @@ class Received(NamedTuple):
         return int(orjson.loads(self.value)["id"])
 
     def header(self, name: str) -> str:
-        return dict(self.headers)[name].decode()
+        return (dict(self.headers)[name] or b"").decode()
 
 
 class Ledger:

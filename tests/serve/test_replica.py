@@ -52,6 +52,25 @@ def embedder(minilm: Artifact, request: pytest.FixtureRequest) -> Iterator[Repli
     replica.close()
 
 
+def test_text_without_a_token_is_empty(make_source: MakeSource, tmp_path: Path) -> None:
+    source = make_source()
+    document = orjson.loads((source / "tokenizer.json").read_bytes())
+    (source / "tokenizer.json").write_bytes(orjson.dumps(document | {"post_processor": None}))
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    (source / "tokenizer_config.json").write_bytes(orjson.dumps(plain))
+    artifact = import_model(str(source), tmp_path / "out", task="text-classification")
+    replica = Replica(settings(artifact.path, precision="f32"))
+
+    outcomes = replica.predict(["\u200b".encode(), b"fine day", b"\0"], TEXT).outcomes
+    assert [type(outcome) for outcome in outcomes] == [Failure, Answer, Failure]
+    for outcome in (outcomes[0], outcomes[2]):
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureKind.EMPTY_TEXT
+    (alone,) = replica.predict(["\u200b".encode()], TEXT).outcomes
+    assert alone == outcomes[0]
+    replica.close()
+
+
 class BrokenEngine:
     """The engine of a replica, after which every call fails or gives what is not a number."""
 
