@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import time
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -265,10 +266,15 @@ def consume(
     from ops.records import as_json_line, as_text
     from stream.clients import read_topic
 
-    with told_plainly():
-        records = read_topic(
-            _kafka(config), topic, from_beginning=from_beginning, timeout_s=timeout_s or None
-        )
+    # Closed whatever happens: the client's thread would keep the command from ending.
+    with (
+        told_plainly(),
+        closing(
+            read_topic(
+                _kafka(config), topic, from_beginning=from_beginning, timeout_s=timeout_s or None
+            )
+        ) as records,
+    ):
         for count, record in enumerate(records, start=1):
             if as_json:
                 json_line(as_json_line(record))
@@ -286,17 +292,18 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Answer texts without Kafka."""
-    from ops.prediction import predict_texts
+    from ops.prediction import answer_line, answer_text, predict_texts
 
     with told_plainly():
-        wanted = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
         if not wanted:
             fail("there is no text: give some as arguments or on stdin", EXIT_USAGE)
-        for text, answer in zip(wanted, predict_texts(model, wanted, config), strict=True):
+        answers = predict_texts(model, wanted, config)
+        for index, (text, answer) in enumerate(zip(wanted, answers, strict=True)):
             if as_json:
-                json_line(answer.decode())
+                json_line(answer_line(index, text, answer))
             else:
-                out.print(f"{text}\n  {answer.decode()}", markup=False, soft_wrap=True)
+                out.print(answer_text(text, answer), markup=False, soft_wrap=True)
 
 
 @app.command("import")

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import orjson
 
 from ops.errors import ConfigError, OpsError
+from ops.state_place import DEFAULT_FILE
 from ops.terminal import configuration, step
 from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Outcome
@@ -17,18 +18,29 @@ from serve.settings import ModelSettings, Task
 PLAIN = CallOptions(format="text")
 
 
-def predict_texts(model: str, texts: list[str], config: Path | None) -> list[bytes]:
-    """Results as JSON, one per text; a text without an answer gets its failure.
+def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Outcome]:
+    """Answer texts, each of them.
 
     Args:
         model: A model directory, or the name of a served model, with or without a version.
+        texts: A byte that is not UTF-8 is half a surrogate, as in ``sys.argv``.
+    Raises:
+        OpsError: There is no such directory and no such served model; a ConfigError where there is
+            no configuration to look the model up in.
     """
     values = [text.encode("utf-8", "surrogateescape") for text in texts]
     if Path(model).is_dir():
-        outcomes = _from_directory(Path(model), values)
-    else:
-        outcomes = _from_platform(model, values, config)
-    return [_as_json(outcome) for outcome in outcomes]
+        return _from_directory(Path(model), values)
+    if Path(model).exists():
+        raise OpsError(f"{model} is a file, not a model directory")
+    if "/" in model:
+        raise OpsError(f"no such directory: {model}")
+    if config is None and not DEFAULT_FILE.exists():
+        raise ConfigError(
+            f"no such directory: {model}; and for a served model there is no {DEFAULT_FILE} here: "
+            "name a file with --config, or start from infra/bertstream.example.yaml"
+        )
+    return _from_platform(model, values, config)
 
 
 def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
@@ -60,10 +72,29 @@ def _from_platform(model: str, values: list[bytes], config: Path | None) -> list
         return cluster.predict(name, version or versions[-1], values, PLAIN).outcomes
 
 
-def _as_json(outcome: Outcome) -> bytes:
+def answer_line(index: int, text: str, outcome: Outcome) -> str:
+    """A text and its answer, or why it has none, as one line of JSON.
+
+    Args:
+        index: Of the text among those that were given, from 0.
+    """
+    return orjson.dumps({"index": index, "text": _shown(text)} | _answer(outcome)).decode()
+
+
+def answer_text(text: str, outcome: Outcome) -> str:
+    """The same for people."""
+    answer = _answer(outcome)
+    return f"{_shown(text)}\n  {orjson.dumps(answer.get('result', answer)).decode()}"
+
+
+def _answer(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Answer):
-        return outcome.result
-    return orjson.dumps({"error": outcome.kind, "message": outcome.message})
+        return {"result": orjson.Fragment(outcome.result)}
+    return {"error": outcome.kind, "message": outcome.message}
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
 
 
 def import_directory(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 
 from ops.errors import NoJsonObject
+from serve.json_fields import has_only_json, literal_fields
+from serve.reading import BYTE_ORDER_MARK
 from stream.clients import TopicWriter
 from stream.records import Record
 from stream.settings import KafkaSettings
@@ -58,47 +60,67 @@ def produce_lines(
 
 
 def key_of(value: bytes, field: str | None) -> bytes | None:
-    """The key of a JSON line: a field's value as text; None where there is none.
+    """The key of a JSON line: a field's value as text, numbers as they stand; None for none.
 
     Raises:
         NoJsonObject: It has no fields.
     """
     try:
-        content = orjson.loads(value)
-    except orjson.JSONDecodeError as exc:
+        fields = literal_fields(value.removeprefix(BYTE_ORDER_MARK).decode())
+    except (ValueError, RecursionError) as exc:
         raise NoJsonObject(f"is not JSON ({exc})") from exc
-    if not isinstance(content, dict):
+    if fields is None:
         raise NoJsonObject("is JSON, but no object")
-    found = None if field is None else content.get(field)
-    if found is None:
-        return None
-    return found.encode() if isinstance(found, str) else orjson.dumps(found)
+    literal = "null" if field is None else fields.get(field, "null")
+    if literal.startswith('"'):
+        # Any bytes are a key, so half an emoji is one, too.
+        return str(json.loads(literal)).encode("utf-8", "surrogatepass")
+    return None if literal == "null" else literal.encode()
 
 
 def as_json_line(record: Record) -> str:
-    """A record whole, as one JSON object; a value that is JSON stands as JSON."""
-    value: Any = None if record.value is None else _json_or_text(record.value)
+    """A record whole, as one JSON object; a value that is JSON stands in it as it is."""
     content = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "key": None if record.key is None else record.key.decode(errors="backslashreplace"),
-        "headers": {k: (v or b"").decode(errors="backslashreplace") for k, v in record.headers},
-        "value": value,
+        "key": _text(record.key),
+        "headers": [(_name(name), _text(value)) for name, value in record.headers],
+        "value": None if record.value is None else _json_or_text(record.value),
     }
     return orjson.dumps(content).decode()
 
 
 def as_text(record: Record) -> str:
     """A record for people: place, key, value."""
-    key = "-" if record.key is None else record.key.decode(errors="backslashreplace")
-    value = "null" if record.value is None else record.value.decode(errors="backslashreplace")
+    key = "-" if record.key is None else _text(record.key)
+    value = "null" if record.value is None else _text(record.value)
     return f"{record.partition}/{record.offset}  {key}  {value}"
 
 
-def _json_or_text(value: bytes) -> Any:
+def _json_or_text(value: bytes) -> orjson.Fragment | str | None:
+    """JSON byte for byte, but for line breaks, which are blanks there; else text."""
+    if _is_json(value):
+        return orjson.Fragment(value.replace(b"\r", b" ").replace(b"\n", b" "))
+    return _text(value)
+
+
+def _is_json(value: bytes) -> bool:
     try:
-        return orjson.loads(value)
+        orjson.loads(value)
     except orjson.JSONDecodeError:
-        return value.decode(errors="backslashreplace")
+        try:
+            return has_only_json(value.decode())
+        except (ValueError, RecursionError):
+            return False
+    return True
+
+
+def _name(name: str) -> str:
+    # One that is not UTF-8 comes with half surrogates.
+    return name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else content.decode(errors="backslashreplace")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -87,7 +87,7 @@ def read_topic(
     from_beginning: bool,
     timeout_s: float | None = None,
     stop: threading.Event | None = None,
-) -> Iterator[Record]:
+) -> Generator[Record]:
     """Committed records of all partitions, as they come; in no group.
 
     Args:

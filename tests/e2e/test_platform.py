@@ -99,10 +99,10 @@ def test_records_come_back_once_with_their_headers(platform: Platform) -> None:
     one = results[0]
     assert one["value"]["result"] == [{"label": "ECHO", "score": 1.0}]
     assert one["key"] == str(one["value"]["id"])
-    assert one["headers"]["bertstream-model"] == "echo@1"
+    assert dict(one["headers"])["bertstream-model"] == "echo@1"
     source = one["value"]["source"]
     place = f"{source['topic']}/{source['partition']}/{source['offset']}"
-    assert one["headers"]["bertstream-source"] == place
+    assert dict(one["headers"])["bertstream-source"] == place
 
 
 def test_status_says_how_it_stands(platform: Platform) -> None:
@@ -138,7 +138,8 @@ def test_up_again_changes_nothing(platform: Platform) -> None:
 
 def test_served_model_answers_without_kafka(platform: Platform) -> None:
     answer = json.loads(platform.run("predict", "echo", "hello", "--json"))
-    assert answer == [{"label": "ECHO", "score": 1.0}]
+    wanted = [{"label": "ECHO", "score": 1.0}]
+    assert answer == {"index": 0, "text": "hello", "result": wanted}
 
 
 def test_killed_consumer_comes_back_and_nothing_doubles(platform: Platform) -> None:
@@ -146,7 +147,7 @@ def test_killed_consumer_comes_back_and_nothing_doubles(platform: Platform) -> N
     assert len(victims) == 1
     os.kill(victims[0].pid, signal.SIGKILL)
     results = platform.ask(40)
-    places = [result["headers"]["bertstream-source"] for result in results]
+    places = [dict(result["headers"])["bertstream-source"] for result in results]
     assert len(places) == len(set(places)) == platform.asked
 
 

@@ -71,6 +71,13 @@ def test_without_a_file_it_says_where_to_begin(command: tuple[str, ...]) -> None
     assert "bertstream.example.yaml" in result.stderr
 
 
+def test_predict_names_what_is_no_model_directory(empty_folder: Path) -> None:
+    assert "no such directory: models/none" in run("predict", "models/none", "a", code=1).stderr
+    assert "no such directory: none; and" in run("predict", "none", "a", code=2).stderr
+    Path("file").write_text("")
+    assert "file is a file, not a model directory" in run("predict", "file", "a", code=1).stderr
+
+
 def test_config_check_names_every_mistake(empty_folder: Path) -> None:
     Path("bertstream.yaml").write_text("kafak: {}\nray: {num_cpus: 0}\n")
     lines = run("config", "check", code=2).stdout.splitlines()

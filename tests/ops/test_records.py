@@ -20,7 +20,7 @@ READ_DEADLINE_S = 20.0
 class Seen(NamedTuple):
     value: bytes | None
     key: bytes | None = b"k"
-    headers: tuple[tuple[str, bytes], ...] = (("h", b"v"),)
+    headers: tuple[tuple[str, bytes | None], ...] = (("h", b"v"),)
     topic: str = "t"
     partition: int = 2
     offset: int = 7
@@ -32,6 +32,9 @@ class Seen(NamedTuple):
     [
         (b'{"user": "u1"}', b"u1"),
         (b'{"user": 5}', b"5"),
+        (b'{"user": 12345678901234567890123}', b"12345678901234567890123"),
+        (b'{"user": 1.10, "x": NaN}', b"1.10"),
+        (b'{"user": "caf\\u00e9"}', "café".encode()),
         (b'{"user": null}', None),
         (b'{"other": 1}', None),
     ],
@@ -66,9 +69,45 @@ def test_line_that_is_no_json_ends_the_sending_and_says_what_was_sent(
 def test_json_line_holds_the_record_whole() -> None:
     shown = json.loads(as_json_line(Seen(b'{"a": 1}')))
     assert shown["value"] == {"a": 1}
-    assert (shown["key"], shown["headers"], shown["offset"]) == ("k", {"h": "v"}, 7)
+    assert (shown["key"], shown["headers"], shown["offset"]) == ("k", [["h", "v"]], 7)
     assert json.loads(as_json_line(Seen(None, key=None)))["value"] is None
     assert json.loads(as_json_line(Seen(b"\xff")))["value"] == "\\xff"
+
+
+DEEP = "[" * 254 + "]" * 254
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "12345678901234567890123",
+        "1.10",
+        '{"id": 1E400, "x": ' + DEEP + "}",
+        '{"text": "half \\ud83d"}',
+        '"caf\\u00e9"',
+        "7" * 5000,
+    ],
+)
+def test_json_stands_in_the_line_byte_for_byte(value: str) -> None:
+    line = as_json_line(Seen(value.encode()))
+    assert line.endswith(f'"value":{value}}}')
+    json.loads(line, parse_int=str)
+
+
+def test_value_of_several_lines_is_one_line() -> None:
+    assert as_json_line(Seen(b'{\r\n"a": "\\n"}')).endswith('"value":{  "a": "\\n"}}')
+
+
+@pytest.mark.parametrize("value", ["NaN", '{"a": [Infinity]}', "[" * 5000 + "]" * 5000, "{no"])
+def test_what_is_no_json_is_text(value: str) -> None:
+    assert json.loads(as_json_line(Seen(value.encode())))["value"] == value
+
+
+def test_headers_are_pairs_in_their_order() -> None:
+    headers = (("a", b"1"), ("b", None), ("a", b"\xff"), ("\udcff", b"2"))
+    seen = Seen(b"1", headers=headers)
+    found = json.loads(as_json_line(seen))["headers"]
+    assert found == [["a", "1"], ["b", None], ["a", "\\xff"], ["\\xff", "2"]]
 
 
 def test_text_shows_place_key_and_value() -> None:
