@@ -40,7 +40,8 @@ class PipelineStatus(BaseModel):
 
     Attributes:
         lag: Records not yet committed; None where Kafka did not say.
-        p50_ms, p99_ms: From the input's timestamp to the commit; None without records.
+        p50_ms, p99_ms: From the input's timestamp to the commit; None without records whose
+            timestamp can be believed.
         trouble: Why a consumer is not going on at the moment, as it told; None while all do.
     """
 

@@ -193,7 +193,8 @@ class TelemetryRecord(SentModel):
         distinct_texts: Texts computed after equal ones of a call were merged.
         truncated: Answers for a text that was cut.
         replica_us: Wall time inside the replica, summed over calls, in microseconds.
-        latency: Histogram of answers by time from the input's timestamp, in ms.
+        latency: Histogram of answers by time from the input's timestamp, in ms; without those
+            whose timestamp is missing, in the future or more than seven days old.
         confidence: Histogram of answers by the score of their best label.
         lengths: Histogram of answers by tokens.
         labels: Answers by best label.

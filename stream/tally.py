@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from serve.contract import Answer, Failure, ReplicaInfo
 from stream.caller import Reply
@@ -11,6 +11,10 @@ from stream.offsets import Slot
 from stream.records import Output
 from stream.settings import PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC, Window
+
+# Kafka keeps records for as long by default: an older timestamp says when something happened, not
+# when the record was sent.
+OLDEST_MS: Final = 7 * 24 * 3600 * 1000
 
 RescueReason = Literal["failed", "late", "away"]
 """Why a record goes to its version's fallback: no answer for it, none in time, or none at all."""
@@ -42,7 +46,11 @@ class Tally:
             window.observe_retry()
 
     def observe_commit(self, slots: Sequence[Slot], now_s: float) -> None:
-        """Count what is committed now: by version, answers and dead letters."""
+        """Count what is committed now: by version, answers and dead letters.
+
+        The latency of a record is not known where its timestamp is missing, in the future or of
+        long ago.
+        """
         self.commits += 1
         by_version: dict[str, list[Slot]] = {}
         for slot in slots:
@@ -51,10 +59,12 @@ class Tally:
             window = self._window(version)
             answers = [s.outcome for s in own if isinstance(s.outcome, Answer)]
             ages_ms = [
-                now_s * 1000 - s.record.timestamp for s in own if isinstance(s.outcome, Answer)
+                now_s * 1000 - s.record.timestamp
+                for s in own
+                if isinstance(s.outcome, Answer) and s.record.timestamp > 0
             ]
             kinds = [s.outcome.kind for s in own if isinstance(s.outcome, Failure)]
-            window.observe_answers(answers, ages_ms)
+            window.observe_answers(answers, [ms for ms in ages_ms if 0 <= ms <= OLDEST_MS])
             window.observe_failures(kinds)
             self.answers += len(answers)
             self.dead_letters += len(kinds)

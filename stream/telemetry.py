@@ -71,8 +71,8 @@ class Window:
 
         Args:
             answers: Shape (N,).
-            latencies_ms: From the input's timestamp to now; shape (N,). A negative one, from
-                clocks that differ, counts as 0.
+            latencies_ms: From the input's timestamp to now, of those where it is known; at
+                most N, each >= 0.
         """
         self._answers += len(answers)
         self._truncated += sum(answer.truncated for answer in answers)
