@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
+import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from serve.artifact import (
@@ -18,16 +18,18 @@ from serve.artifact import (
     Artifact,
     ModelCard,
     Pooling,
-    PoolingMode,
     load,
     seal,
     write_card,
 )
+from serve.checkpoint import library, parse_json, read_json, require_downloaded
 from serve.errors import ArtifactError
 from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
+from serve.output import new_directory, require_free
 from serve.settings import Task
 from serve.sources import locate
+from serve.tokenize import TextTokenizer
 from serve.tokenizer_import import (
     build_tokenizer,
     require_same,
@@ -81,17 +83,20 @@ def import_model(
         ArtifactError: It cannot be used for the task, or ``out`` is taken. Not retriable.
     """
     directory = locate(source)
-    if out.exists() and any(out.iterdir()):
-        raise ArtifactError(f"{out} is not empty; name a new directory or remove it")
-    out.mkdir(parents=True, exist_ok=True)
+    require_free(out)
+    if out.resolve().is_relative_to(directory.resolve()):
+        raise ArtifactError(f"{out} is inside the source {directory}; name a directory elsewhere")
     classifies = task == "text-classification"
-    auto_class = AutoModelForSequenceClassification if classifies else AutoModel
     network = transformer_directory(directory)
-    model = load_pretrained(auto_class, network)
-    model.save_pretrained(out, max_shard_size="1TB")
+    for folder in {directory, network}:
+        require_downloaded(folder)
+    if classifies and labels is None:
+        _require_numbered(network / CONFIG_FILE)
+    model = load_pretrained(
+        AutoModelForSequenceClassification if classifies else AutoModel, network
+    )
     tokenizer = build_tokenizer(network)
-    require_vocabulary(tokenizer, network, model.get_input_embeddings().num_embeddings)
-    write_tokenizer(tokenizer, out)
+    require_vocabulary(tokenizer, network, _vectors(network, model))
     card = ModelCard(
         task=task,
         labels=_labels(model.config, labels) if classifies else (),
@@ -101,12 +106,19 @@ def import_model(
         tokenizer=settings_of(tokenizer),
         base=source or PACKAGED_BASE,
     )
-    write_card(out, card)
-    seal(out)
-    artifact = load(out, task=task)
-    require_same(tokenizer, artifact, takes_types=_takes_types(model))
-    build_module(artifact)
-    return add_golden(artifact, golden) if golden else artifact
+    with new_directory(out) as work:
+        made = work / "model"
+        with library(made, "cannot be written"):
+            model.save_pretrained(made, max_shard_size="1TB")
+            write_tokenizer(tokenizer, made)
+            write_card(made, card)
+            seal(made)
+        artifact = load(made, task=task)
+        require_same(tokenizer, artifact, takes_types=_takes_types(model))
+        _require_answers(artifact)
+        if golden:
+            add_golden(artifact, golden)
+    return load(out, task=task)
 
 
 def transformer_directory(directory: Path) -> Path:
@@ -131,21 +143,30 @@ def source_pooling(directory: Path) -> Pooling:
     if unknown:
         raise ArtifactError(f"{directory}: has the modules {sorted(unknown)}, which are not known")
     folders = [module["path"] for module in modules if _kind(module) == "Pooling"]
-    mode = _mode(directory / folders[0]) if folders else "mean"
+    mode: Any = _mode(directory / folders[0]) if folders else "mean"
     return Pooling(mode=mode, normalize="Normalize" in kinds)
 
 
 def _modules(directory: Path) -> list[dict[str, Any]]:
-    modules: list[dict[str, Any]] = _json(directory / "modules.json", default=[])
+    file = directory / "modules.json"
+    if not file.is_file():
+        return []
+    modules = parse_json(file)
+    if not isinstance(modules, list) or not all(map(_is_module, modules)):
+        raise ArtifactError(f"{file}: must list modules with type and path; download it again")
     return modules
+
+
+def _is_module(entry: object) -> bool:
+    return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
 
 
 def _kind(module: dict[str, Any]) -> str:
     return str(module["type"]).rpartition(".")[2]
 
 
-def _mode(folder: Path) -> PoolingMode:
-    config = _json(folder / CONFIG_FILE, default={})
+def _mode(folder: Path) -> Any:
+    config = read_json(folder / CONFIG_FILE)
     named = config.get("pooling_mode")
     # Directories written by older releases have one switch for each mode.
     found = [key for key, value in config.items() if key in LEGACY_MODES and value is True]
@@ -155,8 +176,7 @@ def _mode(folder: Path) -> PoolingMode:
         raise ArtifactError(
             f"{folder}: pooling {found} has no counterpart here; name a pooling yourself"
         )
-    mode: PoolingMode = modes[0]
-    return mode
+    return modes[0]
 
 
 def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -165,7 +185,55 @@ def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
             f"{len(labels)} labels given and the model has {config.num_labels} classes; "
             "give one label per class, in the order of the classes"
         )
-    return labels or tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    found = labels or tuple(str(config.id2label[index]) for index in range(config.num_labels))
+    repeated = sorted({label for label in found if found.count(label) > 1})
+    if repeated:
+        raise ArtifactError(
+            f"the label {repeated[0]!r} stands for several classes; give labels that differ, one "
+            "per class, in the order of the classes"
+        )
+    return found
+
+
+def _require_numbered(file: Path) -> None:
+    """Refuse labels of a configuration of which it is not certain which class they are."""
+    config = read_json(file)
+    names = config.get("id2label")
+    if names is None:
+        return
+    remedy = "correct the file, or give the labels yourself, in the order of the classes"
+    if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
+        shown = ", ".join(names) if isinstance(names, dict) else repr(names)
+        raise ArtifactError(
+            f"{file}: id2label must number the labels 0, 1, ... without gaps, and has {shown}; "
+            f"{remedy}"
+        )
+    numbers = config.get("label2id")
+    labels = list(names.values())
+    for index, label in names.items():
+        if not isinstance(label, str | int | float):
+            raise ArtifactError(
+                f"{file}: class {index} in id2label is {label!r}, no text; {remedy}"
+            )
+        number = numbers.get(str(label), index) if isinstance(numbers, dict) else index
+        if str(number) != index and labels.count(label) == 1:
+            raise ArtifactError(
+                f"{file}: {label!r} is class {index} in id2label and {number} in label2id; {remedy}"
+            )
+
+
+def _require_answers(artifact: Artifact) -> None:
+    """Have the network answer once: some architectures load and then cannot."""
+    module = build_module(artifact)
+    tokenizer = TextTokenizer.of(artifact)
+    batch = tokenizer.pad([item.ids or [0] for item in tokenizer.encode(["fine day", "fine"])])
+    with library(artifact.path, "the model cannot answer token ids and a mask alone"):
+        answers = module(*map(torch.from_numpy, batch))
+    if not torch.isfinite(answers).all():
+        raise ArtifactError(
+            f"{artifact.card.base}: the model's answer is not a number; its weights are damaged, "
+            "or another model's"
+        )
 
 
 def _problem_type(config: Any) -> Any:
@@ -183,14 +251,29 @@ def _max_length(directory: Path, model: Any, tokenizer: Any, wanted: int | None)
         raise ArtifactError(f"max_length {wanted}: the model has {positions} positions; lower it")
     if wanted is not None:
         return wanted
-    own = _json(directory / "sentence_bert_config.json", default={}).get("max_seq_length")
+    own = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
     stated = own or tokenizer.model_max_length
     if isinstance(stated, bool) or not isinstance(stated, int | float) or stated < SHORTEST:
         raise ArtifactError(
             f"{directory / 'tokenizer_config.json'}: model_max_length is {stated!r}, and must be a "
             f"whole number from {SHORTEST}; correct it, or give a maximum length yourself"
         )
-    return min(int(min(stated, NO_LIMIT)), positions)
+    found = min(int(min(stated, NO_LIMIT)), positions)
+    if found == NO_LIMIT:
+        raise ArtifactError(
+            f"{directory}: no file says how many tokens the model takes; give a maximum length "
+            "yourself"
+        )
+    return found
+
+
+def _vectors(directory: Path, model: Any) -> int:
+    """Rows of the table of token vectors."""
+    with library(directory, "the model does not read tokens"):
+        rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    if rows is None:
+        raise ArtifactError(f"{directory}: the model does not read tokens; choose one for texts")
+    return int(rows)
 
 
 def _takes_types(model: Any) -> bool:
@@ -199,7 +282,8 @@ def _takes_types(model: Any) -> bool:
 
 def _positions(model: Any) -> int:
     """Tokens that the position table has room for; RoBERTa's counts from behind the padding."""
-    positions = int(model.config.max_position_embeddings)
+    # Families with relative positions alone have no table.
+    positions = int(getattr(model.config, "max_position_embeddings", NO_LIMIT))
     tables = [
         part
         for name, part in model.named_modules()
@@ -207,7 +291,3 @@ def _positions(model: Any) -> int:
     ]
     offsets = [table.padding_idx for table in tables if table.padding_idx is not None]
     return positions - offsets[0] - 1 if offsets else positions
-
-
-def _json(file: Path, *, default: Any) -> Any:
-    return orjson.loads(file.read_bytes()) if file.is_file() else default

@@ -14,10 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+)
+from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
-from serve.artifact import Artifact, Pooling
+from serve.artifact import CONFIG_FILE, Artifact, Pooling
+from serve.checkpoint import library, read_json, require_checkpoint
 from serve.errors import ArtifactError
 from serve.families import REFUSED
 
@@ -119,14 +126,26 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
     # Otherwise it logs a table of missing weights; they are judged below.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        if config.model_type in REFUSED:
-            reason = REFUSED[config.model_type]
-            raise ArtifactError(f"{path}: {config.model_type} is not served: {reason}")
-        model, report = _with_attention(auto_class, path, config)
-    except (OSError, ValueError, RuntimeError) as exc:
-        raise ArtifactError(f"{path}: transformers cannot load it: {exc}") from exc
+    require_checkpoint(path)
+    config = read_config(auto_class, path)
+    with library(path, "transformers cannot load it"):
+        model, report = auto_class.from_pretrained(
+            path,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=attention_of(auto_class, config),
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported, and refused below
+        )
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise ArtifactError(
+            f"{path}: {name} has the shape {tuple(found)} in the weights, and by {CONFIG_FILE} "
+            f"{tuple(wanted)}; correct {CONFIG_FILE} (labels, vocabulary, sizes) or download both "
+            "again"
+        )
     missing = sorted(report["missing_keys"])
     if auto_class is AutoModel and hasattr(model, "pooler"):
         # Its output is not used here, and many checkpoints come without its weights.
@@ -134,29 +153,52 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
         model.pooler = nn.Identity()
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
+        in_encoder = auto_class is AutoModel or any(
+            key.startswith(model.base_model_prefix) for key in missing
+        )
         raise ArtifactError(
-            f"{path}: the weights have no {', '.join(missing[:3])} ({len(missing)} missing); it "
-            "was made for another task: train it for this one first"
+            f"{path}: the weights have no {', '.join(missing[:3])} ({len(missing)} missing); "
+            + (
+                f"they are not those of {CONFIG_FILE}: download both again"
+                if in_encoder
+                else "it was made for another task: train it for this one first"
+            )
         )
     return model
 
 
-def _with_attention(auto_class: Any, path: Path, config: Any) -> Any:
+def read_config(auto_class: Any, path: Path) -> Any:
+    """Read the configuration of a directory.
+
+    Raises:
+        ArtifactError: It cannot be read; the family is refused, unknown, or not one that
+            ``auto_class`` has a network for. Not retriable.
+    """
+    family = read_json(path / CONFIG_FILE).get("model_type")
+    if family in REFUSED:
+        raise ArtifactError(f"{path}: {family} is not served: {REFUSED[family]}")
+    if family not in CONFIG_MAPPING:
+        raise ArtifactError(
+            f"{path / CONFIG_FILE}: model_type {family!r} is not known to transformers "
+            f"{transformers_version}, and code of the source is not run; choose another model"
+        )
+    with library(path / CONFIG_FILE, "transformers cannot read it"):
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    if type(config) not in auto_class._model_mapping:
+        raise ArtifactError(
+            f"{path}: transformers has no {auto_class.__name__.removeprefix('Auto')} for {family}; "
+            "choose another model or task"
+        )
+    return config
+
+
+def attention_of(auto_class: Any, config: Any) -> str:
+    """Name the attention: scaled-dot-product where it has that and OpenVINO computes it."""
     # A row of padding whose window holds padding alone attends to nothing: OpenVINO's sdpa makes
     # NaN of it, which the next layer spreads.
     is_local = any(getattr(config, name, None) for name in ("local_attention", "sliding_window"))
-    model_class = auto_class._model_mapping.get(type(config), None)
-    has_sdpa = getattr(model_class, "_supports_sdpa", False)
-    return auto_class.from_pretrained(
-        path,
-        config=config,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation="sdpa" if has_sdpa and not is_local else "eager",
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    has_sdpa = getattr(auto_class._model_mapping[type(config)], "_supports_sdpa", False)
+    return "sdpa" if has_sdpa and not is_local else "eager"
 
 
 def _classifier(artifact: Artifact) -> Any:

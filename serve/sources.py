@@ -24,9 +24,9 @@ def locate(source: str | None) -> Path:
     """
     if source is None:
         return Path(str(files(PACKAGED_BASE_MODULE))) / "model"
-    if Path(source).is_dir():
-        return Path(source)
     try:
+        if Path(source).is_dir():
+            return Path(source)
         snapshot = huggingface_hub.snapshot_download(
             source, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORED
         )

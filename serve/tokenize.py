@@ -10,7 +10,7 @@ import orjson
 from tokenizers import Encoding, Tokenizer
 
 from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact, Tokenizing
-from serve.checkpoint import library
+from serve.checkpoint import library, read_json
 from serve.engine.protocol import Batch
 
 # A text is first tried up to this many characters per token that the model takes. English has
@@ -63,7 +63,7 @@ class TextTokenizer:
         file = artifact.path / TOKENIZER_FILE
         with library(file, "the tokeniser cannot be read; import the model again"):
             tokenizer = Tokenizer.from_file(str(file))
-        config = orjson.loads((artifact.path / CONFIG_FILE).read_bytes())
+        config = read_json(artifact.path / CONFIG_FILE)
         card = artifact.card
         pad_id = config.get("pad_token_id") or 0
         return cls(tokenizer, max_length=card.max_length, pad_id=pad_id, settings=card.tokenizer)

@@ -19,6 +19,14 @@ from serve.errors import ArtifactError
 from serve.probe_texts import probe_texts
 from serve.tokenize import TextTokenizer
 
+# Files of a tokeniser that hold an object; broken ones are named before transformers reads them.
+JSON_FILES = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
 SHOWN = 80
 
 
@@ -33,7 +41,8 @@ def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -
     Raises:
         ArtifactError: transformers makes none, or one in Python alone. Not retriable.
     """
-    declared = read_json(directory / "tokenizer_config.json").get("tokenizer_class")
+    documents = {name: read_json(directory / name) for name in JSON_FILES}
+    declared = documents["tokenizer_config.json"].get("tokenizer_class")
     _refuse_python(directory, _class_named(declared))
     with library(directory, "transformers cannot build its tokeniser"):
         tokenizer = AutoTokenizer.from_pretrained(

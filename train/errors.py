@@ -3,8 +3,7 @@
 TrainError
 |-- DataError          the training file cannot be used; names the line where there is one
 |-- BaseUnsupported    the base model cannot be trained in the way that was asked for
-|-- TrainingDiverged   the loss was never a finite number
-`-- OutputTaken        something lies where the model directory would go
+`-- TrainingDiverged   the loss was never a finite number
 """
 
 from __future__ import annotations
@@ -28,7 +27,3 @@ class BaseUnsupported(TrainError):
 
 class TrainingDiverged(TrainError):
     """The loss was never a finite number."""
-
-
-class OutputTaken(TrainError):
-    """Something lies where the model directory would go."""

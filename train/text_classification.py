@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -30,15 +28,16 @@ from serve.artifact import (
     write_card,
 )
 from serve.batching import plan_batches
+from serve.checkpoint import library
 from serve.engine.torch import TorchEngine
 from serve.golden_texts import add_golden, read_golden_texts
 from serve.importing import import_model
-from serve.module import build_module
+from serve.module import attention_of, build_module, read_config
+from serve.output import new_directory, require_free
 from serve.tasks.classification import sigmoid, softmax
 from serve.tasks.registry import head_of
 from serve.tokenize import TextTokenizer
 from train.data import Example, Splits, classes, file_sha256, read_examples, split
-from train.errors import OutputTaken
 from train.evaluate import Predictions, evaluate, reference
 from train.loop import Dataset, Progress, choose_compute, fit
 from train.settings import TextClassificationSettings
@@ -64,15 +63,14 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
         The artifact at ``settings.out``; its card holds the metrics of texts never trained on.
     Raises:
         DataError: The training file cannot be used. Not retriable.
-        OutputTaken: ``settings.out`` is there and not empty. Not retriable.
         BaseUnsupported: The base's encoder cannot be frozen. Not retriable.
         TrainingDiverged: The loss was never a finite number. Not retriable.
-        ArtifactError: The base or the golden texts cannot be read. Not retriable.
+        ArtifactError: The base or the golden texts cannot be read, or ``settings.out`` is taken
+            or cannot be written. Not retriable.
         EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
     """
     out = settings.out
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputTaken(f"{out} is there already; name another directory or remove it")
+    require_free(out)
     golden = read_golden_texts(settings.golden) if settings.golden else ()
     examples = read_examples(settings)
     labels = classes(examples)
@@ -82,20 +80,18 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
         test_share=settings.test_share,
         seed=settings.seed,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as work:
+    with new_directory(out) as work:
         base = import_model(
             settings.base,
-            Path(work, "base"),
+            work / "base",
             task="feature-extraction",
             max_length=settings.max_length,
         )
-        model_dir = Path(work, "model")
+        model_dir = work / "model"
         trained = _fine_tune(base, model_dir, splits, labels, settings=settings, progress=progress)
         _describe(trained, splits.test, settings)
         if golden:
             add_golden(load(model_dir), golden)
-        os.rename(model_dir, out)
     return load(out)
 
 
@@ -111,17 +107,19 @@ def _fine_tune(
     """Write the trained network with its tokeniser and a card that has no metrics yet."""
     problem_type: ProblemType = "multi_label" if settings.multi_label else "single_label"
     torch.manual_seed(settings.seed)  # the head's first weights are drawn here
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base.path,
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        problem_type=PROBLEM_TYPES[problem_type],
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    config = read_config(AutoModelForSequenceClassification, base.path)
+    with library(base.path, "transformers cannot put a classifier on it"):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base.path,
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            problem_type=PROBLEM_TYPES[problem_type],
+            dtype=torch.float32,
+            attn_implementation=attention_of(AutoModelForSequenceClassification, config),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
     tokenizer = TextTokenizer.of(base)
     datasets = [_dataset(part, tokenizer, labels, problem_type) for part in splits[:2]]
     fit(model, *datasets, settings=settings, tokenizer=tokenizer, progress=progress)

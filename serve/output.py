@@ -1,0 +1,66 @@
+"""The directory that an import or a training writes: whole or not at all, over nothing else."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serve.errors import ArtifactError, ServeError
+
+
+def require_free(out: Path) -> None:
+    """Refuse a path where something is; an empty directory is nothing.
+
+    Raises:
+        ArtifactError: It is taken or cannot be looked at. Not retriable.
+    """
+    try:
+        taken = os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir()))
+        mounted = out.is_mount()
+    except OSError as exc:
+        raise ArtifactError(f"{out}: cannot be read: {exc.strerror}") from exc
+    if taken:
+        raise ArtifactError(
+            f"{out} is there already and is not an empty directory; name another one or remove it"
+        )
+    if mounted:
+        raise ArtifactError(f"{out} is a file system of its own; name a new directory in it")
+
+
+@contextmanager
+def new_directory(out: Path) -> Iterator[Path]:
+    """Give a hidden directory beside ``out``, whose ``model`` becomes ``out`` at the end.
+
+    What is interrupted or fails leaves nothing behind.
+
+    Args:
+        out: Must be free; missing directories above it are made.
+    Raises:
+        ArtifactError: ``out`` is taken or cannot be written; or what failed within, with the
+            name of ``out`` for that of the hidden directory. Not retriable.
+    """
+    require_free(out)
+    target = out.resolve()
+    made = [parent for parent in (target, *target.parents) if not parent.exists()][1:]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+            try:
+                yield Path(work)
+            except ServeError as exc:
+                message = str(exc).replace(str(Path(work, "model")), str(out))
+                raise type(exc)(message.replace(work, str(out))) from exc
+            os.rename(Path(work, "model"), target)
+    except BaseException as exc:
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+        if isinstance(exc, OSError):
+            raise ArtifactError(
+                f"{out}: cannot be written: {exc.strerror or exc}; make room or name another "
+                "directory"
+            ) from exc
+        raise
