@@ -418,7 +418,7 @@ def test_the_watchdog_ends_the_process() -> None:
         [sys.executable, "-c", "from stream.worker import _end_process; _end_process('hung')"],
         cwd=ROOT,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert ended.returncode == HUNG_EXIT_CODE

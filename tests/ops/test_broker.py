@@ -80,7 +80,7 @@ def test_it_is_found_and_ended_by_another_process(own_broker: Broker) -> None:
         "from ops.broker_config import BrokerSettings\n"
         "EmbeddedBroker(BrokerSettings(data_dir=pathlib.Path(sys.argv[1]))).stop()"
     )
-    subprocess.run([sys.executable, "-c", code, str(settings.data_dir)], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code, str(settings.data_dir)], check=True, timeout=120)
     assert not own_broker.process.is_running()
     assert processes_of(settings.data_dir) == []
 

@@ -17,7 +17,7 @@ from ops.status import Status
 
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
 HEAVY = ("torch", "transformers", "ray", "kafka", "openvino", "pydantic", "numpy")
-DEADLINE_S = 60
+DEADLINE_S = 240
 
 
 @pytest.fixture(autouse=True)

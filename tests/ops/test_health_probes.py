@@ -574,7 +574,7 @@ def test_command_tells_and_its_exit_code_is_the_grade(
     there: Installation, monkeypatch: pytest.MonkeyPatch, severity: Severity
 ) -> None:
     service = service_with(there, lambda: health(severity))
-    monkeypatch.setenv("BERTSTREAM_TOKEN", there.secrets["eve"])
+    monkeypatch.setenv("BERTSTREAM_TOKEN", there.secrets["root"])
     with served(create_app(service)) as url:
         command = ["health", "--api", url, "--all", "--state-dir", str(there.folder)]
         shown = CliRunner().invoke(cli.app, command)
@@ -585,6 +585,22 @@ def test_command_tells_and_its_exit_code_is_the_grade(
     assert (found["status"], found["grade"]) == (severity, severity.grade)
     assert found["age_s"] < DEADLINE_S
     assert found["readings"]["control"]["sentiment"]["epoch"] == 3
+
+
+def test_command_says_how_many_findings_it_may_not_show(
+    there: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_with(there, lambda: health(Severity.DOWN))
+    monkeypatch.setenv("BERTSTREAM_TOKEN", there.secrets["eve"])
+    with served(create_app(service)) as url:
+        command = ["health", "--api", url, "--state-dir", str(there.folder)]
+        shown = CliRunner().invoke(cli.app, command)
+        as_json = CliRunner().invoke(cli.app, [*command, "--json"])
+    assert shown.exit_code == Severity.DOWN.grade
+    assert "they [do] so" not in shown.stdout
+    assert "1 findings are not shown" in shown.stdout
+    found = json.loads(as_json.stdout)
+    assert (found["findings"], found["hidden"], found["readings"]) == ([], 1, None)
 
 
 def test_health_takes_a_token_and_no_permission(there: Installation) -> None:

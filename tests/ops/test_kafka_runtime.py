@@ -141,7 +141,7 @@ def test_two_at_once_do_each_other_no_harm(repository: Repository, tmp_path: Pat
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(ensure_jars, tmp_path, jars=JARS) for _ in range(4)]
         for run in runs:
-            assert [path.read_bytes() for path in run.result(timeout=30)] == CONTENTS
+            assert [path.read_bytes() for path in run.result(timeout=120)] == CONTENTS
 
 
 def test_the_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,7 +202,7 @@ def test_nothing_leaves_the_machine_nor_lands_in_the_home(tmp_path: Path) -> Non
         env=environment | {"HOME": str(tmp_path), "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
