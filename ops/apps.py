@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ops.deploy import Cluster, Node, applications, nodes, scale
+from ops.deploy import Cluster, Node, applications, fault_of, nodes, scale
 from ops.errors import OpsError
 from ops.steering import Load
 from serve.contract import Answer, BatchReply, CallOptions
@@ -224,12 +224,10 @@ class Apps:
 def _found(app: Mapping[str, Any]) -> Found:
     deployments = app.get("deployments", {}).values()
     running = [r for d in deployments for r in d.get("replicas", ()) if r.get("state") == RUNNING]
-    messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
-    message = next((m.strip() for m in messages if m.strip()), "")
     return Found(
         app.get("status", "UNKNOWN"),
         len(running),
-        message[-500:],
+        fault_of(app),
         target=sum(d.get("target_num_replicas", 0) for d in deployments),
         resources=next((d["required_resources"] for d in deployments), {}),
         nodes=Counter(str(replica.get("node_id")) for replica in running),

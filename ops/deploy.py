@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,8 @@ PIPELINE_DEPLOYMENT = "pipeline"
 NODE_GROUP = "ray.io/node-group"
 MAX_NODES = 1000
 RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
+# Errors of ours are sentences, which need no class in front.
+OUR_ERROR = re.compile(r"^(?:serve|stream|ops)\.errors\.\w+: ")
 
 
 class Wanted(NamedTuple):
@@ -189,16 +192,17 @@ class Cluster:
             state = str(app.status.value) if app else "NOT_STARTED"
             if app and state == RUNNING:
                 return
-            if app and state in FAILED:
-                messages = [app.message, *(d.message for d in app.deployments.values())]
-                raise DeployFailed(f"{name} does not start: {_worst(messages)}")
+            messages = [app.message, *(d.message for d in app.deployments.values())] if app else []
+            why = cause_of(messages)
+            if state in FAILED:
+                raise DeployFailed(f"{name} does not start: {why}")
             waited = time.monotonic() - start
             if waited > room_deadline_s:
                 self._check_room(name, wanted)
             if waited > deadline_s:
                 raise DeployFailed(
-                    f"{name} was not ready within {deadline_s:g} s ({state}: "
-                    f"{app.message if app else ''}); raise deploy_deadline_s, or see its log"
+                    f"{name} was not ready within {deadline_s:g} s ({state}: {why}); raise "
+                    "deploy_deadline_s, or see its log"
                 )
             time.sleep(POLL_S)
 
@@ -335,9 +339,24 @@ def _no_room(
     )
 
 
-def _worst(messages: list[str]) -> str:
-    """The message that says most: Ray puts a traceback into one of them; its end is the cause."""
+def fault_of(app: Mapping[str, Any]) -> str:
+    """Why one of ``applications`` is not running; empty where nothing is said."""
+    deployments = app.get("deployments", {}).values()
+    return cause_of([app.get("message", ""), *(d.get("message", "") for d in deployments)])
+
+
+def cause_of(messages: Sequence[str]) -> str:
+    """What is wrong with an app, of all that Serve says of it and of its deployments.
+
+    Serve puts the traceback of a replica that failed into one of them, whose end is the cause, and
+    into another that some deployment has failed.
+
+    Returns:
+        A sentence; empty where nothing is said.
+    """
     longest = max(messages, key=len, default="")
     lines = [line.strip() for line in longest.splitlines() if line.strip()]
     causes = [line for line in lines if "Error" in line or "errors." in line]
-    return causes[-1] if causes else longest[:500]
+    if causes:
+        return OUR_ERROR.sub("", causes[-1])
+    return next((message.strip() for message in messages if message.strip()), "")[:500]

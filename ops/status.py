@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ops import operator_process
 from ops.bootstrap import is_registered
-from ops.deploy import applications
+from ops.deploy import applications, fault_of
 from ops.errors import NotRunning, OpsError
 from ops.installation import State, token_path
 from ops.settings import PlatformConfig
@@ -145,12 +145,11 @@ def _apps(state_dir: Path, state: State) -> dict[str, AppStatus]:
 def _app(name: str, app: dict[str, Any]) -> AppStatus:
     deployments = app.get("deployments", {}).values()
     states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
-    messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
     return AppStatus(
         name=name,
         status=app.get("status", "UNKNOWN"),
         replicas=states.count(RUNNING),
-        message=next((message.strip() for message in messages if message.strip()), ""),
+        message=fault_of(app),
     )
 
 

@@ -31,7 +31,6 @@ from serve.contract import (
     ReplicaInfo,
 )
 from serve.engine.choice import open_engine
-from serve.errors import ItemTooLong
 from serve.golden import check_golden
 from serve.reading import Reading, read
 from serve.settings import ModelSettings
@@ -88,18 +87,17 @@ class Replica:
         ArtifactError: The model directory cannot be used, or no longer answers its golden
             texts as it did when it was sealed. Not retriable.
         EngineUnavailable: This machine has not the engine or precision. Not retriable.
-        ItemTooLong: The longest text that the model takes would not fit in a batch of
-            ``max_batch_tokens``. Not retriable.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         artifact = load(settings.path, task=settings.task)
-        self._limits = settings.engine
-        _require_room(artifact, self._limits.max_batch_tokens)
+        self._max_items = settings.engine.max_batch_items
+        # The longest text is a batch of its own where the budget is smaller.
+        self._max_tokens = max(settings.engine.max_batch_tokens, artifact.card.max_length)
         self._tokenizer = TextTokenizer.of(artifact)
         self._engine = open_engine(
             lambda: _module(artifact),
-            self._limits,
+            settings.engine,
             on_gpu=settings.num_gpus > 0,
             cache_dir=_cache_dir(artifact.path),
             digest=_compiled_name(artifact),
@@ -170,8 +168,8 @@ class Replica:
         lengths = [len(ids) for ids in items]
         plan = plan_batches(
             lengths,
-            max_tokens=self._limits.max_batch_tokens,
-            max_items=self._limits.max_batch_items,
+            max_tokens=self._max_tokens,
+            max_items=self._max_items,
         )
         batches = [self._tokenizer.pad([items[index] for index in rows]) for rows in plan]
         inferred = self._engine.infer(batches)
@@ -195,7 +193,7 @@ class Replica:
         start = time.perf_counter()
         for words in WARM_UP_WORDS:
             ids = self._tokenizer.encode(["word " * words])[0].ids
-            items = min(self._limits.max_batch_items, self._limits.max_batch_tokens // len(ids))
+            items = min(self._max_items, self._max_tokens // len(ids))
             self._compute([ids] * items)
         self._warm_up_singles(longest)
         logger.info("%s is warm after %.1f s", self._info, time.perf_counter() - start)
@@ -266,15 +264,6 @@ def _outcome(reading: Reading | Failure, computed: Mapping[str, Computed]) -> Ou
         tokens=len(encoded.ids),
         truncated=encoded.truncated,
     )
-
-
-def _require_room(artifact: Artifact, max_batch_tokens: int) -> None:
-    length = artifact.card.max_length
-    if length > max_batch_tokens:
-        raise ItemTooLong(
-            f"{artifact.path} takes texts of {length} tokens and a batch may have "
-            f"{max_batch_tokens}; set max_batch_tokens to {length} or more"
-        )
 
 
 def _module(artifact: Artifact) -> torch.nn.Module:

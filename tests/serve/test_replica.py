@@ -18,7 +18,6 @@ from serve.errors import (
     ArtifactAltered,
     ArtifactError,
     EngineError,
-    ItemTooLong,
     TaskMismatch,
 )
 from serve.importing import import_model
@@ -173,7 +172,7 @@ def test_long_text_fails_where_the_pipeline_says_so(classifier: Replica) -> None
 
 
 def test_odd_characters_do_no_harm(classifier: Replica) -> None:
-    values = texts_of(["\0", "a\0b", "\ufeff", "\U0001f600", "\u202e", "\ufffd", "é" * 5000])
+    values = texts_of(["\0", "a\0b", "\ufeff\ufeffa", "\U0001f600", "\u202e", "\ufffd", "é" * 5000])
 
     assert len(answers(classifier.predict(values, TEXT).outcomes)) == len(values)
 
@@ -294,9 +293,14 @@ def test_model_of_another_task_does_not_start(sentiment: Artifact) -> None:
         Replica(settings(sentiment.path).model_copy(update={"task": "feature-extraction"}))
 
 
-def test_budget_below_the_longest_text_does_not_start(sentiment: Artifact) -> None:
-    with pytest.raises(ItemTooLong, match="set max_batch_tokens to 64 or more"):
-        Replica(settings(sentiment.path, max_batch_tokens=63))
+def test_text_above_the_budget_is_a_batch_of_its_own(
+    classifier: Replica, sentiment: Artifact
+) -> None:
+    assert sentiment.card.max_length > 16
+    replica = Replica(settings(sentiment.path, precision="f32", max_batch_tokens=16))
+    values = [b"fine day " * 40, b"fine", b"good day " * 40]
+    assert replica.predict(values, TEXT).outcomes == classifier.predict(values, TEXT).outcomes
+    replica.close()
 
 
 def test_golden_texts_are_asked_at_the_start(
