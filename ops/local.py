@@ -22,10 +22,11 @@ from ops.first_admin import ensure_local_admin
 from ops.installation import STATE_FILE, State, alone, connection, embedded_broker, token_path
 from ops.loopback import free_port
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
+from ops.topics import ensure_topics
 from serve.artifact import load
 from serve.contract import app_name
 from serve.settings import ModelSettings, Settings
-from stream.admin import Admin, pipeline_topics, platform_topics
+from stream.admin import Admin
 from stream.control import ControlFollower, publish
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import KafkaSettings, PipelineSettings
@@ -125,15 +126,8 @@ class _Up:
         self._save()
 
     def _ensure_topics(self) -> None:
-        wanted = platform_topics()
         with Admin(self._state.kafka(self._config.kafka)) as admin:
-            for pipeline in self._config.pipelines:
-                topics = pipeline_topics(pipeline)
-                if pipeline.create_topics:
-                    wanted |= topics
-                else:
-                    admin.require_topics([*topics])
-            created = admin.ensure_topics(wanted)
+            created = ensure_topics(admin, self._config.pipelines)
             idle = [idle_consumers(admin, pipeline) for pipeline in self._config.pipelines]
         self._step(f"Kafka: {self._state.bootstrap_servers}, {len(created)} topics created")
         for sentence in filter(None, idle):

@@ -15,7 +15,8 @@ from kafka.errors import NoError, TopicAlreadyExistsError
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
-from stream.errors import BrokerUnreachable, TopicMissing
+from stream.errors import BrokerUnreachable, TopicMissing, TopicUnfit
+from stream.fitness import TopicState, faults, purposes
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.outputs import TopicLimits
 from stream.records import GroupOffsets, Partition
@@ -133,12 +134,41 @@ class Admin:
             )
 
     def limits(self, pipeline: PipelineSettings) -> TopicLimits:
-        """What the pipeline's output topics take as one batch, in bytes."""
+        """What the pipeline's output topics take as one batch, in bytes.
+
+        Raises:
+            TopicUnfit: A topic that the pipeline writes to would refuse records that are right;
+                lists every fault with its remedy.
+        """
+        wanted = purposes(pipeline, (TELEMETRY_TOPIC, COMPARISONS_TOPIC))
+        states = self._states([*wanted])
+        found = [
+            fault
+            for topic, purpose in wanted.items()
+            for fault in faults(
+                topic,
+                purpose,
+                states[topic],
+                delivery_timeout_ms=pipeline.delivery_timeout_ms,
+            )
+        ]
+        if found:
+            raise TopicUnfit("; ".join(found))
         names = (pipeline.output_topic, pipeline.dead_letters)
-        wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        return TopicLimits(*(int(states[n].settings["max.message.bytes"] or 0) for n in names))
+
+    def _states(self, topics: list[str]) -> dict[str, TopicState]:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
         with self._errors("reading topic settings"):
-            found = self._client.describe_configs(wanted, config_filter="all")["topic"]
-        return TopicLimits(*(int(found[name]["max.message.bytes"]["value"]) for name in names))
+            configs = self._client.describe_configs(resources, config_filter="all")["topic"]
+            described = self._client.describe_topics(topics)
+        return {
+            topic["name"]: TopicState(
+                {name: entry["value"] for name, entry in configs[topic["name"]].items()},
+                min(len(part["replica_nodes"]) for part in topic["partitions"]),
+            )
+            for topic in described
+        }
 
     def partitions(self, topics: list[str]) -> list[Partition]:
         """Every partition of the topics."""

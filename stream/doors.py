@@ -35,7 +35,7 @@ class Doors(NamedTuple):
         caller: Answers micro-batches.
         shadow: Compares a candidate's answers.
         table: The routing table as it stands.
-        limits: What the output topics take.
+        limits: What the output topics take; asks the brokers.
     """
 
     source: Callable[[Callable[[set[Partition], bool], None]], Source]
@@ -43,4 +43,4 @@ class Doors(NamedTuple):
     caller: Caller
     shadow: Shadow
     table: Callable[[], RoutingTable]
-    limits: TopicLimits
+    limits: Callable[[], TopicLimits]

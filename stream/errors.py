@@ -4,7 +4,9 @@ StreamError
 |-- BrokerUnreachable         no broker answered in time (retriable)
 |-- BrokerRefused             the broker answers, and says no: login, TLS, permission
 |-- TopicMissing              a topic of the pipeline does not exist
+|-- TopicUnfit                a topic's settings refuse what a pipeline writes (retriable)
 |-- CommitFailed              a transaction or offset commit did not happen (retriable)
+|   `-- OutputRefused         a broker refuses a record for what it is (retriable)
 |-- Fenced                    a successor has taken this consumer's place
 |-- ModelUnavailable          no replica took the call (retriable)
 |-- CallLost                  a replica took the call and never answered (retriable)
@@ -38,10 +40,20 @@ class TopicMissing(StreamError):
     """A topic that the pipeline needs does not exist."""
 
 
+class TopicUnfit(StreamError):
+    """A topic's settings have brokers refuse what a pipeline writes, until they are changed."""
+
+    retriable: ClassVar[bool] = True
+
+
 class CommitFailed(StreamError):
     """A transaction or an offset commit did not happen; nothing of it is visible."""
 
     retriable: ClassVar[bool] = True
+
+
+class OutputRefused(CommitFailed):
+    """A broker refuses a record for what it is: the topic's settings may have changed."""
 
 
 class Fenced(StreamError):

@@ -16,7 +16,7 @@ from stream.caller import Reply
 from stream.calls import Call, Calls
 from stream.dispatch import Queues
 from stream.doors import Doors, Source
-from stream.errors import ModelUnavailable, StreamError, SystemFault
+from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
 from stream.offsets import OffsetTracker, Slot
 from stream.outputs import OutputMaker
 from stream.records import Offsets, Output, Partition, Record
@@ -95,7 +95,6 @@ class Pipeline:
         self._queues = Queues(
             max_records=settings.max_batch_records, max_bytes=settings.max_batch_bytes
         )
-        self._maker = OutputMaker(settings, doors.limits)
         self._calls = Calls(doors.caller, window=settings.window, clock=clock)
         self._tally = Tally(settings, rank=rank, now_s=wall_clock())
         self._routes = Routes(settings.model, doors.table)
@@ -144,6 +143,7 @@ class Pipeline:
         self._source: Source | None = None
         self._sink: Sink | None = None
         self._wait_for_route()
+        self._read_limits()
         self._source = self._persist(lambda: self._doors.source(self._revoked))
         if self._source is not None:
             self._sink = self._persist(lambda: self._doors.sink(self._source))  # type: ignore[arg-type]
@@ -153,6 +153,12 @@ class Pipeline:
         while (fault := self._routes.fault()) and not self._stopping.wait(BUSY_WAIT_S):
             self._turned_at = self._clock()
             self._trouble.note(fault)
+
+    def _read_limits(self) -> None:
+        """Ask what the topics take; waits while one of them is unfit."""
+        limits = self._persist(self._doors.limits)
+        if limits is not None:
+            self._maker = OutputMaker(self._settings, limits)
 
     def _persist(self, attempt: Callable[[], T]) -> T | None:
         """Try until it works, and turn meanwhile; None when told to stop."""
@@ -175,6 +181,8 @@ class Pipeline:
                     raise SystemFault(f"{failures} failures in a row; the last: {exc}") from exc
                 self._trouble.note(exc)
                 self._trouble.pause(failures)
+                if isinstance(exc, OutputRefused):
+                    self._read_limits()
                 self._recover()
             except ModelUnavailable:
                 if not self._stopping.is_set():

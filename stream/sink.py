@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
+from kafka import errors as kafka_errors
 from kafka.producer import record_accumulator
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from stream.connection import broker_errors, common_options, end_producer
-from stream.errors import CommitFailed, StreamError
+from stream.errors import CommitFailed, OutputRefused, StreamError
 from stream.records import Offsets, Output
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.source import to_client
@@ -22,6 +23,13 @@ LINGER_MS = 1_000
 BATCH_BYTES = 256 * 1024
 # What a record may have here is decided against the topic's own limit before it is sent.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
+# A record is not as its topic wants it: trying again alone heals nothing.
+REFUSED = (
+    kafka_errors.InvalidRecordError,
+    kafka_errors.InvalidTimestampError,
+    kafka_errors.MessageSizeTooLargeError,
+    kafka_errors.RecordListTooLargeError,
+)
 
 
 class _Null(bytes):
@@ -62,6 +70,7 @@ class Sink(Protocol):
             group_metadata: Membership, as it stood when the offsets were taken.
         Raises:
             CommitFailed: Not durable, or not known to be. Retriable after a rebuild.
+            OutputRefused: It is one; the topic takes no such record.
             Fenced: A successor is at work.
         """
         ...
@@ -212,7 +221,11 @@ def _producer(
 
 
 def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: int) -> None:
-    """Send, and return only when every record is acknowledged."""
+    """Send, and return only when every record is acknowledged.
+
+    Raises:
+        OutputRefused: Names the topic; errors of others that fail with it say less.
+    """
     futures = [
         producer.send(
             out.topic,
@@ -223,5 +236,11 @@ def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: in
         for out in outputs
     ]
     producer.flush(timeout=timeout_ms / 1000)
+    for out, future in zip(outputs, futures, strict=True):
+        if isinstance(future.exception, REFUSED):
+            raise OutputRefused(
+                f"topic {out.topic} refuses a record: {future.exception}. What is to be sent "
+                "waits; see the settings of the topic"
+            ) from future.exception
     for future in futures:
         future.get(timeout=0)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from stream.errors import BrokerUnreachable, CommitFailed, StreamError
+from stream.errors import BrokerUnreachable, CommitFailed, StreamError, TopicUnfit
 
 logger = logging.getLogger(__name__)
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
-# What time may heal.
-PASSING = (BrokerUnreachable, CommitFailed)
+# What time may heal, or somebody meanwhile.
+PASSING = (BrokerUnreachable, CommitFailed, TopicUnfit)
 
 
 class Trouble:

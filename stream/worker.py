@@ -20,7 +20,7 @@ from stream.caller import Caller, ReplicaClient
 from stream.control import ControlFollower
 from stream.doors import Doors
 from stream.doors import Source as SourceDoor
-from stream.errors import BrokerUnreachable, StreamError
+from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline, Progress
@@ -142,14 +142,13 @@ class Worker:
     def _live(self) -> None:
         follower: ControlFollower | None = None
         try:
-            limits = self._prepare()
-            if limits is None:
+            if not self._prepare():
                 return
             follower = ControlFollower(lambda: ControlReader(self._kafka))
             self._follow(follower)
             self._pipeline = Pipeline(
                 self._settings,
-                self._doors(follower, limits),
+                self._doors(follower),
                 rank=self.rank,
                 stopping=self._stopping,
             )
@@ -166,8 +165,8 @@ class Worker:
             if follower is not None:
                 follower.stop()
 
-    def _prepare(self) -> TopicLimits | None:
-        """Wait for the broker and see to the topics; None when told to stop meanwhile."""
+    def _prepare(self) -> bool:
+        """Wait for the broker and the topics; False when told to stop meanwhile."""
         while not self._stopping.is_set():
             try:
                 with Admin(self._kafka, deadline_s=5.0) as admin:
@@ -175,14 +174,18 @@ class Worker:
                         admin.ensure_topics(platform_topics() | pipeline_topics(self._settings))
                     wanted = [*self._settings.input_topics, self._settings.output_topic]
                     admin.require_topics([*wanted, self._settings.dead_letters])
-                    limits = admin.limits(self._settings)
-            except BrokerUnreachable as exc:
+            except (BrokerUnreachable, TopicMissing) as exc:
                 self._trouble = str(exc)
                 self._stopping.wait(RETRY_S)
             else:
                 self._trouble = None
-                return limits
-        return None
+                return True
+        return False
+
+    def _read_limits(self) -> TopicLimits:
+        with Admin(self._kafka, deadline_s=5.0) as admin:
+            self._limits = admin.limits(self._settings)
+        return self._limits
 
     def _follow(self, follower: ControlFollower) -> None:
         try:
@@ -191,9 +194,9 @@ class Worker:
             # Its thread has ended; the process is replaced and begins anew.
             raise BrokerUnreachable(f"the routing table cannot be read: {exc}") from exc
 
-    def _doors(self, follower: ControlFollower, limits: TopicLimits) -> Doors:
+    def _doors(self, follower: ControlFollower) -> Doors:
         def sink(source: SourceDoor) -> Sink:
-            kafka, settings, batch_bytes = self._kafka, self._settings, min(limits)
+            kafka, settings, batch_bytes = self._kafka, self._settings, min(self._limits)
             if settings.delivery == "exactly-once":
                 return TransactionalSink(kafka, settings, rank=self.rank, batch_bytes=batch_bytes)
             return PlainSink(kafka, settings, committer=source, batch_bytes=batch_bytes)
@@ -206,7 +209,7 @@ class Worker:
             caller=Caller(self._client, self._settings, self._stopping),
             shadow=Shadow(self._client, self._settings, self._stopping, rank=self.rank),
             table=follower.table,
-            limits=limits,
+            limits=self._read_limits,
         )
 
     def _watch(self) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import orjson
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from pydantic import SecretStr
 
-from stream.admin import Admin
+from stream.admin import Admin, pipeline_topics
 from stream.schema import DeadLetterHeaders
 from stream.settings import PipelineSettings
 from stream.source import recent_consumers
@@ -135,14 +137,54 @@ def test_key_and_headers_are_carried_over(bench: Bench) -> None:
     assert without.number == 6
 
 
-def test_a_missing_topic_stops_the_consumer_and_is_named(bench: Bench) -> None:
+def test_a_missing_topic_is_named_and_waited_for(bench: Bench, broker: Broker) -> None:
     pipeline = bench.pipeline(create_topics=False)
     worker = bench.worker(pipeline)
-    wait_until(lambda: worker.state().ended, "it stops")
-    trouble = worker.state().trouble
-    assert trouble is not None
-    assert trouble.startswith("TopicMissing")
-    assert pipeline.output_topic in trouble
+    wait_until(lambda: pipeline.output_topic in (worker.state().trouble or ""), "it is named")
+    for topic in pipeline_topics(pipeline):
+        broker.create_topic(topic)
+    ledger = bench.ledger(pipeline)
+    ledger.produce(5)
+    ledger.wait_for_count(5)
+    assert worker.state().trouble is None
+
+
+@pytest.mark.parametrize("delivery", ["exactly-once", "at-least-once"])
+@pytest.mark.parametrize("purpose", ["output_topic", "dead_letters"])
+def test_a_topic_made_compacted_under_way_is_named_and_nothing_is_lost(
+    bench: Bench, delivery: str, purpose: str
+) -> None:
+    pipeline = bench.pipeline(partitions=1, delivery=delivery)
+    topic = getattr(pipeline, purpose)
+    ledger = bench.ledger(pipeline)
+    worker = bench.worker(pipeline)
+    ledger.produce(5)
+    ledger.wait_for_count(5)
+    set_topic(bench, topic, "cleanup.policy", "compact")
+    ledger.send(b'{"id": 5, "text": "a"}' if purpose == "output_topic" else None)
+    ledger.sent += purpose == "output_topic"
+    ledger.produce(5)
+    wait_until(
+        lambda: f"topic {topic} is for" in (worker.state().trouble or ""), "the topic is named"
+    )
+    assert "cleanup.policy=delete" in (worker.state().trouble or "")
+    assert not worker.state().ended
+    set_topic(bench, topic, "cleanup.policy", "delete")
+    ledger.wait_for_count(ledger.sent)
+    wait_until(lambda: worker.state().trouble is None, "all is well again")
+    if delivery == "exactly-once":
+        ledger.assert_exactly_once()
+    assert len(ledger.read_all(pipeline.dead_letters)) == (purpose == "dead_letters")
+
+
+def set_topic(bench: Bench, topic: str, name: str, value: str) -> None:
+    """Change a setting of a topic."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={name: value})
+    admin = KafkaAdminClient(**bench.kafka.client_options())
+    try:
+        admin.alter_configs([resource])
+    finally:
+        admin.close()
 
 
 def test_without_a_route_it_waits(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

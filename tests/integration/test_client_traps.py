@@ -20,6 +20,7 @@ from stream.caller import Caller
 from stream.control import ControlFollower
 from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
+from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline
 from stream.records import Offsets, Output, Partition, Record
 from stream.settings import PipelineSettings
@@ -55,8 +56,11 @@ def running(
     stopping, failures = threading.Event(), list[StreamError]()
     follower = ControlFollower(lambda: ControlReader(bench.kafka))
     follower.start(15)
-    with Admin(bench.kafka) as admin:
-        limits = admin.limits(settings)
+
+    def limits() -> TopicLimits:
+        with Admin(bench.kafka) as admin:
+            return admin.limits(settings)
+
     doors = Doors(
         source=source or (lambda revoked: Source(bench.kafka, settings, rank=0, revoked=revoked)),
         sink=sink,  # type: ignore[arg-type]
