@@ -313,7 +313,9 @@ def import_(
     source: Annotated[
         str | None, typer.Argument(help="Directory or hub name; the packaged MiniLM if none.")
     ] = None,
-    pooling: Annotated[str | None, typer.Option(help="mean, cls, max, mean-max or last-k.")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="mean, cls, max, last-token, ...; the model's own if none.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
     ] = None,

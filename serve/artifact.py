@@ -21,6 +21,7 @@ from serve.settings import Settings, Task
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHTS_FILE = "model.safetensors"
+HEAD_FILE = "head.safetensors"
 CARD_FILE = "bertstream.json"
 GOLDEN_FILE = "golden.jsonl"
 # So many of them, at most, are asked of a new version: each costs its release a moment.
@@ -32,7 +33,9 @@ CACHE_DIR = ".cache"
 # Formats whose loading can run code, and code itself.
 REFUSED_SUFFIXES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py"))
 
-PoolingMode = Literal["mean", "cls", "max", "mean-max", "last-k"]
+TokenPooling = Literal["mean", "cls", "max", "mean-sqrt-len", "weighted-mean", "last-token"]
+PoolingMode = Literal[TokenPooling, "mean-max", "last-k"]
+Activation = Literal["identity", "tanh", "relu", "gelu", "sigmoid", "silu"]
 ProblemType = Literal["single_label", "multi_label"]
 Shape = TypeVar("Shape", bound=Settings)
 
@@ -45,19 +48,41 @@ class Metric(Settings):
     direction: Literal["higher", "lower"]
 
 
+class Layer(Settings):
+    """A layer behind the pooling; its weights are in ``head.safetensors``, by its place.
+
+    Attributes:
+        kind: ``normalize`` has no weights and scales to length 1.
+        activation: Of ``dense``.
+    """
+
+    kind: Literal["dense", "layer-norm", "normalize"]
+    activation: Activation = "identity"
+
+
 class Pooling(Settings):
     """How the encoder's token vectors become one vector; for feature extraction only.
 
     Attributes:
-        mode: ``mean``, ``cls`` and ``max`` take the last layer; ``mean-max`` puts both behind
-            each other (2 H numbers); ``last-k`` averages the last layers, then the tokens.
+        mode: ``mean-max`` puts both behind each other (2 H numbers); ``last-k`` averages the
+            last layers, then the tokens; all others take the last layer. ``mean-sqrt-len``
+            divides the sum by the root of the number of tokens, ``weighted-mean`` weights a
+            token by its place.
+        also: Poolings whose vectors are put behind that of ``mode``, in this order.
+        skip: Tokens at the start that are not pooled; those of a prompt.
         last_k: Layers of ``last-k``; unused otherwise.
+        layers: What the vector goes through next.
         normalize: Scale to length 1, so that a dot product is the cosine.
+        dimensions: Numbers that are kept at the end; None keeps all.
     """
 
     mode: PoolingMode = "mean"
+    also: tuple[TokenPooling, ...] = ()
+    skip: int = Field(default=0, ge=0)
     last_k: int = Field(default=4, ge=1)
+    layers: tuple[Layer, ...] = ()
     normalize: bool = True
+    dimensions: int | None = Field(default=None, ge=1)
 
 
 class Tokenizing(Settings):

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from serve.artifact import (
     CONFIG_FILE,
+    HEAD_FILE,
     Artifact,
     ModelCard,
     Pooling,
@@ -22,16 +24,24 @@ from serve.artifact import (
     seal,
     write_card,
 )
-from serve.checkpoint import library, parse_json, read_json, require_downloaded
+from serve.checkpoint import library, read_json, require_downloaded
 from serve.errors import ArtifactError
 from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
 from serve.output import new_directory, require_free
+from serve.sentence_import import (
+    Reading,
+    source_pooling,
+    source_reading,
+    transformer_directory,
+)
 from serve.settings import Task
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
 from serve.tokenizer_import import (
     build_tokenizer,
+    count_tokens,
+    lower_case,
     require_same,
     require_vocabulary,
     settings_of,
@@ -43,15 +53,6 @@ PACKAGED_BASE = "all-MiniLM-L6-v2"
 NO_LIMIT = 1_000_000
 # Tokens at least: one and the two around it.
 SHORTEST = 3
-
-LEGACY_MODES = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 
 
 def import_model(
@@ -95,21 +96,31 @@ def import_model(
     model = load_pretrained(
         AutoModelForSequenceClassification if classifies else AutoModel, network
     )
-    tokenizer = build_tokenizer(network)
+    # A classifier is read as by transformers' own pipeline.
+    reading = Reading() if classifies else source_reading(directory, network)
+    tokenizer = build_tokenizer(network, reading.options)
+    if reading.lower_case:
+        lower_case(tokenizer)
     require_vocabulary(tokenizer, network, _vectors(network, model))
+    head: dict[str, torch.Tensor] = {}
+    if not classifies and pooling is None:
+        prompt_tokens = count_tokens(tokenizer, reading.prompt)
+        pooling, head = source_pooling(directory, prompt_tokens=prompt_tokens)
     card = ModelCard(
         task=task,
         labels=_labels(model.config, labels) if classifies else (),
         problem_type=_problem_type(model.config) if classifies else None,
         max_length=_max_length(network, model, tokenizer, max_length),
-        pooling=None if classifies else pooling or source_pooling(directory),
-        tokenizer=settings_of(tokenizer),
+        pooling=None if classifies else pooling,
+        tokenizer=settings_of(tokenizer, prompt=reading.prompt),
         base=source or PACKAGED_BASE,
     )
     with new_directory(out) as work:
         made = work / "model"
         with library(made, "cannot be written"):
             model.save_pretrained(made, max_shard_size="1TB")
+            if head:
+                save_file(head, made / HEAD_FILE)
             write_tokenizer(tokenizer, made)
             write_card(made, card)
             seal(made)
@@ -119,64 +130,6 @@ def import_model(
         if golden:
             add_golden(artifact, golden)
     return load(out, task=task)
-
-
-def transformer_directory(directory: Path) -> Path:
-    """Where the transformers files of a source lie: the source itself, or a folder of it."""
-    for module in _modules(directory):
-        if _kind(module) == "Transformer":
-            return directory / str(module["path"])
-    return directory
-
-
-def source_pooling(directory: Path) -> Pooling:
-    """Pooling as the sentence-transformers files of a source say; the normalised mean without.
-
-    Raises:
-        ArtifactError: A module or a pooling that has no counterpart here. Not retriable.
-    """
-    modules = _modules(directory)
-    if not modules:
-        return Pooling()
-    kinds = [_kind(module) for module in modules]
-    unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
-    if unknown:
-        raise ArtifactError(f"{directory}: has the modules {sorted(unknown)}, which are not known")
-    folders = [module["path"] for module in modules if _kind(module) == "Pooling"]
-    mode: Any = _mode(directory / folders[0]) if folders else "mean"
-    return Pooling(mode=mode, normalize="Normalize" in kinds)
-
-
-def _modules(directory: Path) -> list[dict[str, Any]]:
-    file = directory / "modules.json"
-    if not file.is_file():
-        return []
-    modules = parse_json(file)
-    if not isinstance(modules, list) or not all(map(_is_module, modules)):
-        raise ArtifactError(f"{file}: must list modules with type and path; download it again")
-    return modules
-
-
-def _is_module(entry: object) -> bool:
-    return isinstance(entry, dict) and {"type", "path"} <= entry.keys()
-
-
-def _kind(module: dict[str, Any]) -> str:
-    return str(module["type"]).rpartition(".")[2]
-
-
-def _mode(folder: Path) -> Any:
-    config = read_json(folder / CONFIG_FILE)
-    named = config.get("pooling_mode")
-    # Directories written by older releases have one switch for each mode.
-    found = [key for key, value in config.items() if key in LEGACY_MODES and value is True]
-    found += [named] if isinstance(named, str) else named or []
-    modes = [LEGACY_MODES.get(name, name) for name in found]
-    if len(modes) != 1 or modes[0] not in ("mean", "cls", "max"):
-        raise ArtifactError(
-            f"{folder}: pooling {found} has no counterpart here; name a pooling yourself"
-        )
-    return modes[0]
 
 
 def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -251,8 +204,7 @@ def _max_length(directory: Path, model: Any, tokenizer: Any, wanted: int | None)
         raise ArtifactError(f"max_length {wanted}: the model has {positions} positions; lower it")
     if wanted is not None:
         return wanted
-    own = read_json(directory / "sentence_bert_config.json").get("max_seq_length")
-    stated = own or tokenizer.model_max_length
+    stated = tokenizer.model_max_length
     if isinstance(stated, bool) or not isinstance(stated, int | float) or stated < SHORTEST:
         raise ArtifactError(
             f"{directory / 'tokenizer_config.json'}: model_max_length is {stated!r}, and must be a "

@@ -1,6 +1,6 @@
 """The network of a model directory as one torch module: token ids in, numbers out.
 
-Owns pooling and what is refused of a checkpoint. Knows nothing of devices or precision:
+Owns what is refused of a checkpoint. Knows nothing of devices or precision:
 engines compile or cast what it returns.
 
 B batch, T tokens, C classes, H hidden.
@@ -27,6 +27,7 @@ from serve.artifact import CONFIG_FILE, Artifact, Pooling
 from serve.checkpoint import library, read_json, require_checkpoint
 from serve.errors import ArtifactError
 from serve.families import REFUSED
+from serve.pooling import load_layers, pool
 
 
 class Classifier(nn.Module):
@@ -43,19 +44,23 @@ class Classifier(nn.Module):
 
 
 class Embedder(nn.Module):
-    """An encoder of transformers and the pooling of its token vectors."""
+    """An encoder of transformers, the pooling of its token vectors and the layers behind it."""
 
-    def __init__(self, encoder: Any, pooling: Pooling) -> None:
+    def __init__(self, encoder: Any, pooling: Pooling, layers: nn.Sequential | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling = pooling
+        self.layers = nn.Sequential() if layers is None else layers
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embeddings (B, H), or (B, 2 H) for ``mean-max``, of token ids (B, T)."""
         # Sums over tokens lose digits in half precision, so pooling is float32 throughout.
         states = self._states(input_ids, attention_mask).float()  # (B, T, H)
-        embedding = pool(states, attention_mask, self.pooling)  # (B, H) or (B, 2 H)
-        return functional.normalize(embedding, dim=-1) if self.pooling.normalize else embedding
+        embedding = self.layers(pool(states, attention_mask, self.pooling))  # (B, H)
+        if self.pooling.normalize:
+            embedding = functional.normalize(embedding, dim=-1)
+        made: Tensor = embedding[:, : self.pooling.dimensions]
+        return made
 
     def _states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         wants_layers = self.pooling.mode == "last-k"
@@ -66,27 +71,6 @@ class Embedder(nn.Module):
             return torch.stack(output.hidden_states[-self.pooling.last_k :]).mean(dim=0)
         states: Tensor = output.last_hidden_state
         return states
-
-
-def pool(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
-    """Make one vector of the token vectors of each item.
-
-    Args:
-        states: Token vectors, float32; shape (B, T, H).
-        attention_mask: 1 for a token, 0 for padding; shape (B, T), at least one token each.
-    Returns:
-        Shape (B, H), or (B, 2 H) for ``mean-max``.
-    """
-    if pooling.mode == "cls":
-        return states[:, 0]
-    is_token = attention_mask.unsqueeze(-1) > 0  # (B, T, 1)
-    # Chosen and not multiplied: padding may hold anything, and NaN times 0 is NaN.
-    mean = states.where(is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
-    if pooling.mode in ("mean", "last-k"):
-        return mean
-    lowest = torch.finfo(states.dtype).min
-    highest = states.where(is_token, lowest).amax(dim=1)
-    return highest if pooling.mode == "max" else torch.cat((mean, highest), dim=-1)
 
 
 def build_module(artifact: Artifact) -> nn.Module:
@@ -106,7 +90,8 @@ def build_module(artifact: Artifact) -> nn.Module:
     else:
         encoder = load_pretrained(AutoModel, artifact.path)
         _require_layers(artifact.path, encoder, artifact.card.pooling)
-        module = Embedder(encoder, artifact.card.pooling)
+        layers = load_layers(artifact.card.pooling.layers, artifact.path)
+        module = Embedder(encoder, artifact.card.pooling, layers)
     return module.eval().requires_grad_(False)
 
 

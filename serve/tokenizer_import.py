@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
@@ -50,6 +50,24 @@ def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -
         )
     _refuse_python(directory, type(tokenizer))
     return tokenizer
+
+
+def lower_case(tokenizer: Any) -> None:
+    """Write texts small before all else, as ``do_lower_case`` of sentence-transformers does."""
+    backend = tokenizer.backend_tokenizer
+    own: Any = backend.normalizer
+    is_list = isinstance(own, normalizers.Sequence)
+    steps = list(own) if is_list else [] if own is None else [own]
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def count_tokens(tokenizer: Any, prompt: str) -> int:
+    """Count the tokens that a prompt has at the start of a text, those in front of it included."""
+    if not prompt:
+        return 0
+    ids = tokenizer(prompt, truncation=True).input_ids
+    return len(ids) - (ids[-1] in tokenizer.all_special_ids)
 
 
 def write_tokenizer(tokenizer: Any, out: Path) -> None:

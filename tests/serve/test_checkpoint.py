@@ -92,7 +92,6 @@ CASES: list[tuple[Change, str]] = [
     (write("special_tokens_map.json", "[1]"), r"special_tokens_map\.json: must be a JSON object"),
     (write("added_tokens.json", ""), r"added_tokens\.json: is not JSON"),
     (write("modules.json", '[{"idx": 0}]'), r"modules\.json: must list modules"),
-    (write("sentence_bert_config.json", "?"), r"sentence_bert_config\.json: is not JSON"),
     (configure(model_type=...), r"config\.json: has no model_type"),
     (configure(model_type="own"), r"model_type 'own' is not known to transformers"),
     (configure(model_type="vit_mae"), r"transformers has no ModelForSequenceClassification for"),

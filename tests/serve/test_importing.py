@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
 from serve.errors import ArtifactError, ArtifactMissing
-from serve.importing import import_model, source_pooling, transformer_directory
+from serve.importing import import_model
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
 from tests.serve.conftest import TEXTS, MakeSource
@@ -212,53 +212,3 @@ def test_unknown_name_says_what_to_do(tmp_path: Path) -> None:
 def test_directory_in_use_is_not_overwritten(minilm: Artifact) -> None:
     with pytest.raises(ArtifactError, match="not an empty directory"):
         import_model(None, minilm.path, task="feature-extraction")
-
-
-def write_modules(directory: Path, *names: str, pooling: dict[str, object]) -> Path:
-    folders = {"Transformer": "0_Transformer", "Pooling": "1_Pooling"}
-    modules = [
-        {"idx": index, "path": folders.get(name, name), "type": f"some.package.{name}"}
-        for index, name in enumerate(names)
-    ]
-    (directory / "modules.json").write_bytes(orjson.dumps(modules))
-    (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling" / "config.json").write_bytes(orjson.dumps(pooling))
-    return directory
-
-
-@pytest.mark.parametrize(
-    ("pooling", "mode"),
-    [
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
-        ({"pooling_mode_max_tokens": True}, "max"),
-        ({"pooling_mode": "mean", "embedding_dimension": 32}, "mean"),
-        ({"pooling_mode": "cls"}, "cls"),
-    ],
-)
-def test_pooling_of_sentence_transformers_is_taken_over(
-    tmp_path: Path, pooling: dict[str, object], mode: str
-) -> None:
-    directory = write_modules(tmp_path, "Transformer", "Pooling", pooling=pooling)
-
-    assert source_pooling(directory) == Pooling(mode=mode, normalize=False)
-    assert transformer_directory(directory) == directory / "0_Transformer"
-
-
-@pytest.mark.parametrize(
-    ("names", "pooling", "message"),
-    [
-        (("Transformer", "Pooling", "Dense"), {"pooling_mode": "mean"}, "Dense"),
-        (("Transformer", "Pooling"), {"pooling_mode": "lasttoken"}, "lasttoken"),
-        (("Transformer", "Pooling"), {"pooling_mode": ["mean", "max"]}, "max"),
-        (
-            ("Transformer", "Pooling"),
-            {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
-            "max_tokens",
-        ),
-    ],
-)
-def test_pooling_without_a_counterpart_is_refused(
-    tmp_path: Path, names: tuple[str, ...], pooling: dict[str, object], message: str
-) -> None:
-    with pytest.raises(ArtifactError, match=message):
-        source_pooling(write_modules(tmp_path, *names, pooling=pooling))

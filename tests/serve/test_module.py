@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from tests.serve.conftest import TEXTS
 
 pytestmark = pytest.mark.model
 
-MODES: list[PoolingMode] = ["mean", "cls", "max", "mean-max", "last-k"]
+MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
 
 def batch_of(artifact: Artifact) -> Batch:
@@ -50,6 +52,11 @@ def reference(artifact: Artifact, batch: Batch, pooling: Pooling) -> NDArray[np.
                 "cls": states[-1][0],
                 "max": states[-1].max(axis=0),
                 "mean-max": np.concatenate([states[-1].mean(axis=0), states[-1].max(axis=0)]),
+                "mean-sqrt-len": states[-1].sum(axis=0) / len(states[-1]) ** 0.5,
+                "weighted-mean": np.average(
+                    states[-1], axis=0, weights=np.arange(1, states.shape[1] + 1)
+                ),
+                "last-token": states[-1][-1],
                 "last-k": states[-pooling.last_k :].mean(axis=(0, 1)),
             }[pooling.mode]
         )

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel
 
-from serve.artifact import Pooling
+from serve.artifact import Pooling, PoolingMode
 from serve.engine.openvino import OpenVinoEngine, processor_capabilities
 from serve.errors import EngineError, EngineUnavailable
 from serve.module import Embedder
@@ -60,8 +61,9 @@ class EveryPooling(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        modes = ("mean", "cls", "max", "mean-max", "last-k")
-        self.embedders = torch.nn.ModuleList(embedder(mode) for mode in modes)
+        self.embedders = torch.nn.ModuleList(embedder(mode) for mode in get_args(PoolingMode))
+        without_two = Pooling(mode="cls", also=("mean", "last-token"), skip=2, dimensions=32)
+        self.embedders.append(Embedder(self.embedders[0].encoder, without_two))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return torch.cat([each(input_ids, attention_mask) for each in self.embedders], dim=1)
@@ -72,7 +74,7 @@ def test_every_pooling_converts() -> None:
     engine = open_openvino(lambda: module)
     batches = [random_batch(*shape) for shape in SHAPES]
     for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
-        assert answer.shape[1] == 6 * 32
+        assert answer.shape[1] == (9 + 1) * 32
         np.testing.assert_allclose(answer, expected, atol=2e-6)
     engine.close()
 
