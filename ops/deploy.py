@@ -162,6 +162,7 @@ class Cluster:
             format=options.format,
             text_field=options.text_field,
             too_long=options.too_long,
+            top_k=options.top_k,
         )
         return ServeClient(settings).call(version, values)
 

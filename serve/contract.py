@@ -58,6 +58,9 @@ class Answer(NamedTuple):
 
 Outcome = Answer | Failure
 
+TOP_K: Final = 100
+"""Labels of a result: of a model with thousands, all of them would fill a Kafka record."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
@@ -67,11 +70,13 @@ class CallOptions:
         format: ``json`` (an object with a text field) or ``text`` (the value is the text).
         text_field: The field that holds the text; unused for ``text``.
         too_long: What becomes of a text longer than the model takes: cut and flagged, or failed.
+        top_k: Labels of a result, the best ones; None for all. Embeddings are whole.
     """
 
     format: Literal["json", "text"] = "json"
     text_field: str = "text"
     too_long: Literal["truncate", "dead-letter"] = "truncate"
+    top_k: int | None = TOP_K
 
 
 class BatchStats(NamedTuple):

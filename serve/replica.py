@@ -128,7 +128,9 @@ class Replica:
         start = time.perf_counter()
         readings = [read(value, options) for value in values]
         texts = dict.fromkeys(item.text for item in readings if isinstance(item, Reading))
-        work = self._predict_texts(list(texts), fail_long=options.too_long == "dead-letter")
+        work = self._predict_texts(
+            list(texts), fail_long=options.too_long == "dead-letter", top_k=options.top_k
+        )
         outcomes = [_outcome(reading, work.computed) for reading in readings]
         stats = BatchStats(
             tokens=work.tokens,
@@ -143,7 +145,7 @@ class Replica:
         """Free the engine; calls in progress end first."""
         self._engine.close()
 
-    def _predict_texts(self, texts: Sequence[str], *, fail_long: bool) -> Work:
+    def _predict_texts(self, texts: Sequence[str], *, fail_long: bool, top_k: int | None) -> Work:
         encoded = self._tokenizer.encode(texts)
         made: list[Prediction | Failure] = [
             NO_TOKEN if not item.ids else self._too_long for item in encoded
@@ -153,7 +155,7 @@ class Replica:
             for row, item in enumerate(encoded)
             if item.ids and not (fail_long and item.truncated)
         ]
-        done = self._compute([encoded[row].ids for row in kept])
+        done = self._compute([encoded[row].ids for row in kept], top_k=top_k)
         for row, prediction in zip(kept, done.predictions, strict=True):
             made[row] = prediction
         computed = map(Computed, made, encoded)
@@ -161,7 +163,7 @@ class Replica:
         by_text = dict(zip(texts, computed, strict=True))
         return Work(by_text, tokens, done.padded_tokens, done.compute_s)
 
-    def _compute(self, items: Sequence[Sequence[int]]) -> Done:
+    def _compute(self, items: Sequence[Sequence[int]], *, top_k: int | None = None) -> Done:
         """Predictions of token ids, in their order."""
         if not items:
             return Done([], 0, 0.0)
@@ -176,16 +178,16 @@ class Replica:
         outputs = np.concatenate(inferred.outputs)  # (N, C) or (N, H), as planned
         in_order = np.empty_like(outputs)
         in_order[np.concatenate(plan)] = outputs
-        return Done(self._made(in_order), padded_tokens(lengths, plan), inferred.compute_s)
+        return Done(self._made(in_order, top_k), padded_tokens(lengths, plan), inferred.compute_s)
 
-    def _made(self, outputs: NDArray[np.float32]) -> list[Prediction | Failure]:
+    def _made(self, outputs: NDArray[np.float32], top_k: int | None) -> list[Prediction | Failure]:
         finite = np.asarray(np.isfinite(outputs).all(axis=1))  # (N,)
-        predictions = iter(self._head.predictions(outputs[finite]))
+        predictions = iter(self._head.predictions(outputs[finite], top_k=top_k))
         broken = Failure(FailureKind.POISON, "the model answers with a number that is not finite")
         return [next(predictions) if is_finite else broken for is_finite in finite.tolist()]
 
     def _answers_of(self, texts: Sequence[str]) -> list[Prediction | Failure]:
-        work = self._predict_texts(texts, fail_long=False)
+        work = self._predict_texts(texts, fail_long=False, top_k=None)
         return [work.computed[text].made for text in texts]
 
     def _warm_up(self, longest: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from serve.contract import CallOptions
+from serve.contract import TOP_K, CallOptions
 from serve.settings import NAME_PATTERN, Settings
 
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -88,6 +88,8 @@ class PipelineSettings(Settings):
             the input's partitions. More than these stay idle.
         format: ``json``: an object with ``text_field``; ``text``: the value is the text.
         too_long: A text longer than the model takes is cut and flagged, or dead-lettered.
+        top_k: Labels of a result, the best ones; None for all, which of a model with thousands
+            may be more than the output topic takes: each record is a dead letter then.
         partitions: Of topics that do not exist yet and are created.
         start_from: Where a group without committed offsets begins.
         max_batch_records: Records of one micro-batch, at most. One call to a replica each;
@@ -128,6 +130,7 @@ class PipelineSettings(Settings):
     format: Literal["json", "text"] = "json"
     text_field: str = "text"
     too_long: Literal["truncate", "dead-letter"] = "truncate"
+    top_k: int | None = Field(default=TOP_K, ge=1)
     create_topics: bool = True
     partitions: int = Field(default=4, ge=1)
     start_from: Literal["earliest", "latest"] = "earliest"
@@ -159,4 +162,9 @@ class PipelineSettings(Settings):
 
     def call_options(self) -> CallOptions:
         """What a replica needs to know to read this pipeline's records."""
-        return CallOptions(format=self.format, text_field=self.text_field, too_long=self.too_long)
+        return CallOptions(
+            format=self.format,
+            text_field=self.text_field,
+            too_long=self.too_long,
+            top_k=self.top_k,
+        )

@@ -13,7 +13,7 @@ from serve.tasks.prediction import SCORE_DECIMALS, Prediction
 
 
 class Classification:
-    """All labels with their scores: ``[{"label", "score"}, ...]``.
+    """Labels with their scores, best first: ``[{"label", "score"}, ...]``.
 
     Labels of equal score after rounding stand in the order of their classes, so that the
     order does not hang on digits that are not told.
@@ -24,10 +24,12 @@ class Classification:
         self._scores = softmax if problem_type == "single_label" else sigmoid
         self._decimals = SCORE_DECIMALS[precision]
 
-    def predictions(self, outputs: NDArray[np.float32]) -> list[Prediction]:
-        """Score the labels of each item; logits (N, C) in, N predictions out."""
+    def predictions(
+        self, outputs: NDArray[np.float32], *, top_k: int | None = None
+    ) -> list[Prediction]:
+        """Score the labels of each item, and tell the best ``top_k``; (N, C) in, N out."""
         scores = self._scores(outputs.astype(np.float64)).round(self._decimals)  # (N, C)
-        order = np.argsort(-scores, axis=1, kind="stable")  # (N, C)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # (N, K)
         ranked = np.take_along_axis(scores, order, axis=1)
         return [
             self._prediction(classes, values)

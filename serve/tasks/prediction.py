@@ -31,11 +31,14 @@ class Prediction(NamedTuple):
 class TaskHead(Protocol):
     """The part of a task behind the engine."""
 
-    def predictions(self, outputs: NDArray[np.float32]) -> list[Prediction]:
+    def predictions(
+        self, outputs: NDArray[np.float32], *, top_k: int | None = None
+    ) -> list[Prediction]:
         """Turn the engine's numbers into results.
 
         Args:
             outputs: Finite; logits (N, C) or embeddings (N, H).
+            top_k: Labels of a result, at most; None for all.
         Returns:
             Shape (N,).
         """

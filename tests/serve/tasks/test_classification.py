@@ -36,6 +36,21 @@ def test_multi_label_scores_are_each_their_own() -> None:
     assert [scores[label] for label in LABELS] == pytest.approx(expected, abs=5e-5)
 
 
+def test_top_k_are_the_best() -> None:
+    many = Classification(
+        [f"label {n}" for n in range(12_000)], problem_type="single_label", precision="f32"
+    )
+    logits = np.zeros((2, 12_000), dtype=np.float32)
+    logits[0, [7, 11_999]] = (20.0, 19.0)
+    best, other = many.predictions(logits, top_k=100)
+
+    result = orjson.loads(best.result)
+    assert [item["label"] for item in result[:3]] == ["label 7", "label 11999", "label 0"]
+    assert len(result) == len(orjson.loads(other.result)) == 100
+    assert best.label == "label 7"
+    assert len(orjson.loads(head("single_label").predictions(LOGITS, top_k=5)[0].result)) == 3
+
+
 def test_equal_scores_stand_in_the_order_of_the_classes() -> None:
     result = orjson.loads(head("single_label").predictions(LOGITS)[1].result)
 
