@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,8 @@ from stream.settings import KafkaSettings, PipelineSettings
 
 EMBEDDED = "embedded"
 DATABASE_FILE = "bertstream.db"
+# Begins the names of the topics that the platform keeps for itself.
+OWN_TOPICS = "bertstream."
 
 Steps = tuple[str | int, ...]
 # Place, full name and content of an item.
@@ -156,6 +159,7 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
             message = f"pipeline {name} uses model {model}, which is not under models ({known})"
             yield (*steps, "model"), message
         yield from _topic_conflicts(steps, name, pipeline)
+    yield from _circles(pipelines)
     scaling = content.get("scaling")
     scaled = scaling.get("models") if isinstance(scaling, Mapping) else None
     for model in scaled if isinstance(scaled, Mapping) else ():
@@ -168,13 +172,64 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
 def _topic_conflicts(
     steps: Steps, name: str, pipeline: Mapping[str, Any]
 ) -> Iterator[tuple[Steps, str]]:
-    inputs, output = pipeline.get("input_topics"), pipeline.get("output_topic")
-    dead_letters = pipeline.get("dead_letter_topic") or f"{output}.dead-letters"
+    inputs, (output, dead_letters) = _inputs(pipeline), _outputs(pipeline)
     if dead_letters == output:
         yield (*steps, "dead_letter_topic"), f"pipeline {name} has its results there, too"
     for topic in dict.fromkeys((output, dead_letters)):
-        if isinstance(inputs, list | tuple) and topic in inputs:
+        if topic in inputs:
             yield (*steps, "input_topics"), f"pipeline {name} reads and writes topic {topic}"
+    keys: list[tuple[str, Any]] = [("input_topics", topic) for topic in inputs]
+    keys += [("output_topic", output), ("dead_letter_topic", pipeline.get("dead_letter_topic"))]
+    for key, topic in keys:
+        if str(topic).startswith(OWN_TOPICS):
+            message = f"topic {topic} is the platform's own, as all that begin with {OWN_TOPICS}"
+            yield (*steps, key), message
+
+
+def _circles(pipelines: Sequence[Named]) -> Iterator[tuple[Steps, str]]:
+    """Pipelines whose results or dead letters come back to them through others; each circle is
+    told once, at the last of its pipelines."""
+    seen: set[frozenset[int]] = set()
+    for start in reversed(range(len(pipelines))):
+        way = _way_back(pipelines, start)
+        members = frozenset(at for at, _ in way)
+        if not way or members in seen:
+            continue
+        seen.add(members)
+        topics = " -> ".join(f"{topic} -> {pipelines[at][1]}" for at, topic in way)
+        steps, name, _ = pipelines[start]
+        message = f"records would go round for ever: {topics} -> {way[0][1]}"
+        yield (*steps, "input_topics"), f"pipeline {name} is part of a circle, {message}"
+
+
+def _way_back(pipelines: Sequence[Named], start: int) -> list[tuple[int, str]]:
+    """The shortest circle of several pipelines through one: each with the topic that it reads;
+    empty where there is none."""
+    waiting: deque[list[tuple[int, str]]] = deque([[(start, "")]])
+    reached = {start}
+    while waiting:
+        way = waiting.popleft()
+        written = _outputs(pipelines[way[-1][0]][2])
+        for at, (_, _, pipeline) in enumerate(pipelines):
+            topic = next((name for name in _inputs(pipeline) if name in written), None)
+            if topic is None:
+                continue
+            if at == start and len(way) > 1:
+                return [(start, topic), *way[1:]]
+            if at not in reached:
+                reached.add(at)
+                waiting.append([*way, (at, topic)])
+    return []
+
+
+def _inputs(pipeline: Mapping[str, Any]) -> list[str]:
+    topics = pipeline.get("input_topics")
+    return [str(topic) for topic in topics] if isinstance(topics, list | tuple) else []
+
+
+def _outputs(pipeline: Mapping[str, Any]) -> tuple[str, str]:
+    output = str(pipeline.get("output_topic"))
+    return output, str(pipeline.get("dead_letter_topic") or f"{output}.dead-letters")
 
 
 def _named(content: Mapping[str, Any], kind: str, keys: tuple[str, ...]) -> Iterator[Named]:

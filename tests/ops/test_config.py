@@ -63,6 +63,69 @@ def test_names_that_do_not_fit_together(tmp_path: Path, more: str, complaint: st
     assert complaint in problem.message
 
 
+def pipelines(*topics: tuple[str, str, str, str]) -> str:
+    """A configuration of pipelines, each with name, input, results and dead letters."""
+    lines = [
+        f"  - {{name: {name}, model: sentiment, input_topics: [{read}], output_topic: {results}, "
+        f"dead_letter_topic: {letters}}}\n"
+        for name, read, results, letters in topics
+    ]
+    return GOOD.partition("pipelines:")[0] + "pipelines:\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("topics", "line", "circle"),
+    [
+        ([("p", "a", "b", "pd"), ("q", "b", "a", "qd")], 5, "b -> q -> a -> p -> b"),
+        ([("p", "a", "b", "pd"), ("q", "pd", "c", "a")], 5, "pd -> q -> a -> p -> pd"),
+        (
+            [("p", "a", "b", "pd"), ("q", "b", "c", "qd"), ("r", "x, c", "d", "a")],
+            6,
+            "c -> r -> a -> p -> b -> q -> c",
+        ),
+    ],
+)
+def test_pipelines_that_feed_each_other_are_told_with_their_circle(
+    tmp_path: Path, topics: list[tuple[str, str, str, str]], line: int, circle: str
+) -> None:
+    (problem,) = check(written(tmp_path, pipelines(*topics)))
+    assert problem.line == line
+    assert problem.path.endswith("input_topics")
+    assert problem.message.endswith(f"for ever: {circle}")
+    with pytest.raises(ConfigError, match=f"bertstream.yaml:{line}:"):
+        load(tmp_path / "bertstream.yaml")
+
+
+def test_each_of_two_circles_is_told_once(tmp_path: Path) -> None:
+    text = pipelines(
+        ("p", "a", "b", "pd"), ("q", "b", "a", "qd"), ("r", "qd", "b", "rd"), ("s", "x", "y", "z")
+    )
+    told = [problem.message for problem in check(written(tmp_path, text))]
+    assert len(told) == 2
+    assert not any("-> s" in message for message in told)
+
+
+def test_a_chain_of_pipelines_is_fine(tmp_path: Path) -> None:
+    text = pipelines(("p", "a", "b", "pd"), ("q", "b", "c", "qd"), ("r", "pd, qd", "c", "rd"))
+    assert check(written(tmp_path, text)) == []
+
+
+@pytest.mark.parametrize(
+    ("topics", "path"),
+    [
+        (("p", "bertstream.telemetry", "b", "pd"), "pipelines.0.input_topics"),
+        (("p", "a", "bertstream.control", "pd"), "pipelines.0.output_topic"),
+        (("p", "a", "b", "bertstream.consumers"), "pipelines.0.dead_letter_topic"),
+    ],
+)
+def test_topics_of_the_platform_are_no_pipelines(
+    tmp_path: Path, topics: tuple[str, str, str, str], path: str
+) -> None:
+    (problem,) = check(written(tmp_path, pipelines(topics)))
+    assert problem.path == path
+    assert "the platform's own" in problem.message
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [("a: [", "not YAML"), ("- 1", "must hold keys"), ("", "must hold keys")],
