@@ -14,6 +14,7 @@ OpsError
 |-- PolicyError               a model's policy says something that cannot be
 |-- PlatformError             the platform as a whole
 |   |-- NotRunning            asked for what only a running platform has
+|   |-- GroupTaken            others read with a pipeline's consumer group
 |   |-- Busy                  another ``up`` or ``down`` is at work on the same state
 |   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
 |   |-- ClusterUnreachable    the Ray cluster that was named does not answer
@@ -118,6 +119,10 @@ class NotRunning(PlatformError):
 
 class Busy(PlatformError):
     """Another ``up`` or ``down`` is at work on the same state directory."""
+
+
+class GroupTaken(PlatformError):
+    """Another application, or another installation, reads with a pipeline's consumer group."""
 
 
 class ClusterStartFailed(PlatformError):

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -22,7 +23,7 @@ from ops.first_admin import ensure_local_admin
 from ops.installation import STATE_FILE, State, alone, connection, embedded_broker, token_path
 from ops.loopback import free_port
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
-from ops.topics import ensure_topics
+from ops.topics import ensure_groups, ensure_topics
 from serve.artifact import load
 from serve.contract import app_name
 from serve.settings import ModelSettings, Settings
@@ -128,6 +129,10 @@ class _Up:
     def _ensure_topics(self) -> None:
         with Admin(self._state.kafka(self._config.kafka)) as admin:
             created = ensure_topics(admin, self._config.pipelines)
+            ours = {*self._state.apps, *_serve_apps(self._config.state_dir, self._state)}
+            deployed = [p for p in self._config.pipelines if p.app_name in ours]
+            new = [p for p in self._config.pipelines if p.app_name not in ours]
+            ensure_groups(admin, new, deployed)
             idle = [idle_consumers(admin, pipeline) for pipeline in self._config.pipelines]
         self._step(f"Kafka: {self._state.bootstrap_servers}, {len(created)} topics created")
         for sentence in filter(None, idle):
@@ -310,13 +315,18 @@ def _own_apps(state_dir: Path, state: State) -> set[str]:
 
 
 def _running_apps(state_dir: Path, state: State) -> set[str]:
-    if not state.dashboard or not ray_cluster.api_answers(state.dashboard):
-        return set()
-    try:
-        apps = applications(state.dashboard, token_path(state_dir, state))
-    except OpsError:
-        return set()
+    apps = _serve_apps(state_dir, state)
     return {name for name, app in apps.items() if app.get("status") == "RUNNING"}
+
+
+def _serve_apps(state_dir: Path, state: State) -> dict[str, Any]:
+    """All apps, however they are; none where Ray does not answer."""
+    if not state.dashboard or not ray_cluster.api_answers(state.dashboard):
+        return {}
+    try:
+        return applications(state.dashboard, token_path(state_dir, state))
+    except OpsError:
+        return {}
 
 
 def _pipelines_first(names: set[str]) -> list[str]:

@@ -4,7 +4,7 @@ client."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -15,8 +15,9 @@ from kafka.errors import NoError, TopicAlreadyExistsError
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
-from stream.errors import BrokerUnreachable, TopicMissing, TopicUnfit
+from stream.errors import BrokerRefused, BrokerUnreachable, TopicMissing, TopicUnfit
 from stream.fitness import TopicState, faults, purposes
+from stream.group import Group, Member
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.outputs import TopicLimits
 from stream.records import GroupOffsets, Partition
@@ -29,6 +30,9 @@ DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 CONSUMERS_RETENTION_MS = 3600 * 1000
 TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
 RETRY_S = 0.3
+# A broker that has just started makes its topic of groups first.
+GROUPS_S = 15.0
+EMPTY_GROUP = ("", "Empty", "Dead")
 
 
 class TopicSpec(NamedTuple):
@@ -207,6 +211,54 @@ class Admin:
             )
             for partition in partitions
         }
+
+    def groups(self, names: Sequence[str]) -> dict[str, Group]:
+        """Who is in consumer groups.
+
+        Raises:
+            BrokerUnreachable: No broker has answered for a group in time.
+            BrokerRefused: A permission is missing.
+        """
+        return {name: self._group(name) for name in names}
+
+    def _group(self, name: str) -> Group:
+        doing = f"asking who is in consumer group {name}"
+        end = time.monotonic() + GROUPS_S
+        while True:
+            try:
+                with self._errors(doing):
+                    found = self._client.describe_groups([name])[name]
+                fault = found["error"] or ""
+            except BrokerUnreachable as exc:
+                fault = str(exc)
+            if "Authorization" in fault:
+                raise BrokerRefused(f"{doing} at {self._where}: {fault}. Check the permissions")
+            if "GroupIdNotFound" in fault:
+                return self._other_group(name)
+            if not fault:
+                members = [
+                    Member(
+                        one["group_instance_id"], one["client_id"], one["client_host"].strip("/")
+                    )
+                    for one in found["members"]
+                ]
+                in_use = bool(members) or found["group_state"] not in EMPTY_GROUP
+                return Group(found["protocol_type"], "classic", members, in_use)
+            if time.monotonic() > end:
+                raise BrokerUnreachable(f"{doing} at {self._where}: {fault}")
+            time.sleep(RETRY_S)
+
+    def _other_group(self, name: str) -> Group:
+        """A group that no classic member is in: there is none, or it is of a newer protocol."""
+        with self._errors("listing consumer groups"):
+            listed = self._client.list_groups()
+        for one in listed:
+            kind = one.get("group_type", "").lower()
+            if one["group_id"] == name and kind not in ("", "classic"):
+                # An empty one of the consumer protocol becomes classic with the first who joins.
+                in_use = kind != "consumer" or one["group_state"] not in EMPTY_GROUP
+                return Group(one["protocol_type"], kind, (), in_use)
+        return Group("", "classic", (), is_in_use=False)
 
     def remove_static_member(self, group: str, instance_id: str) -> bool:
         """Take a member that has ended for good out of its group, so that nobody waits for it.

@@ -42,6 +42,12 @@ FENCED = (
     kafka_errors.FencedInstanceIdError,
     kafka_errors.InvalidProducerEpochError,
 )
+HINTS = {
+    kafka_errors.InconsistentGroupProtocolError: "another application is in the consumer group of "
+    "the pipeline's name: end it, or give the pipeline another name",
+    kafka_errors.FencedInstanceIdError: "another process has joined in its place: a successor, or "
+    "a pipeline of the same name of another installation",
+}
 
 
 def common_options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -122,13 +128,19 @@ def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) 
         raise BrokerRefused(f"{doing}: {exc}") from exc
     except kafka_errors.KafkaError as exc:
         if _is_caused_by(exc, FENCED):
-            raise Fenced(f"{doing}: {exc}") from exc
+            raise Fenced(f"{doing}: {exc}{_hint(exc)}") from exc
         if _is_caused_by(exc, REFUSALS):
             raise BrokerRefused(
                 f"{doing}: the broker refuses: {exc}. Check security_protocol, sasl_* and ssl_* "
                 "under kafka, and the user's permissions."
             ) from exc
-        raise otherwise(f"{doing}: {exc}") from exc
+        raise otherwise(f"{doing}: {exc}{_hint(exc)}") from exc
+
+
+def _hint(exc: BaseException) -> str:
+    """What an error means here, where the client's words do not say it."""
+    found = (hint for kind, hint in HINTS.items() if _is_caused_by(exc, (kind,)))
+    return next((f"; {hint}" for hint in found), "")
 
 
 def _is_caused_by(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:

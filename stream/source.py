@@ -16,6 +16,7 @@ from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
+from stream.group import own_client
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.records import Offsets, Partition, Record
 from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
@@ -76,7 +77,7 @@ class Source:
         with broker_errors(self._where):
             self._consumer = KafkaConsumer(
                 **common_options(kafka),
-                client_id=f"bertstream-{self.instance_id}",
+                client_id=own_client(self.instance_id),
                 group_id=pipeline.name,
                 group_instance_id=self.instance_id,
                 enable_auto_commit=False,

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from ops.topics import ensure_topics
-from stream.admin import Admin
-from stream.errors import TopicUnfit
+import pytest
+from confluent_kafka import Consumer
+
+from ops import topics
+from ops.errors import GroupTaken
+from ops.topics import ensure_groups, ensure_topics
+from stream.admin import Admin, pipeline_topics
+from stream.errors import BrokerUnreachable, TopicUnfit
 from stream.settings import PipelineSettings
+from stream.source import Source
 from tests.broker import Broker, NewTopic
 
 pytestmark = pytest.mark.kafka
+
+DEADLINE_S = 60.0
 
 
 @pytest.mark.parametrize("purpose", ["results", "dead letters"])
@@ -37,3 +47,109 @@ def test_a_compacted_topic_is_refused_with_its_name_and_the_remedy(
         )
         created = ensure_topics(admin, [other])
     assert {other.output_topic, other.dead_letters} <= {*created}
+
+
+@pytest.fixture
+def pipeline(broker: Broker, topic_name: NewTopic) -> PipelineSettings:
+    """With topics."""
+    settings = PipelineSettings(
+        name=topic_name("p").lower()[-40:].strip("-"),
+        model="m",
+        input_topics=(topic_name("input"),),
+        output_topic=topic_name("output"),
+        partitions=1,
+        session_timeout_ms=6_000,
+    )
+    with Admin(broker.kafka) as admin:
+        admin.ensure_topics(pipeline_topics(settings))
+    return settings
+
+
+@contextmanager
+def another_application(
+    broker: Broker, pipeline: PipelineSettings, **options: str
+) -> Iterator[None]:
+    """A consumer of librdkafka that has joined the pipeline's group."""
+    client = {"bootstrap.servers": broker.bootstrap_servers, "client.id": "billing", "log_level": 0}
+    consumer = Consumer(client | {"group.id": pipeline.name} | options)
+    consumer.subscribe([*pipeline.input_topics])
+    end = time.monotonic() + DEADLINE_S
+    while not consumer.assignment():
+        assert time.monotonic() < end, "it did not join"
+        consumer.poll(0.1)
+    try:
+        yield
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "who"),
+    [
+        ({}, "billing at 127.0.0.1"),
+        ({"group.instance.id": "worker-1"}, "worker-1 at 127.0.0.1"),
+        ({"group.protocol": "consumer"}, "members of the consumer protocol"),
+    ],
+    ids=["usual", "static", "new protocol"],
+)
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_group_of_another_application_is_told_with_its_members(
+    broker: Broker, pipeline: PipelineSettings, options: dict[str, str], who: str, runs: bool
+) -> None:
+    new, running = ([], [pipeline]) if runs else ([pipeline], [])
+    with Admin(broker.kafka) as admin:
+        told = f"another application .*{pipeline.name}.*{who}"
+        with (
+            another_application(broker, pipeline, **options),
+            pytest.raises(GroupTaken, match=told),
+        ):
+            ensure_groups(admin, new, running)
+        if "group.instance.id" not in options:
+            ensure_groups(admin, new, running)
+
+
+def member(broker: Broker, pipeline: PipelineSettings) -> Source:
+    """A consumer of a pipeline, that has joined."""
+    source = Source(broker.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
+    end = time.monotonic() + DEADLINE_S
+    try:
+        while not source.assignment():
+            assert time.monotonic() < end, "it did not join"
+            source.poll(100)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def test_a_consumer_beside_another_application_says_so(
+    broker: Broker, pipeline: PipelineSettings
+) -> None:
+    with (
+        another_application(broker, pipeline),
+        pytest.raises(BrokerUnreachable, match="another application is in the consumer group"),
+    ):
+        member(broker, pipeline)
+
+
+def test_a_pipeline_of_another_installation_is_told(
+    broker: Broker, pipeline: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "SESSION_GRACE_S", 0.0)
+    source = member(broker, pipeline)
+    hurried = pipeline.model_copy(update={"session_timeout_ms": 0})
+    with Admin(broker.kafka) as admin:
+        ensure_groups(admin, [], [pipeline])
+        with pytest.raises(GroupTaken, match=rf"another installation .*{pipeline.name}-0 at 127"):
+            ensure_groups(admin, [hurried], [])
+    source.close()
+
+
+def test_members_that_a_crash_left_are_waited_for(
+    broker: Broker, pipeline: PipelineSettings
+) -> None:
+    member(broker, pipeline).close()  # static members stay until their session is over
+    with Admin(broker.kafka) as admin:
+        assert admin.groups([pipeline.name])[pipeline.name].is_in_use
+        ensure_groups(admin, [pipeline], [])
+        assert not admin.groups([pipeline.name])[pipeline.name].is_in_use
