@@ -169,6 +169,8 @@ def _cause(exc: Exception) -> str:
         cause = " ".join(lines[:2])
     if isinstance(exc, KeyError):
         return f"{cause} is not known to it, or not there"
+    if isinstance(exc, ImportError):
+        return f"{cause.rstrip('.')}; it is no part of bertstream, so choose another model"
     if isinstance(exc, AttributeError | TypeError | IndexError):
         return f"a value in the files is not of the kind that it expects ({cause})"
     return cause

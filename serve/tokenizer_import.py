@@ -44,6 +44,7 @@ def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -
     documents = {name: read_json(directory / name) for name in JSON_FILES}
     declared = documents["tokenizer_config.json"].get("tokenizer_class")
     _refuse_python(directory, _class_named(declared))
+    _require_pair(directory)
     with library(directory, "transformers cannot build its tokeniser"):
         tokenizer = AutoTokenizer.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, **(options or {})
@@ -149,6 +150,16 @@ def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> No
                 f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives tokens "
                 "types or masks of their own, which are not served here; choose another model"
             )
+
+
+def _require_pair(directory: Path) -> None:
+    """Refuse a byte-pair encoding of which one of its two files is missing."""
+    names = {file.name for file in directory.iterdir()}
+    if TOKENIZER_FILE in names or any(name.endswith((".model", ".spm")) for name in names):
+        return
+    for here, missing in (("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")):
+        if here in names and missing not in names:
+            raise ArtifactError(f"{directory / missing} is missing beside {here}; download it too")
 
 
 def _refuse_python(directory: Path, kind: Any) -> None:

@@ -173,7 +173,10 @@ def test_network_that_needs_more_than_tokens_is_refused(tmp_path: Path) -> None:
         (ValueError("Heading:\n  what it is\nmore"), "f: broken: Heading: what it is"),
         (KeyError("x"), "f: broken: 'x' is not known to it, or not there"),
         (AttributeError("no y"), "f: broken: a value .* is not of the kind .* (no y)"),
-        (ImportError("\nneeds the package fugashi\nmore"), "f: broken: needs the package fugashi"),
+        (
+            ImportError("\nneeds the package fugashi\nmore"),
+            "f: broken: needs the package fugashi; it is no part .* choose another model",
+        ),
         (MemoryError(), "f: broken: MemoryError"),
     ],
 )
