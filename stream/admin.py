@@ -6,11 +6,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
-from kafka.errors import NoError, TopicAlreadyExistsError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NoError,
+    NotCoordinatorError,
+    TopicAlreadyExistsError,
+)
+from kafka.structs import OffsetAndMetadata
 
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
@@ -32,7 +39,14 @@ TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
 RETRY_S = 0.3
 # A broker that has just started makes its topic of groups first.
 GROUPS_S = 15.0
+NO_COORDINATOR = (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
 EMPTY_GROUP = ("", "Empty", "Dead")
+
+ClientOffsets: TypeAlias = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 class TopicSpec(NamedTuple):
@@ -201,7 +215,7 @@ class Admin:
             starts = self._client.list_partition_offsets(
                 dict.fromkeys(partitions, OffsetSpec.EARLIEST)
             )
-            committed = self._client.list_group_offsets(group).get(group, {})
+        committed = self._committed(group)
         return {
             Partition(*partition): GroupOffsets(
                 ends[partition].offset,
@@ -211,6 +225,18 @@ class Admin:
             )
             for partition in partitions
         }
+
+    def _committed(self, group: str) -> ClientOffsets:
+        end = time.monotonic() + GROUPS_S
+        while True:
+            try:
+                with self._errors(f"reading the offsets of {group}"):
+                    groups: dict[str, ClientOffsets] = self._client.list_group_offsets(group)
+                return groups.get(group, {})
+            except BrokerUnreachable as exc:
+                if not isinstance(exc.__cause__, NO_COORDINATOR) or time.monotonic() > end:
+                    raise
+            time.sleep(RETRY_S)
 
     def groups(self, names: Sequence[str]) -> dict[str, Group]:
         """Who is in consumer groups.

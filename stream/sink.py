@@ -226,21 +226,24 @@ def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: in
     Raises:
         OutputRefused: Names the topic; errors of others that fail with it say less.
     """
-    futures = [
-        producer.send(
+    sent = [
+        (
             out.topic,
-            value=out.value,
-            key=out.key,
-            headers=[(name, NULL if value is None else value) for name, value in out.headers],
+            producer.send(
+                out.topic,
+                value=out.value,
+                key=out.key,
+                headers=[(name, NULL if value is None else value) for name, value in out.headers],
+            ),
         )
         for out in outputs
     ]
     producer.flush(timeout=timeout_ms / 1000)
-    for out, future in zip(outputs, futures, strict=True):
+    for topic, future in sent:
         if isinstance(future.exception, REFUSED):
             raise OutputRefused(
-                f"topic {out.topic} refuses a record: {future.exception}. What is to be sent "
+                f"topic {topic} refuses a record: {future.exception}. What is to be sent "
                 "waits; see the settings of the topic"
             ) from future.exception
-    for future in futures:
+    for _, future in sent:
         future.get(timeout=0)
