@@ -12,7 +12,7 @@ from ops.errors import NoJsonObject
 from serve.json_fields import has_only_json, literal_fields
 from serve.reading import BYTE_ORDER_MARK
 from stream.clients import TopicWriter
-from stream.records import Record
+from stream.records import Damaged, Record
 from stream.settings import KafkaSettings
 
 
@@ -89,6 +89,8 @@ def as_json_line(record: Record) -> str:
         "headers": [(_name(name), _text(value)) for name, value in record.headers],
         "value": None if record.value is None else _json_or_text(record.value),
     }
+    if isinstance(record.headers, Damaged):
+        content["damaged"] = record.headers.fault
     return orjson.dumps(content).decode()
 
 
@@ -96,7 +98,8 @@ def as_text(record: Record) -> str:
     """A record for people: place, key, value."""
     key = "-" if record.key is None else _text(record.key)
     value = "null" if record.value is None else _text(record.value)
-    return f"{record.partition}/{record.offset}  {key}  {value}"
+    damaged = f"  damaged: {record.headers.fault}" if isinstance(record.headers, Damaged) else ""
+    return f"{record.partition}/{record.offset}  {key}  {value}{damaged}"
 
 
 def _json_or_text(value: bytes) -> orjson.Fragment | str | None:

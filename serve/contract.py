@@ -23,6 +23,7 @@ class FailureKind(StrEnum):
     TOMBSTONE = "tombstone"
     RESULT_TOO_LARGE = "result-too-large"
     POISON = "poison"
+    CORRUPT = "corrupt"
 
 
 OF_THE_VERSION: Final = frozenset({FailureKind.POISON, FailureKind.TOO_LONG})

@@ -10,8 +10,9 @@ import time
 from collections.abc import Generator
 from typing import Any, Self
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
 
+from stream import decoding
 from stream.admin import Admin
 from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, TopicMissing
@@ -98,7 +99,7 @@ def read_topic(
         TopicMissing: There is no such topic.
     """
     with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
-        consumer = KafkaConsumer(
+        consumer = decoding.consumer(
             **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
         )
     try:

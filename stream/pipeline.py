@@ -19,7 +19,7 @@ from stream.doors import Doors, Source
 from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
 from stream.offsets import OffsetTracker, Slot
 from stream.outputs import OutputMaker
-from stream.records import Offsets, Output, Partition, Record
+from stream.records import Damaged, Offsets, Output, Partition, Record
 from stream.routes import Routes
 from stream.settings import PipelineSettings
 from stream.shadow import Mirrored, Order
@@ -260,8 +260,12 @@ class Pipeline:
     def _admit(self, record: Record) -> None:
         """Give a record its slot, its version and its place in the queue."""
         slot = self._tracker.add(record, self._routes.choose(record))
-        if record.value is None:
+        failure = None
+        if isinstance(record.headers, Damaged):
+            failure = Failure(FailureKind.CORRUPT, record.headers.fault)
+        elif record.value is None:
             failure = Failure(FailureKind.TOMBSTONE, "the record has no value: nothing to predict")
+        if failure is not None:
             now_ms = int(self._wall_clock() * 1000)
             self._maker.finish(slot, failure, attempt=0, info=None, now_ms=now_ms)
         else:

@@ -15,6 +15,18 @@ class Partition(NamedTuple):
     partition: int
 
 
+class Damaged(list[tuple[str, bytes | None]]):
+    """Headers of a record that arrived damaged: what is left of it proves nothing.
+
+    Attributes:
+        fault: What is wrong, for people.
+    """
+
+    def __init__(self, headers: Headers, fault: str) -> None:
+        super().__init__(headers)
+        self.fault = fault
+
+
 class Record(Protocol):
     """A record as the consumer delivers it; the attributes are kafka-python's.
 

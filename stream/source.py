@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, TypeVar
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.structs import MemberState
+from pydantic import BaseModel
 
+from stream import decoding
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.group import own_client
 from stream.heartbeat import CONSUMERS_TOPIC
-from stream.records import Offsets, Partition, Record
+from stream.records import Damaged, Offsets, Partition, Record
 from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
@@ -39,11 +41,15 @@ JOIN_POLL_MS = 350
 
 READ_S = 5.0
 
-_TELLING: dict[str, type[TelemetryRecord | ComparisonRecord | ConsumerRecord]] = {
+Telling = TelemetryRecord | ComparisonRecord | ConsumerRecord
+
+_TELLING: dict[str, type[Telling]] = {
     TELEMETRY_TOPIC: TelemetryRecord,
     COMPARISONS_TOPIC: ComparisonRecord,
     CONSUMERS_TOPIC: ConsumerRecord,
 }
+
+Told = TypeVar("Told", bound=BaseModel)
 
 Revoked = Callable[[set[Partition], bool], None]
 """Called inside ``poll`` with the partitions that go, and whether they are already lost."""
@@ -75,7 +81,7 @@ class Source:
         self._paused = False
         self._where = f"reading {', '.join(pipeline.input_topics)} at {kafka.bootstrap_servers}"
         with broker_errors(self._where):
-            self._consumer = KafkaConsumer(
+            self._consumer = decoding.consumer(
                 **common_options(kafka),
                 client_id=own_client(self.instance_id),
                 group_id=pipeline.name,
@@ -199,7 +205,7 @@ class ControlReader:
         self._topic = topic
         self._partition = TopicPartition(topic, 0)
         with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
-            self._consumer = KafkaConsumer(
+            self._consumer = decoding.consumer(
                 **common_options(kafka), client_id="bertstream-control", enable_auto_commit=False
             )
             self._consumer.assign([self._partition])
@@ -209,7 +215,13 @@ class ControlReader:
         """See ``ControlConsumer``."""
         with broker_errors(f"reading {self._topic}"):
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
-        return [(record.key, record.value) for record in polled.get(self._partition, ())]
+        found = []
+        for record in polled.get(self._partition, ()):
+            if isinstance(record.headers, Damaged):
+                logger.error("%s/0/%s: %s", self._topic, record.offset, record.headers.fault)
+            else:
+                found.append((record.key, record.value))
+        return found
 
     def position(self) -> int:
         """See ``ControlConsumer``."""
@@ -241,7 +253,7 @@ class TelemetryReader:
         """
         partitions = [TopicPartition(topic, 0) for topic in _TELLING]
         with broker_errors(f"reading telemetry at {kafka.bootstrap_servers}"):
-            self._consumer = KafkaConsumer(
+            self._consumer = decoding.consumer(
                 **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
             )
             self._consumer.assign(partitions)
@@ -257,7 +269,7 @@ class TelemetryReader:
         """Whether all is read that was told before this reader began."""
         return all(self._consumer.position(part) >= end for part, end in self._ends.items())
 
-    def poll(self, timeout_s: float) -> list[TelemetryRecord | ComparisonRecord | ConsumerRecord]:
+    def poll(self, timeout_s: float) -> list[Telling]:
         """What came since the last call; empty where nothing did in time.
 
         Raises:
@@ -266,9 +278,9 @@ class TelemetryReader:
         with broker_errors("reading telemetry"):
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         return [
-            _TELLING[partition.topic].model_validate_json(record.value)
+            told
             for partition, records in polled.items()
-            for record in records
+            for told in _valid(_TELLING[partition.topic], partition.topic, records)
         ]
 
     def close(self) -> None:
@@ -285,8 +297,7 @@ def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRe
     Raises:
         BrokerUnreachable: Nobody answered in time.
     """
-    values = _recent(kafka, TELEMETRY_TOPIC, since_ms)
-    return [TelemetryRecord.model_validate_json(value) for value in values]
+    return _recent(kafka, TELEMETRY_TOPIC, TelemetryRecord, since_ms)
 
 
 def recent_comparisons(kafka: KafkaSettings, *, since_ms: int) -> list[ComparisonRecord]:
@@ -295,8 +306,7 @@ def recent_comparisons(kafka: KafkaSettings, *, since_ms: int) -> list[Compariso
     Raises:
         BrokerUnreachable: Nobody answered in time.
     """
-    values = _recent(kafka, COMPARISONS_TOPIC, since_ms)
-    return [ComparisonRecord.model_validate_json(value) for value in values]
+    return _recent(kafka, COMPARISONS_TOPIC, ComparisonRecord, since_ms)
 
 
 def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRecord]:
@@ -305,15 +315,27 @@ def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRec
     Raises:
         BrokerUnreachable: Nobody answered in time.
     """
-    found = map(ConsumerRecord.model_validate_json, _recent(kafka, CONSUMERS_TOPIC, since_ms))
+    found = _recent(kafka, CONSUMERS_TOPIC, ConsumerRecord, since_ms)
     return list({(record.pipeline, record.consumer): record for record in found}.values())
 
 
-def _recent(kafka: KafkaSettings, topic: str, since_ms: int) -> list[bytes]:
-    """Values of a topic's records since a moment; bounded by its end now."""
+def _valid(shape: type[Told], topic: str, records: Iterable[Record]) -> Iterator[Told]:
+    """What was told; what is none of it, as anybody may write, is passed over."""
+    for record in records:
+        try:
+            if isinstance(record.headers, Damaged):
+                raise ValueError(record.headers.fault)
+            yield shape.model_validate_json(record.value or b"")
+        except ValueError as exc:
+            place = f"{topic}/{record.partition}/{record.offset}"
+            logger.warning("%s is passed over: %s", place, exc)
+
+
+def _recent(kafka: KafkaSettings, topic: str, shape: type[Told], since_ms: int) -> list[Told]:
+    """A topic's records since a moment; bounded by its end now."""
     partition = TopicPartition(topic, 0)
     with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
-        consumer = KafkaConsumer(
+        consumer = decoding.consumer(
             **common_options(kafka), enable_auto_commit=False, isolation_level="read_committed"
         )
         try:
@@ -323,12 +345,12 @@ def _recent(kafka: KafkaSettings, topic: str, since_ms: int) -> list[bytes]:
             if found is None:
                 return []
             consumer.seek(partition, found.offset)
-            values: list[bytes] = []
+            told: list[Told] = []
             deadline = time.monotonic() + READ_S
             while consumer.position(partition) < end and time.monotonic() < deadline:
                 polled = consumer.poll(timeout_ms=500).get(partition, ())
-                values += [record.value for record in polled]
-            return values
+                told += _valid(shape, topic, polled)
+            return told
         finally:
             consumer.close(autocommit=False, timeout_ms=1_000)
 
