@@ -85,6 +85,7 @@ def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Findin
         yield from _commits(told)
         yield from _routes(told)
         yield from _lag(told)
+        yield from _losses(told)
         yield from _telemetry(told)
 
 
@@ -232,6 +233,22 @@ def _unread(told: _Told, why: str) -> Finding:
         "a backlog would not be seen, and nothing is scaled for it",
         "see the brokers' logs; a group that is new is known within seconds",
     )
+
+
+def _losses(told: _Told) -> Iterator[Finding]:
+    """Records that are gone, of the last hour."""
+    for loss in told.readings.telling.losses:
+        at = datetime.fromtimestamp(loss.at_ms / 1000, UTC)
+        if loss.pipeline == told.name and told.at - at < LAST_WORDS:
+            yield Finding(
+                told.key(f"deleted/{loss.place}"),
+                Severity.DEGRADED,
+                loss.sentence(),
+                at,
+                "they have no results, and never will",
+                "send them again where the producer still has them; give the topic a longer "
+                f"retention.ms, and {told.model} more replicas if it is late",
+            )
 
 
 def _telemetry(told: _Told) -> Iterator[Finding]:

@@ -209,6 +209,7 @@ def telling(expected: Expected, observations: Observations, now: datetime) -> Te
         consumers=tuple(consumers),
         windows={name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in ends.items()},
         drained_per_s={name: count / DRAIN_S for name, count in drained.items()},
+        losses=tuple(observations.losses()),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ops.health_findings import Finding
+from ops.observations import Loss
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
@@ -169,11 +170,13 @@ class Telling:
         consumers: The last heartbeat of each.
         windows: When each pipeline's newest telemetry window ended.
         drained_per_s: Records that each pipeline finished per second, of late.
+        losses: Records that were deleted before they were read, as far as they are known.
     """
 
     consumers: tuple[ConsumerRecord, ...] = ()
     windows: Mapping[str, datetime] = field(default_factory=dict)
     drained_per_s: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[Loss, ...] = ()
 
 
 @dataclass(frozen=True)

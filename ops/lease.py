@@ -40,3 +40,9 @@ def release_lease(connection: Connection, name: str, holder: str, now: datetime)
     """Give a lease back, so that a successor need not wait for its end."""
     mine = (leases.c.name == name) & (leases.c.holder == holder)
     connection.execute(update(leases).where(mine).values(until=now))
+
+
+def last_held(connection: Connection, name: str, lasts: timedelta) -> datetime | None:
+    """When somebody held a lease for certain, at the latest; None where nobody ever has."""
+    until: datetime | None = connection.scalar(select(leases.c.until).where(leases.c.name == name))
+    return None if until is None else until - lasts

@@ -18,6 +18,7 @@ from stream.telemetry import quantile
 
 # Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
 MAX_WINDOWS = 10_000
+MAX_LOSSES = 1_000
 SHOWN_PAIRS = 20
 SHOWN_SAMPLES = 8
 # A window may be told later than others that began after it ended: its consumer was busy or had
@@ -44,6 +45,30 @@ class Seen(NamedTuple):
 NOTHING = Seen()
 
 
+class Loss(NamedTuple):
+    """Records that were deleted before a pipeline read them.
+
+    Attributes:
+        place: Of the first: ``topic/partition/offset``.
+        records: How many at most: offsets may have had no record.
+        at_ms: When it was told, in ms since 1970.
+    """
+
+    pipeline: str
+    place: str
+    records: int
+    at_ms: int
+
+    def sentence(self) -> str:
+        """What happened, for people."""
+        partition, _, first = self.place.rpartition("/")
+        last = int(first) + self.records - 1
+        return (
+            f"{self.records:,} records of {partition}, offsets {first} to {last}, were deleted "
+            f"before pipeline {self.pipeline} read them"
+        )
+
+
 class Observations:
     """Telemetry, comparisons and heartbeats by model; for several threads."""
 
@@ -65,6 +90,7 @@ class Observations:
         self._comparisons: dict[str, deque[ComparisonRecord]] = {}
         self._consumers: dict[tuple[str, int], ConsumerRecord] = {}
         self._newest_ms: dict[str, int] = {}
+        self._deleted: dict[tuple[str, str], Loss] = {}
 
     def add(self, told: Iterable[Told]) -> None:
         """Take in what was read, in the order of the topics."""
@@ -73,6 +99,8 @@ class Observations:
                 match record:
                     case TelemetryRecord(model=str(model)):
                         name = record.pipeline or ""
+                        for place, count in record.deleted.items():
+                            self._lose(Loss(name, place, count, record.end_ms))
                         newest_ms = self._newest_ms.get(name, record.end_ms)
                         self._newest_ms[name] = max(record.end_ms, newest_ms)
                         self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
@@ -89,6 +117,17 @@ class Observations:
                         self._consumers[(record.pipeline, record.consumer)] = record
                     case _:
                         pass  # a window of no model is nobody's
+
+    def _lose(self, loss: Loss) -> None:
+        self._deleted.pop((loss.pipeline, loss.place), None)
+        self._deleted[loss.pipeline, loss.place] = loss
+        if len(self._deleted) > MAX_LOSSES:
+            del self._deleted[next(iter(self._deleted))]
+
+    def losses(self) -> list[Loss]:
+        """Records that were deleted before they were read; the latest last."""
+        with self._lock:
+            return [*self._deleted.values()]
 
     def windows(self, model: str, *, since_ms: int) -> list[TelemetryRecord]:
         """Those that began at a moment or later."""

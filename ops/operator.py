@@ -21,6 +21,7 @@ from ops.database import Database
 from ops.deployments import deployment
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
 from ops.lease import acquire, release_lease
+from ops.losses import Losses
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.release_facts import FactFinder
 from ops.releases import OPERATOR, Release, move, open_releases
@@ -92,6 +93,7 @@ class Operator:
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
         self._upkeep = upkeep
+        self._losses = Losses(database)
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True
@@ -132,6 +134,7 @@ class Operator:
         if not self.leads:
             return
         self.publish()  # first: a rollback waits for nothing else
+        self._losses.write_down(self._observations.losses(), now)
         is_seen = self._look()
         with self._database.read() as connection:
             found = open_releases(connection)

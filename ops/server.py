@@ -29,8 +29,9 @@ from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
 from ops.installation import State, connection, is_at_work, token_path
+from ops.lease import last_held
 from ops.observations import CONSUMER_SILENCE_S, Observations
-from ops.operator import Operator
+from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.release_facts import FactFinder
 from ops.releases import open_releases
 from ops.repairs import Deploy, Repairs
@@ -192,12 +193,14 @@ class Server:
             logger.warning("a restart was not written down: %s", exc)
 
     def _since_ms(self) -> int:
-        """From where telemetry is read: the oldest open step, and the last heartbeats."""
+        """From where telemetry is read: the oldest open step, the last heartbeats and the last
+        operator's end."""
         now = datetime.now(UTC)
         with self._database.read() as reading:
             entered = [release.entered_at for release in open_releases(reading)]
+            led = last_held(reading, LEASE, LEASE_LASTS)  # what was told since, nobody has seen
         heartbeats = now - timedelta(seconds=CONSUMER_SILENCE_S)
-        since = max(min([heartbeats, *entered]), now - OLDEST_TELEMETRY)
+        since = max(min([heartbeats, *entered, led or heartbeats]), now - OLDEST_TELEMETRY)
         return int(since.timestamp() * 1000)
 
     # --- what it is made of ---------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from kafka import KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 from kafka.errors import (
     CoordinatorLoadInProgressError,
@@ -16,6 +16,7 @@ from kafka.errors import (
     NoError,
     NotCoordinatorError,
     TopicAlreadyExistsError,
+    UnknownMemberIdError,
 )
 from kafka.structs import OffsetAndMetadata
 
@@ -237,6 +238,31 @@ class Admin:
                 if not isinstance(exc.__cause__, NO_COORDINATOR) or time.monotonic() > end:
                     raise
             time.sleep(RETRY_S)
+
+    def begin_group(self, pipeline: PipelineSettings) -> None:
+        """Commit where a group without any commit begins, on every partition that there is.
+
+        Before anybody joins, so that it is decided once and for all members: a partition without
+        an offset is one that came later, and is read from its start.
+        """
+        if self._committed(pipeline.name):
+            return
+        spec = OffsetSpec.EARLIEST if pipeline.start_from == "earliest" else OffsetSpec.LATEST
+        partitions = self.partitions([*pipeline.input_topics])
+        wanted = dict.fromkeys((TopicPartition(*one) for one in partitions), spec)
+        if not wanted:
+            return
+        with self._errors(f"committing where {pipeline.name} begins"):
+            found = self._client.list_partition_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED
+            )
+            places = {place: OffsetAndMetadata(at.offset, "", -1) for place, at in found.items()}
+            faults = self._client.alter_group_offsets(pipeline.name, places).values()
+            for fault in faults:
+                if fault is UnknownMemberIdError:
+                    return  # whoever has joined since has done it
+                if fault is not NoError:
+                    raise fault()
 
     def groups(self, names: Sequence[str]) -> dict[str, Group]:
         """Who is in consumer groups.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from stream.caller import Caller
 from stream.control import RoutingTable
 from stream.outputs import TopicLimits
-from stream.records import Offsets, Partition, Record
+from stream.records import Deleted, Offsets, Partition, Record
 from stream.shadow import Shadow
 from stream.sink import Sink
 
@@ -19,9 +19,8 @@ class Source(Protocol):
     def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
     def poll_nothing(self) -> list[Record]: ...  # noqa: D102
     def group_metadata(self) -> Any: ...  # noqa: D102
-    def seek_to_committed(  # noqa: D102
-        self, start_of: Callable[[Partition], int | None]
-    ) -> None: ...
+    def take_deleted(self) -> list[Deleted]: ...  # noqa: D102
+    def seek_to_committed(self) -> None: ...  # noqa: D102
     def commit(self, offsets: Offsets) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 

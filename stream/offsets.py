@@ -12,7 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from serve.contract import Outcome
-from stream.records import Output, Partition, Record
+from stream.records import Deleted, Output, Partition, Record
 
 
 class Slot:
@@ -40,10 +40,12 @@ class Prefix(NamedTuple):
     Attributes:
         slots: Done, in the order of their partition.
         offsets: Next offset to read, for each partition that has any.
+        deleted: Records that are passed over.
     """
 
     slots: list[Slot]
     offsets: dict[Partition, int]
+    deleted: list[Deleted]
 
 
 class OffsetTracker:
@@ -55,7 +57,7 @@ class OffsetTracker:
 
     def __init__(self) -> None:
         self._slots: dict[Partition, deque[Slot]] = {}
-        self._starts: dict[Partition, int] = {}
+        self._deleted: dict[Partition, Deleted] = {}
         self.value_bytes = 0
 
     def add(self, record: Record, version: str) -> Slot:
@@ -65,10 +67,13 @@ class OffsetTracker:
         slots = self._slots.get(partition)
         if slots is None:
             slots = self._slots[partition] = deque()
-            self._starts[partition] = record.offset
         slots.append(slot)
         self.value_bytes += _size(slot)
         return slot
+
+    def pass_over(self, deleted: Deleted) -> None:
+        """Have records that are not there any more committed as done; none of theirs is open."""
+        self._deleted[deleted.partition] = deleted
 
     def take(self) -> Prefix:
         """Remove and return the longest done prefix of every partition.
@@ -77,7 +82,9 @@ class OffsetTracker:
         ``forget``: what was taken does not come back.
         """
         taken: list[Slot] = []
-        offsets: dict[Partition, int] = {}
+        deleted = [*self._deleted.values()]
+        self._deleted.clear()
+        offsets = {gone.partition: gone.following for gone in deleted}
         for partition, slots in self._slots.items():
             last = None
             while slots and slots[0].output is not None:
@@ -86,16 +93,12 @@ class OffsetTracker:
                 self.value_bytes -= _size(last)
             if last is not None:
                 offsets[partition] = last.record.offset + 1
-        return Prefix(taken, offsets)
+        return Prefix(taken, offsets, deleted)
 
     def has_prefix(self) -> bool:
         """Whether ``take`` would bring anything."""
-        return any(slots and slots[0].output is not None for slots in self._slots.values())
-
-    def start(self, partition: Partition) -> int | None:
-        """First offset read since the partition was assigned: where to return to if nothing
-        was ever committed."""
-        return self._starts.get(partition)
+        done = (slots and slots[0].output is not None for slots in self._slots.values())
+        return bool(self._deleted) or any(done)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop the slots of partitions that are lost or will be read again.
@@ -104,13 +107,11 @@ class OffsetTracker:
         """
         for partition in list(partitions):
             self.value_bytes -= sum(map(_size, self._slots.pop(partition, ())))
-            self._starts.pop(partition, None)
+            self._deleted.pop(partition, None)
 
     def rewind(self) -> None:
-        """Drop every slot, but keep where each partition started."""
-        for slots in self._slots.values():
-            slots.clear()
-        self.value_bytes = 0
+        """Drop everything: it will be read again."""
+        self.forget([*self._slots, *self._deleted])
 
     def open_slots(self, partitions: Iterable[Partition] | None = None) -> Iterator[Slot]:
         """Slots that are not done, of the given partitions or of all."""

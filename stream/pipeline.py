@@ -199,7 +199,10 @@ class Pipeline:
         if self._commit_is_due():
             self._commit()
         self._dispatch()
-        for record in self._read():
+        records = self._read()
+        for gone in self._source.take_deleted():
+            self._tracker.pass_over(gone)
+        for record in records:
             self._admit(record)
         self._raise_broken()
         self._dispatch()
@@ -374,6 +377,7 @@ class Pipeline:
         assert self._sink is not None
         prefix = self._tracker.take()
         outputs = [slot.output for slot in prefix.slots if slot.output is not None]
+        self._tally.observe_deleted(prefix.deleted)
         now_s = self._wall_clock()
         telemetry = self._telemetry(now_s) if self._tally.is_due(now_s) else []
         if outputs or telemetry:
@@ -407,7 +411,7 @@ class Pipeline:
             self._sink = None
         source = self._source
         self._sink = self._persist(lambda: self._doors.sink(source))
-        self._persist(lambda: source.seek_to_committed(self._tracker.start))
+        self._persist(source.seek_to_committed)
 
     # --- partitions that go -------------------------------------------------------------
 

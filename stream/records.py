@@ -58,6 +58,24 @@ class Output(NamedTuple):
     headers: list[tuple[str, bytes | None]]
 
 
+class Deleted(NamedTuple):
+    """Records that were deleted before the pipeline read them.
+
+    Attributes:
+        first: Offset of the first.
+        following: The first that is still there.
+    """
+
+    partition: Partition
+    first: int
+    following: int
+
+    @property
+    def records(self) -> int:
+        """How many at most: offsets may have had no record."""
+        return self.following - self.first
+
+
 class GroupOffsets(NamedTuple):
     """How far a group is in a partition.
 

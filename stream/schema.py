@@ -186,6 +186,8 @@ class TelemetryRecord(SentModel):
         failures: Records without, by ``FailureKind``.
         rescued: Records that this version was given and its fallback answered, by reason:
             ``failed``, ``late`` or ``away``.
+        deleted: Records that were deleted before they were read, by where the first of them
+            stood, ``topic/partition/offset``: in a window of no version.
         retries: Calls that were made again.
         calls: Calls to a replica that came back with answers.
         tokens: Tokens computed, without padding, each distinct text of a call once.
@@ -212,6 +214,7 @@ class TelemetryRecord(SentModel):
     answers: Count
     failures: dict[str, Count]
     rescued: dict[str, Count]
+    deleted: dict[str, Count]
     retries: Count
     calls: Count
     tokens: Count

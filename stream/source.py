@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
+from kafka.errors import (
+    KafkaError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from kafka.structs import MemberState
 from pydantic import BaseModel
 
 from stream import decoding
+from stream.admin import Admin
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.group import own_client
 from stream.heartbeat import CONSUMERS_TOPIC
-from stream.records import Damaged, Offsets, Partition, Record
+from stream.records import Damaged, Deleted, Offsets, Partition, Record
 from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
@@ -79,6 +85,9 @@ class Source:
         """
         self.instance_id = f"{pipeline.name}-{rank}"
         self._paused = False
+        self._deleted: dict[Partition, Deleted] = {}
+        with Admin(kafka) as admin:
+            admin.begin_group(pipeline)
         self._where = f"reading {', '.join(pipeline.input_topics)} at {kafka.bootstrap_servers}"
         with broker_errors(self._where):
             self._consumer = decoding.consumer(
@@ -87,7 +96,7 @@ class Source:
                 group_id=pipeline.name,
                 group_instance_id=self.instance_id,
                 enable_auto_commit=False,
-                auto_offset_reset=pipeline.start_from,
+                auto_offset_reset="none",
                 isolation_level="read_committed",
                 partition_assignment_strategy=[CooperativeStickyAssignor],
                 session_timeout_ms=pipeline.session_timeout_ms,
@@ -97,7 +106,7 @@ class Source:
                 fetch_max_bytes=FETCH_MAX_BYTES,
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             )
-            listener = _Listener(revoked, self._arrived)
+            listener = _Listener(self._gone_to(revoked), self._arrived)
             self._consumer.subscribe(list(pipeline.input_topics), listener=listener)
             # A member that joins before it knows its topics gets no partitions, joins again at
             # once, and the second join can hang for ever: so they are asked for first.
@@ -132,13 +141,63 @@ class Source:
     def _poll(self, timeout_ms: int) -> list[Record]:
         polled: dict[Any, list[Record]] = {}
         if not self._is_joining():
-            polled = self._consumer.poll(timeout_ms=timeout_ms)
+            polled = self._look(timeout_ms)
         if not polled and self._is_joining():
             # Or a leader that joined because of new partitions forgets it: it has counted them
             # already, asks no more for the end of its join, and reads nothing until it dies.
             self._consumer._coordinator.request_rejoin()
-            polled = self._consumer.poll(timeout_ms=max(timeout_ms, JOIN_POLL_MS))
+            polled = self._look(max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
+
+    def _look(self, timeout_ms: int) -> dict[Any, list[Record]]:
+        """What the client brings; nothing where partitions had to be given another place."""
+        try:
+            polled: dict[Any, list[Record]] = self._consumer.poll(timeout_ms=timeout_ms)
+        except NoOffsetForPartitionError as exc:
+            self._go_to_start(dict.fromkeys(exc.args[0]))
+        except OffsetOutOfRangeError as exc:
+            self._go_to_start(exc.args[0])
+        except LogTruncationError as exc:
+            logger.error("brokers have lost records that were read: %s", exc)
+            for partition, at in exc.divergent_offsets.items():
+                self._go(partition, 0 if at is None else at.offset)
+        else:
+            return polled
+        return {}
+
+    def _go_to_start(self, asked: Mapping[TopicPartition, int | None]) -> None:
+        """Go on with the earliest record that is there, and note those that are not.
+
+        Args:
+            asked: Where the records wanted next stood; None for a partition that came later than
+                the group's first commit.
+        """
+        for partition, start in self._consumer.beginning_offsets([*asked]).items():
+            due = asked[partition]
+            if due is None:
+                due = 0 if self._has_read(partition.topic) else start
+            if due < start:
+                gone = Deleted(Partition(*partition), due, start)
+                self._deleted[gone.partition] = gone
+            elif due > start:
+                logger.error("%s: there is no offset %d; it begins anew", partition, due)
+            self._go(partition, start)
+
+    def _go(self, partition: TopicPartition, offset: int) -> None:
+        if partition in self._consumer.assignment():
+            self._consumer.seek(partition, offset)
+
+    def _has_read(self, topic: str) -> bool:
+        """Whether the group has a place in any partition of a topic."""
+        numbers = self._consumer.partitions_for_topic(topic) or ()
+        partitions = (TopicPartition(topic, number) for number in numbers)
+        return any(self._consumer.committed(one) is not None for one in partitions)
+
+    def take_deleted(self) -> list[Deleted]:
+        """Records that were deleted before they were read, found since the last call."""
+        found = [*self._deleted.values()]
+        self._deleted.clear()
+        return found
 
     def _arrived(self, partitions: Collection[TopicPartition]) -> None:
         """Pause what comes while the rest is paused; on the client's own thread.
@@ -148,6 +207,14 @@ class Source:
         """
         if self._paused:
             self._consumer.pause(*partitions)
+
+    def _gone_to(self, revoked: Revoked) -> Revoked:
+        def gone(partitions: set[Partition], lost: bool) -> None:
+            for partition in partitions:
+                self._deleted.pop(partition, None)  # whoever has it now finds it, too
+            revoked(partitions, lost)
+
+        return gone
 
     def _is_joining(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
@@ -160,20 +227,13 @@ class Source:
         """Partitions that this member owns now."""
         return {Partition(*owned) for owned in self._consumer.assignment()}
 
-    def seek_to_committed(self, start_of: Callable[[Partition], int | None]) -> None:
-        """Go back to what is committed, on every partition that this member owns.
-
-        Args:
-            start_of: First offset read of a partition; used where nothing was committed yet,
-                because ``start_from: latest`` would skip what was read since.
-        """
+    def seek_to_committed(self) -> None:
+        """Go back to what is committed, on every partition that this member owns; to the start
+        where nothing is."""
         with broker_errors(self._where):
+            self._deleted.clear()
             for owned in self._consumer.assignment():
-                offset = self._consumer.committed(owned)
-                if offset is None:
-                    offset = start_of(Partition(*owned))
-                if offset is not None:
-                    self._consumer.seek(owned, offset)
+                self._consumer.seek(owned, self._consumer.committed(owned) or 0)
 
     def commit(self, offsets: Offsets) -> None:
         """Commit offsets outside of a transaction.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from serve.contract import Answer, Failure, ReplicaInfo
 from stream.caller import Reply
 from stream.offsets import Slot
-from stream.records import Output
+from stream.records import Deleted, Output
 from stream.settings import PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC, Window
+
+logger = logging.getLogger(__name__)
 
 # Kafka keeps records for as long by default: an older timestamp says when something happened, not
 # when the record was sent.
@@ -31,7 +34,7 @@ class Tally:
     def __init__(self, settings: PipelineSettings, *, rank: int, now_s: float) -> None:
         self._settings = settings
         self._rank = rank
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[str | None, Window] = {}
         self._infos: dict[str, ReplicaInfo] = {}
         self.window_start_s = now_s
         self.answers = self.dead_letters = self.commits = self.failed_commits = 0
@@ -69,12 +72,26 @@ class Tally:
             self.answers += len(answers)
             self.dead_letters += len(kinds)
 
+    def observe_deleted(self, deleted: Iterable[Deleted]) -> None:
+        """Count records that nobody can read any more: no version is to blame."""
+        for gone in deleted:
+            logger.error(
+                "%s/%d: offsets %d to %d were deleted before they were read",
+                *gone.partition,
+                gone.first,
+                gone.following - 1,
+            )
+            self._window(None).observe_deleted(gone)
+
     def observe_rescues(self, version: str, reason: RescueReason, count: int) -> None:
         """Count records that a version was given and its fallback shall answer."""
         self._window(version).observe_rescues(reason, count)
 
     def is_due(self, now_s: float) -> bool:
         """There is telemetry to be sent."""
+        nobodys = self._windows.get(None)
+        if nobodys is not None and not nobodys.is_empty:
+            return True  # with the commit that passes over them, or it would never be told
         if now_s - self.window_start_s < self._settings.telemetry_interval_s:
             return False
         return any(not window.is_empty for window in self._windows.values())
@@ -87,12 +104,12 @@ class Tally:
         outputs = []
         for version, window in self._windows.items():
             if not window.is_empty:
-                record = window.to_record(start_ms, end_ms, replica=self._infos.get(version))
+                record = window.to_record(start_ms, end_ms, replica=self._infos.get(version or ""))
                 window.reset()
                 outputs.append(Output(TELEMETRY_TOPIC, key, record.to_bytes(), []))
         return outputs
 
-    def _window(self, version: str) -> Window:
+    def _window(self, version: str | None) -> Window:
         if version not in self._windows:
             self._windows[version] = Window(
                 pipeline=self._settings.name,

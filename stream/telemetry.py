@@ -17,6 +17,7 @@ from functools import partial, reduce
 from typing import Final, TypeVar
 
 from serve.contract import Answer, BatchStats, FailureKind, ReplicaInfo
+from stream.records import Deleted
 from stream.schema import TelemetryRecord
 
 TELEMETRY_TOPIC: Final = "bertstream.telemetry"
@@ -41,7 +42,7 @@ class Window:
     aborted transaction would count twice.
     """
 
-    def __init__(self, *, pipeline: str, consumer: int, model: str, version: str) -> None:
+    def __init__(self, *, pipeline: str, consumer: int, model: str, version: str | None) -> None:
         self._pipeline = pipeline
         self._consumer = consumer
         self._model = model
@@ -58,12 +59,18 @@ class Window:
         self._labels: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._rescued: Counter[str] = Counter()
+        self._deleted: Counter[str] = Counter()
 
     @property
     def is_empty(self) -> bool:
         """Nothing was observed since the beginning of the window."""
         return not (
-            self._answers or self._calls or self._retries or self._failures or self._rescued
+            self._answers
+            or self._calls
+            or self._retries
+            or self._failures
+            or self._rescued
+            or self._deleted
         )
 
     def observe_answers(self, answers: Sequence[Answer], latencies_ms: Iterable[float]) -> None:
@@ -89,6 +96,11 @@ class Window:
     def observe_rescues(self, reason: str, count: int) -> None:
         """Count records that this version had no answer for and its fallback shall answer."""
         self._rescued[reason] += count
+
+    def observe_deleted(self, gone: Deleted) -> None:
+        """Count records that were deleted before they were read, by where they stood."""
+        topic, partition = gone.partition
+        self._deleted[f"{topic}/{partition}/{gone.first}"] += gone.records
 
     def observe_call(self, stats: BatchStats) -> None:
         """Count one call that came back."""
@@ -125,6 +137,7 @@ class Window:
             answers=self._answers,
             failures=dict(self._failures),
             rescued=dict(self._rescued),
+            deleted=dict(self._deleted),
             retries=self._retries,
             calls=self._calls,
             tokens=self._tokens,
@@ -201,6 +214,7 @@ def _merge_two(a: TelemetryRecord, b: TelemetryRecord) -> TelemetryRecord:
         answers=a.answers + b.answers,
         failures=add_counts(a.failures, b.failures),
         rescued=add_counts(a.rescued, b.rescued),
+        deleted=add_counts(a.deleted, b.deleted),
         retries=a.retries + b.retries,
         calls=a.calls + b.calls,
         tokens=a.tokens + b.tokens,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ops.health import Health, judge
 from ops.health_findings import Finding, Severity, fine, remembered, worst
-from ops.health_pipelines import trend
+from ops.health_pipelines import pipeline_findings, trend
 from ops.health_readings import (
     AppReading,
     Certificate,
@@ -29,6 +29,7 @@ from ops.health_readings import (
     RouteReading,
     Telling,
 )
+from ops.observations import Loss
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
 
@@ -114,8 +115,21 @@ OLDER = ROUTE.model_copy(update={"epoch": 6})
 BROKEN: dict[str, Any] = {"why": "it does not answer", "since": ago(30)}
 
 
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
 def telling(*consumers: ConsumerRecord, **rest: Any) -> dict[str, Any]:
     return {"telling": replace(HEALTHY.telling, consumers=consumers, **rest)}
+
+
+def test_records_that_are_gone_are_told_of_for_an_hour() -> None:
+    losses = (
+        Loss("reviews", "in/3/10", 5, _ms(ago(3_601))),
+        Loss("others", "in/3/10", 5, _ms(ago(5))),
+    )
+    readings = replace(HEALTHY, **telling(consumer(0), consumer(1), losses=losses))
+    assert not [f.key for f in pipeline_findings(EXPECTED, readings) if "deleted" in f.key]
 
 
 def route(**changes: Any) -> dict[str, Any]:
@@ -196,6 +210,12 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         "certificate/kafka.ssl_cafile",
         DEGRADED,
         "no PEM",
+    ),
+    (
+        telling(consumer(0), consumer(1), losses=(Loss("reviews", "in/3/10", 5, _ms(ago(3_500))),)),
+        "pipeline/reviews/deleted/in/3/10",
+        DEGRADED,
+        "5 records of in/3, offsets 10 to 14,",
     ),
     (telling(consumer()), "pipeline/reviews/consumers", DEGRADED, "1 of 2"),
     (telling(), "pipeline/reviews/consumers", DOWN, "0 of 2"),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.offsets import OffsetTracker, Slot
-from stream.records import Output, Partition
+from stream.records import Deleted, Output, Partition
 from tests.stream.records import PlainRecord
 
 OUTPUT = Output("out", None, b"v", [])
@@ -66,17 +66,33 @@ def test_forgetting_drops_a_partition_and_no_other() -> None:
     gone.output = kept.output = OUTPUT
     assert tracker.value_bytes == 5
     assert tracker.take().slots == [kept]
-    assert tracker.start(Partition("in", 0)) is None
 
 
-def test_rewinding_keeps_where_partitions_started() -> None:
+def test_rewinding_drops_everything() -> None:
     tracker = OffsetTracker()
     add(tracker, 0, 3).output = OUTPUT
     add(tracker, 0, 4)
     tracker.take()
+    tracker.pass_over(Deleted(Partition("in", 1), 0, 5))
     tracker.rewind()
     assert len(tracker) == tracker.value_bytes == 0
-    assert tracker.start(Partition("in", 0)) == 3
+    assert not tracker.has_prefix()
+    assert tracker.take() == ([], {}, [])
+
+
+def test_deleted_records_are_committed_with_what_follows() -> None:
+    tracker = OffsetTracker()
+    gone = [Deleted(Partition("in", n), 2, 7) for n in range(3)]
+    for one in gone:
+        tracker.pass_over(one)
+    add(tracker, 0, 7).output = OUTPUT
+    add(tracker, 1, 7)
+    tracker.forget([Partition("in", 2)])
+    assert tracker.has_prefix()
+    _, offsets, deleted = tracker.take()
+    assert deleted == gone[:2]
+    assert offsets == {Partition("in", 0): 8, Partition("in", 1): 7}
+    assert not tracker.has_prefix()
 
 
 def test_open_slots_are_those_not_done() -> None:

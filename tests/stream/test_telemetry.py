@@ -98,6 +98,7 @@ def test_a_window_counts_what_it_saw() -> None:
         answers=3,
         failures={"not-json": 1, "poison": 2},
         rescued={"late": 3, "failed": 2},
+        deleted={},
         retries=1,
         calls=2,
         tokens=13,

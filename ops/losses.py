@@ -1,0 +1,49 @@
+"""Records that were deleted before a pipeline read them: a row of the ledger each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import select
+
+from ops.database import Database
+from ops.ledger import Entry, append
+from ops.observations import Loss
+from ops.releases import OPERATOR
+from ops.tables import ledger
+
+ACTION: Final = "records.deleted-unread"
+
+
+class Losses:
+    """Writes each down once, whoever was the operator when it was told."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._written: set[Loss] = set()
+
+    def write_down(self, found: Sequence[Loss], now: datetime) -> None:
+        """Bring the ledger up to date.
+
+        Raises:
+            OpsError: The database does not answer.
+        """
+        fresh = [loss for loss in found if loss not in self._written]
+        if fresh:
+            with self._database.begin() as connection:
+                told = select(ledger.c.id).where(ledger.c.action == ACTION)
+                for loss in fresh:
+                    reason = loss.sentence()
+                    if connection.execute(told.where(ledger.c.reason == reason)).first() is None:
+                        evidence = {
+                            "pipeline": loss.pipeline,
+                            "first": loss.place,
+                            "records": loss.records,
+                        }
+                        entry = Entry(
+                            at=now, actor=OPERATOR, action=ACTION, reason=reason, evidence=evidence
+                        )
+                        append(connection, entry)
+        self._written = set(found)
