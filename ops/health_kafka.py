@@ -14,6 +14,7 @@ from ops.health_readings import Expected, KafkaReading, LagSample, RoundTrip
 from stream.admin import Admin, TopicSpec
 from stream.control import EMPTY_TABLE, RoutingTable, Undecodable, apply, decode
 from stream.errors import StreamError
+from stream.records import Held, Partition
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings
 from stream.sink import PlainProducer
@@ -35,6 +36,7 @@ class KafkaProbe:
         self._kafka, self._expected, self._clock = kafka, expected, clock
         self._admin: Admin | None = None
         self._lags: dict[str, deque[LagSample]] = {}
+        self._open: dict[str, dict[tuple[Partition, int], datetime]] = {}
 
     def __call__(self) -> KafkaReading:
         """Ask.
@@ -62,18 +64,34 @@ class KafkaProbe:
 
     def _ask(self, admin: Admin) -> KafkaReading:
         topics = admin.topics()
-        unread = {}
+        unread, held = {}, {}
         for pipeline in self._expected.pipelines:
             if not topics.issuperset(pipeline.input_topics):
                 continue
             try:
-                lag = admin.lag(pipeline.name, [*pipeline.input_topics])
+                offsets = admin.offsets(pipeline.name, [*pipeline.input_topics])
+                held[pipeline.name] = self._aged(pipeline.name, admin.held(offsets))
             except StreamError as exc:  # of this group alone: the broker has just answered
                 unread[pipeline.name] = str(exc)
             else:
-                self._keep(pipeline.name, sum(lag.values()))
+                self._keep(pipeline.name, sum(at.lag for at in offsets.values()))
         kept = {name: tuple(samples) for name, samples in self._lags.items()}
-        return KafkaReading(frozenset(topics), kept, unread)
+        return KafkaReading(frozenset(topics), kept, unread, held)
+
+    def _aged(self, pipeline: str, found: list[Held]) -> tuple[Held, ...]:
+        """With the time since it was seen first, where the broker does not say how old it is."""
+        now = self._clock()
+        before = self._open.get(pipeline, {})
+        seen = {(one.partition, one.offset): now for one in found}
+        self._open[pipeline] = seen | {key: at for key, at in before.items() if key in seen}
+        return tuple(
+            one
+            if one.open_s is not None
+            else one._replace(
+                open_s=(now - self._open[pipeline][one.partition, one.offset]).total_seconds()
+            )
+            for one in found
+        )
 
     def _keep(self, pipeline: str, lag: int) -> None:
         samples = self._lags.setdefault(pipeline, deque())

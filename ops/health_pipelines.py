@@ -31,6 +31,8 @@ OLDEST_COMMIT_S = 30.0
 STUCK_COMMIT_S = 120.0
 FOLLOWS_WITHIN = timedelta(seconds=10)
 LATE_WINDOW_S = 60.0
+# Producers keep a transaction open for seconds at most.
+LONG_OPEN_S = 30.0
 LAST_WORDS = timedelta(hours=1)
 
 LATENCY = "results come late"
@@ -85,6 +87,7 @@ def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Findin
         yield from _commits(told)
         yield from _routes(told)
         yield from _lag(told)
+        yield from _held(told)
         yield from _losses(told)
         yield from _telemetry(told)
 
@@ -233,6 +236,25 @@ def _unread(told: _Told, why: str) -> Finding:
         "a backlog would not be seen, and nothing is scaled for it",
         "see the brokers' logs; a group that is new is known within seconds",
     )
+
+
+def _held(told: _Told) -> Iterator[Finding]:
+    """Transactions of producers that stay open: nothing behind them can be read."""
+    kafka = told.readings.kafka
+    if not isinstance(kafka, KafkaReading):
+        return
+    for held in kafka.held.get(told.name, ()):
+        if held.open_s is not None and held.open_s > LONG_OPEN_S:
+            topic, number = held.partition
+            yield Finding(
+                told.key(f"held/{topic}/{number}"),
+                Severity.DEGRADED,
+                held.sentence(),
+                told.at - timedelta(seconds=held.open_s),
+                LATENCY,
+                "end that producer, or wait for its transaction.timeout.ms; what stays open after "
+                "that is ended with kafka-transactions.sh abort",
+            )
 
 
 def _losses(told: _Told) -> Iterator[Finding]:

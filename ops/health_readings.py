@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ops.health_findings import Finding
 from ops.observations import Loss
+from stream.records import Held
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
@@ -56,11 +57,13 @@ class KafkaReading:
         topics: All that there are.
         lags: By pipeline, of the last minutes, the newest last.
         unread: By pipeline, why its lag cannot be read now.
+        held: By pipeline, transactions of its producers that stay open.
     """
 
     topics: frozenset[str]
     lags: Mapping[str, tuple[LagSample, ...]]
     unread: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

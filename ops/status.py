@@ -22,6 +22,8 @@ from stream.settings import KafkaSettings, PipelineSettings
 from stream.source import recent_consumers, recent_telemetry
 from stream.telemetry import merge, quantile
 
+# A transaction is ordinarily over before.
+OPEN_S = 5.0
 WINDOW_S = 30.0
 RUNNING = "RUNNING"
 
@@ -39,7 +41,9 @@ class PipelineStatus(BaseModel):
     """One pipeline over the last half minute.
 
     Attributes:
-        lag: Records not yet committed; None where Kafka did not say.
+        lag: Records that can be read and are not yet committed; None where Kafka did not say.
+        held: Transactions of producers that have been open for a while, and what waits behind
+            them; a sentence each.
         p50_ms, p99_ms: From the input's timestamp to the commit; None without records whose
             timestamp can be believed.
         trouble: Why a consumer is not going on at the moment, as it told; None while all do.
@@ -50,6 +54,7 @@ class PipelineStatus(BaseModel):
     status: str
     consumers: int
     lag: int | None
+    held: list[str]
     records_per_s: float
     dead_letters_per_s: float
     p50_ms: float | None
@@ -178,12 +183,14 @@ def _pipeline(
     own = [window for window in windows if window.pipeline == settings.name]
     sums = merge(own) if own else None
     app = apps.get(settings.app_name)
+    lag, held = _lag(settings, kafka)
     return PipelineStatus(
         name=settings.name,
         model=settings.model,
         status=app.status if app else "NOT RUNNING",
         consumers=app.replicas if app else 0,
-        lag=_lag(settings, kafka),
+        lag=lag,
+        held=held,
         records_per_s=sums.answers / WINDOW_S if sums else 0.0,
         dead_letters_per_s=sum(sums.failures.values()) / WINDOW_S if sums else 0.0,
         p50_ms=quantile(sums.latency, 0.5) if sums else None,
@@ -199,9 +206,11 @@ def _is_stuck(told: ConsumerRecord, settings: PipelineSettings) -> bool:
     return told.pipeline == settings.name and told.trouble is not None
 
 
-def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> int | None:
+def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> tuple[int | None, list[str]]:
     try:
         with Admin(kafka, deadline_s=3.0) as admin:
-            return sum(admin.lag(settings.name, [*settings.input_topics]).values())
+            offsets = admin.offsets(settings.name, [*settings.input_topics])
+            held = [one for one in admin.held(offsets) if (one.open_s or OPEN_S) >= OPEN_S]
     except StreamError:
-        return None
+        return None, []
+    return sum(at.lag for at in offsets.values()), [one.sentence() for one in held]

@@ -35,6 +35,9 @@ def status_table(now: Status) -> Group:
     troubles = [
         Text(f"{pipe.name}: {pipe.trouble}", style="red") for pipe in now.pipelines if pipe.trouble
     ]
+    troubles += [
+        Text(f"{pipe.name}: {held}", style="yellow") for pipe in now.pipelines for held in pipe.held
+    ]
     head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
     if now.operator is not None:
         head += f"   API {now.operator.api}"

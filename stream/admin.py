@@ -3,9 +3,11 @@ client."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
@@ -23,14 +25,16 @@ from kafka.structs import OffsetAndMetadata
 from stream.comparison import COMPARISONS_TOPIC
 from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
-from stream.errors import BrokerRefused, BrokerUnreachable, TopicMissing, TopicUnfit
+from stream.errors import BrokerRefused, BrokerUnreachable, StreamError, TopicMissing, TopicUnfit
 from stream.fitness import TopicState, faults, purposes
 from stream.group import Group, Member
 from stream.heartbeat import CONSUMERS_TOPIC
 from stream.outputs import TopicLimits
-from stream.records import GroupOffsets, Partition
+from stream.records import GroupOffsets, Held, Partition
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import TELEMETRY_TOPIC
+
+logger = logging.getLogger(__name__)
 
 # A dead letter is its input and more than its headers: its topic must take more than the
 # broker's default of 1,048,588 bytes, which the input may have used up.
@@ -200,32 +204,60 @@ class Admin:
         ]
 
     def lag(self, group: str, topics: list[str]) -> dict[Partition, int]:
-        """Records behind the end, per partition; a group that never committed has all before it.
-
-        Markers of transactions count as records, as everywhere in Kafka.
-        """
-        offsets = self.offsets(group, topics).items()
-        return {partition: max(0, at.end - at.committed) for partition, at in offsets}
+        """Offsets that wait, per partition; a group that never committed has all before it."""
+        return {partition: at.lag for partition, at in self.offsets(group, topics).items()}
 
     def offsets(self, group: str, topics: list[str]) -> dict[Partition, GroupOffsets]:
-        """Where each partition ends and where a group goes on, at its beginning before the first
-        commit."""
+        """How far each partition can be read and where a group goes on.
+
+        That is at a partition's start where nothing is committed or what follows is deleted.
+        """
         partitions = [TopicPartition(*partition) for partition in self.partitions(topics)]
+        latest = dict.fromkeys(partitions, OffsetSpec.LATEST)
         with self._errors(f"reading the lag of {group}"):
-            ends = self._client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+            written = self._client.list_partition_offsets(latest)
+            stable = self._client.list_partition_offsets(
+                latest, isolation_level=IsolationLevel.READ_COMMITTED
+            )
             starts = self._client.list_partition_offsets(
                 dict.fromkeys(partitions, OffsetSpec.EARLIEST)
             )
         committed = self._committed(group)
-        return {
-            Partition(*partition): GroupOffsets(
-                ends[partition].offset,
-                committed[partition].offset
-                if partition in committed and committed[partition].offset >= 0
-                else starts[partition].offset,
-            )
-            for partition in partitions
-        }
+        found = {}
+        for one in partitions:
+            place = max(starts[one].offset, committed[one].offset if one in committed else -1)
+            held = max(0, written[one].offset - stable[one].offset)
+            found[Partition(*one)] = GroupOffsets(stable[one].offset, place, held)
+        return found
+
+    def held(self, offsets: Mapping[Partition, GroupOffsets]) -> list[Held]:
+        """Open transactions, by whom as far as the broker says.
+
+        Args:
+            offsets: As ``offsets`` has brought them.
+        """
+        waiting = {partition: at for partition, at in offsets.items() if at.held}
+        if not waiting:
+            return []
+        opened: dict[Partition, tuple[str, float]] = {}
+        now_ms = time.time() * 1000
+        try:
+            with self._errors("asking for open transactions"):
+                rows = self._client.list_transactions(state_filters=["Ongoing"]).values()
+                ids = [one.transactional_id for found in rows for one in found]
+                for name, one in self._client.describe_transactions(ids).items():
+                    for partition in one.topic_partitions:
+                        age_s = max(0.0, (now_ms - one.transaction_start_time_ms) / 1000)
+                        oldest = opened.get(Partition(*partition), (name, -1.0))
+                        opened[Partition(*partition)] = max(
+                            oldest, (name, age_s), key=itemgetter(1)
+                        )
+        except StreamError as exc:
+            logger.info("%s", exc)  # not permitted, or it has ended meanwhile
+        return [
+            Held(partition, at.end, at.held, *opened.get(partition, (None, None)))
+            for partition, at in waiting.items()
+        ]
 
     def _committed(self, group: str) -> ClientOffsets:
         end = time.monotonic() + GROUPS_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from stream.caller import Caller
@@ -19,6 +19,7 @@ class Source(Protocol):
     def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
     def poll_nothing(self) -> list[Record]: ...  # noqa: D102
     def group_metadata(self) -> Any: ...  # noqa: D102
+    def places(self) -> Mapping[Partition, int]: ...  # noqa: D102
     def take_deleted(self) -> list[Deleted]: ...  # noqa: D102
     def seek_to_committed(self) -> None: ...  # noqa: D102
     def commit(self, offsets: Offsets) -> None: ...  # noqa: D102

@@ -37,6 +37,8 @@ IDLE_POLL_MS = 100
 BUSY_WAIT_S = 0.005
 # A full window still takes part in the group this often.
 FULL_POLL_S = 0.1
+# How often an idle consumer commits that it has passed offsets without a record.
+PASSED_S = 5.0
 # Windows' worth of records that may be held before a commit: answers behind a call that takes
 # long stay in memory until it is back.
 MAX_HELD_WINDOWS = 4
@@ -101,6 +103,7 @@ class Pipeline:
         self._trouble = Trouble(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
         self._has_committed = False
+        self._places: dict[Partition, int] = {}
         self._has_read_all = True
         self._broken: StreamError | None = None
 
@@ -198,6 +201,8 @@ class Pipeline:
         self._raise_broken()
         if self._commit_is_due():
             self._commit()
+        elif passed := self._passed():
+            self._commit_places(passed)
         self._dispatch()
         records = self._read()
         for gone in self._source.take_deleted():
@@ -382,10 +387,25 @@ class Pipeline:
         telemetry = self._telemetry(now_s) if self._tally.is_due(now_s) else []
         if outputs or telemetry:
             self._send(outputs + telemetry, prefix.offsets)
+            self._places.update(prefix.offsets)
         self._committed_at = self._clock()
         if prefix.slots:
             self._has_committed = True
             self._tally.observe_commit(prefix.slots, self._wall_clock())
+
+    def _passed(self) -> Offsets:
+        """Places behind offsets that hold no record for anybody, of a consumer that is idle:
+        markers of transactions, and what was aborted."""
+        assert self._source is not None
+        if len(self._tracker) or self._clock() - self._committed_at < PASSED_S:
+            return {}
+        places = self._source.places().items()
+        return {one: at for one, at in places if at > self._places.get(one, -1)}
+
+    def _commit_places(self, places: Offsets) -> None:
+        self._send([], places)
+        self._places.update(places)
+        self._committed_at = self._clock()
 
     def _telemetry(self, now_s: float) -> list[Output]:
         start_ms, end_ms = int(self._tally.window_start_s * 1000), int(now_s * 1000)
@@ -405,6 +425,7 @@ class Pipeline:
         self._calls.abandon(lambda _: True)
         self._queues.drop(lambda _: True)
         self._tracker.rewind()
+        self._places.clear()
         assert self._source is not None
         if self._sink is not None:
             self._sink.close()
@@ -429,6 +450,8 @@ class Pipeline:
         gone = frozenset(partitions)
         self._queues.drop(lambda slot: (slot.record.topic, slot.record.partition) in gone)
         self._tracker.forget(partitions)
+        for partition in partitions:
+            self._places.pop(partition, None)
 
     def _drain(self, partitions: set[Partition]) -> None:
         deadline = self._clock() + DRAIN_S

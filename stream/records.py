@@ -80,12 +80,48 @@ class GroupOffsets(NamedTuple):
     """How far a group is in a partition.
 
     Attributes:
-        end: Behind the last record.
+        end: Behind the last record that can be read: in front of an open transaction.
         committed: Where the group goes on.
+        held: Offsets behind ``end`` that an open transaction holds back.
     """
 
     end: int
     committed: int
+    held: int = 0
+
+    @property
+    def lag(self) -> int:
+        """Offsets that wait."""
+        return max(0, self.end - self.committed)
+
+
+class Held(NamedTuple):
+    """An open transaction on a partition, and what waits behind it.
+
+    Attributes:
+        offset: Where it began.
+        records: Offsets from there on, at most so many records.
+        transactional_id: Of its producer; None where the broker does not say.
+        open_s: For how long it has been open; None where the broker does not say.
+    """
+
+    partition: Partition
+    offset: int
+    records: int
+    transactional_id: str | None
+    open_s: float | None
+
+    def sentence(self) -> str:
+        """What is held back and by whom, for people."""
+        topic, number = self.partition
+        whose = "an open transaction"
+        if self.transactional_id is not None:
+            whose = f"the open transaction of {self.transactional_id!r}"
+        since = "" if self.open_s is None else f", open for {self.open_s:.0f} s"
+        return (
+            f"{self.records:,} records of {topic}/{number} wait behind {whose} at offset "
+            f"{self.offset}{since}"
+        )
 
 
 Offsets = Mapping[Partition, int]

@@ -193,6 +193,15 @@ class Source:
         partitions = (TopicPartition(topic, number) for number in numbers)
         return any(self._consumer.committed(one) is not None for one in partitions)
 
+    def places(self) -> dict[Partition, int]:
+        """Next offset of every partition that this member owns and has found its place in; none
+        while the group is joining, when nothing could be committed."""
+        if self._is_joining() or self._consumer.group_metadata().generation_id < 0:
+            return {}
+        states = self._consumer._subscription.assignment
+        found = ((one, states.get(one)) for one in self._consumer.assignment())
+        return {Partition(*one): at.position.offset for one, at in found if at and at.position}
+
     def take_deleted(self) -> list[Deleted]:
         """Records that were deleted before they were read, found since the last call."""
         found = [*self._deleted.values()]

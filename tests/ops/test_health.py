@@ -30,6 +30,7 @@ from ops.health_readings import (
     Telling,
 )
 from ops.observations import Loss
+from stream.records import Held, Partition
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
 
@@ -137,6 +138,16 @@ def route(**changes: Any) -> dict[str, Any]:
     return {"database": database(routes={"sentiment": reading})}
 
 
+def held(open_s: float) -> dict[str, Any]:
+    one = Held(Partition("in", 3), 5, 7, "shop", open_s)
+    return {"kafka": KafkaReading(EXPECTED.topics, {}, held={"reviews": (one,)})}
+
+
+def test_a_transaction_of_ordinary_length_is_no_finding() -> None:
+    readings = replace(HEALTHY, **held(30.0))
+    assert not [f.key for f in pipeline_findings(EXPECTED, readings) if "held" in f.key]
+
+
 def apps(**changes: AppReading | None) -> dict[str, Any]:
     named = {name.replace("_", "@"): reading for name, reading in changes.items()}
     return {"apps": {name: a for name, a in (APPS | named).items() if a is not None}}
@@ -152,6 +163,7 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         DEGRADED,
         "no coordinator",
     ),
+    (held(31.0), "pipeline/reviews/held/in/3", DEGRADED, "7 records of in/3 wait behind the open"),
     ({"round_trip": Fault(**BROKEN)}, "kafka/round-trip", DOWN, "it does not answer"),
     ({"round_trip": RoundTrip(1_001)}, "kafka/round-trip", DEGRADED, "1001 ms"),
     ({"round_trip": RoundTrip(1_000)}, "kafka/round-trip", OK, "1000 ms"),
