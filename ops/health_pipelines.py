@@ -24,6 +24,8 @@ RISES_BY_RECORDS = 100
 # A rise is one of more than the pipeline drains in so many seconds.
 RISES_BY_S = 5.0
 LONGEST_DRAIN_S = 600.0
+# Records that wait for so long while none comes out: it stands still.
+STANDS_S = 60.0
 # A consumer is silent when it missed so many heartbeats, and for this long at least.
 MISSED_HEARTBEATS = 4
 SILENCE_S = 30.0
@@ -46,12 +48,14 @@ class Trend(NamedTuple):
         per_s: Records that it grows by in a second; None where too little was seen.
         rose_by: Records, from the first third of the time to the last.
         since: The first sample.
+        stands_s: For how long there have been records, and not fewer at the end.
     """
 
     lag: int
     per_s: float | None
     rose_by: float
     since: datetime
+    stands_s: float = 0.0
 
     @property
     def drained_in_s(self) -> float | None:
@@ -75,7 +79,8 @@ def trend(samples: Sequence[LagSample]) -> Trend | None:
     slope = sum((t - middle_s) * (n - middle) for t, n in zip(times, lags, strict=True)) / spread
     third = max(1, len(lags) // 3)
     rose_by = sum(lags[-third:]) / third - sum(lags[:third]) / third
-    return Trend(last.lag, slope, rose_by, first.at)
+    stands = min(lags) > 0 and lags[-1] >= lags[0]
+    return Trend(last.lag, slope, rose_by, first.at, times[-1] if stands else 0.0)
 
 
 def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
@@ -209,6 +214,17 @@ def _lag(told: _Told) -> Iterator[Finding]:
         f"{told.model} more replicas or the pipeline more consumers"
     )
     key = told.key("lag")
+    if found.stands_s >= STANDS_S and not drained_per_s:
+        yield Finding(
+            key,
+            Severity.DOWN,
+            f"{what}, and none comes out{_last_words(told)}",
+            found.since,
+            "its records wait in Kafka; none is lost",
+            "do what the sentence says; where it says nothing, see the log of "
+            f"pipeline-{told.name} on the Ray dashboard",
+        )
+        return
     if found.per_s and found.rose_by > max(RISES_BY_RECORDS, RISES_BY_S * drained_per_s):
         yield Finding(
             key,
@@ -225,6 +241,21 @@ def _lag(told: _Told) -> Iterator[Finding]:
         yield Finding(key, Severity.DEGRADED, what + going, found.since, LATENCY, todo)
         return
     yield fine(key, what + going, told.at)
+
+
+def _last_words(told: _Told) -> str:
+    """What a consumer had to get over last, of the last hour, as the end of a sentence."""
+    words = [
+        (consumer.at_ms, consumer.consumer, consumer.trouble)
+        if consumer.trouble
+        else (consumer.last_error_ms or 0, consumer.consumer, consumer.last_error)
+        for consumer in told.all
+        if consumer.trouble or consumer.last_error
+    ]
+    at_ms, rank, text = max(words, default=(0, 0, None))
+    if text is None or told.at - datetime.fromtimestamp(at_ms / 1000, UTC) > LAST_WORDS:
+        return ""
+    return f"; the last error, of consumer {rank}: {text}"
 
 
 def _unread(told: _Told, why: str) -> Finding:

@@ -22,6 +22,7 @@ from stream.settings import KafkaSettings, PipelineSettings
 from stream.source import recent_consumers, recent_telemetry
 from stream.telemetry import merge, quantile
 
+LAST_WORDS_S = 3600.0
 # A transaction is ordinarily over before.
 OPEN_S = 5.0
 WINDOW_S = 30.0
@@ -46,7 +47,8 @@ class PipelineStatus(BaseModel):
             them; a sentence each.
         p50_ms, p99_ms: From the input's timestamp to the commit; None without records whose
             timestamp can be believed.
-        trouble: Why a consumer is not going on at the moment, as it told; None while all do.
+        trouble: Why a consumer is not going on at the moment, as it told; where records wait and
+            none comes out, what a consumer had to get over last.
     """
 
     name: str
@@ -165,10 +167,10 @@ def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:
 
 def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:
     """What the pipelines told of themselves lately; nothing where no broker answers."""
-    since_ms = int((time.time() - WINDOW_S) * 1000)
+    now_ms = int(time.time() * 1000)
     try:
-        windows = recent_telemetry(kafka, since_ms=since_ms)
-        return windows, recent_consumers(kafka, since_ms=since_ms)
+        windows = recent_telemetry(kafka, since_ms=now_ms - int(WINDOW_S * 1000))
+        return windows, recent_consumers(kafka, since_ms=now_ms - int(LAST_WORDS_S * 1000))
     except StreamError:
         return [], []
 
@@ -198,12 +200,27 @@ def _pipeline(
         engine=sums.engine if sums else None,
         precision=sums.precision if sums else None,
         message=app.message if app else "",
-        trouble=next((told.trouble for told in consumers if _is_stuck(told, settings)), None),
+        trouble=_trouble(
+            [told for told in consumers if told.pipeline == settings.name],
+            stands=bool(lag) and not (sums and (sums.answers or sums.failures)),
+            now_ms=int(time.time() * 1000),
+        ),
     )
 
 
-def _is_stuck(told: ConsumerRecord, settings: PipelineSettings) -> bool:
-    return told.pipeline == settings.name and told.trouble is not None
+def _trouble(consumers: list[ConsumerRecord], *, stands: bool, now_ms: int) -> str | None:
+    """What consumers tell of themselves, each last; where all stands still, also what is past.
+
+    Args:
+        stands: Records wait, and none comes out.
+    """
+    told = [
+        (one.at_ms, one.trouble)
+        for one in consumers
+        if one.trouble and (stands or now_ms - one.at_ms <= WINDOW_S * 1000)
+    ]
+    past = [(one.last_error_ms or 0, one.last_error) for one in consumers if one.last_error]
+    return max(told or (past if stands else []), default=(0, None))[1]
 
 
 def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> tuple[int | None, list[str]]:

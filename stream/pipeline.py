@@ -60,6 +60,7 @@ class Progress(NamedTuple):
         versions: Those it still waits for answers from.
         epoch: Of the route it follows; None while there is none.
         error: What the loop is trying to get over; None while all is well.
+        last_error: What it was last, and when, in seconds since 1970.
     """
 
     turned_s: float
@@ -73,6 +74,7 @@ class Progress(NamedTuple):
     commits: int
     failed_commits: int
     error: str | None
+    last_error: tuple[str, float] | None
 
 
 class Pipeline:
@@ -140,6 +142,7 @@ class Pipeline:
             commits=self._tally.commits,
             failed_commits=self._tally.failed_commits,
             error=self._trouble.text or self._doors.caller.trouble,
+            last_error=self._trouble.last,
         )
 
     def _open(self) -> None:

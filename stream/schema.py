@@ -291,6 +291,8 @@ class ConsumerRecord(SentModel):
         waiting: Records read and not yet committed.
         committed_ago_s: Since its last commit; None before the first.
         trouble: Why it is not going on at the moment; None while all is well.
+        last_error: What it had to get over last, whether or not it has; None where nothing was.
+        last_error_ms: When, in ms since 1970.
         ended: It will not come back by itself; Ray Serve replaces it.
     """
 
@@ -304,6 +306,8 @@ class ConsumerRecord(SentModel):
     waiting: Count
     committed_ago_s: Annotated[float, Field(ge=0)] | None
     trouble: Annotated[str, Field(max_length=2048)] | None
+    last_error: Annotated[str, Field(max_length=2048)] | None = None
+    last_error_ms: Count | None = None
     ended: bool
 
 

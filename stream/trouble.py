@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,16 +21,24 @@ PASSING = (BrokerUnreachable, CommitFailed, TopicUnfit)
 
 
 class Trouble:
-    """Keeps and tells what is wrong at the moment; ``text`` may be read by any thread."""
+    """Keeps and tells what is wrong at the moment; any thread may read it.
+
+    Attributes:
+        text: What it is; None while all is well.
+        last: What it was last, and when, in seconds since 1970; None where nothing ever was.
+    """
 
     def __init__(self, name: str, stopping: threading.Event) -> None:
         self._name = name
         self._stopping = stopping
         self.text: str | None = None
+        self.last: tuple[str, float] | None = None
 
     def note(self, error: StreamError | None) -> None:
         """Remember it, None for nothing, and log it when it changes: not at every attempt."""
         before, self.text = self.text, str(error) if error is not None else None
+        if self.text is not None:
+            self.last = self.text, time.time()
         if self.text == before:
             return
         if self.text is not None:

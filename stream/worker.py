@@ -101,6 +101,7 @@ class Worker:
     def _record(self) -> ConsumerRecord:
         state, settings = self.state(), self._settings
         progress = state.progress
+        last_error, at_s = (progress and progress.last_error) or (None, None)
         has_committed = progress is not None and math.isfinite(progress.committed_s)
         return ConsumerRecord(
             pipeline=settings.name,
@@ -113,6 +114,8 @@ class Worker:
             waiting=progress.waiting if progress else 0,
             committed_ago_s=progress.committed_s if progress and has_committed else None,
             trouble=state.trouble[:MAX_TROUBLE] if state.trouble else None,
+            last_error=last_error[:MAX_TROUBLE] if last_error else None,
+            last_error_ms=int(at_s * 1000) if at_s else None,
             ended=state.ended,
         )
 

@@ -138,6 +138,11 @@ def route(**changes: Any) -> dict[str, Any]:
     return {"database": database(routes={"sentiment": reading})}
 
 
+def standing(*counts: int, **last: Any) -> dict[str, Any]:
+    """Lags while nothing comes out, and what consumer 1 tells."""
+    return {"kafka": lags(*counts)} | telling(consumer(0), consumer(1, **last), drained_per_s={})
+
+
 def held(open_s: float) -> dict[str, Any]:
     one = Held(Partition("in", 3), 5, 7, "shop", open_s)
     return {"kafka": KafkaReading(EXPECTED.topics, {}, held={"reviews": (one,)})}
@@ -163,6 +168,22 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         DEGRADED,
         "no coordinator",
     ),
+    (
+        standing(*[5] * 8, trouble="no codec zstd"),
+        "pipeline/reviews/lag",
+        DOWN,
+        "5 records of pipeline reviews wait, and none comes out; the last error, of consumer 1: no "
+        "codec zstd",
+    ),
+    (
+        standing(*[5] * 8, last_error="refused commit", last_error_ms=_ms(ago(3_000))),
+        "pipeline/reviews/lag",
+        DOWN,
+        "of consumer 1: refused commit",
+    ),
+    (standing(*[5] * 8), "pipeline/reviews/lag", DOWN, "none comes out"),
+    (standing(5, 5, 5, 0, 5, 5, 5, 5), "pipeline/reviews/lag", OK, "5 records"),
+    (standing(9, 9, 9, 9, 9, 8, 8, 8), "pipeline/reviews/lag", OK, "8 records"),
     (held(31.0), "pipeline/reviews/held/in/3", DEGRADED, "7 records of in/3 wait behind the open"),
     ({"round_trip": Fault(**BROKEN)}, "kafka/round-trip", DOWN, "it does not answer"),
     ({"round_trip": RoundTrip(1_001)}, "kafka/round-trip", DEGRADED, "1001 ms"),
