@@ -346,6 +346,7 @@ def _window() -> dict[str, Any]:
         "answers": 500,
         "failures": {"model_error": 1},
         "rescued": {},
+        "deleted": {},
         "retries": 0,
         "calls": 10,
         "tokens": 9_000,

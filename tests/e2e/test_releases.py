@@ -45,9 +45,9 @@ pipelines:
 POLICY = """
 model: sentiment
 rollout:
-  shadow: {records: 100, timeout: 60s}
-  canary: [{weight: 0.5, records: 100, timeout: 60s}]
-  bake: {duration: 2s, records: 50, timeout: 60s}
+  shadow: {records: 100, timeout: 5m}
+  canary: [{weight: 0.5, records: 100, timeout: 5m}]
+  bake: {duration: 2s, records: 50, timeout: 5m}
 analysis: {latency: null}
 """
 PIPELINE = PipelineSettings(
@@ -124,11 +124,15 @@ class Stream:
     def __init__(self, platform: Platform) -> None:
         self.ledger = Ledger(platform.state().bootstrap_servers, PIPELINE)
         self._stop = threading.Event()
+        self.flows = threading.Event()
+        self.flows.set()
         self._thread = threading.Thread(target=self._produce)
         self._thread.start()
 
     def _produce(self) -> None:
         while not self._stop.wait(0.1):
+            if not self.flows.is_set():
+                continue
             self.ledger.produce(20, text=f"word {time.monotonic_ns()} was rather good")
 
     def end(self) -> Counter[str]:
@@ -186,6 +190,7 @@ def test_a_version_goes_live_though_the_operator_is_killed_on_the_way(
 
     directory = altered(sentiment, platform.folder / "good", hardly)
     assert "sentiment@2" in platform.run("models", "register", "sentiment", str(directory))
+    stream.flows.clear()  # a step that has no records waits for them
     platform.run("release", "start", "sentiment@2", "--note", "less noise")
     assert "already" not in platform.run("release", "history", "sentiment")
     refused = platform.run("release", "start", "sentiment@2", code=1)
@@ -193,6 +198,7 @@ def test_a_version_goes_live_though_the_operator_is_killed_on_the_way(
     assert "abort" in refused
     platform.wait_for("shadow", "canary")
     platform.kill_operator()
+    stream.flows.set()
     platform.wait_for("live")
     assert "operator.restart" in platform.run("ledger")
     told = platform.run("release", "explain", "sentiment")

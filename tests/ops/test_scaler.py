@@ -45,7 +45,7 @@ def app(replicas: int = 1, *, status: str = "RUNNING", target: int | None = None
 def window(version: str = "1", *, answers: int = 1000, busy_s: float = 10.0) -> TelemetryRecord:
     """Ten seconds of one consumer."""
     fields: dict[str, Any] = dict.fromkeys(TelemetryRecord.model_fields, 0)
-    names = ("failures", "rescued", "latency", "confidence", "lengths", "labels")
+    names = ("failures", "rescued", "deleted", "latency", "confidence", "lengths", "labels")
     fields |= {name: {} for name in names}
     fields |= dict.fromkeys(("engine", "precision", "digest"))
     fields |= {"pipeline": "words", "consumer": 0, "model": "m", "version": version}
