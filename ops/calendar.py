@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Annotated, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -59,6 +59,15 @@ class Window(Settings):
     @classmethod
     def _five_fields(cls, cron: str) -> str:
         words = re.findall(r"[A-Z]+", cron.upper())
+        if "W" in words or "LW" in words or re.search(r"\dW", cron.upper()):
+            raise ValueError(
+                "W, the weekday nearest to a date, is not understood: name the days of the week"
+            )
+        if re.search(r"\dL|L-", cron.upper()):
+            raise ValueError(
+                "L is understood alone, for the last day of a month, and in front of a day of the "
+                "week: L5 for its last Friday"
+            )
         if (
             len(cron.split()) != 5
             or not CRON_WORDS.issuperset(words)
@@ -158,6 +167,17 @@ def next_opening(windows: Windows, now: datetime) -> datetime | None:
     """The first moment from ``now`` on when it is open; None where none is within two years."""
     state = is_open(windows, now)
     return now if state.open else state.next_change
+
+
+def next_starts(window: Window, now: datetime, count: int = 5) -> list[datetime]:
+    """When a window opens next, by the clock of its zone.
+
+    Args:
+        now: Aware.
+    """
+    zone = ZoneInfo(window.time_zone)
+    found = (one.begin for one in _stretches(window, now, now + HORIZON) if one.begin >= now)
+    return [begin.astimezone(zone) for begin in islice(found, count)]
 
 
 def ever_starts(window: Window, now: datetime) -> bool:

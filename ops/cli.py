@@ -181,12 +181,12 @@ def _watch(settings: PlatformConfig) -> NoReturn:
 
 
 @app.command()
-def down(config: ConfigOption = None, state_dir: StateOption = STATE_DIR) -> None:
+def down(state_dir: StateOption = STATE_DIR) -> None:
     """Let the pipelines finish and end everything that `up` started."""
     from ops import local
 
     with told_plainly():
-        place = configuration(config).state_dir if config else state_dir_of(state_dir)
+        place = state_dir_of(state_dir)
         if not local.down(place, step):
             out.print(f"Nothing runs here ({place}).")
 

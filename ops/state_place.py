@@ -15,48 +15,54 @@ from ops.errors import ConfigError
 
 DEFAULT_FILE = Path("bertstream.yaml")
 DEFAULT_STATE_DIR = Path(".bertstream")
+SUFFIXES = (".yaml", ".yml")
 KEY = "state_dir"
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def state_dir_of(named: Path | None) -> Path:
-    """The folder that was named, else that of the configuration here, else the default.
+    """The folder that was named, else that of the configuration, else the default.
 
+    Args:
+        named: A folder, or a configuration file (YAML); None for the one here.
     Raises:
         ConfigError: The configuration does not say it in a way that can be read. Not retriable.
     """
-    if named is not None:
+    if named is not None and not named.is_file() and named.suffix not in SUFFIXES:
         return named
+    file = named or DEFAULT_FILE
     try:
-        text = DEFAULT_FILE.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        if named is not None:
+            raise ConfigError(f"there is no configuration {file}") from exc
         return DEFAULT_STATE_DIR
     except (OSError, UnicodeDecodeError) as exc:
-        raise _unreadable(str(exc)) from exc
+        raise _unreadable(file, str(exc)) from exc
     # Nearly no file says it, and to parse YAML takes longer than all the rest.
-    return _told(text) if KEY in text else DEFAULT_STATE_DIR
+    return _told(file, text) if KEY in text else DEFAULT_STATE_DIR
 
 
-def _told(text: str) -> Path:
+def _told(file: Path, text: str) -> Path:
     import yaml
 
     try:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise _unreadable(str(exc).splitlines()[0]) from exc
+        raise _unreadable(file, str(exc).splitlines()[0]) from exc
     value = content.get(KEY) if isinstance(content, dict) else None
     if value is None:
         return DEFAULT_STATE_DIR
     if not isinstance(value, str):
-        raise _unreadable(f"{KEY} is no path")
+        raise _unreadable(file, f"{KEY} is no path")
     for name in VARIABLE.findall(value):
         if name not in os.environ:
-            raise _unreadable(f"the environment variable {name} is not set")
+            raise _unreadable(file, f"the environment variable {name} is not set")
     return Path(VARIABLE.sub(lambda match: os.environ[match[1]], value))
 
 
-def _unreadable(why: str) -> ConfigError:
+def _unreadable(file: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"{DEFAULT_FILE} here does not say where the state lies: {why}; correct it "
+        f"{file} does not say where the state lies: {why}; correct it "
         "(`bertstream config check`), or name the folder with --state-dir"
     )

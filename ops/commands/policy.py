@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,11 @@ from ops.commands.session import (
 from ops.errors import ConfigError
 from ops.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 
+if TYPE_CHECKING:  # not loaded by commands that only ask
+    from datetime import datetime
+
+    from ops.policy import Policy
+
 app = typer.Typer(help="How versions of a model are released.", no_args_is_help=True)
 FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
 
@@ -36,11 +41,13 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     from ops.policy_file import examine
 
     with told_plainly():
-        policy, found = examine(_text(file), now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        policy, found = examine(_text(file), now=now)
         problems = [problem._asdict() for problem in found]
         finds = detection.told(policy) if policy else None
+        starts = _next_starts(policy, now) if policy else []
         if as_json:
-            print_json({"problems": problems, "finds": finds})
+            print_json({"problems": problems, "finds": finds, "windows": starts})
         else:
             print_problems(problems, str(file))
         if policy is None:
@@ -48,6 +55,27 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
         if not as_json:
             say(f"{file}: {'usable' if found else 'fine'}")
             say(f"{finds}")
+            for window in starts:
+                say(f"{window['kind']} {window['window']} opens next:")
+                for moment in window["next"]:
+                    say(f"  {datetime.fromisoformat(moment):%a %Y-%m-%d %H:%M}")
+
+
+def _next_starts(policy: Policy, now: datetime) -> list[dict[str, Any]]:
+    """When each window opens next, as people read it wrongly: a day of the month and a day of the
+    week are either-or."""
+    from ops.calendar import next_starts
+
+    kinds = (("allow", policy.windows.allow), ("deny", policy.windows.deny))
+    return [
+        {
+            "kind": kind,
+            "window": str(window),
+            "next": [moment.isoformat() for moment in next_starts(window, now)],
+        }
+        for kind, windows in kinds
+        for window in windows
+    ]
 
 
 @app.command("set")

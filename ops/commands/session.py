@@ -26,7 +26,10 @@ StateOption = Annotated[
     Path | None,
     typer.Option(
         "--state-dir",
-        help="Where the state lies; as bertstream.yaml here says if none, else .bertstream.",
+        "--config",
+        "-c",
+        help="Of which platform: its state directory or its YAML file; bertstream.yaml here if "
+        "none, else .bertstream.",
     ),
 ]
 ApiOption = Annotated[

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.calendar import HORIZON, Window, Windows, is_open, next_opening
+from ops.calendar import HORIZON, Window, Windows, is_open, next_opening, next_starts
 
 MINUTE = timedelta(minutes=1)
 SPAN = timedelta(days=3)
@@ -209,3 +209,33 @@ def test_change_beyond_the_horizon_is_not_told() -> None:
     opening = berlin("2028-02-29T00:00")
     assert is_open(leap_day, opening - HORIZON - MINUTE).next_change is None
     assert is_open(leap_day, opening - HORIZON + MINUTE).next_change == opening
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("0 0 13 * 5", ["27 Nov", "04 Dec", "11 Dec", "13 Dec", "18 Dec"]),  # either of them
+        ("0 0 L * *", ["30 Nov", "31 Dec", "31 Jan", "28 Feb", "31 Mar"]),
+        ("0 0 * * L5", ["27 Nov", "25 Dec", "29 Jan", "26 Feb", "26 Mar"]),
+        ("0 0 * * 5#2", ["11 Dec", "08 Jan", "12 Feb", "12 Mar", "09 Apr"]),
+        ("0 0 31 2 *", []),
+    ],
+)
+def test_next_starts(cron: str, days: list[str]) -> None:
+    window = Window(cron=cron, duration="1h")
+    found = next_starts(window, datetime(2026, 11, 27, tzinfo=UTC))
+    assert [f"{moment:%d %b}" for moment in found] == days
+
+
+@pytest.mark.parametrize(
+    ("cron", "said"),
+    [
+        ("0 0 15W * *", "W, the weekday nearest"),
+        ("0 0 LW * *", "W, the weekday nearest"),
+        ("0 0 * * 5L", "L5 for its last Friday"),
+        ("0 0 L-2 * *", "L is understood alone"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(cron: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Window(cron=cron, duration="1h")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,19 @@ def test_check_needs_no_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (result.exit_code, fine) == (0, "p.yaml: fine")
     assert finds.endswith("a version that fails twice as often is found in 99 of 100 releases.")
     result = CliRunner().invoke(app, ["policy", "check", "p.yaml", "--json"])
-    assert as_json(result) == {"problems": [], "finds": finds}
+    assert as_json(result) == {"problems": [], "finds": finds, "windows": []}
+
+
+def test_check_says_when_each_window_opens(bertstream: Bertstream) -> None:
+    window = '{cron: "0 9 13 * 5", duration: 2h, time_zone: Europe/Berlin}'
+    Path("p.yaml").write_text(f"model: m\nwindows: {{allow: [{window}]}}\n")
+    (told,) = as_json(bertstream("policy", "check", "p.yaml", "--json"))["windows"]
+    moments = [datetime.fromisoformat(moment) for moment in told["next"]]
+    assert len(moments) == 5
+    assert all((m.day == 13 or m.weekday() == 4) and m.hour == 9 for m in moments)
+    lines = bertstream("policy", "check", "p.yaml").stdout.splitlines()
+    assert lines[-6] == 'allow "0 9 13 * 5" for 2h in Europe/Berlin opens next:'
+    assert lines[-5] == f"  {moments[0]:%a %Y-%m-%d %H:%M}"
 
 
 def test_check_names_every_mistake_with_its_place(bertstream: Bertstream) -> None:

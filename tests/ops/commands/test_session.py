@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from ops.api import create_app
 from ops.cli import app
 from ops.config import check, load
+from ops.errors import ConfigError
 from ops.loopback import free_port
+from ops.state_place import DEFAULT_STATE_DIR, state_dir_of
 from tests.certificates import write_certificates
 from tests.ops.commands.conftest import Bertstream
 from tests.ops.installation import Installation, served
@@ -171,3 +177,32 @@ def test_a_client_loads_nothing_that_the_platform_runs_on(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.stdout.splitlines()[-1] == "0", done.stderr
+
+
+def _commands(group: Any, *names: str) -> Iterator[tuple[str, set[str]]]:
+    context = Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "commands"):
+            yield from _commands(command, *names, name)
+        else:
+            yield " ".join((*names, name)), {o for p in command.params for o in p.opts}
+
+
+def test_every_command_of_a_platform_takes_its_configuration() -> None:
+    """Whatever finds a platform by its state finds it by its file, too."""
+    found = dict(_commands(get_command(app)))
+    assert "--config" in found["health"]
+    assert len([name for name, options in found.items() if "--state-dir" in options]) > 30
+    assert not [n for n, o in found.items() if "--state-dir" in o and not {"--config", "-c"} <= o]
+
+
+def test_a_configuration_names_the_state(tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text(f"state_dir: {tmp_path / 'there'}\n")
+    assert state_dir_of(file) == tmp_path / "there"
+    file.write_text("ray: {}\n")
+    assert state_dir_of(file) == DEFAULT_STATE_DIR
+    assert state_dir_of(tmp_path / "folder") == tmp_path / "folder"
+    with pytest.raises(ConfigError, match=r"there is no configuration .*missing\.yaml"):
+        state_dir_of(tmp_path / "missing.yaml")
