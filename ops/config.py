@@ -16,6 +16,8 @@ from ops.document import NOWHERE, Document, Problem, message_of, read
 from ops.errors import ConfigError
 from ops.settings import PlatformConfig, Steps, conflicts
 from ops.state_place import VARIABLE
+from stream import tls
+from stream.settings import secret_of
 
 
 def load(path: Path) -> PlatformConfig:
@@ -73,6 +75,16 @@ def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, lis
                 message = message_of(error, PlatformConfig, secret=secret)
                 problems.append(document.problem(steps, message))
         return None, sorted(problems)
+    kafka, api = config.kafka, config.api
+    keys = {
+        ("kafka", "ssl_keyfile"): (kafka.ssl_certfile, kafka.ssl_keyfile, kafka.ssl_password),
+        ("api", "tls_keyfile"): (api.tls_certfile, api.tls_keyfile, api.tls_password),
+    }
+    for at, (certfile, keyfile, password) in keys.items():
+        fault = tls.fault_of(certfile, keyfile, secret_of(password))
+        if fault is not None:
+            name = at[1].replace("keyfile", "password")
+            problems.append(document.problem(at, f"{fault}: set {at[0]}.{name}"))
     return (None if problems else config), sorted(problems)
 
 

@@ -30,7 +30,7 @@ from serve.settings import ModelSettings, Settings
 from stream.admin import Admin
 from stream.control import ControlFollower, publish
 from stream.schema import ControlRecord, VersionRoute
-from stream.settings import KafkaSettings, PipelineSettings
+from stream.settings import KafkaSettings, PipelineSettings, secret_of
 from stream.sink import PlainProducer
 from stream.source import ControlReader
 
@@ -269,8 +269,9 @@ def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) ->
 def with_secrets(config: PlatformConfig) -> bytes:
     """A configuration as JSON, passwords in the clear: for a pipe to a process of ours."""
     content = config.model_dump(mode="json")
-    if config.kafka.sasl_password is not None:
-        content["kafka"]["sasl_password"] = config.kafka.sasl_password.get_secret_value()
+    content["kafka"]["sasl_password"] = secret_of(config.kafka.sasl_password)
+    content["kafka"]["ssl_password"] = secret_of(config.kafka.ssl_password)
+    content["api"]["tls_password"] = secret_of(config.api.tls_password)
     if config.database is not None:
         content["database"] = config.database.get_secret_value()
     return orjson.dumps(content)

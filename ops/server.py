@@ -49,7 +49,7 @@ from stream.admin import Admin
 from stream.control import publish
 from stream.errors import StreamError
 from stream.schema import ControlRecord
-from stream.settings import KafkaSettings, PipelineSettings
+from stream.settings import KafkaSettings, PipelineSettings, secret_of
 from stream.sink import PlainProducer
 from stream.source import TelemetryReader
 
@@ -290,6 +290,7 @@ class Server:
             port=settings.port,
             ssl_certfile=settings.tls_certfile,
             ssl_keyfile=settings.tls_keyfile,
+            ssl_keyfile_password=secret_of(settings.tls_password),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=3,

@@ -54,6 +54,7 @@ class ApiSettings(Settings):
         port: 0 chooses a free one.
         tls_certfile: PEM of the certificate and of those that signed it.
         tls_keyfile: PEM of its key.
+        tls_password: Pass phrase of that, where it has one.
         insecure: Listen without TLS for other machines, too: where something in front of it
             speaks TLS.
         max_upload_bytes: Of a model directory that is registered.
@@ -63,6 +64,7 @@ class ApiSettings(Settings):
     port: int = Field(default=0, ge=0, le=65_535)
     tls_certfile: Path | None = None
     tls_keyfile: Path | None = None
+    tls_password: SecretStr | None = None
     insecure: bool = False
     max_upload_bytes: int = Field(default=20_000_000_000, ge=1)
 

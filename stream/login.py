@@ -21,6 +21,8 @@ from kafka.protocol.metadata import ApiVersionsRequest
 from kafka.protocol.parser import KafkaProtocol
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
+from stream.tls import KeyLocked, load_chain
+
 CHUNK_BYTES = 4096
 # The other side went away in the middle: so does a broker that stops.
 GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
@@ -93,7 +95,10 @@ def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
         else:
             context.load_default_certs()
         if options["ssl_certfile"]:
-            context.load_cert_chain(options["ssl_certfile"], options["ssl_keyfile"])
+            password = options["ssl_password"] or None
+            load_chain(context, options["ssl_certfile"], options["ssl_keyfile"], password)
+    except KeyLocked as exc:
+        raise LoginRefused(f"{exc}: set ssl_password") from exc
     except OSError as exc:
         names = ("ssl_cafile", "ssl_certfile", "ssl_keyfile")
         files = ", ".join(f"{name} {options[name]}" for name in names if options[name])

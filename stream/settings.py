@@ -13,6 +13,11 @@ from serve.settings import NAME_PATTERN, Settings
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
 
 
+def secret_of(secret: SecretStr | None) -> str | None:
+    """In the clear."""
+    return None if secret is None else secret.get_secret_value()
+
+
 class KafkaSettings(Settings):
     """How to reach the brokers; the names are those of every Kafka client.
 
@@ -22,6 +27,7 @@ class KafkaSettings(Settings):
         security_protocol: SSL and SASL_SSL need a broker certificate that the machine, or
             ``ssl_cafile``, trusts.
         sasl_mechanism: Needed with SASL_*; ``sasl_username`` and ``sasl_password`` with it.
+        ssl_password: Pass phrase of ``ssl_keyfile``, where it has one.
         ssl_check_hostname: Turn off only for a broker reached under another name.
     """
 
@@ -33,6 +39,7 @@ class KafkaSettings(Settings):
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
+    ssl_password: SecretStr | None = None
     ssl_check_hostname: bool = True
 
     @model_validator(mode="after")
@@ -69,6 +76,8 @@ class KafkaSettings(Settings):
             }
             options |= {key: str(value) for key, value in files.items() if value is not None}
             options["ssl_check_hostname"] = self.ssl_check_hostname
+            # Never None: OpenSSL would ask at the terminal.
+            options["ssl_password"] = secret_of(self.ssl_password) or ""
         return options
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from ops.config import check, load
 from ops.errors import ConfigError
+from ops.local import with_secrets
+from tests.certificates import write_certificates
 
 GOOD = """\
 models:
@@ -42,6 +46,30 @@ def test_every_wrong_key_is_named_with_line_and_nearest_right_one(tmp_path: Path
     assert problems["pipelines.0.output_topic"].message == "output_topic is missing"
     assert problems["kafak"][:2] == (9, 1)
     assert "did you mean kafka?" in problems["kafak"].message
+
+
+def test_a_key_with_a_pass_phrase_wants_it(tmp_path: Path) -> None:
+    file = write_certificates(tmp_path).keystore
+    content = file.read_bytes()
+    key = serialization.load_pem_private_key(content, None)
+    locked = serialization.BestAvailableEncryption(b"open sesame")
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+        + content[content.index(b"-----BEGIN CERTIFICATE") :]
+    )
+    more = "kafka: {security_protocol: SSL, ssl_certfile: broker.pem, ssl_keyfile: broker.pem%s}\n"
+    more += "api: {tls_certfile: broker.pem, tls_keyfile: broker.pem%s}\n"
+    kafka, api = sorted(
+        check(written(tmp_path, GOOD + more % ("", ""))), key=lambda p: -len(p.path)
+    )
+    assert (kafka.path, api.path) == ("kafka.ssl_keyfile", "api.tls_keyfile")
+    assert kafka.message.endswith("has a pass phrase, and none is set: set kafka.ssl_password")
+    assert api.message.endswith("set api.tls_password")
+    right = (", ssl_password: open sesame", ", tls_password: open sesame")
+    config = load(written(tmp_path, GOOD + more % right))
+    assert "sesame" not in repr(config)
+    sent = orjson.loads(with_secrets(config))
+    assert sent["kafka"]["ssl_password"] == sent["api"]["tls_password"] == "open sesame"
 
 
 def test_wrong_value_is_told_and_where(tmp_path: Path) -> None:
