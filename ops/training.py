@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ops.errors import ConfigError
 from ops.terminal import err
 from serve.artifact import Artifact
+from serve.golden_texts import read_golden_texts
+from train.data import classes, read_examples
 from train.settings import TextClassificationSettings
 
 
@@ -29,12 +31,17 @@ def train_with_progress(options: dict[str, Any]) -> Artifact:
     except ValidationError as exc:
         wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
         raise ConfigError("; ".join(wrong)) from exc
+    # What is wrong with the files is told before the seconds that torch takes to load.
+    if settings.golden is not None:
+        read_golden_texts(settings.golden)
+    examples = read_examples(settings)
+    classes(examples)
     # Threads that spin while they wait take the cores from everything else on a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from train.text_classification import train
 
     with _bar() as bar:
-        return train(settings, _shown_on(bar))
+        return train(settings, _shown_on(bar), examples)
 
 
 def _bar() -> Progress:

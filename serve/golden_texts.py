@@ -6,6 +6,7 @@ and the health of ``ops``.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -41,6 +42,7 @@ def read_golden_texts(file: Path) -> list[GoldenText]:
     """
     try:
         with file.open("rb") as lines:
+            lines.seek(len(BOM_UTF8) if lines.read(len(BOM_UTF8)) == BOM_UTF8 else 0)
             numbered = ((n, line.strip()) for n, line in enumerate(lines, start=1))
             filled = islice(((n, line) for n, line in numbered if line), MAX_GOLDEN_TEXTS + 1)
             found = [_read(line, place=f"{file}, line {n}") for n, line in filled]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,10 @@ from train.errors import DataError
 from train.settings import TextClassificationSettings
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Of a .csv: that with which the named columns are there. Spreadsheets of many countries write ;.
+DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
+LOOKED_AT = 50
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 LABEL_SEPARATOR = "|"
 # The csv module's own limit of 128 KiB would refuse a long text.
 MAX_FIELD_BYTES = 16 * 1024 * 1024
@@ -50,9 +55,10 @@ def read_examples(settings: TextClassificationSettings) -> list[Example]:
     path = settings.data
     if not path.is_file():
         raise DataError(f"{path}: no such file; name a .jsonl, .csv or .tsv of labelled texts")
+    _check_encoding(path)
     examples = [
         Example(_text(row, settings, where), _labels(row, settings, where))
-        for number, row in _rows(path, settings.columns)
+        for number, row in _rows(path, settings)
         if (where := f"{path}, line {number}")
     ]
     if not examples:
@@ -126,15 +132,54 @@ def _draw(text: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
 
 
-def _rows(path: Path, columns: tuple[str, ...] | None) -> Iterator[Row]:
+def _check_encoding(path: Path) -> None:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if number == 1 and line.startswith(UTF16_MARKS):
+                raise DataError(_recoded(f"{path} is UTF-16, not UTF-8", path, "UTF-16"))
+            try:
+                line.decode()
+            except UnicodeDecodeError as exc:
+                what = f"{path}, line {number}: byte 0x{line[exc.start]:02x} is not UTF-8"
+                raise DataError(_recoded(what, path, "WINDOWS-1252")) from exc
+
+
+def _recoded(what: str, path: Path, encoding: str) -> str:
+    return (
+        f"{what}; write it anew: iconv -f {encoding} -t UTF-8 {path.name} > "
+        f"{path.stem}.utf8{path.suffix} (-f names the encoding that it has)"
+    )
+
+
+def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[Row]:
     """Line numbers, from 1, and the fields of each line."""
     suffix = path.suffix.lower()
     if suffix in JSON_SUFFIXES:
         return _json_rows(path)
     if suffix in DELIMITERS:
-        return _table_rows(path, columns, DELIMITERS[suffix])
+        delimiter = _delimiter(path, settings, DELIMITERS[suffix])
+        return _table_rows(path, settings.columns, delimiter)
     known = ", ".join((*JSON_SUFFIXES, *DELIMITERS))
     raise DataError(f"{path}: what it holds is told by its name, which must end in {known}")
+
+
+def _delimiter(path: Path, settings: TextClassificationSettings, usual: str) -> str:
+    """The one with which the wanted columns are there; else the first.
+
+    By the names in the first line, or where the file has none by the number of fields in the
+    first lines.
+    """
+    csv.field_size_limit(MAX_FIELD_BYTES)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        head = [*islice(lines, LOOKED_AT)]
+    for delimiter in usual:
+        rows = [row for row in csv.reader(head, delimiter=delimiter) if row]
+        if settings.columns is not None:
+            if all(len(row) == len(settings.columns) > 1 for row in rows):
+                return delimiter
+        elif rows and {settings.text_field, settings.label_name} <= set(rows[0]):
+            return delimiter
+    return usual[0]
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -143,7 +188,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                fields = orjson.loads(line)
+                fields = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
             except orjson.JSONDecodeError as exc:
                 raise DataError(f"{path}, line {number}: not JSON: {exc}") from exc
             if not isinstance(fields, dict):
@@ -152,7 +197,6 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 
 def _table_rows(path: Path, columns: tuple[str, ...] | None, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(MAX_FIELD_BYTES)
     # Quotes in TSV are letters: its fields cannot hold tabs, so it needs none.
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(

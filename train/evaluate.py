@@ -5,6 +5,7 @@ N texts, C classes. Pure: numbers in, numbers out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ THRESHOLD = 0.5
 RESAMPLES = 1000
 # In 95 of 100 such test sets the figure lies between the two.
 INTERVAL = (0.025, 0.975)
+NORMAL_95 = 1.959964
 CONFIDENCE_BINS = 20
 
 Marks = NDArray[np.bool_]
@@ -51,18 +53,27 @@ def evaluate(predictions: Predictions, labels: Sequence[str], *, seed: int) -> t
         seed: Of the resampling.
     Returns:
         ``accuracy`` (of multi-label texts: all classes right) and ``macro_f1``, each followed
-        by the ends of its interval ``_low`` and ``_high``; then ``f1/LABEL`` of each label.
+        by the ends of its interval ``_low`` and ``_high``; then ``f1/LABEL`` of each label. A
+        label that no text has is not measured, and not in the mean. The interval of a share is
+        Wilson's; that of the mean F1 is from resampling, and no narrower than that of a share:
+        16 right answers of 16 are no certainty.
     """
     chosen, truth = predictions.chosen(), predictions.truth
     right = (chosen == truth).all(axis=1)  # (N,)
     draws = np.random.default_rng(seed).integers(0, len(truth), size=(RESAMPLES, len(truth)))
-    accuracies = right[draws].mean(axis=1)  # (RESAMPLES,)
-    f1_means = np.array([f1(chosen[rows], truth[rows]).mean() for rows in draws])
+    f1_means = np.array([_mean_f1(chosen[rows], truth[rows]) for rows in draws])
     per_label = f1(chosen, truth)  # (C,)
+    mean = _mean_f1(chosen, truth)
+    low, high = np.quantile(f1_means, INTERVAL)
+    least, most = wilson(mean, len(truth))
     figures = {
-        **_with_interval("accuracy", float(right.mean()), accuracies),
-        **_with_interval("macro_f1", float(per_label.mean()), f1_means),
-        **{f"f1/{label}": float(value) for label, value in zip(labels, per_label, strict=True)},
+        **_with_interval("accuracy", float(right.mean()), *wilson(float(right.mean()), len(truth))),
+        **_with_interval("macro_f1", mean, min(float(low), least), max(float(high), most)),
+        **{
+            f"f1/{label}": float(value)
+            for number, (label, value) in enumerate(zip(labels, per_label, strict=True))
+            if truth[:, number].any()
+        },
     }
     return tuple(
         Metric(name=name, value=round(value, 4), direction="higher")
@@ -104,9 +115,27 @@ def reference(
     )
 
 
-def _with_interval(name: str, value: float, resampled: NDArray[np.float64]) -> dict[str, float]:
-    low, high = np.quantile(resampled, INTERVAL)
-    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Where the share of a whole lies with 95 % confidence, by ``count`` of it.
+
+    Source: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical
+    inference, JASA 22.
+    """
+    z2 = NORMAL_95**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = NORMAL_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half /= 1 + z2 / count
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _mean_f1(chosen: Marks, truth: Marks) -> float:
+    """Over the classes that some text has."""
+    is_there = truth.any(axis=0)
+    return float(f1(chosen, truth)[is_there].mean()) if is_there.any() else 0.0
+
+
+def _with_interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _histogram(

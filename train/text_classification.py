@@ -51,7 +51,11 @@ PROBLEM_TYPES: dict[ProblemType, str] = {
 logger = logging.getLogger(__name__)
 
 
-def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
+def train(
+    settings: TextClassificationSettings,
+    progress: Progress,
+    examples: Sequence[Example] | None = None,
+) -> Artifact:
     """Fine-tune a base model into a text classifier and seal its directory.
 
     All work is done in a hidden directory beside ``settings.out``, which becomes it at the
@@ -59,6 +63,7 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
 
     Args:
         progress: Called after every step with steps done, steps in all, and the loss or None.
+        examples: Of ``settings.data``, where they were read already.
     Returns:
         The artifact at ``settings.out``; its card holds the metrics of texts never trained on.
     Raises:
@@ -72,7 +77,8 @@ def train(settings: TextClassificationSettings, progress: Progress) -> Artifact:
     out = settings.out
     require_free(out)
     golden = read_golden_texts(settings.golden) if settings.golden else ()
-    examples = read_examples(settings)
+    if examples is None:
+        examples = read_examples(settings)
     labels = classes(examples)
     splits = split(
         examples,

@@ -52,6 +52,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, fault: str
         read_golden_texts(file)
 
 
+def test_a_mark_of_utf8_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "golden.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"text": "x", "exact": true}\ny\n')
+    assert read_golden_texts(file) == [GoldenText(text="x", exact=True), GoldenText(text="y")]
+    file.write_bytes(b"a\n")  # shorter than the mark
+    assert read_golden_texts(file) == [GoldenText(text="a")]
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="nowhere: cannot be read: No such file"):
         read_golden_texts(tmp_path / "nowhere")

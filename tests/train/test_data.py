@@ -26,6 +26,39 @@ def test_json_lines_and_tables_say_the_same(tmp_path: Path) -> None:
     assert examples_of(tmp_path, "a.tsv", headless, columns=("text", "label")) == wanted
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_what_separates_the_columns_is_found(tmp_path: Path, delimiter: str) -> None:
+    others = "a;b" if delimiter != ";" else "a,b"
+    text = delimiter.join(("label", "text")) + "\n" + delimiter.join(("pos", others)) + "\n"
+    wanted = [Example(others, ("pos",))]
+    assert examples_of(tmp_path, "a.csv", "\ufeff" + text) == wanted
+    headless = text.split("\n", 1)[1] + delimiter.join(("neg", "c")) + "\n"
+    found = examples_of(tmp_path, "h.csv", headless, columns=("label", "text"))
+    assert found == [*wanted, Example("c", ("neg",))]
+
+
+def test_a_mark_of_utf8_is_passed_over(tmp_path: Path) -> None:
+    lines = '\ufeff{"text": "x", "label": "a"}\n'
+    assert examples_of(tmp_path, "a.jsonl", lines) == [Example("x", ("a",))]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("cp1252", r"line 3: byte 0xfc is not UTF-8; .*iconv -f WINDOWS-1252 -t UTF-8 a\."),
+        ("utf-16", r"is UTF-16, not UTF-8; .*iconv -f UTF-16"),
+    ],
+)
+def test_another_encoding_is_named_with_the_remedy(
+    tmp_path: Path, name: str, encoding: str, said: str
+) -> None:
+    (tmp_path / name).write_bytes("text,label\nx,a\nfür,b\n".encode(encoding))
+    settings = TextClassificationSettings(data=tmp_path / name, out=tmp_path / "out")
+    with pytest.raises(DataError, match=said):
+        read_examples(settings)
+
+
 def test_several_labels(tmp_path: Path) -> None:
     lines = '{"text": "x", "labels": ["a", "b"]}\n{"text": "y", "labels": []}\n'
     found = examples_of(tmp_path, "m.jsonl", lines, multi_label=True)

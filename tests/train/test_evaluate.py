@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.evaluate import Predictions, evaluate, reference
+from train.evaluate import Predictions, evaluate, reference, wilson
 
 TRUTH = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
 SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
@@ -50,3 +50,30 @@ def test_reference_counts_every_text_once() -> None:
     assert {edge: count for edge, count in counts.items() if count} == {2: 1, 4: 1, 16: 1, 512: 1}
     assert looks.confidence is not None
     assert sum(looks.confidence.counts) == 4
+
+
+def test_sixteen_right_of_sixteen_are_no_certainty() -> None:
+    truth = np.eye(2, dtype=bool)[[0, 1] * 8]
+    predictions = Predictions(truth.astype(float), truth, "single_label")
+    found = {m.name: m.value for m in evaluate(predictions, ("a", "b"), seed=0)}
+    assert found["accuracy"] == found["macro_f1"] == 1.0
+    assert found["accuracy_low"] == pytest.approx(0.8064, abs=1e-4)
+    assert found["macro_f1_low"] <= found["accuracy_low"]
+    assert found["accuracy_high"] == found["macro_f1_high"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "low", "high"),
+    [(0.5, 10, 0.2366, 0.7634), (0.9, 100, 0.8256, 0.9448), (0.0, 5, 0.0, 0.4345)],
+)
+def test_wilson_by_hand(share: float, count: int, low: float, high: float) -> None:
+    assert wilson(share, count) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_a_class_that_no_text_has_does_not_count() -> None:
+    truth = np.eye(3, dtype=bool)[[0, 0, 1, 1]]
+    predictions = Predictions(truth.astype(float), truth, "single_label")
+    found = {m.name: m.value for m in evaluate(predictions, ("a", "b", "c"), seed=0)}
+    assert found["macro_f1"] == 1.0
+    assert "f1/c" not in found
+    assert found["f1/a"] == found["f1/b"] == 1.0
