@@ -45,6 +45,10 @@ PARTITION_FETCH_BYTES = 1024 * 1024
 # usual heartbeat interval, at which the others join: or the gap would meet it again and again.
 JOIN_POLL_MS = 350
 
+# Offsets that an open transaction is about to change are asked for again and again, for as long as
+# that takes: a short pause, which suits transactions, would keep a core busy.
+RETRY_BACKOFF_MS = 100
+
 READ_S = 5.0
 
 Telling = TelemetryRecord | ComparisonRecord | ConsumerRecord
@@ -91,7 +95,7 @@ class Source:
         self._where = f"reading {', '.join(pipeline.input_topics)} at {kafka.bootstrap_servers}"
         with broker_errors(self._where):
             self._consumer = decoding.consumer(
-                **common_options(kafka),
+                **common_options(kafka) | {"retry_backoff_ms": RETRY_BACKOFF_MS},
                 client_id=own_client(self.instance_id),
                 group_id=pipeline.name,
                 group_instance_id=self.instance_id,

@@ -35,6 +35,10 @@ def die_inside(place: str, turn: int) -> None:
     setattr(KafkaProducer, method, die)
 
 
+# Exit code of a consumer whose loop has ended by itself.
+ENDED = 3
+
+
 def main(argument: str) -> int:
     """Run until told to stop (0) or until the worker ends by itself (3)."""
     logging.basicConfig(level=logging.WARNING)
@@ -51,7 +55,7 @@ def main(argument: str) -> int:
     )
     while not told.wait(0.1):
         if worker.state().ended:
-            return 3
+            return ENDED
     return 0 if worker.stop(timeout_s=20, leave=True) else 4
 
 
