@@ -29,7 +29,9 @@ from ops import broker_config, processes
 from ops.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
 from ops.kafka_runtime import ensure_jars, find_java, java_environment
+from ops.log_files import last_error
 from ops.loopback import HOST, can_listen, free_port, kafka_answers
+from ops.patience import Patience
 from serve.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ POLL_S = 0.05
 # Linux derives a process's start from the time since boot; the clock may be set in between.
 SAME_START_S = 1.0
 KILL_DEADLINE_S = 10.0
-LOG_TAIL_LINES = 25
+# Of a Java that writes a few files; as long as a whole start on a busy machine.
+FORMAT_DEADLINE_S = 300.0
 
 
 class BrokerState(Settings):
@@ -70,23 +73,23 @@ class EmbeddedBroker:
         """Start the broker and wait until it answers; a running one is left alone.
 
         Args:
-            deadline_s: For everything but the download of missing jars.
+            deadline_s: For everything but the download of missing jars; longer on a busy machine.
         Returns:
             The bootstrap servers, ``host:port``.
         Raises:
             PortTaken: Another program listens on the port. Not retriable.
-            BrokerStartFailed: It died or did not answer in time; carries the end of its log.
+            BrokerStartFailed: It died or did not answer in time; names the cause and its log.
             RuntimeMissing: No jars or no Java.
         """
         jars, java = ensure_jars(), find_java()
-        ends = time.monotonic() + deadline_s
+        patience = Patience(deadline_s)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with self._locked(ends):
+        with self._locked(patience):
             if self.is_running():
                 logger.info("Kafka already runs, pid %s, on %s", self.pid, self.bootstrap_servers)
             else:
-                self._launch(jars, java, ends=ends)
-            self._wait_until_it_answers(ends)
+                self._launch(jars, java)
+            self._wait_until_it_answers(patience)
         return self.bootstrap_servers
 
     def stop(self, deadline_s: float = 20.0) -> None:
@@ -119,15 +122,15 @@ class EmbeddedBroker:
             raise BrokerNotStarted(f"no broker was started in {self.settings.data_dir} yet")
         return f"{HOST}:{state.port}"
 
-    def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
-        """Last lines of the broker's log; empty where there is none."""
+    def cause(self) -> str:
+        """Why it died, by the last error in its log; empty where there is none."""
         if not self.log_file.exists():
             return ""
-        return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        return last_error(self.log_file.read_text(errors="replace"))
 
     # -- the process ---------------------------------------------------------------------
 
-    def _launch(self, jars: Sequence[Path], java: Path, *, ends: float) -> None:
+    def _launch(self, jars: Sequence[Path], java: Path) -> None:
         port = self._claim_port()
         config = self.settings.data_dir / "server.properties"
         broker_config.write_properties(
@@ -136,7 +139,7 @@ class EmbeddedBroker:
         if self.log_file.exists():
             self.log_file.replace(self.log_file.with_name("broker.log.1"))
         if not (broker_config.data_folder(self.settings) / "meta.properties").exists():
-            self._format(jars, java, ends=ends)
+            self._format(jars, java)
         command = broker_config.java_command(
             self.settings, java, jars, main="kafka.Kafka", arguments=[str(config)]
         )
@@ -155,7 +158,7 @@ class EmbeddedBroker:
         created = psutil.Process(self._child.pid).create_time()
         self._write_state(BrokerState(port=port, pid=self._child.pid, created=created))
 
-    def _format(self, jars: Sequence[Path], java: Path, *, ends: float) -> None:
+    def _format(self, jars: Sequence[Path], java: Path) -> None:
         config = self.settings.data_dir / "server.properties"
         arguments = ["format", "-t", cluster_id(uuid.uuid4()), "-c", str(config)]
         arguments += broker_config.scram_arguments(self.settings)
@@ -170,28 +173,29 @@ class EmbeddedBroker:
                     stdout=log,
                     stderr=log,
                     env=java_environment(),
-                    timeout=max(1.0, ends - time.monotonic()),
+                    timeout=FORMAT_DEADLINE_S,
                     check=True,
                 )
             except subprocess.SubprocessError as exc:
                 raise self._start_failed("could not format its storage") from exc
 
-    def _wait_until_it_answers(self, ends: float) -> None:
+    def _wait_until_it_answers(self, patience: Patience) -> None:
         state = self._read_state()
         assert state is not None  # _launch wrote it
         while not kafka_answers(state.port, self.settings.ca_file):
             if not self.is_running():
                 raise self._start_failed("died while it started")
-            if time.monotonic() > ends:
+            if patience.is_over():
                 self.kill()
-                raise self._start_failed("did not answer in time and was ended")
+                raise self._start_failed(f"did not answer within {patience} and was ended")
             time.sleep(POLL_S)
         logger.info("Kafka answers on %s, pid %s", self.bootstrap_servers, self.pid)
 
     def _start_failed(self, what: str) -> BrokerStartFailed:
+        cause = self.cause()
         return BrokerStartFailed(
-            f"Kafka in {self.settings.data_dir} {what}; the end of {self.log_file}:\n"
-            f"{self.log_tail()}"
+            f"Kafka in {self.settings.data_dir} {what}{f' ({cause})' if cause else ''}; its log is "
+            f"{self.log_file}"
         )
 
     def _process(self) -> psutil.Process | None:
@@ -222,10 +226,10 @@ class EmbeddedBroker:
     # -- the directory -------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _locked(self, ends: float) -> Iterator[None]:
+    def _locked(self, patience: Patience) -> Iterator[None]:
         with (self.settings.data_dir / "lock").open("w") as file:
             while not _try_lock(file.fileno()):
-                if time.monotonic() > ends:
+                if patience.is_over():
                     raise BrokerStartFailed(
                         f"another process has been starting Kafka in {self.settings.data_dir} "
                         "for too long; end it and try again"

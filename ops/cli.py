@@ -23,13 +23,13 @@ from ops.commands.session import STATE_DIR, JsonOption, StateOption
 from ops.state_place import DEFAULT_FILE, state_dir_of
 from ops.terminal import (
     EXIT_USAGE,
+    Steps,
     configuration,
     err,
     fail,
     json_line,
     log_everything,
     out,
-    step,
     told_plainly,
 )
 
@@ -145,7 +145,8 @@ def up(
 
     with told_plainly():
         settings = configuration(config)
-        local.up(settings, step)
+        with Steps() as step:
+            local.up(settings, step)
         if detach:
             _show_addresses(settings)
             out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
@@ -157,7 +158,8 @@ def up(
         except KeyboardInterrupt:
             err.print()
         finally:
-            local.down(settings.state_dir, step)
+            with Steps() as step:
+                local.down(settings.state_dir, step)
 
 
 def _show_addresses(settings: PlatformConfig) -> None:
@@ -187,7 +189,9 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
 
     with told_plainly():
         place = state_dir_of(state_dir)
-        if not local.down(place, step):
+        with Steps() as step:
+            ended = local.down(place, step)
+        if not ended:
             out.print(f"Nothing runs here ({place}).")
 
 
@@ -384,7 +388,7 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
 
     with told_plainly():
         embedded = embedded_broker(state_dir_of(state_dir))
-        step("Kafka: starting")
+        Steps()("Kafka: starting")
         out.print(embedded.start())
 
 

@@ -22,7 +22,7 @@ from ops.demo_events import DemoEvent, events
 from ops.errors import OpsError
 from ops.settings import PlatformConfig, RaySettings
 from ops.status import status
-from ops.terminal import err, json_line, out, step
+from ops.terminal import Steps, err, json_line, out
 from ops.training import train_with_progress
 from serve.settings import ModelSettings
 from stream.clients import TopicWriter, read_topic
@@ -36,6 +36,8 @@ SEED = 7
 STREAM_DEADLINE_S = 240.0
 SHOWN = 9
 REFRESH_S = 0.25
+
+step = Steps()
 
 
 class Arrival(NamedTuple):

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import orjson
 
 from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
+from ops.patience import Patience
 from serve.contract import BatchReply, CallOptions, ReplicaInfo, app_name
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings
@@ -186,7 +187,7 @@ class Cluster:
     def _wait(self, name: str, wanted: Wanted, deadline_s: float) -> None:
         from ray import serve as ray_serve
 
-        start = time.monotonic()
+        patience = Patience(deadline_s)
         room_deadline_s = deadline_s if self._grows else min(ROOM_DEADLINE_S, deadline_s)
         while True:
             app = ray_serve.status().applications.get(name)
@@ -197,13 +198,13 @@ class Cluster:
             why = cause_of(messages)
             if state in FAILED:
                 raise DeployFailed(f"{name} does not start: {why}")
-            waited = time.monotonic() - start
-            if waited > room_deadline_s:
+            if patience.waited_s > room_deadline_s:
                 self._check_room(name, wanted)
-            if waited > deadline_s:
+            if patience.is_over():
+                told = f"{state}: {why}" if why else state
                 raise DeployFailed(
-                    f"{name} was not ready within {deadline_s:g} s ({state}: {why}); raise "
-                    "deploy_deadline_s, or see its log"
+                    f"{name} was not ready within {patience} ({told}); raise deploy_deadline_s, "
+                    "or see its log"
                 )
             time.sleep(POLL_S)
 

@@ -17,6 +17,7 @@ OpsError
 |   |-- GroupTaken            others read with a pipeline's consumer group
 |   |-- Busy                  another ``up`` or ``down`` is at work on the same state
 |   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
+|   |-- DriverDied            what ``up`` needs died while it deployed
 |   |-- ClusterUnreachable    the Ray cluster that was named does not answer
 |   |-- NoRoom                the cluster has not what a replica wants
 |   `-- DeployFailed          a replica cannot be built
@@ -127,6 +128,10 @@ class GroupTaken(PlatformError):
 
 class ClusterStartFailed(PlatformError):
     """Ray died while it started, or did not answer in time."""
+
+
+class DriverDied(PlatformError):
+    """The process that deploys, Ray's head or Kafka died while apps were deployed."""
 
 
 class ClusterUnreachable(PlatformError):

@@ -5,39 +5,33 @@ Every step looks first and does only what is missing, so ``up`` repairs after an
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from ops import bootstrap, operator_process, processes, ray_cluster
-from ops.deploy import Cluster, applications
+from ops import bootstrap, driver_process, operator_process, processes, ray_cluster
+from ops.deploy import applications
+from ops.driver_process import Task, Told, Watched, digest_of, pipelines_first
 from ops.errors import OpsError
 from ops.first_admin import ensure_local_admin
-from ops.installation import STATE_FILE, State, alone, connection, embedded_broker, token_path
+from ops.installation import STATE_FILE, State, alone, embedded_broker, token_path
 from ops.loopback import free_port
 from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.topics import ensure_groups, ensure_topics
 from serve.artifact import load
-from serve.contract import app_name
-from serve.settings import ModelSettings, Settings
 from stream.admin import Admin
-from stream.control import ControlFollower, publish
-from stream.schema import ControlRecord, VersionRoute
-from stream.settings import KafkaSettings, PipelineSettings, secret_of
-from stream.sink import PlainProducer
-from stream.source import ControlReader
+from stream.settings import PipelineSettings, secret_of
 
 logger = logging.getLogger(__name__)
 
 Step = Callable[[str], None]
-CONTROL_DEADLINE_S = 15.0
 
 
 def up(config: PlatformConfig, on_step: Step) -> State:
@@ -103,9 +97,7 @@ class _Up:
         if not (self._config.models or self._config.pipelines):
             return
         self._ensure_ray()
-        with connection(self._config.state_dir, self._state) as cluster:
-            self._state.dashboard = self._state.dashboard or cluster.dashboard
-            self._ensure_apps(cluster)
+        self._ensure_apps()
         if self._config.operator:
             self._ensure_operator()
 
@@ -152,64 +144,29 @@ class _Up:
         self._step(f"Ray: {state.address}")
         self._save()
 
-    def _ensure_apps(self, cluster: Cluster) -> None:
-        config, kafka = self._config, self._state.kafka(self._config.kafka)
-        running = _running_apps(config.state_dir, self._state)
-        served = self._models()
-        for model in served:
-            name = app_name(model.name, model.version)
-            digest = _digest(model, "")
-            if self._is_current(name, digest, running):
-                continue
-            info = cluster.deploy_model(model, deadline_s=config.deploy_deadline_s)
-            self._deployed(name, digest, f"{info.engine} {info.precision} on {info.device}")
-        bootstrap.publish_routes(self._database, kafka)
-        _publish_static_routes([m for m in config.models if not bootstrap.is_registered(m)], kafka)
-        for pipeline in config.pipelines:
-            name = pipeline.app_name
-            digest = _digest(pipeline, kafka.bootstrap_servers)
-            if self._is_current(name, digest, running):
-                continue
-            cluster.deploy_pipeline(kafka, pipeline, deadline_s=config.deploy_deadline_s)
-            inputs = ", ".join(pipeline.input_topics)
-            self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
-        self._remove_stale(cluster, served)
+    def _ensure_apps(self) -> None:
+        running = _running_apps(self._config.state_dir, self._state)
+        config = with_secrets(self._config)
+        task = Task(state=self._state.model_copy(deep=True), running=frozenset(running))
+        watched = _watched(self._config.state_dir, self._state)
+        driver_process.run(task, config, self._config.state_dir, watched, self._told)
 
-    def _models(self) -> list[ModelSettings]:
-        """What is served: versions that the routes name, and what has no versions."""
-        config = self._config
-        static = [model for model in config.models if not bootstrap.is_registered(model)]
-        return static + bootstrap.served(config, self._database)
-
-    def _is_current(self, name: str, digest: str, running: set[str]) -> bool:
-        current = name in running and self._state.apps.get(name) == digest
-        self._step(f"{name}: {'running' if current else 'deploying'}")
-        return current
-
-    def _deployed(self, name: str, digest: str, what: str) -> None:
-        self._state.apps[name] = digest
+    def _told(self, told: Told) -> None:
+        match told.kind:
+            case "step":
+                self._step(told.text)
+                return
+            case "dashboard":
+                self._state.dashboard = told.text
+            case "deployed":
+                self._state.apps[told.text] = told.more
+            case "removed":
+                del self._state.apps[told.text]
         self._save()
-        self._step(f"{name}: ready, {what}")
-
-    def _remove_stale(self, cluster: Cluster, served: list[ModelSettings]) -> None:
-        """Take away what an earlier configuration had: pipelines first. Versions of a model that
-        is still there are the operator's affair."""
-        models = {model.name for model in self._config.models if bootstrap.is_registered(model)}
-        wanted = {app_name(model.name, model.version) for model in served}
-        wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
-        stale = _pipelines_first(
-            {n for n in self._state.apps if n not in wanted and n.partition("@")[0] not in models}
-        )
-        if stale:
-            self._step(f"Removing {', '.join(stale)}")
-            cluster.delete(stale)
-            for name in stale:
-                del self._state.apps[name]
-            self._save()
 
     def _ensure_operator(self) -> None:
         config, state = self._config, self._state
-        digest = _digest(config, state.bootstrap_servers)
+        digest = digest_of(config, state.bootstrap_servers)
         if operator_process.is_supervised(state.instance):
             if state.operator_config == digest:
                 self._step(f"Operator: {operator_process.fault(config.state_dir) or 'running'}")
@@ -243,29 +200,6 @@ def idle_consumers(admin: Admin, pipeline: PipelineSettings) -> str | None:
     )
 
 
-def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:
-    """Put a route for every model without versions on the control topic, unless it is there.
-
-    Of several entries of a name the last one gets all records.
-    """
-    if not models:
-        return
-    follower = ControlFollower(lambda: ControlReader(kafka))
-    follower.start(CONTROL_DEADLINE_S)
-    table = follower.table()
-    follower.stop()
-    producer = PlainProducer(kafka)
-    for name in dict.fromkeys(model.name for model in models):
-        versions = [model.version for model in models if model.name == name]
-        held = table.get(name)
-        if held and list(held.versions) == versions:
-            continue
-        routes = {v: VersionRoute(weight=float(v == versions[-1])) for v in versions}
-        epoch = held.epoch + 1 if held else 1
-        publish(producer, ControlRecord(model=name, epoch=epoch, versions=routes))
-    producer.close()
-
-
 def with_secrets(config: PlatformConfig) -> bytes:
     """A configuration as JSON, passwords in the clear: for a pipe to a process of ours."""
     content = config.model_dump(mode="json")
@@ -291,8 +225,10 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if state.apps and _running_apps(state_dir, state):
         on_step("Pipelines finish what they have begun")
         try:
-            with connection(state_dir, state) as cluster:
-                cluster.delete(_pipelines_first(_own_apps(state_dir, state)))
+            task = Task(state=state, delete=tuple(pipelines_first(_own_apps(state_dir, state))))
+            config = with_secrets(PlatformConfig(state_dir=state_dir))
+            watched = _watched(state_dir, state)
+            driver_process.run(task, config, state_dir, watched, lambda _: None)
         except OpsError as exc:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
@@ -306,6 +242,19 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if left:
         raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def _watched(state_dir: Path, state: State) -> list[Watched]:
+    """What a driver needs of what this installation started."""
+    watched = []
+    if (head := state.head) is not None:
+        log = state_dir / ray_cluster.LOG
+        lives = partial(ray_cluster.is_alive, head)
+        watched.append(Watched("Ray's head", log, lives, partial(ray_cluster.cause, log)))
+    embedded = embedded_broker(state_dir)
+    if embedded.is_running():
+        watched.append(Watched("Kafka", embedded.log_file, embedded.is_running, embedded.cause))
+    return watched
 
 
 def _own_apps(state_dir: Path, state: State) -> set[str]:
@@ -328,12 +277,3 @@ def _serve_apps(state_dir: Path, state: State) -> dict[str, Any]:
         return applications(state.dashboard, token_path(state_dir, state))
     except OpsError:
         return {}
-
-
-def _pipelines_first(names: set[str]) -> list[str]:
-    return sorted(names, key=lambda name: (not name.startswith("pipeline-"), name))
-
-
-def _digest(settings: Settings, more: str) -> str:
-    text = settings.model_dump_json() + more
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -18,6 +18,7 @@ import psutil
 
 from ops import processes
 from ops.errors import PlatformError
+from ops.patience import Patience
 from ops.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
 
 SUPERVISOR = (sys.executable, "-m", "ops.supervisor")
@@ -62,8 +63,8 @@ def start(state_dir: Path, configuration: bytes, api: str) -> int:
 
 def _wait_for_api(supervisor: subprocess.Popen[bytes], state_dir: Path, api: str) -> None:
     host, port = api.rpartition("//")[2].rsplit(":", 1)
-    deadline = time.monotonic() + API_DEADLINE_S
-    while supervisor.poll() is None and time.monotonic() < deadline:
+    patience = Patience(API_DEADLINE_S)
+    while supervisor.poll() is None and not patience.is_over():
         note = Note.load(state_dir)
         if note is not None and note.deaths:
             raise PlatformError(
@@ -75,7 +76,9 @@ def _wait_for_api(supervisor: subprocess.Popen[bytes], state_dir: Path, api: str
             time.sleep(0.1)
         else:
             return
-    raise PlatformError(f"the operator does not answer at {api}; see {state_dir / LOG}")
+    raise PlatformError(
+        f"the operator did not answer at {api} within {patience}; see {state_dir / LOG}"
+    )
 
 
 def is_supervised(instance: str) -> bool:

@@ -10,7 +10,7 @@ import orjson
 
 from ops.errors import ConfigError, OpsError
 from ops.state_place import DEFAULT_FILE
-from ops.terminal import configuration, step
+from ops.terminal import Steps, configuration
 from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Outcome
 from serve.settings import ModelSettings, Task
@@ -46,7 +46,7 @@ def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Out
 def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
     from serve.replica import open_replica
 
-    step(f"loading {path}")
+    Steps()(f"loading {path}")
     replica = open_replica(ModelSettings(name="model", path=path))
     try:
         return replica.predict(values, PLAIN).outcomes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -24,14 +25,23 @@ import psutil
 
 from ops import processes
 from ops.errors import ClusterStartFailed
+from ops.log_files import last_error
 from ops.loopback import HOST, can_listen, free_port
+from ops.patience import Patience
 from ops.settings import RaySettings
+from ops.supervisor import how
 
 logger = logging.getLogger(__name__)
 
 START_DEADLINE_S = 90.0
 POLL_S = 0.2
-LOG_TAIL_LINES = 25
+# In the state directory: what `ray start` says.
+LOG = "ray.log"
+# So it says which of Ray's processes ended, and how.
+ENDED = re.compile(r"(\w+) \[exit code=(-?\d+)\]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# It gives its own processes 30 s, which nothing can change: on a busy machine it is tried again.
+TOO_SLOW = "timed out during startup"
 # The file in its temporary folder in which `ray start` leaves the cluster's address.
 NOTE = "ray_current_cluster"
 # Nothing of Ray's outlives a head, and told to end all at once its processes wait for each other.
@@ -79,17 +89,30 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     Args:
         instance: Mark of the installation; names the temporary folder, too.
     Raises:
-        ClusterStartFailed: It died or did not answer in time; carries the end of its log.
+        ClusterStartFailed: It died or did not answer in time; names the cause and its log.
     """
-    _write_token(token_file(state_dir))
-    port, client_port = free_port(), free_port()
-    dashboard_port = settings.dashboard_port or free_port()
-    if not can_listen(dashboard_port):
+    if settings.dashboard_port and not can_listen(settings.dashboard_port):
         raise ClusterStartFailed(
-            f"port {dashboard_port} of the dashboard is in use; set ray.dashboard_port to "
+            f"port {settings.dashboard_port} of the dashboard is in use; set ray.dashboard_port to "
             "another, or to 0 for a free one"
         )
-    log = state_dir / "ray.log"
+    _write_token(token_file(state_dir))
+    patience = Patience(START_DEADLINE_S)
+    while True:
+        try:
+            return _start_once(settings, state_dir, instance, patience)
+        except ClusterStartFailed:
+            stop(instance)
+            if TOO_SLOW not in (state_dir / LOG).read_text(errors="replace") or patience.is_over():
+                raise
+
+
+def _start_once(
+    settings: RaySettings, state_dir: Path, instance: str, patience: Patience
+) -> RayHead:
+    port, client_port = free_port(), free_port()
+    dashboard_port = settings.dashboard_port or free_port()
+    log = state_dir / LOG
     with log.open("wb") as output:
         head = subprocess.Popen(
             _command(settings, instance, port, client_port, dashboard_port),
@@ -100,15 +123,16 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
             start_new_session=True,
         )
     url = f"http://{HOST}:{dashboard_port}"
-    deadline = time.monotonic() + START_DEADLINE_S
     # Ray notes its address last, when its node runs.
     noted = temporary_folder(instance) / NOTE
     while not (noted.exists() and api_answers(url)):
-        if head.poll() is not None or time.monotonic() > deadline:
-            stop(instance)
+        if head.poll() is not None:
+            why = cause(log) or how(head.returncode)
+            raise ClusterStartFailed(f"Ray ended while it started ({why}); its log is {log}")
+        if patience.is_over():
             raise ClusterStartFailed(
-                f"Ray {'ended' if head.poll() is not None else 'did not answer'} while it "
-                f"started; the end of {log}:\n{_tail(log)}"
+                f"Ray did not answer within {patience}; its log is {log}. Start it again when "
+                "less runs on this machine"
             )
         time.sleep(POLL_S)
     return RayHead(f"{HOST}:{port}", url, head.pid)
@@ -148,9 +172,25 @@ def running_elsewhere() -> str | None:
         return None
 
 
+def is_alive(head: RayHead) -> bool:
+    """Whether the head's process lives; it ends when one of Ray's own does."""
+    try:
+        return processes.is_alive(psutil.Process(head.pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_running(head: RayHead) -> bool:
     """Whether the head's process lives and its API answers."""
-    return psutil.pid_exists(head.pid) and api_answers(head.dashboard)
+    return is_alive(head) and api_answers(head.dashboard)
+
+
+def cause(log: Path) -> str:
+    """Why a head ended, from its log: which of its processes ended first, or the last error."""
+    text = COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
+    if ended := ENDED.search(text):
+        return f"{ended[1]} ended: {how(int(ended[2]))}"
+    return last_error(text)
 
 
 def api_answers(url: str) -> bool:
@@ -217,7 +257,3 @@ def _write_token(path: Path) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
-
-
-def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

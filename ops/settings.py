@@ -98,7 +98,8 @@ class PlatformConfig(Settings):
         models: Versions that are served.
         pipelines: From topics through a model to topics.
         state_dir: Where the platform keeps what it must find again.
-        deploy_deadline_s: How long a replica may take to be ready.
+        deploy_deadline_s: How long a replica may take to be ready; up to five times as long where
+            the machine has more to do than its cores can.
         database: URL of the SQL database, ``sqlite:///FILE`` or ``postgresql://...``; None keeps
             it under ``state_dir``.
         artifacts: Where the files of versions are kept: a folder, or a URL such as

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import typer
 
@@ -20,6 +21,7 @@ from train.errors import TrainError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from ops.settings import PlatformConfig
 
@@ -29,6 +31,8 @@ PACKAGES = ("ops", "stream", "serve", "train")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+# A step that took longer says so.
+SLOW_S = 2.0
 
 
 class _LateConsole:
@@ -92,9 +96,40 @@ def fail(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
-def step(message: str) -> None:
-    """Tell of a step on stderr, so that stdout stays clean."""
-    err.print(f"[cyan]•[/] {_escaped(message)}", soft_wrap=True)
+class Steps:
+    """Tells of steps on stderr, so that stdout stays clean, each with the seconds that passed since
+    the one before. On a terminal the seconds of the present one run; a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+        self._running: Progress | None = None
+
+    def __enter__(self) -> Self:
+        self._since_s = time.monotonic()
+        if err.is_terminal:
+            from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+            self._running = Progress(
+                TextColumn("[dim]  …"), TimeElapsedColumn(), console=err, transient=True
+            )
+            self._running.start()
+            self._running.add_task("")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+    def __call__(self, message: str) -> None:
+        """Tell of a step that begins, or of one that has ended."""
+        now_s = time.monotonic()
+        took = f" [dim]({now_s - self._since_s:.0f} s)[/]" if now_s - self._since_s > SLOW_S else ""
+        self._since_s = now_s
+        if self._running is not None:
+            self._running.reset(self._running.task_ids[0])
+        err.print(f"[cyan]•[/] {_escaped(message)}{took}", soft_wrap=True)
 
 
 def configuration(path: Path | None) -> PlatformConfig:

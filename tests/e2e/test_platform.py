@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ops import operator_process, processes
+from ops import operator_process, processes, ray_cluster
 from ops.installation import State
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
@@ -205,3 +205,36 @@ def test_failed_up_leaves_nothing(tmp_path: Path) -> None:
     assert State.load(broken.state_dir) is None
     running = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in running if str(tmp_path) in " ".join(line)]
+
+
+@pytest.mark.parametrize("victim", ["gcs_server", "raylet", "java"])
+def test_up_ends_at_once_when_what_it_needs_dies(victim: str, tmp_path: Path) -> None:
+    starting = Platform(tmp_path)
+    command = [str(BERTSTREAM), "up", "--detach", "--config", str(starting.config)]
+    with (tmp_path / "said").open("wb+") as said:
+        up = subprocess.Popen(command, stderr=said, stdout=said)
+        eventually(lambda: b"echo@1: deploying" in (tmp_path / "said").read_bytes(), 180)
+        instance = starting.state().instance
+        ours = processes.using(ray_cluster.temporary_folder(instance))
+        ours += processes.marked(instance)
+        next(p for p in ours if _is_named(p, victim)).kill()
+        killed_at = time.monotonic()
+        assert up.wait(60) == 1
+    told = (tmp_path / "said").read_text()
+    # Ending all that was started takes most of it.
+    assert time.monotonic() - killed_at < 30
+    what, log = ("Kafka", "broker.log") if victim == "java" else ("Ray's head", "ray.log")
+    assert f"error: {what} died while this was under way: echo@1: deploying" in told
+    assert victim == "java" or f"{victim} ended: SIGKILL" in told
+    assert f"its log is {starting.state_dir}" in told
+    assert f"/{log}" in told
+    assert "task_manager.cc" not in told
+    assert "Traceback" not in told
+    assert not processes.marked(instance)
+
+
+def _is_named(process: psutil.Process, name: str) -> bool:
+    try:
+        return processes.is_alive(process) and process.name().startswith(name)
+    except psutil.Error:
+        return False

@@ -1,0 +1,177 @@
+"""The process in which ``up`` and ``down`` use Ray: what it does there.
+
+It brings up the apps of a configuration, or takes some away, tells each step to its parent
+(:mod:`ops.driver_process`) and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final, TextIO
+
+from ops import bootstrap
+from ops.deploy import Cluster
+from ops.driver_process import LOG, Task, Told, digest_of, pipelines_first
+from ops.errors import OpsError
+from ops.installation import connection
+from ops.settings import PlatformConfig
+from serve.contract import app_name
+from serve.errors import ServeError
+from serve.settings import ModelSettings
+from stream.control import ControlFollower, publish
+from stream.errors import StreamError
+from stream.schema import ControlRecord, VersionRoute
+from stream.settings import KafkaSettings
+from stream.sink import PlainProducer
+from stream.source import ControlReader
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[..., None]
+CONTROL_DEADLINE_S: Final = 15.0
+
+
+class _Deployment:
+    """Brings the apps of a configuration up, each of which is looked at first."""
+
+    def __init__(self, config: PlatformConfig, task: Task, cluster: Cluster, tell: Tell) -> None:
+        self._config = config
+        self._task = task
+        self._kafka = task.state.kafka(config.kafka)
+        self._cluster = cluster
+        self._tell = tell
+        self._database = bootstrap.opened(config)
+
+    def run(self) -> None:
+        served = self._models()
+        for model in served:
+            self._model(model)
+        bootstrap.publish_routes(self._database, self._kafka)
+        static = [model for model in self._config.models if not bootstrap.is_registered(model)]
+        _publish_static_routes(static, self._kafka)
+        for pipeline in self._config.pipelines:
+            name, digest = pipeline.app_name, digest_of(pipeline, self._kafka.bootstrap_servers)
+            if not self._is_current(name, digest):
+                self._cluster.deploy_pipeline(
+                    self._kafka, pipeline, deadline_s=self._config.deploy_deadline_s
+                )
+                inputs = ", ".join(pipeline.input_topics)
+                self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
+        self._remove_stale(served)
+
+    def _models(self) -> list[ModelSettings]:
+        """What is served: versions that the routes name, and what has no versions."""
+        config = self._config
+        static = [model for model in config.models if not bootstrap.is_registered(model)]
+        return static + bootstrap.served(config, self._database)
+
+    def _model(self, model: ModelSettings) -> None:
+        name, digest = app_name(model.name, model.version), digest_of(model)
+        if not self._is_current(name, digest):
+            deadline_s = self._config.deploy_deadline_s
+            info = self._cluster.deploy_model(model, deadline_s=deadline_s)
+            self._deployed(name, digest, f"{info.engine} {info.precision} on {info.device}")
+
+    def _is_current(self, name: str, digest: str) -> bool:
+        current = name in self._task.running and self._task.state.apps.get(name) == digest
+        self._tell("step", f"{name}: {'running' if current else 'deploying'}")
+        return current
+
+    def _deployed(self, name: str, digest: str, what: str) -> None:
+        self._tell("deployed", name, digest)
+        self._tell("step", f"{name}: ready, {what}")
+
+    def _remove_stale(self, served: list[ModelSettings]) -> None:
+        """Take away what an earlier configuration had: pipelines first. Versions of a model that
+        is still there are the operator's affair."""
+        models = {model.name for model in self._config.models if bootstrap.is_registered(model)}
+        wanted = {app_name(model.name, model.version) for model in served}
+        wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
+        known = self._task.state.apps
+        stale = pipelines_first(
+            {n for n in known if n not in wanted and n.partition("@")[0] not in models}
+        )
+        if stale:
+            self._tell("step", f"Removing {', '.join(stale)}")
+            self._cluster.delete(stale)
+            for name in stale:
+                self._tell("removed", name)
+
+
+def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:
+    """Put a route for every model without versions on the control topic, unless it is there.
+
+    Of several entries of a name the last one gets all records.
+    """
+    if not models:
+        return
+    follower = ControlFollower(lambda: ControlReader(kafka))
+    follower.start(CONTROL_DEADLINE_S)
+    table = follower.table()
+    follower.stop()
+    producer = PlainProducer(kafka)
+    for name in dict.fromkeys(model.name for model in models):
+        versions = [model.version for model in models if model.name == name]
+        held = table.get(name)
+        if held and list(held.versions) == versions:
+            continue
+        routes = {v: VersionRoute(weight=float(v == versions[-1])) for v in versions}
+        epoch = held.epoch + 1 if held else 1
+        publish(producer, ControlRecord(model=name, epoch=epoch, versions=routes))
+    producer.close()
+
+
+def _do(task: Task, config: PlatformConfig, tell: Tell) -> None:
+    with connection(config.state_dir, task.state) as cluster:
+        if task.delete is not None:
+            cluster.delete(list(task.delete))
+            return
+        if not task.state.dashboard:
+            tell("dashboard", cluster.dashboard)
+        _Deployment(config, task, cluster, tell).run()
+
+
+def main() -> None:
+    """Do the task that stands on standard input, and end when that does."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    channel: TextIO = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints goes to the log
+
+    def tell(kind: str, text: str = "", more: str = "") -> None:
+        told = Told.model_validate({"kind": kind, "text": text, "more": more})
+        channel.write(told.model_dump_json() + "\n")
+        channel.flush()
+
+    config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
+    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    try:
+        _do(task, config, tell)
+    except (OpsError, ServeError, StreamError) as exc:
+        tell("failed", str(exc), type(exc).__name__)
+    except Exception as exc:
+        logger.exception("the task failed")
+        what = str(exc).strip().partition("\n")[0]
+        tell("failed", f"{type(exc).__name__}: {what}; see {config.state_dir / LOG}")
+    else:
+        tell("done")
+
+
+def _end_with_parent() -> None:
+    """End at once when the parent closes the pipe or dies: Ray may hold the main thread."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass  # nothing more is said
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
