@@ -351,6 +351,17 @@ def train_text_classification(
     label_field: str | None = None,
     multi_label: bool = False,
     max_length: Annotated[int | None, typer.Option(min=3)] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of a file without a header line: text,label")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between columns; found out among , ; | and tab if none.")
+    ] = None,
+    val_share: Annotated[float, typer.Option(help="Of the texts: decides when to stop.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Of the texts: measured on.")] = 0.2,
+    batch_tokens: Annotated[int, typer.Option(help="Of one batch, at most.")] = 2048,
+    head_lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 1e-3,
+    encoder_lr: Annotated[float, typer.Option(help="The same of the encoder.")] = 5e-5,
     golden: GoldenOption = None,
     seed: int = 0,
     as_json: JsonOption = False,
@@ -370,6 +381,13 @@ def train_text_classification(
                 "label_field": label_field,
                 "multi_label": multi_label,
                 "max_length": max_length,
+                "columns": tuple(columns.split(",")) if columns else None,
+                "separator": separator,
+                "val_share": val_share,
+                "test_share": test_share,
+                "batch_tokens": batch_tokens,
+                "head_lr": head_lr,
+                "encoder_lr": encoder_lr,
                 "golden": golden,
                 "seed": seed,
             }

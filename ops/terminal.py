@@ -96,6 +96,11 @@ def fail(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+def warn(message: str) -> None:
+    """Tell of what goes on, and is perhaps not meant."""
+    err.print(f"[yellow]note:[/] {_escaped(message)}", soft_wrap=True)
+
+
 class Steps:
     """Tells of steps on stderr, so that stdout stays clean, each with the seconds that passed since
     the one before. On a terminal the seconds of the present one run; a context manager.

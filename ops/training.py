@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ops.errors import ConfigError
-from ops.terminal import err
+from ops.terminal import err, warn
 from serve.artifact import Artifact
 from serve.golden_texts import read_golden_texts
-from train.data import classes, read_examples
+from serve.output import require_free
+from train.data import prepare
 from train.settings import TextClassificationSettings
 
 
@@ -29,19 +31,27 @@ def train_with_progress(options: dict[str, Any]) -> Artifact:
     try:
         settings = TextClassificationSettings.model_validate(options)
     except ValidationError as exc:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors()]
-        raise ConfigError("; ".join(wrong)) from exc
+        raise ConfigError("; ".join(map(_in_words, exc.errors()))) from exc
     # What is wrong with the files is told before the seconds that torch takes to load.
+    require_free(settings.out)
     if settings.golden is not None:
         read_golden_texts(settings.golden)
-    examples = read_examples(settings)
-    classes(examples)
+    prepared = prepare(settings)
+    for remark in prepared.remarks:
+        warn(remark)
     # Threads that spin while they wait take the cores from everything else on a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from train.text_classification import train
 
     with _bar() as bar:
-        return train(settings, _shown_on(bar), examples)
+        return train(settings, _shown_on(bar), prepared)
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """What is wrong with an option, by its name."""
+    what = error["msg"].removeprefix("Value error, ")
+    option = "-".join(str(step) for step in error["loc"]).replace("_", "-")
+    return f"--{option}: {what}" if option else what
 
 
 def _bar() -> Progress:

@@ -6,7 +6,8 @@ import codecs
 import csv
 import hashlib
 import math
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,10 @@ JSON_SUFFIXES = (".jsonl", ".ndjson")
 # Of a .csv: that with which the named columns are there. Spreadsheets of many countries write ;.
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
 LOOKED_AT = 50
+# Of a label: with fewer its scores are chance.
+TESTED_FROM = 5
+# Of labels in a sentence.
+NAMED = 10
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 LABEL_SEPARATOR = "|"
 # The csv module's own limit of 128 KiB would refuse a long text.
@@ -36,12 +41,68 @@ class Example(NamedTuple):
     labels: tuple[str, ...]
 
 
+class Prepared(NamedTuple):
+    """What a training file is made of, before any model is loaded.
+
+    Attributes:
+        labels: The classes, in alphabetical order.
+        remarks: What a person should know of them, in sentences.
+    """
+
+    labels: tuple[str, ...]
+    splits: Splits
+    remarks: tuple[str, ...]
+
+
 class Splits(NamedTuple):
     """Examples to learn from, to stop by and to measure on; no text is in two of them."""
 
     train: list[Example]
     val: list[Example]
     test: list[Example]
+
+
+def prepare(settings: TextClassificationSettings) -> Prepared:
+    """Read a training file and divide it.
+
+    Raises:
+        DataError: It cannot be used. Not retriable.
+    """
+    examples = read_examples(settings)
+    labels = classes(examples)
+    shares = {"val_share": settings.val_share, "test_share": settings.test_share}
+    splits = split(examples, **shares, seed=settings.seed)
+    return Prepared(labels, splits, (*alike(labels), *scarce(labels, splits)))
+
+
+def alike(labels: Sequence[str]) -> Iterator[str]:
+    """Sentences on labels that look the same to a person, and are different classes."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        groups[_as_seen(label)].append(label)
+    for group in groups.values():
+        if len(group) > 1:
+            names = " and ".join(ascii(label) for label in group)
+            yield (
+                f"the labels {names} differ in Unicode form, case or blanks alone and are learnt "
+                "as different classes; write them alike if they are one"
+            )
+
+
+def scarce(labels: Sequence[str], splits: Splits) -> Iterator[str]:
+    """A sentence on the classes of which too few texts are measured on, or none."""
+    counts = Counter(label for example in splits.test for label in example.labels)
+    few = [f"{label} ({counts[label]})" for label in labels if counts[label] < TESTED_FROM]
+    if few:
+        more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+        yield (
+            f"too few test texts to say how well a label is told apart, under {TESTED_FROM}: "
+            f"{', '.join(few[:NAMED])}{more}; one without any does not count in macro_f1"
+        )
+
+
+def _as_seen(label: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
 
 
 def read_examples(settings: TextClassificationSettings) -> list[Example]:
@@ -105,8 +166,8 @@ def split(examples: Sequence[Example], *, val_share: float, test_share: float, s
             part.extend(texts[text])
     if not all(parts):
         raise DataError(
-            f"{len(examples)} texts are too few to divide with val_share {val_share} and "
-            f"test_share {test_share}; give at least {math.ceil(1 / min(val_share, test_share))} "
+            f"{len(examples)} texts are too few to divide with --val-share {val_share} and "
+            f"--test-share {test_share}; give at least {math.ceil(1 / min(val_share, test_share))} "
             "distinct texts for each label"
         )
     return parts
@@ -157,7 +218,7 @@ def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[Row]:
     if suffix in JSON_SUFFIXES:
         return _json_rows(path)
     if suffix in DELIMITERS:
-        delimiter = _delimiter(path, settings, DELIMITERS[suffix])
+        delimiter = settings.separator or _delimiter(path, settings, DELIMITERS[suffix])
         return _table_rows(path, settings.columns, delimiter)
     known = ", ".join((*JSON_SUFFIXES, *DELIMITERS))
     raise DataError(f"{path}: what it holds is told by its name, which must end in {known}")
@@ -218,14 +279,18 @@ def _named(fields: list[str], names: tuple[str, ...], where: str) -> dict[str, A
     if len(fields) != len(names):
         raise DataError(
             f"{where}: {len(fields)} fields, and there are {len(names)} columns {list(names)}; "
-            "quote a field that holds the delimiter, or name the columns"
+            "quote a field that holds the separator, or name the separator with --separator and "
+            "the columns of a file without a header line with --columns"
         )
     return dict(zip(names, fields, strict=True))
 
 
 def _field(row: dict[str, Any], name: str, where: str) -> Any:
     if name not in row:
-        raise DataError(f"{where}: no field {name!r}; it has {sorted(row)}")
+        hint = "name another with --text-field or --label-field"
+        if len(row) == 1:
+            hint += ", or with --separator what stands between the columns"
+        raise DataError(f"{where}: no field {name!r}; it has {sorted(row)}; {hint}")
     return row[name]
 
 

@@ -191,7 +191,7 @@ def optimise(
         batches = next_epoch()
     if not math.isfinite(best_loss):
         raise TrainingDiverged(
-            f"the loss was no finite number after {step} steps; lower head_lr or encoder_lr"
+            f"the loss was no finite number after {step} steps; lower --head-lr or --encoder-lr"
         )
     module.load_state_dict(best_weights)
     progress(total, total, best_loss)

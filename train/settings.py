@@ -30,6 +30,8 @@ class TextClassificationSettings(Settings):
             where there are several. In CSV several labels stand with ``|`` between.
         columns: Names of the columns of a CSV or TSV without a header line; None takes the
             first line as the header.
+        separator: Between the columns of a CSV or TSV; None finds out which of ``,``, ``;``, tab
+            and ``|`` it is.
         multi_label: A text may have several labels, or none. The classes are the labels that
             occur, in alphabetical order.
         golden: Texts to know the model by, beside some that training never saw: one a line, or
@@ -66,6 +68,7 @@ class TextClassificationSettings(Settings):
     text_field: str = "text"
     label_field: str | None = None
     columns: tuple[str, ...] | None = None
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
     multi_label: bool = False
     golden: Path | None = None
     max_length: int | None = Field(default=None, ge=3)
@@ -90,7 +93,7 @@ class TextClassificationSettings(Settings):
     def _longest_text_fits_a_batch(self) -> Self:
         if self.max_length is not None and self.max_length > self.batch_tokens:
             raise ValueError(
-                f"max_length {self.max_length} is above batch_tokens {self.batch_tokens}; "
+                f"--max-length {self.max_length} is above --batch-tokens {self.batch_tokens}: "
                 "a text must fit into a batch"
             )
         return self

@@ -37,7 +37,7 @@ from serve.output import new_directory, require_free
 from serve.tasks.classification import sigmoid, softmax
 from serve.tasks.registry import head_of
 from serve.tokenize import TextTokenizer
-from train.data import Example, Splits, classes, file_sha256, read_examples, split
+from train.data import Example, Prepared, Splits, file_sha256, prepare
 from train.evaluate import Predictions, evaluate, reference
 from train.loop import Dataset, Progress, choose_compute, fit
 from train.settings import TextClassificationSettings
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 def train(
     settings: TextClassificationSettings,
     progress: Progress,
-    examples: Sequence[Example] | None = None,
+    prepared: Prepared | None = None,
 ) -> Artifact:
     """Fine-tune a base model into a text classifier and seal its directory.
 
@@ -63,7 +63,7 @@ def train(
 
     Args:
         progress: Called after every step with steps done, steps in all, and the loss or None.
-        examples: Of ``settings.data``, where they were read already.
+        prepared: Of ``settings.data``, where it was read already.
     Returns:
         The artifact at ``settings.out``; its card holds the metrics of texts never trained on.
     Raises:
@@ -77,15 +77,7 @@ def train(
     out = settings.out
     require_free(out)
     golden = read_golden_texts(settings.golden) if settings.golden else ()
-    if examples is None:
-        examples = read_examples(settings)
-    labels = classes(examples)
-    splits = split(
-        examples,
-        val_share=settings.val_share,
-        test_share=settings.test_share,
-        seed=settings.seed,
-    )
+    labels, splits, _ = prepared or prepare(settings)
     with new_directory(out) as work:
         base = import_model(
             settings.base,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.data import Example, classes, read_examples, split
+from train.data import TESTED_FROM, Example, Splits, alike, classes, read_examples, scarce, split
 from train.errors import DataError
 from train.settings import TextClassificationSettings
 
@@ -102,3 +102,38 @@ def test_split_keeps_equal_texts_together_and_the_mix_of_labels() -> None:
         or {e.text for e in split(examples[::-1], val_share=0.1, test_share=0.2, seed=3).test}
         == (texts[2])
     )
+
+
+def test_a_separator_that_is_not_found_can_be_named(tmp_path: Path) -> None:
+    rows = "text^label\nfine, or not^good\n"
+    with pytest.raises(DataError, match=r"no field 'text'.*--separator"):
+        examples_of(tmp_path, "odd.csv", rows.replace(",", ""))
+    with pytest.raises(DataError, match=r"line 2: 2 fields.*--separator"):
+        examples_of(tmp_path, "odd.csv", rows)
+    assert examples_of(tmp_path, "odd.csv", rows, separator="^") == [
+        Example("fine, or not", ("good",))
+    ]
+
+
+def test_a_file_without_a_header_line_has_its_columns_named(tmp_path: Path) -> None:
+    found = examples_of(tmp_path, "bare.csv", "a;x\nb;y\n", columns=("text", "label"))
+    assert found == [Example("a", ("x",)), Example("b", ("y",))]
+
+
+def test_labels_that_look_alike_are_told() -> None:
+    labels = ("caf\u00e9", "cafe\u0301", "tea", "Tea", "water")
+    told = list(alike(labels))
+    assert len(told) == 2
+    assert "'caf\\xe9' and 'cafe\\u0301'" in told[0]
+    assert "'tea' and 'Tea'" in told[1]
+
+
+def test_classes_that_are_not_measured_are_told() -> None:
+    many = [Example(str(n), ("many",)) for n in range(TESTED_FROM)]
+    few = [Example("x", ("few",))]
+    splits = Splits(many, many, many + few)
+    assert list(scarce(("many",), splits)) == []
+    (told,) = scarce(("many", "few", "none"), splits)
+    assert "few (1), none (0); one without any does not count in macro_f1" in told
+    (told,) = scarce([f"l{n}" for n in range(14)], splits)
+    assert "and 4 more" in told
