@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ops import ray_cluster
 from ops.deploy import Cluster
 from ops.errors import Busy
+from ops.log_files import KEPT
 from ops.ray_cluster import RayHead
 from stream.settings import KafkaSettings
 
@@ -82,6 +83,16 @@ def environment(state_dir: Path, state: State) -> dict[str, str]:
 def token_path(state_dir: Path, state: State) -> Path | None:
     """Where the cluster's token lies; None for a cluster that was joined."""
     return ray_cluster.token_file(state_dir) if state.head else None
+
+
+def logs(state_dir: Path) -> Path | None:
+    """Where the logs of consumers and replicas are: Ray's own while it runs, what was kept of them
+    when it does not; None where there are none, or another cluster has them."""
+    state = State.load(state_dir)
+    if state is not None and state.head is not None:
+        return ray_cluster.logs(state.instance)
+    kept = state_dir / KEPT
+    return kept if state is None and kept.is_dir() else None
 
 
 def embedded_broker(state_dir: Path) -> EmbeddedBroker:

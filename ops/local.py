@@ -138,7 +138,7 @@ class _Up:
                 state.address, state.dashboard, state.apps = joined, "", {}
         elif state.head is None or not ray_cluster.is_running(state.head):
             self._step("Ray: starting a cluster on this machine")
-            ray_cluster.stop(state.instance)  # what a crash may have left
+            ray_cluster.stop(state.instance, self._config.state_dir)  # what a crash left
             state.head = ray_cluster.start(settings, self._config.state_dir, state.instance)
             state.address, state.dashboard, state.apps = *state.head[:2], {}
         self._step(f"Ray: {state.address}")
@@ -233,7 +233,7 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
         on_step("Ray: stopping")
-    left = ray_cluster.stop(state.instance)  # also one that a crash kept from the state
+    left = ray_cluster.stop(state.instance, state_dir)  # also one that the state has not
     embedded = embedded_broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")

@@ -25,7 +25,7 @@ import psutil
 
 from ops import processes
 from ops.errors import ClusterStartFailed
-from ops.log_files import last_error
+from ops.log_files import keep, last_error
 from ops.loopback import HOST, can_listen, free_port
 from ops.patience import Patience
 from ops.settings import RaySettings
@@ -78,6 +78,9 @@ def environment(state_dir: Path, instance: str) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        # Of each log, and how many of it: without these half a gigabyte, six times.
+        "RAY_ROTATION_MAX_BYTES": str(10 * 1024 * 1024),
+        "RAY_ROTATION_BACKUP_COUNT": "2",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true",
     }
@@ -102,7 +105,7 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
         try:
             return _start_once(settings, state_dir, instance, patience)
         except ClusterStartFailed:
-            stop(instance)
+            stop(instance, state_dir)
             if TOO_SLOW not in (state_dir / LOG).read_text(errors="replace") or patience.is_over():
                 raise
 
@@ -138,9 +141,11 @@ def _start_once(
     return RayHead(f"{HOST}:{port}", url, head.pid)
 
 
-def stop(instance: str) -> list[int]:
+def stop(instance: str, state_dir: Path | None = None) -> list[int]:
     """End an installation's head and all that it started, also one that is half there.
 
+    Args:
+        state_dir: Where the ends of its logs are kept; None keeps nothing.
     Returns:
         Process numbers that resist; empty when all are gone.
     """
@@ -151,6 +156,8 @@ def stop(instance: str) -> list[int]:
         return list({*named, *processes.using(folder)})
 
     left = processes.end(ours, grace_s=GRACE_S)
+    if state_dir is not None:
+        keep(logs(instance), state_dir)
     shutil.rmtree(folder, ignore_errors=True)
     return left
 
@@ -208,6 +215,11 @@ def temporary_folder(instance: str) -> Path:
     """Ray's folder: sockets lie in it, and their paths may have 107 characters at most."""
     name = hashlib.sha256(instance.encode()).hexdigest()[:10]
     return Path("/tmp") / f"bertstream-{name}"
+
+
+def logs(instance: str) -> Path:
+    """Where the logs of its consumers, its replicas and its own processes lie while it runs."""
+    return temporary_folder(instance) / "session_latest" / "logs"
 
 
 def _command(

@@ -15,6 +15,7 @@ from ops.api_client import connected
 from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
 from ops.errors import ApiRefused, NotRunning
 from ops.health_findings import REPORT_FILE, Severity
+from ops.installation import logs
 from ops.state_place import state_dir_of
 from ops.supervisor import Note
 from ops.terminal import out, told_plainly
@@ -42,10 +43,18 @@ def health(
             if exc.status < FAILED:
                 raise
             found = without_operator(str(exc), place, lives=True)
+        # Remote platforms have their logs where they run.
+        place_of_logs = None if api else logs(place)
         if as_json:
-            print_json(found)
+            print_json(found | {"logs": place_of_logs and str(place_of_logs)})
         else:
             _print(found, everything=everything)
+            if place_of_logs:
+                out.print(
+                    f"\nLogs of consumers and replicas: {place_of_logs}",
+                    markup=False,
+                    soft_wrap=True,
+                )
         raise typer.Exit(found["grade"])
 
 
