@@ -21,7 +21,7 @@ from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
 from ops.rollout import STEPS, State
 from ops.settings import PlatformConfig, RaySettings
-from ops.terminal import json_line, out
+from ops.terminal import err, json_line, out
 from ops.training import train_with_progress
 from serve.artifact import load
 from serve.settings import EngineSettings, ModelSettings
@@ -139,7 +139,7 @@ def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
     with shown() as show:
         while time.monotonic() < deadline:
             story = client.get(f"/models/{MODEL}/release")
-            show(_with_census(story_lines(story), census))
+            show(_with_census(story_lines(story, err.width if err.is_terminal else None), census))
             if story["release"]["ended_at"]:
                 return _ending(story)
             time.sleep(REFRESH_S)

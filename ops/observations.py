@@ -154,6 +154,14 @@ class Observations:
         with self._lock:
             return self._answers[model, version]
 
+    def records(self, model: str, *, since_ms: int) -> dict[str, int]:
+        """Records that each version had, answered or not, in windows that began since a moment."""
+        windows = self.windows(model, since_ms=since_ms)
+        by_version: dict[str, list[TelemetryRecord]] = {}
+        for window in windows:
+            by_version.setdefault(window.version or "", []).append(window)
+        return {name: _more(VersionEvidence(name), own).records for name, own in by_version.items()}
+
     def newest_ms(self) -> dict[str, int]:
         """When the newest window of each pipeline ended, however long ago that is."""
         with self._lock:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -270,6 +270,9 @@ class Server:
             may=lambda: not is_at_work(config.state_dir),
         )
 
+    def _records(self, model: str, since: datetime) -> Mapping[str, int]:
+        return self._observations.records(model, since_ms=int(since.timestamp() * 1000))
+
     def _made_api(self) -> uvicorn.Server:
         config, settings = self._config, self._config.api
         service = Service(
@@ -279,6 +282,7 @@ class Server:
             wake=self._operator.wake,
             health=self._monitor.latest,
             prices=config.prices,
+            records=self._records,
         )
         options = uvicorn.Config(
             create_app(

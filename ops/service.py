@@ -22,7 +22,7 @@ from ops.verbs.ledger import LedgerVerbs
 from ops.verbs.models import ModelVerbs
 from ops.verbs.people import PeopleVerbs
 from ops.verbs.policies import PolicyVerbs
-from ops.verbs.releases import ReleaseVerbs
+from ops.verbs.releases import Records, ReleaseVerbs, no_records
 
 
 class Service:
@@ -42,6 +42,7 @@ class Service:
         wake: Callable[[], None] = lambda: None,
         health: Callable[[], Health] = unwatched,
         prices: PriceTable | None = None,
+        records: Records = no_records,
     ) -> None:
         """Put the parts together; nothing is opened yet.
 
@@ -52,6 +53,7 @@ class Service:
             wake: Has the operator look at once.
             health: The last judgement of how the platform stands.
             prices: Of the cluster; None where only hours are known.
+            records: What the versions of a model have had since a moment.
         """
         self._database = database
         self.access = Access(database, clock)
@@ -59,7 +61,7 @@ class Service:
         self.policies = PolicyVerbs(self.access)
         self.people = PeopleVerbs(self.access)
         self.ledger = LedgerVerbs(self.access)
-        self.releases = ReleaseVerbs(self.access, serving, wake)
+        self.releases = ReleaseVerbs(self.access, serving, wake, records)
         self.health = HealthVerbs(health)
         self.cost = CostVerbs(self.access, prices)
         self.alerts = AlertVerbs(self.access)

@@ -68,6 +68,9 @@ def _records(evidence: StepEvidence, limits: Limits) -> Finding:
         f"records: version {evidence.candidate.version} had {seen:,} of the {wanted:,} "
         f"that the step wants, in {evidence.age_s:,.0f} s"
     )
+    both = seen + evidence.baseline.records
+    if limits.step is Step.CANARY and both:
+        sentence += f"; of all records {_share(seen, both)}"
     outcome = Outcome.PASSED if _has_records(evidence, limits) else Outcome.WAITING
     return Finding("records", outcome, sentence, {"records": seen, "wanted": wanted})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +36,10 @@ app = typer.Typer(help="Release versions, and take them back.", no_args_is_help=
 NameArgument = Annotated[str, typer.Argument(help="The model.")]
 ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="For the ledger.")]
 WATCH_EVERY_S = 0.5
+# In front of a move's reason; for the reason at least; of an hour that is as good as full.
+MOVE_COLUMNS, MIN_COLUMNS, FULL_HOUR = 28, 20, 59.5
+# Records by which shares can be told.
+ENOUGH = 100
 WENT_BACK = ("rolling_back", "rolled_back", "aborted")
 
 
@@ -76,7 +82,7 @@ def status(
         if as_json:
             print_json(story)
         else:
-            for line in story_lines(story):
+            for line in story_lines(story, out.width if out.is_terminal else None):
                 out.print(line, soft_wrap=True)
 
 
@@ -214,7 +220,7 @@ def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
         while True:
             story = client.get(f"/models/{name}/release")
             if not as_json:
-                show(story_lines(story))
+                show(story_lines(story, err.width if err.is_terminal else None))
             if story["release"]["ended_at"]:
                 break
             time.sleep(WATCH_EVERY_S)
@@ -224,8 +230,12 @@ def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def story_lines(story: dict[str, Any]) -> list[Text]:
-    """A release for people: its traffic, then each move."""
+def story_lines(story: dict[str, Any], width: int | None = None) -> list[Text]:
+    """A release for people: its traffic, then each move.
+
+    Args:
+        width: Of the terminal, in columns: long reasons are wrapped. None has each on one line.
+    """
     from rich.text import Text
 
     release, route = story["release"], story["route"]
@@ -234,12 +244,47 @@ def story_lines(story: dict[str, Any]) -> list[Text]:
         head += "   " + ", ".join(f"{v} {r['weight']:.0%}" for v, r in route["versions"].items())
         head += f", shadow {route['shadow']}" if route["shadow"] else ""
     lines = [Text(head, style="bold")]
+    if traffic := _canary_traffic(story):
+        lines[0].append(f"\n{traffic}")
     for move in story["moves"]:
         state = move["to_state"] or move["action"]
         colour = "red" if state in WENT_BACK else "green"
         line = Text(f"{move['at'][11:19]}  ", style="dim").append(f"{state:<17}", style=colour)
-        lines.append(line.append(f" {_told(move)}", style="default"))
+        lines.append(line.append(f" {_wrapped(_told(move), width)}", style="default"))
     return lines
+
+
+def _wrapped(reason: str, width: int | None) -> str:
+    """Under itself where the terminal has room beside the move, else under the whole move."""
+    if width is None:
+        return reason
+    indent = MOVE_COLUMNS if width >= 2 * MOVE_COLUMNS else 2
+    first = "" if indent == MOVE_COLUMNS else "\n" + indent * " "
+    room = max(MIN_COLUMNS, width - indent)
+    # Words longer than the room are digests and places, which are copied whole.
+    lines = textwrap.wrap(reason, room, break_long_words=False, break_on_hyphens=False)
+    return first + ("\n" + indent * " ").join(lines)
+
+
+def _canary_traffic(story: dict[str, Any]) -> str | None:
+    """What the new version has of the keys and what of the records; None where it is no canary.
+
+    A canary divides keys: where they are few, or one has most records, the shares differ.
+    """
+    release, records = story["release"], story["records"]
+    if release["state"] != "canary":
+        return None
+    minutes = (datetime.now(UTC) - datetime.fromisoformat(story["since"])).total_seconds() / 60
+    span = "hour" if minutes >= FULL_HOUR else f"{max(minutes, 0):.0f} min"
+    total, own = sum(records.values()), records.get(release["label"], 0)
+    keys = f"{release['weight']:.1%} of the keys".replace(".0%", "%")
+    if not total:
+        return f"  {keys}; no records in the last {span}"
+    share = own / total
+    told = f"  {keys}, {share:.1%} of the records of the last {span} ({own:,} of {total:,})"
+    if total >= ENOUGH and not release["weight"] / 2 <= share <= release["weight"] * 2:
+        told += ": the keys are few, or some have most records"
+    return told
 
 
 @contextmanager

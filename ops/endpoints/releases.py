@@ -96,10 +96,17 @@ class MoveShape(Shape):
 
 
 class StoryShape(Shape):
-    """A release, the traffic of its model, and what happened so far."""
+    """A release, the traffic of its model, and what happened so far.
+
+    Attributes:
+        since: When its step began, or an hour ago where that is longer.
+        records: That each version had since then, answered or not.
+    """
 
     release: ReleaseShape
     route: dict[str, Any] | None
+    since: datetime
+    records: dict[str, int]
     moves: list[MoveShape]
 
 
@@ -207,6 +214,8 @@ def _story(story: Story) -> StoryShape:
     return StoryShape(
         release=_shape(story.release),
         route=story.route.model_dump(mode="json") if story.route else None,
+        since=story.since,
+        records=dict(story.records),
         moves=[_move(row) for row in story.told],
     )
 

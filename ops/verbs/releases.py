@@ -6,6 +6,7 @@ Everything else the operator does by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select
@@ -37,6 +38,10 @@ from ops.tables import approvals, releases
 from stream.schema import ControlRecord
 
 MAX_TOLD = 100
+# Records are counted of this long, at most.
+COUNTED = timedelta(hours=1)
+# What the versions of a model have had since a moment, by their labels.
+Records = Callable[[str, datetime], Mapping[str, int]]
 # The permission that a command takes.
 TAKES = {
     Event.PAUSE: Permission.RELEASE,
@@ -47,17 +52,26 @@ TAKES = {
 }
 
 
+def no_records(_model: str, _since: datetime) -> Mapping[str, int]:
+    """Where nobody reads telemetry."""
+    return {}
+
+
 class Story(NamedTuple):
     """A release with what became of it so far.
 
     Attributes:
         route: Of its model, as it is now.
         told: Its rows of the ledger, oldest first.
+        since: From when on ``records`` counts: this step's beginning, an hour ago at most.
+        records: That each version had since then, by its label.
     """
 
     release: Release
     route: ControlRecord | None
     told: list[ledger.Row]
+    since: datetime
+    records: Mapping[str, int]
 
 
 class ReleaseVerbs:
@@ -68,14 +82,17 @@ class ReleaseVerbs:
         access: Access,
         serving: Mapping[str, Mapping[str, Any]],
         wake: Callable[[], None],
+        records: Records,
     ) -> None:
-        """Remember whom to tell.
+        """Remember whom to tell, and whom to ask.
 
         Args:
             serving: How each configured model is served, by its name.
             wake: Has the operator look at once.
+            records: What versions have had.
         """
         self._access = access
+        self._records = records
         self._serving = serving
         self._wake = wake
 
@@ -240,7 +257,7 @@ class ReleaseVerbs:
         with self._access.look(
             actor, Attempt("release.show", Permission.READ, model)
         ) as connection:
-            return _story(connection, get(connection, release))
+            return self._story(connection, get(connection, release))
 
     def newest(self, actor: Actor, model: str) -> Story:
         """The open release of a model, else its last one; takes ``read``.
@@ -254,7 +271,7 @@ class ReleaseVerbs:
             found = history(connection, model, limit=1)
             if not found:
                 raise UnknownRelease(f"{model} has had no release yet")
-            return _story(connection, found[0])
+            return self._story(connection, found[0])
 
     def history(
         self, actor: Actor, model: str | None, *, limit: int, before_id: int | None = None
@@ -264,15 +281,16 @@ class ReleaseVerbs:
         with self._access.look(actor, on) as connection:
             return history(connection, model, limit=limit, before_id=before_id)
 
+    def _story(self, connection: Connection, release: Release) -> Story:
+        told = ledger.entries(connection, release=release.id, limit=MAX_TOLD)[::-1]
+        since = max(release.entered_at, self._access.clock() - COUNTED)
+        route = all_routes(connection).get(release.model)
+        return Story(release, route, told, since, self._records(release.model, since))
+
 
 def _has_loaded(release: Release) -> bool:
     state, _, resume = release.position
     return (resume or state) not in UNLOADED
-
-
-def _story(connection: Connection, release: Release) -> Story:
-    told = ledger.entries(connection, release=release.id, limit=MAX_TOLD)[::-1]
-    return Story(release, all_routes(connection).get(release.model), told)
 
 
 def _open(connection: Connection, model: str) -> Release:

@@ -371,3 +371,15 @@ def test_answers_are_counted_from_a_moment_on() -> None:
     told.add([window(start=BEGAN - 6000, end=BEGAN - 1, answers=[GOOD])])
     told.add([window(start=BEGAN - 6000, end=BEGAN, answers=[GOOD, BAD])])
     assert (told.answers("sentiment", "3"), told.answers("sentiment", "2")) == (2, 0)
+
+
+def test_records_of_each_version_since_a_moment() -> None:
+    model_failed = FailureKind.POISON
+    seen = told(
+        window("1", failures=[model_failed, model_failed]),
+        window("1", start=BEGAN + 5000, failures=[model_failed]),
+        window("2", start=BEGAN + 5000, failures=[model_failed]),
+    )
+    assert seen.records("sentiment", since_ms=BEGAN) == {"1": 3, "2": 1}
+    assert seen.records("sentiment", since_ms=BEGAN + 1) == {"1": 1, "2": 1}
+    assert seen.records("another", since_ms=0) == {}

@@ -365,3 +365,10 @@ def test_an_exact_threshold() -> None:
         assert (found.outcome is Outcome.FAILED) == decisive
     assert outcomes == sorted(outcomes, key=list(Outcome).index)
     assert set(outcomes) == {Outcome.PASSED, Outcome.FAILED}
+
+
+def test_a_canary_that_waits_says_what_share_of_the_records_it_had() -> None:
+    few = CANARY._replace(candidate=VersionEvidence("2", 0, 0), age_s=1800.0)
+    verdict = judge(few, limits_of(Step.CANARY, records=500))
+    total = CANARY.baseline.records
+    assert any(f"; of all records 0 of {total:,}" in reason for reason in verdict.reasons)
