@@ -34,11 +34,12 @@ logger = logging.getLogger(__name__)
 Step = Callable[[str], None]
 
 
-def up(config: PlatformConfig, on_step: Step) -> State:
+def up(config: PlatformConfig, on_step: Step, *, apps: bool = True) -> State:
     """Bring everything up that the configuration names; what runs already is left alone.
 
     Args:
         on_step: Told of each step, in words.
+        apps: False leaves models and pipelines for another time, and looks at none of them.
     Raises:
         OpsError, StreamError, ServeError: What is wrong and what to do. A platform that did
             not run before is ended again then.
@@ -48,7 +49,7 @@ def up(config: PlatformConfig, on_step: Step) -> State:
         before = State.load(config.state_dir)
         state = before or State(instance=uuid.uuid4().hex)
         try:
-            _Up(config, state, on_step).run()
+            _Up(config, state, on_step).run(apps=apps)
         except BaseException:
             if before is None:
                 on_step("It did not come up; ending what was started")
@@ -84,9 +85,10 @@ class _Up:
         self._step = on_step
         self._database = bootstrap.opened(config)
 
-    def run(self) -> None:
-        self._check_models()
-        bootstrap.register(self._config, self._database, self._step)
+    def run(self, *, apps: bool) -> None:
+        if apps:
+            self._check_models()
+            bootstrap.register(self._config, self._database, self._step)
         now = datetime.now(UTC)
         if told := ensure_local_admin(self._database, self._config.state_dir, now=now):
             self._step(told)
@@ -97,6 +99,8 @@ class _Up:
         if not (self._config.models or self._config.pipelines):
             return
         self._ensure_ray()
+        if not apps:
+            return
         self._ensure_apps()
         if self._config.operator:
             self._ensure_operator()

@@ -1,0 +1,261 @@
+"""The demonstration's load, and what an independent consumer counts of it.
+
+First some events are queued at once, to measure what this machine does; then events come steadily
+at a share of that, as in production; then a burst comes on top and is drained.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from ops.demo_events import DemoEvent, events
+from ops.errors import OpsError
+from stream.clients import TopicWriter, read_topic
+from stream.errors import StreamError
+from stream.records import Record
+from stream.settings import KafkaSettings, PipelineSettings
+
+# While it is measured so many wait, for so long from the first result on: results come in
+# transactions of some hundred, of which it takes a few.
+WAITING: Final = 400
+MEASURED_S: Final = 6.0
+# Of what was measured; more than what a producer in Python sends is not asked for.
+STEADY_SHARE: Final = 0.6
+MAX_RATE_PER_S: Final = 1_000.0
+STEADY_S: Final = 10.0
+# A burst is so many seconds of what was measured, all at once.
+BURST_S: Final = 3.0
+SEED: Final = 7
+MANY: Final = 10**9
+DEADLINE_S: Final = 240.0
+DRAIN_DEADLINE_S: Final = 45.0
+# What comes within this time is of one transaction.
+TOGETHER_S: Final = 0.2
+# Between two looks.
+LOOK_S: Final = 0.05
+SHOWN: Final = 9
+
+
+class Arrival(NamedTuple):
+    """A result as the demonstration's own consumer saw it."""
+
+    text: str
+    label: str
+    score: float
+    latency_ms: float
+
+
+class Tally:
+    """What an independent read_committed consumer counted; filled by reading threads."""
+
+    def __init__(self) -> None:
+        self.sources: Counter[str] = Counter()
+        self.predicted = self.dead_letters = 0
+        # By the number of the event: when its result came, and how long that took.
+        self.came_s: dict[int, float] = {}
+        self.latencies_ms: dict[int, float] = {}
+        self.latest: deque[Arrival] = deque(maxlen=SHOWN)
+
+    def take(self, record: Record, texts: dict[str, str]) -> None:
+        """Count a prediction or a dead letter by the place of its input."""
+        headers = dict(record.headers)
+        self.sources[(headers["bertstream-source"] or b"").decode()] += 1
+        now_s = time.time()
+        number = int(headers["demo-number"] or b"0")
+        self.came_s[number] = now_s
+        if "bertstream.errors.kind" in headers:
+            self.dead_letters += 1
+            return
+        self.predicted += 1
+        value = orjson.loads(record.value or b"{}")
+        latency_ms = now_s * 1000 - value["source"]["timestamp"]
+        self.latencies_ms[number] = latency_ms
+        best = value["result"][0]
+        text = texts.get(str(value["id"]), "")
+        self.latest.append(Arrival(text, best["label"], best["score"], latency_ms))
+
+    def rate_per_s(self, first: int, last: int) -> float:
+        """Results a second of a range of events. Of the first transaction the time is not known
+        that it took, so it counts as the beginning alone."""
+        came = sorted(self.came_s[number] for number in range(first, last) if number in self.came_s)
+        if not came or came[-1] - came[0] < TOGETHER_S:
+            return 0.0
+        later = sum(at > came[0] + TOGETHER_S for at in came)
+        return later / (came[-1] - came[0])
+
+    def percentile_ms(self, first: int, last: int, share: float) -> float:
+        """Latency of the events of a range that had a result; 0 where none had."""
+        taken_ms = self.latencies_ms
+        known = sorted(taken_ms[number] for number in range(first, last) if number in taken_ms)
+        return known[min(len(known) - 1, int(len(known) * share))] if known else 0.0
+
+
+class Load:
+    """Produces the three phases one after the other; a context manager that reads meanwhile.
+
+    Attributes:
+        sent: Events so far.
+        phase: What is under way, for people.
+        measured_per_s: What this machine did, once it was measured.
+    """
+
+    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
+        """Nothing is sent or read yet."""
+        self.tally = Tally()
+        self.sent = 0
+        self.phase = ""
+        self.measured_per_s = 0.0
+        self._kafka, self._pipeline = kafka, pipeline
+        self._texts: dict[str, str] = {}
+        self._events = events(MANY, SEED)
+        self._begun: dict[str, int] = {}
+        self._peak_lag = 0
+        self._drained_s: float | None = None
+        self._fault: BaseException | None = None
+        self._stop = threading.Event()
+        self._writer = threading.Thread(target=self._produce, name="load", daemon=True)
+        self._readers = [
+            threading.Thread(target=self._read, args=(topic,), daemon=True)
+            for topic in (pipeline.output_topic, pipeline.dead_letters)
+        ]
+
+    def __enter__(self) -> Load:
+        for thread in (*self._readers, self._writer):
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        for thread in (*self._readers, self._writer):
+            thread.join(10)
+
+    @property
+    def lag(self) -> int:
+        """Events without a result so far."""
+        return max(0, self.sent - len(self.tally.sources))
+
+    def is_over(self) -> bool:
+        """Whether all was sent and has come back.
+
+        Raises:
+            OpsError: Nothing can be produced, or it takes too long.
+        """
+        if self._fault is not None:
+            raise OpsError(f"the demonstration's load broke off: {self._fault}") from self._fault
+        return not self._writer.is_alive() and self.lag == 0
+
+    def summary(self) -> dict[str, Any]:
+        """What was counted, for the last line on stdout."""
+        tally, sent = self.tally, self.sent
+        steady, burst = self._begun["steady"], self._begun["burst"]
+        return {
+            "produced": sent,
+            "predicted": tally.predicted,
+            "dead_letters": tally.dead_letters,
+            "lost": sent - len(tally.sources),
+            "duplicated": sum(count - 1 for count in tally.sources.values()),
+            "measured_per_s": round(self.measured_per_s, 1),
+            "steady": {
+                "records": burst - steady,
+                "records_per_s": round(tally.rate_per_s(steady, burst), 1),
+                **self._latencies(steady, burst),
+            },
+            "burst": {
+                "records": sent - burst,
+                "peak_lag": self._peak_lag,
+                "drained_s": self._drained_s,
+                "records_per_s": round(tally.rate_per_s(burst, sent), 1),
+                **self._latencies(burst, sent),
+            },
+        }
+
+    def _latencies(self, first: int, last: int) -> dict[str, float]:
+        shares = {"p50_ms": 0.5, "p99_ms": 0.99}
+        return {
+            name: round(self.tally.percentile_ms(first, last, share), 1)
+            for name, share in shares.items()
+        }
+
+    # -- the writing thread ------------------------------------------------------------------
+
+    def _produce(self) -> None:
+        try:
+            with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
+                self._measure(writer)
+                rate_per_s = min(STEADY_SHARE * self.measured_per_s, MAX_RATE_PER_S)
+                self._begin("steady", f"steady, {rate_per_s:.0f} records/s")
+                self._send_steadily(writer, rate_per_s, STEADY_S)
+                self._burst(writer, rate_per_s)
+        except (OpsError, StreamError) as exc:
+            self._fault = exc
+
+    def _begin(self, phase: str, told: str) -> None:
+        self.phase = told
+        self._begun[phase] = self.sent
+
+    def _measure(self, writer: TopicWriter) -> None:
+        """Keep the queue full for some seconds."""
+        self._begin("measured", "measuring this machine")
+        self._send(writer, WAITING)
+        self._wait_until_lag_is(WAITING - 1)
+        began = time.monotonic()
+        while time.monotonic() - began < MEASURED_S and not self._stop.is_set():
+            self._send(writer, WAITING - self.lag)
+            time.sleep(LOOK_S)
+        self.measured_per_s = self.tally.rate_per_s(0, self.sent)
+        self._wait_until_lag_is(0)
+        if not self.measured_per_s:
+            self.measured_per_s = self.tally.rate_per_s(0, self.sent) or 1.0
+
+    def _burst(self, writer: TopicWriter, rate_per_s: float) -> None:
+        """A burst on top of the steady load, which goes on until the burst is drained."""
+        usual = max(self.lag, round(rate_per_s / 2))
+        size = round(BURST_S * min(self.measured_per_s, MAX_RATE_PER_S))
+        self._begin("burst", f"a burst of {size} records on top")
+        began = time.monotonic()
+        self._send(writer, size)
+        while self.lag > usual and not self._stop.is_set():
+            if time.monotonic() - began > DRAIN_DEADLINE_S:
+                self.phase = f"not drained within {DRAIN_DEADLINE_S:.0f} s"
+                return
+            self._peak_lag = max(self._peak_lag, self.lag)
+            self._send_steadily(writer, rate_per_s, 4 * LOOK_S)
+        self._drained_s = round(time.monotonic() - began, 1)
+        self.phase = f"drained in {self._drained_s:.0f} s"
+
+    def _send_steadily(self, writer: TopicWriter, rate_per_s: float, seconds: float) -> None:
+        began, before = time.monotonic(), self.sent
+        while (passed_s := time.monotonic() - began) < seconds and not self._stop.is_set():
+            self._send(writer, round(rate_per_s * passed_s) - (self.sent - before))
+            time.sleep(LOOK_S)
+
+    def _send(self, writer: TopicWriter, count: int) -> None:
+        for event in islice(self._events, max(0, count)):
+            self._remember(event)
+            writer.write(event.key, event.value, event.headers)
+            self.sent += 1
+
+    def _wait_until_lag_is(self, wanted: int) -> None:
+        ends = time.monotonic() + DEADLINE_S
+        while self.lag > wanted and not self._stop.is_set():
+            if time.monotonic() > ends:
+                raise OpsError(
+                    f"{self.lag} of {self.sent} events have no result after {DEADLINE_S:.0f} s; "
+                    "`bertstream health` says why"
+                )
+            time.sleep(LOOK_S)
+
+    def _remember(self, event: DemoEvent) -> None:
+        if not event.is_bad and event.value is not None:
+            content = orjson.loads(event.value)
+            self._texts[str(content["id"])] = content["text"]
+
+    def _read(self, topic: str) -> None:
+        for record in read_topic(self._kafka, topic, from_beginning=True, stop=self._stop):
+            self.tally.take(record, self._texts)
