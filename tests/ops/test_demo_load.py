@@ -10,7 +10,7 @@ from ops.demo_load import Tally
 def test_the_first_transaction_is_where_the_clock_begins() -> None:
     tally = Tally()
     # 300 at once, then 100 a second in transactions of 100: it is not 400 in a second.
-    tally.came_s = {number: 10.0 for number in range(300)}
+    tally.came_s = dict.fromkeys(range(300), 10.0)
     tally.came_s |= {300 + number: 11.0 + number // 100 for number in range(200)}
     assert tally.rate_per_s(0, 500) == pytest.approx(100.0)
     assert tally.rate_per_s(0, 300) == 0.0
