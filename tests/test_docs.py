@@ -18,8 +18,10 @@ from ops.duration import written
 from ops.scaling import ModelScaling, ScalingSettings
 from ops.settings import ApiSettings, PlatformConfig, RaySettings
 from serve.contract import FailureKind
+from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
+from tests.serve.families import OTHERS, REPRESENTATIVE
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -216,3 +218,17 @@ def test_decisions_are_numbered_and_short() -> None:
     assert headings == [str(number + 1) for number in range(len(headings))]
     for part in text_of("DECISIONS.md").split("\n## ")[1:]:
         assert len(part.strip().splitlines()) <= MAX_DECISION_LINES, part.splitlines()[0]
+
+
+def test_families_that_the_readme_lists_are_those_of_the_code_and_of_the_tests() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    begin = lines.index("| answers | families |") + 2
+    rows = [line.strip("| ").split(" | ") for line in lines[begin : lines.index("", begin)]]
+    told = {words: families.split(", ") for words, families in rows}
+    refused = [name for words, names in told.items() if "refused" in words for name in names]
+    assert sorted(refused) == sorted(REFUSED)
+    named = [name for names in told.values() for name in names]
+    assert len(named) == len(set(named))
+    for family, engine in (REPRESENTATIVE | OTHERS).items():
+        words = {"openvino": "OpenVINO and torch", "torch": "torch only"}[engine]
+        assert any(family in names for row, names in told.items() if row.startswith(words)), family

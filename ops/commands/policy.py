@@ -56,6 +56,9 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
             say(f"{file}: {'usable' if found else 'fine'}")
             say(f"{finds}")
             for window in starts:
+                if not window["next"]:
+                    say(f"{window['kind']} {window['window']} never opens")
+                    continue
                 say(f"{window['kind']} {window['window']} opens next:")
                 for moment in window["next"]:
                     say(f"  {datetime.fromisoformat(moment):%a %Y-%m-%d %H:%M}")

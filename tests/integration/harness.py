@@ -382,8 +382,8 @@ class Bench:
         publish(producer, record)
         producer.close()
 
-    def ledger(self, pipeline: PipelineSettings) -> Ledger:
-        ledger = Ledger(self.kafka.bootstrap_servers, pipeline, **self._options)
+    def ledger(self, pipeline: PipelineSettings, **options: Any) -> Ledger:
+        ledger = Ledger(self.kafka.bootstrap_servers, pipeline, **self._options | options)
         self._ledgers.append(ledger)
         return ledger
 

@@ -19,25 +19,10 @@ from serve.module import build_module
 from serve.settings import EngineSettings
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
+from tests.serve.families import OTHERS, REPRESENTATIVE
 
 pytestmark = pytest.mark.model
 
-REPRESENTATIVE = {"mpnet": "openvino", "modernbert": "openvino", "gpt2": "torch"}
-OTHERS = {
-    "big_bird": "openvino",
-    "deberta": "openvino",
-    "deberta-v2": "openvino",
-    "megatron-bert": "openvino",
-    "mra": "openvino",
-    "qwen3": "torch",
-    "rembert": "openvino",
-    "roformer": "openvino",
-    "squeezebert": "openvino",
-    "ultrabert": "openvino",
-    "longformer": "torch",
-    "xlm": "torch",
-    "flaubert": "torch",
-}
 ROWS = 30_522
 # One size has another name in each family.
 SIZES = {

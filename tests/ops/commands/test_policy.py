@@ -27,6 +27,13 @@ def test_check_needs_no_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert as_json(result) == {"problems": [], "finds": finds, "windows": []}
 
 
+def test_check_says_of_a_window_that_it_never_opens(bertstream: Bertstream) -> None:
+    window = '{cron: "0 9 31 2 *", duration: 2h}'
+    Path("p.yaml").write_text(f"model: m\nwindows: {{deny: [{window}]}}\n")
+    told = bertstream("policy", "check", "p.yaml").stdout
+    assert 'deny "0 9 31 2 *" for 2h in UTC never opens\n' in told
+
+
 def test_check_says_when_each_window_opens(bertstream: Bertstream) -> None:
     window = '{cron: "0 9 13 * 5", duration: 2h, time_zone: Europe/Berlin}'
     Path("p.yaml").write_text(f"model: m\nwindows: {{allow: [{window}]}}\n")
