@@ -74,7 +74,7 @@ def test_diverged_training_is_an_error() -> None:
     torch.manual_seed(0)
     val = separable(8)
     endless = Batch((torch.full((8, 4), float("inf")),), val.targets)
-    with pytest.raises(TrainingDiverged, match="lower head_lr"):
+    with pytest.raises(TrainingDiverged, match="lower --head-lr"):
         run(nn.Linear(4, 2), lambda: [endless], val, epochs=2)
 
 
