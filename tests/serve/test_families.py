@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModel
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from serve.artifact import TOKENIZER_FILE, Pooling
@@ -19,7 +20,7 @@ from serve.module import build_module
 from serve.settings import EngineSettings
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
-from tests.serve.families import OTHERS, REPRESENTATIVE
+from tests.serve.families import CLASSIFIERS, OTHERS, REPRESENTATIVE, USUAL_CLASSIFIERS
 
 pytestmark = pytest.mark.model
 
@@ -46,7 +47,7 @@ TOKENIZER_CONFIG = {
 TEXTS = ["fine day", "the battery is good and the screen is bad " * 11]
 
 
-def tiny_source(family: str, directory: Path) -> Path:
+def tiny_source(family: str, directory: Path, auto: Any = AutoModel, **more: Any) -> Path:
     """A Hugging Face directory of a tiny model with random, spread-out weights."""
     config_class = CONFIG_MAPPING[family]
     default = config_class()
@@ -56,9 +57,9 @@ def tiny_source(family: str, directory: Path) -> Path:
         for name in names
         if hasattr(default, name) and name not in config_class.attribute_map
     }
-    config = config_class(**{**sizes, "pad_token_id": 0, **EXTRA.get(family, {})})
+    config = config_class(**{**sizes, "pad_token_id": 0, **EXTRA.get(family, {}), **more})
     torch.manual_seed(3)
-    model = AutoModel.from_config(config, attn_implementation="eager")
+    model = auto.from_config(config, attn_implementation="eager")
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(0.0, 0.3)
@@ -99,6 +100,44 @@ def test_family_answers_as_transformers_does(family: str, engine_name: str, tmp_
     assert engine.name == engine_name
     np.testing.assert_allclose(together, expected, atol=1e-5)
     np.testing.assert_allclose(np.concatenate(alone), expected, atol=1e-5)
+
+
+CASES = [(family, "auto", engine) for family, engine in CLASSIFIERS.items()]
+# The other engine has to answer the same where OpenVINO is what auto takes.
+CASES += [(family, "torch", "torch") for family, kind, engine in CASES if engine == "openvino"]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "engine_name"),
+    [
+        pytest.param(*case, marks=[] if case[0] in USUAL_CLASSIFIERS else pytest.mark.architectures)
+        for case in CASES
+    ],
+)
+def test_classifier_answers_as_transformers_does(
+    family: str, kind: Literal["auto", "torch"], engine_name: str, tmp_path: Path
+) -> None:
+    auto = AutoModelForSequenceClassification
+    source = tiny_source(family, tmp_path / "source", auto, num_labels=3)
+    artifact = import_model(
+        str(source), tmp_path / "out", task="text-classification", max_length=128
+    )
+    tokenizer = TextTokenizer.of(artifact)
+    items = [encoded.ids for encoded in tokenizer.encode(TEXTS)]
+    plain = auto.from_pretrained(source, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = torch.cat([plain(torch.tensor([ids])).logits for ids in items]).numpy()
+
+    settings = EngineSettings(kind=kind, precision="f32")
+    engine = open_engine(
+        lambda: build_module(artifact), settings, on_gpu=False, cache_dir=None, digest="d"
+    )
+    together, *alone = engine.infer([tokenizer.pad(items), *(tokenizer.pad([i]) for i in items)])[0]
+    engine.close()
+    assert engine.name == engine_name
+    tolerance = 1e-4 * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(together, expected, atol=tolerance)
+    np.testing.assert_allclose(np.concatenate(alone), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("family", ["layoutlm", "fnet"])
