@@ -16,15 +16,16 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import IO, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from ops import errors
-from ops.errors import DriverDied, OpsError, PlatformError
+from ops.errors import DriverDied, PlatformError
 from ops.installation import State
 from ops.supervisor import how
 from serve.settings import Settings
@@ -34,6 +35,8 @@ LOG: Final = "deploy.log"
 POLL_S: Final = 0.25
 # What a child has that was told to end; then it is killed.
 END_S: Final = 2.0
+# Ray's head ends so long after one of its processes.
+NOTICED_S: Final = 3.0
 
 
 class Watched(NamedTuple):
@@ -106,84 +109,87 @@ def run(
             stderr=output,
             start_new_session=True,
         )
+    assert child.stdin is not None  # both are pipes
+    assert child.stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
-    reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
-    reader.start()
+    with child:
+        reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
+        reader.start()
+        try:
+            with suppress(BrokenPipeError):  # it died at once, which is noticed soon
+                child.stdin.write(config + b"\n" + task.model_dump_json().encode() + b"\n")
+                child.stdin.flush()
+            _listen(child, lines, watched, on_told, log)
+        finally:
+            _end(child)
+            reader.join(END_S)
+
+
+def _listen(
+    child: subprocess.Popen[bytes],
+    lines: queue.Queue[bytes | None],
+    watched: Sequence[Watched],
+    on_told: Callable[[Told], None],
+    log: Path,
+) -> None:
+    """Until the child says that it is done."""
     doing = ""
-    try:
-        _give(child, config + b"\n" + task.model_dump_json().encode() + b"\n")
-        while True:
-            try:
-                line = lines.get(timeout=POLL_S)
-            except queue.Empty:
-                for one in watched:
-                    if not one.is_alive():
-                        raise DriverDied(_died(one, doing)) from None
-                continue
-            if line is None:
-                raise DriverDied(_without_a_word(child, watched, doing, log))
-            told = Told.model_validate_json(line)
-            match told.kind:
-                case "done":
-                    return
-                case "failed":
-                    raise _error(told)
-                case "step":
-                    doing = told.text
-            on_told(told)
-    finally:
-        _end(child)
-        reader.join(END_S)
+    while True:
+        try:
+            line = lines.get(timeout=POLL_S)
+        except queue.Empty:
+            if dead := _dead(watched):
+                raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log)) from None
+            continue
+        told = Told.model_validate_json(line) if line is not None else None
+        match told:
+            case Told(kind="done"):
+                return
+            case Told(kind="failed", more=kind) if kind in vars(errors):
+                raise vars(errors)[kind](told.text)
+            case None | Told(kind="failed"):
+                # An end without a word and an error of a library both follow from a death.
+                if dead := _dead(watched, within_s=NOTICED_S):
+                    raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log))
+                if told is not None:
+                    raise PlatformError(told.text)
+                ended = how(child.wait(END_S))
+                raise DriverDied(_sentence("the process that talks to Ray", doing, ended, log))
+            case Told(kind="step"):
+                doing = told.text
+        on_told(told)
 
 
-def _give(child: subprocess.Popen[bytes], lines: bytes) -> None:
-    assert child.stdin is not None  # it is a pipe
-    with suppress(BrokenPipeError):  # it died at once, which is noticed soon
-        child.stdin.write(lines)
-        child.stdin.flush()
-
-
-def _read(child: subprocess.Popen[bytes], lines: queue.Queue[bytes | None]) -> None:
-    assert child.stdout is not None  # it is a pipe
-    for line in child.stdout:
+def _read(stdout: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    for line in stdout:
         lines.put(line)
     lines.put(None)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End it; nothing of it is worth waiting for, as apps are Serve's own."""
-    assert child.stdin is not None  # both are pipes
-    assert child.stdout is not None
-    with suppress(BrokenPipeError):
-        child.stdin.close()
+    if child.stdin is not None:
+        with suppress(BrokenPipeError):
+            child.stdin.close()
     try:
         child.wait(END_S)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.wait()
 
 
-def _died(one: Watched, doing: str) -> str:
+def _dead(watched: Sequence[Watched], *, within_s: float = 0.0) -> Watched | None:
+    """The first of those that has died, or dies within some seconds."""
+    ends = time.monotonic() + within_s
+    while True:
+        dead = next((one for one in watched if not one.is_alive()), None)
+        if dead is not None or time.monotonic() >= ends:
+            return dead
+        time.sleep(POLL_S)
+
+
+def _sentence(name: str, doing: str, cause: str, log: Path) -> str:
     during = f" while this was under way: {doing}" if doing else ""
-    cause = one.cause()
-    return f"{one.name} died{during}{f' ({cause})' if cause else ''}; its log is {one.log}"
-
-
-def _without_a_word(
-    child: subprocess.Popen[bytes], watched: Sequence[Watched], doing: str, log: Path
-) -> str:
-    """Why a child ended that has not said so: what it needs is gone, or it was killed."""
-    for one in watched:
-        if not one.is_alive():
-            return _died(one, doing)
-    return _died(
-        Watched("the process that talks to Ray", log, bool, lambda: how(child.wait(END_S))), doing
-    )
-
-
-def _error(told: Told) -> OpsError:
-    kind = getattr(errors, told.more, PlatformError)
-    return kind(told.text)
+    return f"{name} died{during}{f' ({cause})' if cause else ''}; its log is {log}"
 
 
 def pipelines_first(names: set[str]) -> list[str]:
