@@ -17,7 +17,6 @@ import orjson
 from ops.demo_events import DemoEvent, events
 from ops.errors import OpsError
 from stream.clients import TopicWriter, read_topic
-from stream.errors import StreamError
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 
@@ -153,7 +152,7 @@ class Load:
     def summary(self) -> dict[str, Any]:
         """What was counted, for the last line on stdout."""
         tally, sent = self.tally, self.sent
-        steady, burst = self._begun["steady"], self._begun["burst"]
+        steady, burst = (self._begun.get(phase, sent) for phase in ("steady", "burst"))
         return {
             "produced": sent,
             "predicted": tally.predicted,
@@ -192,7 +191,7 @@ class Load:
                 self._begin("steady", f"steady, {rate_per_s:.0f} records/s")
                 self._send_steadily(writer, rate_per_s, STEADY_S)
                 self._burst(writer, rate_per_s)
-        except (OpsError, StreamError) as exc:
+        except Exception as exc:  # noqa: BLE001  whatever it is, `is_over` raises it
             self._fault = exc
 
     def _begin(self, phase: str, told: str) -> None:
