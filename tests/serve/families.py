@@ -25,12 +25,12 @@ CLASSIFIERS = {
     for engine, families in {
         "openvino": """
     albert bert big_bird camembert data2vec-text deberta deberta-v2 distilbert electra ernie
-    esm esmc eurobert gte jina_embeddings_v3 megatron-bert mobilebert modernbert mpnet mra
+    esm esmc eurobert gte jina_embeddings_v3 luke megatron-bert mobilebert modernbert mpnet mra
     nomic_bert openai-gpt rembert roberta roberta-prelayernorm roc_bert roformer squeezebert
     ultrabert xlm-roberta xlm-roberta-xl
         """,
         "torch": """
-    arcee axk2 biogpt bloom ctrl diffllama doge exaone4 flaubert gemma gemma2 gemma3_text
+    arcee axk2 biogpt bloom ctrl diffllama doge exaone4 flaubert funnel gemma gemma2 gemma3_text
     glm glm4 gpt-sw3 gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss helium hunyuan_v1_dense
     hunyuan_v1_moe jamba jetmoe llama longformer minicpm3 minimax ministral ministral3
     mistral mixtral modernbert-decoder nemotron olmo olmo2 olmo3 opt persimmon phi phi3

@@ -36,7 +36,12 @@ SIZES = {
     130: ("max_position_embeddings", "n_positions"),
     8: ("head_dim", "attention_window"),
 }
-EXTRA = {"big_bird": {"attention_type": "original_full"}, "modernbert": {"local_attention": 8}}
+EXTRA = {
+    "big_bird": {"attention_type": "original_full"},
+    "funnel": {"block_sizes": [2, 2], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},
+    "luke": {"entity_vocab_size": 10, "entity_emb_size": 8},
+    "modernbert": {"local_attention": 8},
+}
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "pad_token": "[PAD]",
@@ -55,7 +60,9 @@ def tiny_source(family: str, directory: Path, auto: Any = AutoModel, **more: Any
         name: size
         for size, names in SIZES.items()
         for name in names
-        if hasattr(default, name) and name not in config_class.attribute_map
+        if hasattr(default, name)
+        and name not in config_class.attribute_map
+        and not isinstance(getattr(config_class, name, None), property)
     }
     config = config_class(**{**sizes, "pad_token_id": 0, **EXTRA.get(family, {}), **more})
     torch.manual_seed(3)
