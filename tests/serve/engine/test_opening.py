@@ -48,11 +48,26 @@ def test_torch_takes_what_openvino_cannot_convert(caplog: pytest.LogCaptureFixtu
     engine = open_engine(Undecided, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")
     assert engine.name == "torch"
     assert engine.infer([random_batch(3, 8)]).outputs[0].shape == (3, 4)
-    assert "torch because OpenVINO cannot be used: OpenVINO cannot compile" in caplog.text
+    assert "torch because OpenVINO cannot be used: OpenVINO cannot convert" in caplog.text
+    engine.close()
+
+
+class Peculiar(Undecided):
+    """Raises what nobody expects of it while it is taken to pieces, and computes otherwise."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            raise KeyError("shape")
+        return super().forward(input_ids, attention_mask)
+
+
+def test_whatever_a_model_raises_while_it_is_converted_leaves_it_to_torch() -> None:
+    engine = open_engine(Peculiar, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")
+    assert engine.name == "torch"
     engine.close()
 
 
 def test_openvino_by_name_gets_no_stand_in() -> None:
     settings = EngineSettings(kind="openvino")
-    with pytest.raises(EngineUnavailable, match="OpenVINO cannot compile"):
+    with pytest.raises(EngineUnavailable, match="OpenVINO cannot convert"):
         open_engine(Undecided, settings, on_gpu=False, cache_dir=None, digest="d")
