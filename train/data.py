@@ -6,6 +6,7 @@ import codecs
 import csv
 import hashlib
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +27,20 @@ LOOKED_AT = 50
 TESTED_FROM = 5
 # Of labels in a sentence.
 NAMED = 10
+# Of a value in a sentence.
+SHOWN_CHARS = 60
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# First bytes of what people save tables in, and what that is.
+NO_TEXT_FILES = {
+    b"PK\x03\x04": "a ZIP archive or a workbook",
+    b"\xd0\xcf\x11\xe0": "a workbook",
+    b"\x1f\x8b": "compressed with gzip",
+    b"PAR1": "a Parquet file",
+}
 LABEL_SEPARATOR = "|"
+# With which Excel's files may begin.
+SEPARATOR_LINE = re.compile("sep=(.)")
+SEPARATOR_FIELDS = ["sep=", ""]
 # The csv module's own limit of 128 KiB would refuse a long text.
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 
@@ -196,13 +209,21 @@ def _draw(text: str, seed: int) -> bytes:
 def _check_encoding(path: Path) -> None:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if number == 1 and line.startswith(UTF16_MARKS):
-                raise DataError(_recoded(f"{path} is UTF-16, not UTF-8", path, "UTF-16"))
+            if number == 1:
+                _check_first_line(path, line)
             try:
                 line.decode()
             except UnicodeDecodeError as exc:
                 what = f"{path}, line {number}: byte 0x{line[exc.start]:02x} is not UTF-8"
                 raise DataError(_recoded(what, path, "WINDOWS-1252")) from exc
+
+
+def _check_first_line(path: Path, line: bytes) -> None:
+    for mark, what in NO_TEXT_FILES.items():
+        if line.startswith(mark):
+            raise DataError(f"{path} is {what}; save it as CSV in UTF-8, or as JSON lines")
+    if line.startswith(UTF16_MARKS) or b"\0" in line:
+        raise DataError(_recoded(f"{path} is UTF-16, not UTF-8", path, "UTF-16"))
 
 
 def _recoded(what: str, path: Path, encoding: str) -> str:
@@ -233,12 +254,14 @@ def _delimiter(path: Path, settings: TextClassificationSettings, usual: str) -> 
     csv.field_size_limit(MAX_FIELD_BYTES)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         head = [*islice(lines, LOOKED_AT)]
+    if head and (told := SEPARATOR_LINE.fullmatch(head[0].rstrip("\r\n"))):
+        return told[1]
     for delimiter in usual:
-        rows = [row for row in csv.reader(head, delimiter=delimiter) if row]
+        rows = csv.reader(head, delimiter=delimiter)
         if settings.columns is not None:
-            if all(len(row) == len(settings.columns) > 1 for row in rows):
+            if all(len(row) == len(settings.columns) > 1 for row in rows if row):
                 return delimiter
-        elif rows and {settings.text_field, settings.label_name} <= set(rows[0]):
+        elif {settings.text_field, settings.label_name} <= set(_header(rows)):
             return delimiter
     return usual[0]
 
@@ -267,12 +290,21 @@ def _table_rows(path: Path, columns: tuple[str, ...] | None, delimiter: str) -> 
             strict=True,
         )
         try:
-            names = columns or tuple(next(reader, ()))
+            names = columns or _header(reader)
             for fields in reader:
-                if fields:
+                if fields and fields != SEPARATOR_FIELDS:
                     yield reader.line_num, _named(fields, names, f"{path}, line {reader.line_num}")
         except (csv.Error, UnicodeDecodeError) as exc:
             raise DataError(f"{path}, after line {reader.line_num}: {exc}") from exc
+
+
+def _header(reader: Iterator[list[str]]) -> tuple[str, ...]:
+    """Names of the columns, behind blank lines and the line in which Excel tells the separator."""
+    for row in reader:
+        names = tuple(name.strip() for name in row)
+        if any(names) and row != SEPARATOR_FIELDS:
+            return names
+    return ()
 
 
 def _named(fields: list[str], names: tuple[str, ...], where: str) -> dict[str, Any]:
@@ -318,5 +350,12 @@ def _labels(
 def _label(value: Any, name: str, where: str) -> str:
     # A boolean is an int to Python, and True is rarely meant as the label "True".
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        raise DataError(f"{where}: {name!r} must be a string or a whole number, not {value!r}")
+        hint = "; --multi-label takes lists" if isinstance(value, list) else ""
+        what = f"must be a string or a whole number, not {_shown(value)}{hint}"
+        raise DataError(f"{where}: {name!r} {what}")
     return str(value).strip()
+
+
+def _shown(value: Any) -> str:
+    literal = orjson.dumps(value).decode()
+    return literal if len(literal) <= SHOWN_CHARS else f"{literal[: SHOWN_CHARS - 3]}..."

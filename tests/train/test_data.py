@@ -48,6 +48,7 @@ def test_a_mark_of_utf8_is_passed_over(tmp_path: Path) -> None:
     [
         ("cp1252", r"line 3: byte 0xfc is not UTF-8; .*iconv -f WINDOWS-1252 -t UTF-8 a\."),
         ("utf-16", r"is UTF-16, not UTF-8; .*iconv -f UTF-16"),
+        ("utf-16-le", r"is UTF-16, not UTF-8; .*iconv -f UTF-16"),
     ],
 )
 def test_another_encoding_is_named_with_the_remedy(
@@ -57,6 +58,43 @@ def test_another_encoding_is_named_with_the_remedy(
     settings = TextClassificationSettings(data=tmp_path / name, out=tmp_path / "out")
     with pytest.raises(DataError, match=said):
         read_examples(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04\x14\x00", "a ZIP archive or a workbook"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"PAR1\x15\x04\x15", "a Parquet file"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    settings = TextClassificationSettings(data=tmp_path / "a.csv", out=tmp_path / "out")
+    with pytest.raises(DataError, match=f"a.csv is {said}; save it as CSV in UTF-8"):
+        read_examples(settings)
+
+
+def test_what_spreadsheets_put_in_front_is_passed_over(tmp_path: Path) -> None:
+    wanted = [Example("a, b", ("pos",))]
+    assert examples_of(tmp_path, "e.csv", "\ufeffsep=;\r\ntext;label\r\na, b;pos\r\n") == wanted
+    assert examples_of(tmp_path, "b.csv", "\n;\n text ; label \na, b;pos\n") == wanted
+    headless = examples_of(tmp_path, "h.csv", "sep=^\na, b^pos\n", columns=("text", "label"))
+    assert headless == wanted
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("null", "not null$"),
+        ("false", "not false$"),
+        ('["a"]', r'not \["a"\]; --multi-label takes lists$'),
+        (f'["{"x" * 99}"]', r"not .{57}\.\.\.; "),
+    ],
+)
+def test_a_label_that_is_none_is_shown_as_it_stands(tmp_path: Path, label: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        examples_of(tmp_path, "a.jsonl", f'{{"text": "x", "label": {label}}}\n')
 
 
 def test_several_labels(tmp_path: Path) -> None:
