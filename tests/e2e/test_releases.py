@@ -24,7 +24,7 @@ from serve.artifact import MANIFEST_FILE, Artifact, seal
 from stream.settings import PipelineSettings
 from tests.integration.harness import Ledger, leaves_sockets
 
-pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(500), leaves_sockets]
+pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(1200), leaves_sockets]
 
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
 CONFIG = """
@@ -53,7 +53,7 @@ analysis: {latency: null}
 PIPELINE = PipelineSettings(
     name="words", model="sentiment", input_topics=("words",), output_topic="words.out"
 )
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 RESTART_S = 60.0
 
 
@@ -75,7 +75,7 @@ class Platform:
             check=False,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=400,
         )
         assert code is None or done.returncode == code, done.stderr + done.stdout
         return done.stdout + done.stderr

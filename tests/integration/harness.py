@@ -29,7 +29,7 @@ from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import publish
 from stream.errors import CallFailed, CallLost, ModelUnavailable
-from stream.schema import ControlRecord, VersionRoute
+from stream.schema import SOURCE_HEADER, ControlRecord, VersionRoute
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.sink import PlainProducer
 from stream.worker import Worker
@@ -144,7 +144,9 @@ class Ledger:
         """
         self._options = {"bootstrap.servers": bootstrap, "log_level": 0} | options
         self._pipeline = pipeline
-        self._producer = Producer(self._options | {"linger.ms": 2, "message.max.bytes": 10_000_000})
+        # Idempotent: without, a batch that a busy broker refuses is sent again behind later ones.
+        own = {"linger.ms": 2, "message.max.bytes": 10_000_000, "enable.idempotence": True}
+        self._producer = Producer(self._options | own)
         self._follower: Consumer | None = None
         self.received: list[Received] = []
         self.sent = 0
@@ -237,7 +239,7 @@ class Ledger:
         doubled = [n for n, times in numbers.items() if times > 1]
         assert not lost, f"{len(lost)} lost, {lost[:5]}"
         assert not doubled, f"{len(doubled)} doubled, {doubled[:5]}"
-        assert not out_of_order(self.read_all())
+        assert not (wrong := out_of_order(self.read_all())), f"out of order: {wrong}"
 
     def grow(self, count: int) -> None:
         """Give the input topic so many partitions, and wait until they can be written to."""
@@ -272,12 +274,22 @@ class Ledger:
         return consumer
 
 
-def out_of_order(results: Iterable[Received]) -> list[bytes | None]:
-    """Keys of which a later record's result stands before an earlier one's."""
-    by_key: dict[bytes | None, list[int]] = defaultdict(list)
+def out_of_order(results: Iterable[Received]) -> dict[bytes | None, list[str]]:
+    """Keys of which a later record's result stands before an earlier one's, and where first.
+
+    Returns:
+        Number and input record of both, by key.
+    """
+    newest: dict[bytes | None, Received] = {}
+    wrong: dict[bytes | None, list[str]] = {}
     for result in results:
-        by_key[result.key].append(result.number)
-    return [key for key, numbers in by_key.items() if numbers != sorted(numbers)]
+        before = newest.setdefault(result.key, result)
+        if result.number < before.number and result.key not in wrong:
+            wrong[result.key] = [
+                f"{r.number} of {r.header(SOURCE_HEADER)}" for r in (before, result)
+            ]
+        newest[result.key] = max(before, result, key=lambda r: r.number)
+    return wrong
 
 
 class ConsumerProcess:
