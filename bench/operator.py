@@ -33,6 +33,7 @@ from ops.apps import Apps, Found
 from ops.artifact_store import ArtifactStore
 from ops.backlog import Backlog
 from ops.catalogue import VersionId
+from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
 from ops.database import Database
 from ops.deploy import Node
@@ -49,7 +50,6 @@ from ops.repairs import Deploy, Repairs
 from ops.rollout import Event
 from ops.routes import put_route
 from ops.scaler import Scaler
-from ops.scaling import ScalingSettings
 from ops.service import Service
 from ops.steering import Load
 from ops.survey import Survey

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from ops.config.scaling import ScalingSettings
 from ops.load import BUSY_SHARE, known
 from ops.need import Memory, Need, Reading, count, figure, need_of
-from ops.scaling import ScalingSettings
 
 # Up to this many times what was answered of late, arrivals without a backlog prove that what
 # runs is enough: small micro-batches under light load make a replica look slower than it is.

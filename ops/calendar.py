@@ -22,8 +22,8 @@ from croniter import CroniterBadDateError, croniter  # type: ignore[import-untyp
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from ops.document import TOLD, nearest
-from ops.duration import LastingDuration, written
+from ops.config.duration import LastingDuration, written
+from ops.config.yaml_document import TOLD, nearest
 from serve.settings import Settings
 
 # How far a change is looked for.

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from ops.commands.session import STATE_DIR, JsonOption, StateOption
-from ops.state_place import DEFAULT_FILE, state_dir_of
+from ops.config.state_dir import DEFAULT_FILE, state_dir_of
 from ops.terminal import (
     EXIT_USAGE,
     Steps,
@@ -34,7 +34,7 @@ from ops.terminal import (
 )
 
 if TYPE_CHECKING:
-    from ops.settings import PlatformConfig
+    from ops.config.settings import PlatformConfig
 
 WATCH_S = 5.0
 # Commands of the control API: the module and what it is called there.
@@ -444,7 +444,7 @@ def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = Fals
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
     """Name every mistake in the file with its place; exit code 2 when there is one."""
-    from ops.config import check
+    from ops.config.file import check
 
     problems = check(file)
     for problem in problems:
@@ -474,9 +474,9 @@ def demo() -> None:
 
 def _kafka(config: Path | None) -> Any:
     """The Kafka settings with the address in use: of a running platform, or as configured."""
+    from ops.config.settings import EMBEDDED, PlatformConfig
     from ops.errors import NotRunning
     from ops.installation import State, embedded_broker
-    from ops.settings import EMBEDDED, PlatformConfig
 
     named = config is not None or DEFAULT_FILE.exists()
     settings = configuration(config) if named else PlatformConfig()

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ops import local
+from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo_load import DEADLINE_S, Arrival, Load
-from ops.settings import PlatformConfig, RaySettings
 from ops.status import status
 from ops.terminal import Steps, err, json_line, out
 from ops.training import train_with_progress

@@ -15,12 +15,12 @@ from rich.text import Text
 from ops import demo_models, local, operator_process, upload
 from ops.api_client import ApiClient, connected
 from ops.commands.release import shown, story_lines
+from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo import REVIEWS, own_folder, step
 from ops.demo_events import events
 from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
 from ops.rollout import STEPS, State
-from ops.settings import PlatformConfig, RaySettings
 from ops.terminal import err, json_line, out
 from ops.training import train_with_progress
 from serve.artifact import load

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from ops import bootstrap
+from ops.config.settings import PlatformConfig
 from ops.deploy import Cluster
 from ops.driver_process import LOG, Task, Told, digest_of, pipelines_first
 from ops.errors import OpsError
 from ops.installation import connection
-from ops.settings import PlatformConfig
 from serve.contract import app_name
 from serve.errors import ServeError
 from serve.settings import ModelSettings

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from ops.approvals import Approval, Subject, Tally, tally
 from ops.calendar import is_open, next_opening
-from ops.duration import told
+from ops.config.duration import told
 from ops.gates import GateResult
 from ops.policy import Policy
 

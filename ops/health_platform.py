@@ -8,6 +8,7 @@ from ops.apps import Apps
 from ops.artifact_store import ArtifactStore
 from ops.bootstrap import is_registered
 from ops.catalogue import VersionId, find
+from ops.config.settings import PlatformConfig
 from ops.database import Database
 from ops.health_golden import MAX_TEXTS, GoldenProbe, Replicas
 from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe
@@ -16,7 +17,6 @@ from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health_readings import Expected
 from ops.installation import State, token_path
 from ops.observations import Observations
-from ops.settings import PlatformConfig
 from serve.artifact import GoldenRecord
 from serve.contract import app_name
 from stream.admin import pipeline_topics, platform_topics

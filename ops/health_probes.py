@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import select
 
 from ops import restarts
+from ops.config.settings import PlatformConfig
 from ops.database import Transactions
 from ops.deploy import RUNNING, applications
 from ops.health_readings import (
@@ -29,7 +30,6 @@ from ops.health_readings import (
 )
 from ops.observations import Observations
 from ops.routes import all_routes, unpublished
-from ops.settings import PlatformConfig
 from ops.tables import leases
 
 Clock = Callable[[], datetime]

@@ -17,13 +17,13 @@ from typing import Any
 import orjson
 
 from ops import bootstrap, driver_process, operator_process, processes, ray_cluster
+from ops.config.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.deploy import applications
 from ops.driver_process import Task, Told, Watched, digest_of, pipelines_first
 from ops.errors import OpsError
 from ops.first_admin import ensure_local_admin
 from ops.installation import STATE_FILE, State, alone, embedded_broker, token_path
 from ops.loopback import free_port
-from ops.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.topics import ensure_groups, ensure_topics
 from serve.artifact import load
 from stream.admin import Admin

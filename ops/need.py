@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from ops.config.scaling import ScalingSettings
 from ops.load import BACKLOG_SHARE, MIN_RATE, known, positive, smoothed
-from ops.scaling import ScalingSettings
 
 # Share that stays of the remembered rate when one more reading joins it. The last ones under a
 # backlog are the best: telemetry of the first is of the time before, too.

@@ -13,7 +13,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
 from ops.calendar import Windows
-from ops.duration import Duration, LastingDuration
+from ops.config.duration import Duration, LastingDuration
 from serve.settings import NAME_PATTERN, Settings
 
 

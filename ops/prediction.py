@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import orjson
 
+from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from ops.state_place import DEFAULT_FILE
 from ops.terminal import Steps, configuration
 from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Outcome

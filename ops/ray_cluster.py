@@ -24,11 +24,11 @@ from typing import NamedTuple
 import psutil
 
 from ops import processes
+from ops.config.settings import RaySettings
 from ops.errors import ClusterStartFailed
 from ops.log_files import keep, last_error
 from ops.loopback import HOST, can_listen, free_port
 from ops.patience import Patience
-from ops.settings import RaySettings
 from ops.supervisor import how
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from ops.apps import RUNNING, Found
 from ops.autoscaling import State, decide
 from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue import number_of
+from ops.config.scaling import ScalingSettings
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.need import Reading
 from ops.releases import Release
 from ops.room import Room
-from ops.scaling import ScalingSettings
 from ops.shares import share_to_carry
 from serve.contract import app_name
 from serve.settings import ModelSettings

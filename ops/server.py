@@ -24,6 +24,8 @@ from ops.apps import Apps, Ray
 from ops.artifact_store import ArtifactStore
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
+from ops.config.scaling import ScalingSettings
+from ops.config.settings import PlatformConfig
 from ops.database import Database
 from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
@@ -37,9 +39,7 @@ from ops.releases import open_releases
 from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler
-from ops.scaling import ScalingSettings
 from ops.service import Service
-from ops.settings import PlatformConfig
 from ops.supervisor import Note, end_with_parent, yield_to_others
 from ops.survey import Survey, computes_bf16
 from ops.upkeep import Upkeep

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import typer
 
+from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from ops.state_place import DEFAULT_FILE
 from serve.errors import ServeError
 from stream.errors import StreamError
 from train.errors import TrainError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from ops.settings import PlatformConfig
+    from ops.config.settings import PlatformConfig
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def configuration(path: Path | None) -> PlatformConfig:
     Raises:
         ConfigError: There is none, or it has mistakes.
     """
-    from ops.config import load
+    from ops.config.file import load
 
     if path is None and not DEFAULT_FILE.exists():
         raise ConfigError(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from ops import ray_cluster
+from ops.config.settings import RaySettings
 from ops.ray_cluster import RayHead
-from ops.settings import RaySettings
 
 
 class Running(NamedTuple):

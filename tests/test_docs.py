@@ -12,11 +12,11 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from ops import calendar, policy, policy_file
-from ops.config import check
+from ops.config.duration import written
+from ops.config.file import check
+from ops.config.scaling import ModelScaling, ScalingSettings
+from ops.config.settings import ApiSettings, PlatformConfig, RaySettings
 from ops.cost import NodePrice, PriceTable
-from ops.duration import written
-from ops.scaling import ModelScaling, ScalingSettings
-from ops.settings import ApiSettings, PlatformConfig, RaySettings
 from serve.contract import FailureKind
 from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings

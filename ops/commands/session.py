@@ -14,8 +14,8 @@ import typer
 
 from ops.api_client import ApiClient, connected
 from ops.commands.tables import plain, table_lines
+from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused
-from ops.state_place import state_dir_of
 from ops.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
 
 # Of HTTP: what was sent cannot be, whoever sends it.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ops import detection, policy_store
 from ops.access import Access, Actor, Attempt
 from ops.catalogue import VersionId
-from ops.document import Problem, Severity
+from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
 from ops.explanation import Explanation, explain
 from ops.facts import facts_of

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ops.autoscaling import Decision, State, decide
+from ops.config.scaling import ScalingSettings
 from ops.load import BACKLOG_SHARE, Rates, Sample, follow, measure
 from ops.need import Memory, Reading, need_of
-from ops.scaling import ScalingSettings
 from tests.ops.test_load import ANY_NUMBER
 
 AT_ONCE = ScalingSettings(max_replicas=20, up_delay_s=0, down_delay_s=0)

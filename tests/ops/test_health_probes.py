@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from ops import cli
 from ops.api import create_app
+from ops.config.settings import PlatformConfig
 from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
 from ops.health import Health, judge
@@ -43,7 +44,6 @@ from ops.lease import acquire
 from ops.observations import Observations
 from ops.routes import mark_published, put_route
 from ops.service import Service
-from ops.settings import PlatformConfig
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, BatchStats, CallOptions, Failure, FailureKind
 from stream.errors import BrokerUnreachable, ModelUnavailable

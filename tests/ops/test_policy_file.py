@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.document import Severity
+from ops.config.yaml_document import Severity
 from ops.errors import PolicyError
 from ops.policy_file import check, load
 

@@ -10,11 +10,11 @@ import pytest
 
 from ops.apps import Found
 from ops.backlog import Backlog
+from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.load import Rates, Sample
 from ops.releases import Release
 from ops.rollout import Plan, Position, State
 from ops.scaler import Scaler, Sight, Wish
-from ops.scaling import ModelScaling, ScalingSettings
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
 from stream.settings import PipelineSettings

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ops.config.settings import ApiSettings, PlatformConfig
 from ops.installation import State
-from ops.settings import ApiSettings, PlatformConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 

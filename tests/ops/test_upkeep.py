@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from ops import apps, workloads
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
+from ops.config.scaling import ScalingSettings
 from ops.database import Database
 from ops.deployments import keep_deployment
 from ops.errors import NotRunning
@@ -24,7 +25,6 @@ from ops.release_facts import FactFinder
 from ops.repairs import Repairs
 from ops.routes import put_route
 from ops.scaler import Scaler
-from ops.scaling import ScalingSettings
 from ops.survey import Survey
 from ops.tables import models
 from ops.upkeep import Upkeep

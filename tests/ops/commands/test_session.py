@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 
 from ops.api import create_app
 from ops.cli import app
-from ops.config import check, load
+from ops.config.file import check, load
+from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of
 from ops.errors import ConfigError
 from ops.loopback import free_port
-from ops.state_place import DEFAULT_STATE_DIR, state_dir_of
 from tests.certificates import write_certificates
 from tests.ops.commands.conftest import Bertstream
 from tests.ops.installation import Installation, served

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from ops.document import Document, Problem, Severity, keys_at, nearest, read
-from ops.settings import PlatformConfig
+from ops.config.settings import PlatformConfig
+from ops.config.yaml_document import Document, Problem, Severity, keys_at, nearest, read
 
 
 def document(text: str) -> Document:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.duration import parsed, told, written
+from ops.config.duration import parsed, told, written
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from ops.settings import ApiSettings, PlatformConfig, conflicts
+from ops.config.settings import ApiSettings, PlatformConfig, conflicts
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])

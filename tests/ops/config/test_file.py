@@ -8,7 +8,7 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from ops.config import check, load
+from ops.config.file import check, load
 from ops.errors import ConfigError
 from ops.local import with_secrets
 from tests.certificates import write_certificates

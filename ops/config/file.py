@@ -1,6 +1,6 @@
 """The YAML file: read, checked as a whole, every mistake named with its place.
 
-What the settings mean stands with them: ``ops.settings``, ``stream.settings``,
+What the settings mean stands with them: ``ops.config.settings``, ``stream.settings``,
 ``serve.settings``.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ops.document import NOWHERE, Document, Problem, message_of, read
+from ops.config.settings import PlatformConfig, Steps, conflicts
+from ops.config.state_dir import VARIABLE
+from ops.config.yaml_document import NOWHERE, Document, Problem, message_of, read
 from ops.errors import ConfigError
-from ops.settings import PlatformConfig, Steps, conflicts
-from ops.state_place import VARIABLE
 from stream import tls
 from stream.settings import secret_of
 

@@ -1,6 +1,6 @@
 """A YAML text that somebody wrote: what it holds, where that stands, how a mistake is told.
 
-What the keys mean is the settings' affair; ``ops.config`` and ``ops.policy_file`` read two kinds
+What the keys mean is the settings' affair; ``ops.config.file`` and ``ops.policy_file`` read two kinds
 of such texts.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from ops.settings import Steps
+from ops.config.settings import Steps
 
 # Type of a validation error whose message is whole: it tells the value, or need not.
 TOLD = "told"

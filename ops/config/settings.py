@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
-from ops.scaling import ScalingSettings
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 
