@@ -27,7 +27,6 @@ from bench.operator import POLICY, TO_SHADOW, served
 from bench.registry import LARGE, START, directories, fill_ledger, fill_versions
 from ops import policy_store
 from ops.artifact_store import ArtifactStore
-from ops.database import Database
 from ops.deployments import keep_deployment
 from ops.first_admin import ensure_local_admin
 from ops.health import Health
@@ -37,6 +36,7 @@ from ops.registry import Registry
 from ops.releases import Start, move, start
 from ops.routes import put_route
 from ops.service import Service
+from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute
 
 LIMIT_S = 0.3

@@ -35,7 +35,6 @@ from ops.backlog import Backlog
 from ops.catalogue import VersionId
 from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
-from ops.database import Database
 from ops.deploy import Node
 from ops.deployments import keep_deployment
 from ops.first_admin import ensure_local_admin
@@ -51,6 +50,7 @@ from ops.rollout import Event
 from ops.routes import put_route
 from ops.scaler import Scaler
 from ops.service import Service
+from ops.sql.database import Database
 from ops.steering import Load
 from ops.survey import Survey
 from ops.upkeep import Upkeep

@@ -25,10 +25,10 @@ from sqlalchemy import create_engine, insert, select, text, update
 from ops import ledger as ops_ledger
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
-from ops.database import Database
 from ops.ledger import GENESIS, Entry, append, entries, row_after, verify
 from ops.registry import Registry
-from ops.tables import ledger, ledger_head, models, versions
+from ops.sql.database import Database
+from ops.sql.tables import ledger, ledger_head, models, versions
 from serve.artifact import (
     CONFIG_FILE,
     GOLDEN_FILE,

@@ -25,13 +25,13 @@ from ops.cost import (
     summarise,
     usage_of,
 )
-from ops.database import Database
 from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.health_findings import Severity
 from ops.ledger import Entry, append
 from ops.observations import Observations
 from ops.releases import OPERATOR
+from ops.sql.database import Database
 from stream.settings import PipelineSettings
 
 EVERY = timedelta(seconds=15)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, desc, insert, select, update
 
 from ops.health_findings import Severity
-from ops.tables import alerts
+from ops.sql.tables import alerts
 
 
 class Notice(NamedTuple):

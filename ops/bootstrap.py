@@ -15,11 +15,11 @@ from typing import Any
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId, find, number_of
 from ops.config.settings import PlatformConfig
-from ops.database import Database
 from ops.deployments import deployment, keep_deployment
 from ops.ledger import Entry, append
 from ops.registry import Registry
 from ops.routes import all_routes, live_label, mark_published, put_route, unpublished
+from ops.sql.database import Database
 from serve.settings import ModelSettings
 from stream.control import publish
 from stream.schema import ControlRecord, VersionRoute

@@ -19,7 +19,7 @@ from ops import ledger
 from ops.errors import UnknownVersion
 from ops.ledger import Entry
 from ops.rollout import State
-from ops.tables import models, releases, routes, versions
+from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Manifest, ManifestEntry, ModelCard
 from serve.settings import NAME_PATTERN
 from stream.schema import ControlRecord

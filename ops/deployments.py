@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from ops.catalogue import number_of
-from ops.tables import deployments
+from ops.sql.tables import deployments
 
 
 def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:

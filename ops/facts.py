@@ -16,7 +16,7 @@ from ops.permissions import Grant, Membership, Permission, decide, gives, groups
 from ops.policy import Policy
 from ops.releases import Release, last_live_at, open_of
 from ops.routes import live_label
-from ops.tables import approvals, principals, releases, versions
+from ops.sql.tables import approvals, principals, releases, versions
 
 
 def facts_of(

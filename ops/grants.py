@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, delete, insert, select
 from ops.errors import Conflict, Invalid, NotFound
 from ops.people import active_persons, all_memberships, find
 from ops.permissions import EVERYTHING, PATTERN, Grant, Kind, Permission, gives, members_of
-from ops.tables import grants, principals
+from ops.sql.tables import grants, principals
 
 
 class GrantRow(NamedTuple):

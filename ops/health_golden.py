@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from ops.catalogue import number_of
-from ops.database import Transactions
 from ops.errors import OpsError
 from ops.health_readings import GoldenReading
 from ops.routes import all_routes
+from ops.sql.database import Transactions
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, CallOptions, Outcome, app_name
 from serve.errors import ServeError

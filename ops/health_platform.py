@@ -9,7 +9,6 @@ from ops.artifact_store import ArtifactStore
 from ops.bootstrap import is_registered
 from ops.catalogue import VersionId, find
 from ops.config.settings import PlatformConfig
-from ops.database import Database
 from ops.health_golden import MAX_TEXTS, GoldenProbe, Replicas
 from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe
 from ops.health_monitor import HealthMonitor, Schedule
@@ -17,6 +16,7 @@ from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health_readings import Expected
 from ops.installation import State, token_path
 from ops.observations import Observations
+from ops.sql.database import Database
 from serve.artifact import GoldenRecord
 from serve.contract import app_name
 from stream.admin import pipeline_topics, platform_topics

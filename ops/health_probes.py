@@ -17,7 +17,6 @@ from sqlalchemy import select
 
 from ops import restarts
 from ops.config.settings import PlatformConfig
-from ops.database import Transactions
 from ops.deploy import RUNNING, applications
 from ops.health_readings import (
     AppReading,
@@ -30,7 +29,8 @@ from ops.health_readings import (
 )
 from ops.observations import Observations
 from ops.routes import all_routes, unpublished
-from ops.tables import leases
+from ops.sql.database import Transactions
+from ops.sql.tables import leases
 
 Clock = Callable[[], datetime]
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, Select, func, insert, select, update
 
-from ops.database import dumped
-from ops.tables import ledger, ledger_head
+from ops.sql.database import dumped
+from ops.sql.tables import ledger, ledger_head
 
 HASHED = tuple(column.name for column in ledger.c if column.name != "hash")
 VERIFIED_AT_A_TIME = 1000

@@ -8,11 +8,11 @@ from typing import Final
 
 from sqlalchemy import select
 
-from ops.database import Database
 from ops.ledger import Entry, append
 from ops.observations import Loss
 from ops.releases import OPERATOR
-from ops.tables import ledger
+from ops.sql.database import Database
+from ops.sql.tables import ledger
 
 ACTION: Final = "records.deleted-unread"
 

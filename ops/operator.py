@@ -17,10 +17,8 @@ from typing import Protocol
 
 from ops.apps import Apps
 from ops.catalogue import number_of
-from ops.database import Database
 from ops.deployments import deployment
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.lease import acquire, release_lease
 from ops.losses import Losses
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.release_facts import FactFinder
@@ -28,6 +26,8 @@ from ops.releases import OPERATOR, Release, move, open_releases
 from ops.repairs import Round
 from ops.rollout import needs_candidate
 from ops.routes import all_routes, mark_published, unpublished
+from ops.sql.database import Database
+from ops.sql.lease import acquire, release_lease
 from ops.steering import due
 from ops.turns import Turns
 from ops.upkeep import Upkeep

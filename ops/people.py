@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from ops.errors import Conflict, Invalid, NotFound
 from ops.permissions import Kind, Membership, members_of, refusal_of
-from ops.tables import memberships, principals
+from ops.sql.tables import memberships, principals
 
 # Lower case: names that differ in their case alone are hard to tell apart.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._@+-]{0,62}$"

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, select
 from ops.errors import NotFound
 from ops.policy import Policy
 from ops.policy_file import load
-from ops.tables import policies
+from ops.sql.tables import policies
 
 
 @dataclass(frozen=True, slots=True)

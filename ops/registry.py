@@ -30,9 +30,9 @@ from ops.catalogue import (
     write,
 )
 from ops.comparison import Described, Diff, compare
-from ops.database import Transactions
 from ops.errors import BadModelName, StoreUnavailable, UnknownVersion, VersionInUse
-from ops.tables import models, versions
+from ops.sql.database import Transactions
+from ops.sql.tables import models, versions
 from serve.artifact import (
     CONFIG_FILE,
     GOLDEN_FILE,

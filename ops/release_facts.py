@@ -12,7 +12,6 @@ from ops.apps import Apps
 from ops.artifact_store import ArtifactStore
 from ops.bootstrap import as_served
 from ops.catalogue import VersionId, find, number_of
-from ops.database import Database
 from ops.evidence import Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of
@@ -30,6 +29,7 @@ from ops.observations import (
 from ops.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
+from ops.sql.database import Database
 from ops.steering import Answer, Facts, Load
 from ops.verdict import judge
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord

@@ -30,7 +30,7 @@ from ops.ledger import Entry, append
 from ops.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
 from ops.routes import live_label, put_route
-from ops.tables import releases, routes, versions
+from ops.sql.tables import releases, routes, versions
 from stream.schema import ControlRecord
 
 OPERATOR = "operator"

@@ -19,7 +19,6 @@ from ops import alerts
 from ops.alerts import Notice
 from ops.apps import RUNNING, Apps, Found, Make
 from ops.backlog import Backlog
-from ops.database import Database
 from ops.deploy import Cluster
 from ops.health_findings import Severity
 from ops.ledger import Entry, append
@@ -36,7 +35,8 @@ from ops.repair import (
     next_step,
 )
 from ops.rollout import State
-from ops.tables import ledger
+from ops.sql.database import Database
+from ops.sql.tables import ledger
 from serve.contract import app_name
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings

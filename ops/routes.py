@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from ops.tables import routes
+from ops.sql.tables import routes
 from stream.schema import ControlRecord
 
 

@@ -26,12 +26,10 @@ from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
-from ops.database import Database
 from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
 from ops.installation import State, connection, is_at_work, token_path
-from ops.lease import last_held
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.release_facts import FactFinder
@@ -40,6 +38,8 @@ from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler
 from ops.service import Service
+from ops.sql.database import Database
+from ops.sql.lease import last_held
 from ops.supervisor import Note, end_with_parent, yield_to_others
 from ops.survey import Survey, computes_bf16
 from ops.upkeep import Upkeep

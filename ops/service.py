@@ -14,8 +14,8 @@ from ops import people
 from ops.access import Access, Clock, utc_now
 from ops.artifact_store import ArtifactStore
 from ops.cost import PriceTable
-from ops.database import Database
 from ops.health import Health
+from ops.sql.database import Database
 from ops.verbs.cost import AlertVerbs, CostVerbs
 from ops.verbs.health import HealthVerbs, unwatched
 from ops.verbs.ledger import LedgerVerbs

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from ops import workloads
 from ops.advice import Size, Workload
 from ops.apps import Apps
-from ops.database import Database
 from ops.load import BUSY_SHARE, is_behind, known
 from ops.observations import Observations
 from ops.scaler import MEASURED_S, Part
+from ops.sql.database import Database
 
 EVERY = timedelta(seconds=15)
 # Between looks further apart nobody knows what ran.

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, insert, select, update
 from ops.errors import Conflict, Invalid, NotFound
 from ops.people import find
 from ops.permissions import Kind
-from ops.tables import principals, tokens
+from ops.sql.tables import principals, tokens
 
 MARK = "bst_"
 SECRET_BYTES = 32

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from ops.accounts import Accounts, Machines
 from ops.apps import Apps
-from ops.database import Database
 from ops.ledger import Entry, append
 from ops.observations import Observations
 from ops.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round
 from ops.scaler import MEASURED_S, Scaler, Sight
+from ops.sql.database import Database
 from ops.survey import Survey
 from stream.settings import PipelineSettings
 

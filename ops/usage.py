@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.catalogue import number_of
 from ops.cost import Source, Usage
-from ops.tables import usage
+from ops.sql.tables import usage
 
 KEY = ("hour", "model", "version", "pipeline", "node_type")
 AMOUNTS = ("replica_s", "cpu_s", "gpu_s", "predictions")

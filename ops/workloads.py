@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.advice import Size, Workload
-from ops.tables import workloads
+from ops.sql.tables import workloads
 
 KEY = ("hour", "model", "label", *Size._fields)
 # Longer than advice can be asked to look back.

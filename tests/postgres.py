@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import create_engine, delete, insert, make_url, text
 
-from ops.database import Database
-from ops.tables import ledger_head, metadata
+from ops.sql.database import Database
+from ops.sql.tables import ledger_head, metadata
 
 EXTERNAL = "BERTSTREAM_TEST_POSTGRES"
 KINDS = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))

@@ -1,7 +1,7 @@
 """A YAML text that somebody wrote: what it holds, where that stands, how a mistake is told.
 
-What the keys mean is the settings' affair; ``ops.config.file`` and ``ops.policy_file`` read two kinds
-of such texts.
+The settings own what the keys mean; ``ops.config.file`` and ``ops.policy_file`` read two kinds of
+such texts.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from ops.releases import (
 )
 from ops.rollout import Event, State
 from ops.routes import all_routes
-from ops.tables import approvals, releases
+from ops.sql.tables import approvals, releases
 from stream.schema import ControlRecord
 
 MAX_TOLD = 100

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ops import deploy, ledger, operator_process, processes
-from ops.database import Database
 from ops.installation import State, token_path
+from ops.sql.database import Database
 from stream.settings import PipelineSettings
 from tests.integration.harness import Ledger, leaves_sockets, wait_until
 

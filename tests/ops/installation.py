@@ -20,9 +20,9 @@ from ops import grants, people, tokens
 from ops.access import Actor
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import Registered
-from ops.database import Database
 from ops.permissions import Kind, Permission
 from ops.service import Service
+from ops.sql.database import Database
 from tests.ops.directories import archive_of
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -11,10 +11,10 @@ import pytest
 
 from ops import grants, ledger, people, tokens
 from ops.access import Access, Actor, Attempt
-from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotAllowed, NotAuthenticated
 from ops.ledger import Row
 from ops.permissions import Permission
+from ops.sql.database import Database
 from tests.ops.installation import DEADLINE_S, NOW, Installation, install
 from tests.postgres import KINDS
 

@@ -10,13 +10,13 @@ import pytest
 from ops import alerts, apps, policy_store, usage
 from ops.accounts import Accounts, Machines
 from ops.cost import NodePrice, PriceTable
-from ops.database import Database
 from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.ledger import entries
 from ops.observations import Observations
 from ops.policy_file import load
-from ops.tables import models
+from ops.sql.database import Database
+from ops.sql.tables import models
 from stream.settings import PipelineSettings
 from tests.ops.test_scaler import window
 from tests.ops.upkeep import NODES, NOW, Apps, Clock, running

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from ops import alerts
 from ops.alerts import Notice, raise_alert
-from ops.database import Database
 from ops.health_findings import Severity
+from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

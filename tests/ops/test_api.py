@@ -19,12 +19,12 @@ from ops import errors, ledger
 from ops.api import MAX_BODY_BYTES, STATUS, create_app
 from ops.archive import unpack
 from ops.artifact_store import ArtifactStore
-from ops.database import Database
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
 from ops.ledger import Row
 from ops.registry import Registry
 from ops.service import Service
+from ops.sql.database import Database
 from serve.errors import ServeError
 from tests.ops.directories import TAR, archive_of, make_directory
 from tests.ops.installation import Installation, client, install, served

@@ -11,14 +11,14 @@ from sqlalchemy import insert, select
 from ops import grants, people, releases
 from ops.approvals import Decision, Subject, tally
 from ops.catalogue import VersionId
-from ops.database import Database
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.facts import approvers, facts_of, standings_of
 from ops.permissions import Permission
 from ops.policy import ApprovalRule, Policy
 from ops.releases import Start
-from ops.tables import approvals
+from ops.sql.database import Database
+from ops.sql.tables import approvals
 from tests.ops.directories import make_directory
 from tests.ops.installation import NOW, Installation, install, keep
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ops import grants, ledger, people, tokens
-from ops.database import Database
 from ops.errors import PlatformError
 from ops.first_admin import ensure_local_admin
 from ops.permissions import Kind, Permission
+from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 from ops import cli
 from ops.api import create_app
 from ops.config.settings import PlatformConfig
-from ops.database import Database
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
 from ops.health import Health, judge
 from ops.health_findings import REPORT_FILE, Finding, Severity
@@ -40,10 +39,11 @@ from ops.health_probes import (
     telling,
 )
 from ops.health_readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
-from ops.lease import acquire
 from ops.observations import Observations
 from ops.routes import mark_published, put_route
 from ops.service import Service
+from ops.sql.database import Database
+from ops.sql.lease import acquire
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, BatchStats, CallOptions, Failure, FailureKind
 from stream.errors import BrokerUnreachable, ModelUnavailable

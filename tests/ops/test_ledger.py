@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from ops.database import Database
 from ops.ledger import Broken, Entry, Head, _fault, append, entries, head, verify
-from ops.tables import ledger
+from ops.sql.database import Database
+from ops.sql.tables import ledger
 from tests.postgres import UNGUARDED
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
-from ops.database import Database
 from ops.losses import ACTION, Losses
 from ops.observations import MAX_LOSSES, Loss, Observations
-from ops.tables import ledger
+from ops.sql.database import Database
+from ops.sql.tables import ledger
 from stream.records import Deleted, Partition
 from stream.telemetry import Window
 

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import select
 
 from ops import apps, ledger, releases
-from ops.database import Database
 from ops.errors import DatabaseUnavailable
 from ops.operator import Operator
 from ops.releases import Release
 from ops.rollout import Event, State
 from ops.routes import all_routes
-from ops.tables import routes
+from ops.sql.database import Database
+from ops.sql.tables import routes
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord
 from tests.ops.installation import NOW, install

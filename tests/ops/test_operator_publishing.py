@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import insert
 
 from ops import apps
-from ops.database import Database
 from ops.observations import Observations
 from ops.operator import LEASE_LASTS, Operator
 from ops.release_facts import FactFinder
 from ops.routes import put_route, unpublished
-from ops.tables import models
+from ops.sql.database import Database
+from ops.sql.tables import models
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.upkeep import NOW, Clock

@@ -13,7 +13,6 @@ from sqlalchemy import insert, select, update
 
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
-from ops.database import Database
 from ops.errors import (
     ArtifactStoreError,
     BadModelName,
@@ -23,7 +22,8 @@ from ops.errors import (
 )
 from ops.ledger import entries, verify
 from ops.registry import Registry
-from ops.tables import models, releases, routes, versions
+from ops.sql.database import Database
+from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Artifact, load
 from serve.errors import ArtifactAltered
 from stream.schema import ControlRecord, VersionRoute

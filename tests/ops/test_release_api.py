@@ -14,7 +14,6 @@ import pytest
 from ops import grants, ledger
 from ops.api import create_app
 from ops.artifact_store import ArtifactStore
-from ops.database import Database
 from ops.deployments import keep_deployment
 from ops.ledger import Row
 from ops.permissions import Permission
@@ -22,6 +21,7 @@ from ops.releases import move, open_of
 from ops.rollout import Event
 from ops.routes import put_route
 from ops.service import Service
+from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import TAR, archive_of, make_directory
 from tests.ops.installation import NOW, Installation, client, install, served

@@ -12,7 +12,6 @@ from sqlalchemy import insert
 
 from ops import apps, grants, releases
 from ops.artifact_store import ArtifactStore
-from ops.database import Database
 from ops.deployments import keep_deployment
 from ops.evidence import Outcome
 from ops.observations import Observations
@@ -21,8 +20,9 @@ from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start
 from ops.rollout import Event
 from ops.routes import put_route
+from ops.sql.database import Database
+from ops.sql.tables import approvals
 from ops.steering import Due, Load, due
-from ops.tables import approvals
 from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory

@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import select
 
 from ops import releases
-from ops.database import Database
 from ops.errors import ReleaseMoved
 from ops.ledger import entries, verify
 from ops.routes import all_routes, unpublished
-from ops.tables import deployments, ledger, routes
+from ops.sql.database import Database
+from ops.sql.tables import deployments, ledger, routes
 from tests.ops.scripted_operator import MODEL, Fuse, Killed, Operator, Topic, cut_off, register
 
 DEADLINE_S = 60.0

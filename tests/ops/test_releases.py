@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from ops import releases
-from ops.database import Database
 from ops.deployments import deployment
 from ops.errors import (
     EventRefused,
@@ -25,7 +24,8 @@ from ops.policy import Policy
 from ops.releases import Release, Start
 from ops.rollout import Event, Plan, State
 from ops.routes import all_routes, live_label, mark_published, unpublished
-from ops.tables import deployments, models, policies, versions
+from ops.sql.database import Database
+from ops.sql.tables import deployments, models, policies, versions
 from stream.schema import ControlRecord, VersionRoute
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

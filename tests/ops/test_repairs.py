@@ -8,12 +8,12 @@ import pytest
 
 from ops import alerts, apps
 from ops.backlog import Backlog
-from ops.database import Database
 from ops.ledger import entries, verify
 from ops.observations import Observations
 from ops.releases import Release
 from ops.repairs import Repairs, Round
 from ops.rollout import Position, State
+from ops.sql.database import Database
 from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings
 from tests.ops.upkeep import NOW, Apps, Clock, Kafka, running

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ops import alerts, ledger
 from ops.commands.health import without_operator
-from ops.database import Database
 from ops.health import judge
 from ops.health_findings import Severity
 from ops.health_probes import DatabaseProbe
 from ops.health_readings import Expected, Readings
 from ops.releases import OPERATOR
 from ops.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
+from ops.sql.database import Database
 from ops.supervisor import Note
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

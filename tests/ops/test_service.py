@@ -12,7 +12,6 @@ from sqlalchemy import insert
 from ops import alerts, grants, ledger
 from ops.access import Actor
 from ops.catalogue import VersionId
-from ops.database import Database
 from ops.errors import (
     BadModelName,
     Conflict,
@@ -25,7 +24,8 @@ from ops.health import Health
 from ops.health_findings import Finding, Severity
 from ops.ledger import Row
 from ops.permissions import Kind, Permission
-from ops.tables import routes
+from ops.sql.database import Database
+from ops.sql.tables import routes
 from ops.verbs.health import HealthVerbs
 from ops.verbs.people import PeopleVerbs
 from serve.artifact import load

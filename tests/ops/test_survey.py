@@ -11,10 +11,10 @@ import pytest
 from ops import apps, workloads
 from ops.advice import Size, Workload
 from ops.config.scaling import ScalingSettings
-from ops.database import Database
 from ops.need import Reading
 from ops.observations import Observations
 from ops.scaler import Part
+from ops.sql.database import Database
 from ops.survey import Survey, computes_bf16
 from tests.ops.test_scaler import window
 from tests.ops.upkeep import NOW, Apps, Clock, running

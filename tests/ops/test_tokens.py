@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from ops import people, tokens
-from ops.database import Database
 from ops.errors import Conflict, Invalid, NotFound
 from ops.permissions import Kind
-from ops.tables import tokens as table
+from ops.sql.database import Database
+from ops.sql.tables import tokens as table
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

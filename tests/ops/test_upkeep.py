@@ -13,10 +13,8 @@ from ops import apps, workloads
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
 from ops.config.scaling import ScalingSettings
-from ops.database import Database
 from ops.deployments import keep_deployment
 from ops.errors import NotRunning
-from ops.lease import acquire
 from ops.ledger import entries
 from ops.load import Rates, Sample
 from ops.observations import Observations
@@ -25,8 +23,10 @@ from ops.release_facts import FactFinder
 from ops.repairs import Repairs
 from ops.routes import put_route
 from ops.scaler import Scaler
+from ops.sql.database import Database
+from ops.sql.lease import acquire
+from ops.sql.tables import models
 from ops.survey import Survey
-from ops.tables import models
 from ops.upkeep import Upkeep
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute

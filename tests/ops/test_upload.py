@@ -25,10 +25,10 @@ from ops.api import create_app
 from ops.api_client import ApiClient
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
-from ops.database import Database
 from ops.endpoints.body import AT_ONCE, Body, Uploads
 from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
 from ops.service import Service
+from ops.sql.database import Database
 from ops.upload import register
 from serve.artifact import MANIFEST_FILE, load
 from serve.errors import ArtifactAltered, ArtifactMissing

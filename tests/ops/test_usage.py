@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ops import usage
 from ops.cost import Source, Usage
-from ops.database import Database
+from ops.sql.database import Database
 
 HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NEXT = HOUR + timedelta(hours=1)

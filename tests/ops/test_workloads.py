@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ops import workloads
 from ops.advice import Workload
-from ops.database import Database
+from ops.sql.database import Database
 from tests.ops.test_advice import HOUR, SIZE, workload
 
 SECOND = timedelta(seconds=1)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from ops.api import create_app
 from ops.artifact_store import ArtifactStore
 from ops.cli import app
-from ops.database import Database
 from ops.service import Service
+from ops.sql.database import Database
 from tests.ops.installation import Installation, install, served
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ops.tables import leases
+from ops.sql.tables import leases
 
 
 def acquire(

@@ -15,10 +15,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Table, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from ops.database import Database
 from ops.errors import ConfigError, DatabaseIncompatible, DatabaseUnavailable
 from ops.loopback import free_port
-from ops.tables import alerts, leases, metadata, models, releases, versions
+from ops.sql.database import Database
+from ops.sql.tables import alerts, leases, metadata, models, releases, versions
 from tests.postgres import Postgres
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event, select
 
-from ops import lease
-from ops.database import Database
-from ops.tables import leases
+from ops.sql import lease
+from ops.sql.database import Database
+from ops.sql.tables import leases
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DEADLINE_S = 30.0

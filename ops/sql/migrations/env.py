@@ -1,10 +1,10 @@
-"""Run by Alembic, in the transaction that ``ops.database`` has opened for it."""
+"""Run by Alembic, in the transaction that ``ops.sql.database`` has opened for it."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from ops.tables import metadata
+from ops.sql.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
