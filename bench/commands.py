@@ -26,9 +26,9 @@ from typing import NamedTuple
 from bench.operator import POLICY, TO_SHADOW, served
 from bench.registry import LARGE, START, directories, fill_ledger, fill_versions
 from ops import policy_store
+from ops.access.first_admin import ensure_local_admin
 from ops.artifact_store import ArtifactStore
 from ops.deployments import keep_deployment
-from ops.first_admin import ensure_local_admin
 from ops.health import Health
 from ops.health_findings import Finding, Severity
 from ops.policy_file import load

@@ -27,6 +27,7 @@ import uvicorn
 
 from bench.registry import directories
 from ops import policy_store
+from ops.access.first_admin import ensure_local_admin
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Found
@@ -37,7 +38,6 @@ from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
 from ops.deploy import Node
 from ops.deployments import keep_deployment
-from ops.first_admin import ensure_local_admin
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import Operator

@@ -22,10 +22,10 @@ from typing import Any
 
 from sqlalchemy import create_engine, insert, select, text, update
 
-from ops import ledger as ops_ledger
+from ops.access import ledger as ops_ledger
+from ops.access.ledger import GENESIS, Entry, append, entries, row_after, verify
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
-from ops.ledger import GENESIS, Entry, append, entries, row_after, verify
 from ops.registry import Registry
 from ops.sql.database import Database
 from ops.sql.tables import ledger, ledger_head, models, versions

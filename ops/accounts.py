@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from ops import alerts, policy_store, usage
+from ops.access.ledger import Entry, append
 from ops.alerts import Notice, raise_alert
 from ops.apps import Apps, Found
 from ops.cost import (
@@ -28,7 +29,6 @@ from ops.cost import (
 from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.health_findings import Severity
-from ops.ledger import Entry, append
 from ops.observations import Observations
 from ops.releases import OPERATOR
 from ops.sql.database import Database

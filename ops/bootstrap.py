@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ops.access.ledger import Entry, append
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId, find, number_of
 from ops.config.settings import PlatformConfig
 from ops.deployments import deployment, keep_deployment
-from ops.ledger import Entry, append
 from ops.registry import Registry
 from ops.routes import all_routes, live_label, mark_published, put_route, unpublished
 from ops.sql.database import Database

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ops import ledger
+from ops.access import ledger
+from ops.access.ledger import Entry
 from ops.errors import UnknownVersion
-from ops.ledger import Entry
 from ops.rollout import State
 from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Manifest, ManifestEntry, ModelCard

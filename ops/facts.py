@@ -7,12 +7,21 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select, tuple_
 
-from ops import grants, people, policy_store
+from ops import policy_store
+from ops.access import grants, people
+from ops.access.permissions import (
+    Grant,
+    Membership,
+    Permission,
+    decide,
+    gives,
+    groups_of,
+    members_of,
+)
 from ops.approvals import Approval, Decision, Subject, Tally, tally
 from ops.catalogue import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
-from ops.permissions import Grant, Membership, Permission, decide, gives, groups_of, members_of
 from ops.policy import Policy
 from ops.releases import Release, last_live_at, open_of
 from ops.routes import live_label

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from ops.ledger import Entry, append
+from ops.access.ledger import Entry, append
 from ops.observations import Loss
 from ops.releases import OPERATOR
 from ops.sql.database import Database

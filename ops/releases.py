@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
 from ops import policy_store
+from ops.access.ledger import Entry, append
 from ops.catalogue import lock_model, number_of
 from ops.deployments import deployment, ensure_label
 from ops.errors import (
@@ -26,7 +27,6 @@ from ops.errors import (
     UnknownVersion,
     VersionIsLive,
 )
-from ops.ledger import Entry, append
 from ops.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
 from ops.routes import live_label, put_route

@@ -16,12 +16,12 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import select
 
 from ops import alerts
+from ops.access.ledger import Entry, append
 from ops.alerts import Notice
 from ops.apps import RUNNING, Apps, Found, Make
 from ops.backlog import Backlog
 from ops.deploy import Cluster
 from ops.health_findings import Severity
-from ops.ledger import Entry, append
 from ops.observations import Observations
 from ops.releases import OPERATOR, Release
 from ops.repair import (

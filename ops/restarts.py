@@ -11,9 +11,9 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from ops import alerts
+from ops.access.ledger import Entry, append
 from ops.alerts import Notice
 from ops.health_findings import Finding, Severity
-from ops.ledger import Entry, append
 from ops.releases import OPERATOR
 from ops.sql import tables
 from ops.supervisor import Note

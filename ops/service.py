@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ops import people
-from ops.access import Access, Clock, utc_now
+from ops.access import people
+from ops.access.transactions import Access, Clock, utc_now
 from ops.artifact_store import ArtifactStore
 from ops.cost import PriceTable
 from ops.health import Health

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from ops.access.ledger import Entry, append
 from ops.accounts import Accounts, Machines
 from ops.apps import Apps
-from ops.ledger import Entry, append
 from ops.observations import Observations
 from ops.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round

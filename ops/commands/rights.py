@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.access.permissions import Permission
 from ops.api_client import ApiClient
 from ops.commands.session import (
     STATE_DIR,
@@ -22,7 +23,6 @@ from ops.commands.session import (
     session,
 )
 from ops.errors import NotFound
-from ops.permissions import Permission
 
 LARGEST_PAGE = 500
 

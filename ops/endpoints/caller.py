@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from ops.access import Actor
+from ops.access.transactions import Actor
 from ops.errors import NotAuthenticated
 from ops.service import Service
 

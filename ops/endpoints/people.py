@@ -8,6 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from ops.access.grants import GrantRow
+from ops.access.permissions import Grant, Kind, Permission
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
     AfterId,
@@ -20,8 +22,6 @@ from ops.endpoints.shapes import (
     Shape,
     page_of,
 )
-from ops.grants import GrantRow
-from ops.permissions import Grant, Kind, Permission
 
 DEFAULT_DAYS = 90
 MAX_DAYS = 3650

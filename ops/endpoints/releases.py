@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from ops.access.ledger import Row
 from ops.approvals import Decision
 from ops.catalogue import VersionId
 from ops.endpoints.caller import Caller, Served
@@ -23,7 +24,6 @@ from ops.endpoints.shapes import (
     Text,
     page_of,
 )
-from ops.ledger import Row
 from ops.releases import Release
 from ops.rollout import Event, asked, candidate_weight
 from ops.verbs.releases import Story

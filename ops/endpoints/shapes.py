@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from ops.people import NAME_PATTERN as PRINCIPAL_PATTERN
+from ops.access.people import NAME_PATTERN as PRINCIPAL_PATTERN
 from serve.settings import NAME_PATTERN
 
 MAX_PAGE = 500

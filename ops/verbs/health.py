@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ops.access import Actor
+from ops.access.permissions import EVERYTHING, Permission
+from ops.access.transactions import Actor
 from ops.errors import NotReady
 from ops.health import Health
 from ops.health_findings import Severity
-from ops.permissions import EVERYTHING, Permission
 
 # Findings and alerts whose key names a model, or a version of one, behind this.
 OF_MODELS: Final = frozenset({"app", "golden", "control", "cost", "repair"})

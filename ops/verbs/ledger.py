@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ops import ledger
-from ops.access import Access, Actor, Attempt
-from ops.ledger import Broken, Head, Row
-from ops.permissions import EVERYTHING, Permission
+from ops.access import ledger
+from ops.access.ledger import Broken, Head, Row
+from ops.access.permissions import EVERYTHING, Permission
+from ops.access.transactions import Access, Actor, Attempt
 
 
 class LedgerVerbs:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ops.access import Access, Actor, Attempt
+from ops.access.permissions import Permission
+from ops.access.transactions import Access, Actor, Attempt
 from ops.archive import Readable, unpack
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import ModelSummary, Registered, Version, VersionId
 from ops.comparison import Diff
 from ops.errors import BadModelName
-from ops.permissions import Permission
 from ops.registry import Registry
 from serve.settings import NAME_PATTERN
 

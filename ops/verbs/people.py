@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from ops import grants, people, tokens
-from ops.access import Access, Actor, Attempt
-from ops.grants import GrantRow
-from ops.people import Principal
-from ops.permissions import Grant, Kind, Membership, Permission, groups_of
-from ops.tokens import Issued, Token
+from ops.access import grants, people, tokens
+from ops.access.grants import GrantRow
+from ops.access.people import Principal
+from ops.access.permissions import Grant, Kind, Membership, Permission, groups_of
+from ops.access.tokens import Issued, Token
+from ops.access.transactions import Access, Actor, Attempt
 
 
 class Portrait(NamedTuple):

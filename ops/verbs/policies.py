@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ops import detection, policy_store
-from ops.access import Access, Actor, Attempt
+from ops.access.permissions import Permission
+from ops.access.transactions import Access, Actor, Attempt
 from ops.catalogue import VersionId
 from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
 from ops.explanation import Explanation, explain
 from ops.facts import facts_of
-from ops.permissions import Permission
 from ops.policy import Policy
 from ops.policy_file import check, examine, load
 from ops.policy_store import KeptPolicy

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, insert, select
 
-from ops import ledger
-from ops.access import Access, Actor, Attempt
+from ops.access import ledger
+from ops.access.permissions import Permission
+from ops.access.transactions import Access, Actor, Attempt
 from ops.approvals import Decision
 from ops.calendar import is_open
 from ops.catalogue import VersionId, find
 from ops.deployments import deployment
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
-from ops.permissions import Permission
 from ops.policy import Policy
 from ops.releases import (
     UNLOADED,

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ops import deploy, ledger, operator_process, processes
+from ops import deploy, operator_process, processes
+from ops.access import ledger
 from ops.installation import State, token_path
 from ops.sql.database import Database
 from stream.settings import PipelineSettings

@@ -16,11 +16,11 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from ops import grants, people, tokens
-from ops.access import Actor
+from ops.access import grants, people, tokens
+from ops.access.permissions import Kind, Permission
+from ops.access.transactions import Actor
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import Registered
-from ops.permissions import Kind, Permission
 from ops.service import Service
 from ops.sql.database import Database
 from tests.ops.directories import archive_of

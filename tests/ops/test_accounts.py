@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from ops import alerts, apps, policy_store, usage
+from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.cost import NodePrice, PriceTable
 from ops.deploy import Node
 from ops.errors import NotRunning
-from ops.ledger import entries
 from ops.observations import Observations
 from ops.policy_file import load
 from ops.sql.database import Database

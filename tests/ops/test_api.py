@@ -15,13 +15,14 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from ops import errors, ledger
+from ops import errors
+from ops.access import ledger
+from ops.access.ledger import Row
 from ops.api import MAX_BODY_BYTES, STATUS, create_app
 from ops.archive import unpack
 from ops.artifact_store import ArtifactStore
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
-from ops.ledger import Row
 from ops.registry import Registry
 from ops.service import Service
 from ops.sql.database import Database

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from ops import grants, people, releases
+from ops import releases
+from ops.access import grants, people
+from ops.access.permissions import Permission
 from ops.approvals import Decision, Subject, tally
 from ops.catalogue import VersionId
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.facts import approvers, facts_of, standings_of
-from ops.permissions import Permission
 from ops.policy import ApprovalRule, Policy
 from ops.releases import Start
 from ops.sql.database import Database

@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 from sqlalchemy import select
 
-from ops import apps, ledger, releases
+from ops import apps, releases
+from ops.access import ledger
 from ops.errors import DatabaseUnavailable
 from ops.operator import Operator
 from ops.releases import Release

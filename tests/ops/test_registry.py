@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
+from ops.access.ledger import entries, verify
 from ops.artifact_store import ArtifactStore
 from ops.catalogue import VersionId
 from ops.errors import (
@@ -20,7 +21,6 @@ from ops.errors import (
     UnknownVersion,
     VersionInUse,
 )
-from ops.ledger import entries, verify
 from ops.registry import Registry
 from ops.sql.database import Database
 from ops.sql.tables import models, releases, routes, versions
@@ -439,7 +439,7 @@ def test_rows_are_not_left_by_a_registration_that_failed(
     def fail(*entry: object) -> int:
         raise RuntimeError
 
-    monkeypatch.setattr("ops.ledger.append", fail)
+    monkeypatch.setattr("ops.access.ledger.append", fail)
     with pytest.raises(RuntimeError):
         registry.register("sentiment", make_model(), author="ada", now=NOW)
     with database.read() as connection:

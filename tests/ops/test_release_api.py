@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from ops import grants, ledger
+from ops.access import grants, ledger
+from ops.access.ledger import Row
+from ops.access.permissions import Permission
 from ops.api import create_app
 from ops.artifact_store import ArtifactStore
 from ops.deployments import keep_deployment
-from ops.ledger import Row
-from ops.permissions import Permission
 from ops.releases import move, open_of
 from ops.rollout import Event
 from ops.routes import put_route

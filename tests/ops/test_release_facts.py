@@ -10,12 +10,13 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from ops import apps, grants, releases
+from ops import apps, releases
+from ops.access import grants
+from ops.access.permissions import Permission
 from ops.artifact_store import ArtifactStore
 from ops.deployments import keep_deployment
 from ops.evidence import Outcome
 from ops.observations import Observations
-from ops.permissions import Permission
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start
 from ops.rollout import Event

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import select
 
 from ops import releases
+from ops.access.ledger import entries, verify
 from ops.errors import ReleaseMoved
-from ops.ledger import entries, verify
 from ops.routes import all_routes, unpublished
 from ops.sql.database import Database
 from ops.sql.tables import deployments, ledger, routes

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from ops import releases
+from ops.access.ledger import Row, entries, verify
 from ops.deployments import deployment
 from ops.errors import (
     EventRefused,
@@ -19,7 +20,6 @@ from ops.errors import (
     UnknownVersion,
     VersionIsLive,
 )
-from ops.ledger import Row, entries, verify
 from ops.policy import Policy
 from ops.releases import Release, Start
 from ops.rollout import Event, Plan, State

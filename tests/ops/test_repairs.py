@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from ops import alerts, apps
+from ops.access.ledger import entries, verify
 from ops.backlog import Backlog
-from ops.ledger import entries, verify
 from ops.observations import Observations
 from ops.releases import Release
 from ops.repairs import Repairs, Round

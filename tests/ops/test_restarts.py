@@ -6,7 +6,8 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ops import alerts, ledger
+from ops import alerts
+from ops.access import ledger
 from ops.commands.health import without_operator
 from ops.health import judge
 from ops.health_findings import Severity

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from ops import alerts, grants, ledger
-from ops.access import Actor
+from ops import alerts
+from ops.access import grants, ledger
+from ops.access.ledger import Row
+from ops.access.permissions import Kind, Permission
+from ops.access.transactions import Actor
 from ops.catalogue import VersionId
 from ops.errors import (
     BadModelName,
@@ -22,8 +25,6 @@ from ops.errors import (
 )
 from ops.health import Health
 from ops.health_findings import Finding, Severity
-from ops.ledger import Row
-from ops.permissions import Kind, Permission
 from ops.sql.database import Database
 from ops.sql.tables import routes
 from ops.verbs.health import HealthVerbs

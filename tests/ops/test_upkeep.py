@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import insert
 
 from ops import apps, workloads
+from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
 from ops.config.scaling import ScalingSettings
 from ops.deployments import keep_deployment
 from ops.errors import NotRunning
-from ops.ledger import entries
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator

@@ -20,7 +20,7 @@ import pytest
 from anyio import to_thread
 from fastapi import FastAPI
 
-from ops import ledger
+from ops.access import ledger
 from ops.api import create_app
 from ops.api_client import ApiClient
 from ops.artifact_store import ArtifactStore

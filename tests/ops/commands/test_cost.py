@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from ops import alerts, grants, usage, workloads
+from ops import alerts, usage, workloads
+from ops.access import grants
+from ops.access.permissions import Permission
 from ops.advice import Size, Workload
 from ops.alerts import Notice, raise_alert
 from ops.cost import NodePrice, PriceTable, Source, Usage
 from ops.health_findings import Severity
-from ops.permissions import Permission
 from ops.verbs.cost import CostVerbs
 from tests.ops.commands.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation

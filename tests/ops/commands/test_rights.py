@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops import tokens
+from ops.access import tokens
 from tests.ops.commands.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 

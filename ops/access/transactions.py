@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from ops import grants, ledger, people, tokens
+from ops.access import grants, ledger, people, tokens
+from ops.access.ledger import Entry
+from ops.access.permissions import EVERYTHING, Grant, Permission, decide, groups_of
+from ops.access.tokens import Token
 from ops.errors import DatabaseUnavailable, NotAllowed, NotAuthenticated
-from ops.ledger import Entry
-from ops.permissions import EVERYTHING, Grant, Permission, decide, groups_of
 from ops.sql.database import Database
-from ops.tokens import Token
 
 Clock = Callable[[], datetime]
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
+from ops.access.permissions import Kind, Membership, members_of, refusal_of
 from ops.errors import Conflict, Invalid, NotFound
-from ops.permissions import Kind, Membership, members_of, refusal_of
 from ops.sql.tables import memberships, principals
 
 # Lower case: names that differ in their case alone are hard to tell apart.

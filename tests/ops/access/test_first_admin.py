@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ops import grants, ledger, people, tokens
+from ops.access import grants, ledger, people, tokens
+from ops.access.first_admin import ensure_local_admin
+from ops.access.permissions import Kind, Permission
 from ops.errors import PlatformError
-from ops.first_admin import ensure_local_admin
-from ops.permissions import Kind, Permission
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ops import grants, ledger, people, tokens
-from ops.access import Access, Actor, Attempt
+from ops.access import grants, ledger, people, tokens
+from ops.access.ledger import Row
+from ops.access.permissions import Permission
+from ops.access.transactions import Access, Actor, Attempt
 from ops.errors import DatabaseUnavailable, NotAllowed, NotAuthenticated
-from ops.ledger import Row
-from ops.permissions import Permission
 from ops.sql.database import Database
 from tests.ops.installation import DEADLINE_S, NOW, Installation, install
 from tests.postgres import KINDS

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops import grants, people
+from ops.access import grants, people
+from ops.access.permissions import Grant, Kind, Membership, Permission
 from ops.errors import Conflict, Invalid, NotFound
-from ops.permissions import Grant, Kind, Membership, Permission
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from ops.ledger import Broken, Entry, Head, _fault, append, entries, head, verify
+from ops.access.ledger import Broken, Entry, Head, _fault, append, entries, head, verify
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from tests.postgres import UNGUARDED
@@ -273,7 +273,7 @@ def test_hash_survives_the_way_through_the_database(
 def test_verifying_takes_no_more_memory_for_more_rows(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.ledger.VERIFIED_AT_A_TIME", 20)
+    monkeypatch.setattr("ops.access.ledger.VERIFIED_AT_A_TIME", 20)
     with database.begin() as connection:
         for _ in range(300):
             append(connection, replace(ENTRY, reason="r" * 30_000))
@@ -301,7 +301,7 @@ def test_rows_stay_at_the_server_while_others_are_verified(
         )
         return _fault(row, last)
 
-    monkeypatch.setattr("ops.ledger._fault", look)
+    monkeypatch.setattr("ops.access.ledger._fault", look)
     with closing(Database(postgres_url)) as database:
         fill(database, 2)
         with database.read() as connection:

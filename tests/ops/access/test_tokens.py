@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from ops import people, tokens
+from ops.access import people, tokens
+from ops.access.permissions import Kind
 from ops.errors import Conflict, Invalid, NotFound
-from ops.permissions import Kind
 from ops.sql.database import Database
 from ops.sql.tables import tokens as table
 

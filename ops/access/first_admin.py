@@ -13,11 +13,11 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ops import grants, ledger, people, tokens
+from ops.access import grants, ledger, people, tokens
+from ops.access.ledger import Entry
+from ops.access.people import RESERVED
+from ops.access.permissions import EVERYTHING, Kind, Permission, decide, groups_of
 from ops.errors import PlatformError
-from ops.ledger import Entry
-from ops.people import RESERVED
-from ops.permissions import EVERYTHING, Kind, Permission, decide, groups_of
 from ops.sql.database import Database
 
 TOKEN_FILE = "token"

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
+from ops.access.people import find
+from ops.access.permissions import Kind
 from ops.errors import Conflict, Invalid, NotFound
-from ops.people import find
-from ops.permissions import Kind
 from ops.sql.tables import principals, tokens
 
 MARK = "bst_"

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, delete, insert, select
 
+from ops.access.people import active_persons, all_memberships, find
+from ops.access.permissions import EVERYTHING, PATTERN, Grant, Kind, Permission, gives, members_of
 from ops.errors import Conflict, Invalid, NotFound
-from ops.people import active_persons, all_memberships, find
-from ops.permissions import EVERYTHING, PATTERN, Grant, Kind, Permission, gives, members_of
 from ops.sql.tables import grants, principals
 
 

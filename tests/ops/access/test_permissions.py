@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.permissions import (
+from ops.access.permissions import (
     EVERYTHING,
     PATTERN,
     Grant,
