@@ -31,18 +31,18 @@ from ops.access.first_admin import ensure_local_admin
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Found
-from ops.artifact_store import ArtifactStore
 from ops.backlog import Backlog
-from ops.catalogue import VersionId
+from ops.catalogue.deployments import keep_deployment
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId
 from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
 from ops.deploy import Node
-from ops.deployments import keep_deployment
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import Operator
 from ops.policy_file import load
-from ops.registry import Registry
 from ops.release_facts import FactFinder
 from ops.releases import Release, Start, move, start
 from ops.repairs import Deploy, Repairs

@@ -24,9 +24,9 @@ from sqlalchemy import create_engine, insert, select, text, update
 
 from ops.access import ledger as ops_ledger
 from ops.access.ledger import GENESIS, Entry, append, entries, row_after, verify
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId
-from ops.registry import Registry
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId
 from ops.sql.database import Database
 from ops.sql.tables import ledger, ledger_head, models, versions
 from serve.artifact import (

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ops.access.ledger import Entry, append
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId, find, number_of
+from ops.catalogue.deployments import deployment, keep_deployment
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId, find, number_of
 from ops.config.settings import PlatformConfig
-from ops.deployments import deployment, keep_deployment
-from ops.registry import Registry
 from ops.routes import all_routes, live_label, mark_published, put_route, unpublished
 from ops.sql.database import Database
 from serve.settings import ModelSettings

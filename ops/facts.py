@@ -19,7 +19,7 @@ from ops.access.permissions import (
     members_of,
 )
 from ops.approvals import Approval, Decision, Subject, Tally, tally
-from ops.catalogue import VersionId, find, number_of
+from ops.catalogue.versions import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.policy import Policy

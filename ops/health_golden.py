@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ops.catalogue import number_of
+from ops.catalogue.versions import number_of
 from ops.errors import OpsError
 from ops.health_readings import GoldenReading
 from ops.routes import all_routes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ops.apps import Apps
-from ops.artifact_store import ArtifactStore
 from ops.bootstrap import is_registered
-from ops.catalogue import VersionId, find
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId, find
 from ops.config.settings import PlatformConfig
 from ops.health_golden import MAX_TEXTS, GoldenProbe, Replicas
 from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe

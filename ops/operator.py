@@ -16,8 +16,8 @@ from functools import partial
 from typing import Protocol
 
 from ops.apps import Apps
-from ops.catalogue import number_of
-from ops.deployments import deployment
+from ops.catalogue.deployments import deployment
+from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
 from ops.losses import Losses
 from ops.observations import CONSUMER_SILENCE_S, Observations

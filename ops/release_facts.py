@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ops.apps import Apps
-from ops.artifact_store import ArtifactStore
 from ops.bootstrap import as_served
-from ops.catalogue import VersionId, find, number_of
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId, find, number_of
 from ops.evidence import Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of

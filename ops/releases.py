@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
 from ops import policy_store
 from ops.access.ledger import Entry, append
-from ops.catalogue import lock_model, number_of
-from ops.deployments import deployment, ensure_label
+from ops.catalogue.deployments import deployment, ensure_label
+from ops.catalogue.versions import lock_model, number_of
 from ops.errors import (
     EventRefused,
     ReleaseMoved,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ops.apps import RUNNING, Found
 from ops.autoscaling import State, decide
 from ops.backlog import UNKNOWN, Backlog
-from ops.catalogue import number_of
+from ops.catalogue.versions import number_of
 from ops.config.scaling import ScalingSettings
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.need import Reading

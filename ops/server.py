@@ -21,9 +21,9 @@ from sqlalchemy import Connection
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.apps import Apps, Ray
-from ops.artifact_store import ArtifactStore
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
+from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
 from ops.endpoints.body import Uploads

@@ -12,7 +12,7 @@ from typing import Any
 
 from ops.access import people
 from ops.access.transactions import Access, Clock, utc_now
-from ops.artifact_store import ArtifactStore
+from ops.catalogue.store import ArtifactStore
 from ops.cost import PriceTable
 from ops.health import Health
 from ops.sql.database import Database

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ops.catalogue import number_of
+from ops.catalogue.versions import number_of
 from ops.cost import Source, Usage
 from ops.sql.tables import usage
 

@@ -194,7 +194,7 @@ def parts_of(version: str) -> tuple[str, int]:
 
 
 def _download(client: ApiClient, version: str, directory: Path) -> str:
-    from ops.archive import unpack
+    from ops.catalogue.archive import unpack
     from serve.artifact import load
 
     with client.download(f"{path_of(version)}/archive") as response:

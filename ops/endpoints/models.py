@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
-from ops.archive import sizes_of, tar_of
-from ops.catalogue import Registered, VersionId
+from ops.catalogue.archive import sizes_of, tar_of
+from ops.catalogue.versions import Registered, VersionId
 from ops.endpoints.body import TAR, Body, uploads_of
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from ops.catalogue import VersionId
+from ops.catalogue.versions import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import ModelName, Number, ProblemShape, Shape
 from ops.policy_file import MAX_BYTES

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ops.access.ledger import Row
 from ops.approvals import Decision
-from ops.catalogue import VersionId
+from ops.catalogue.versions import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
     MAX_NUMBER,

@@ -12,7 +12,7 @@ from ops.access.permissions import EVERYTHING, Grant, Kind, Permission, gives
 from ops.access.transactions import Access, Actor, Attempt
 from ops.advice import Advice, Measurement, Workload, advise, measured
 from ops.alerts import Alert
-from ops.catalogue import number_of
+from ops.catalogue.versions import number_of
 from ops.cost import ALL_COLUMNS, NO_TEAM, Bill, Column, PriceTable, Usage, summarise
 from ops.verbs.health import may_read_key
 

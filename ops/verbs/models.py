@@ -11,12 +11,12 @@ from sqlalchemy import Connection
 
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
-from ops.archive import Readable, unpack
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import ModelSummary, Registered, Version, VersionId
-from ops.comparison import Diff
+from ops.catalogue.archive import Readable, unpack
+from ops.catalogue.diff import Diff
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import ModelSummary, Registered, Version, VersionId
 from ops.errors import BadModelName
-from ops.registry import Registry
 from serve.settings import NAME_PATTERN
 
 

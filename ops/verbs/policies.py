@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ops import detection, policy_store
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
-from ops.catalogue import VersionId
+from ops.catalogue.versions import VersionId
 from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
 from ops.explanation import Explanation, explain

@@ -16,8 +16,8 @@ from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
 from ops.approvals import Decision
 from ops.calendar import is_open
-from ops.catalogue import VersionId, find
-from ops.deployments import deployment
+from ops.catalogue.deployments import deployment
+from ops.catalogue.versions import VersionId, find
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
 from ops.policy import Policy
 from ops.releases import (

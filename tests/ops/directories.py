@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ops.archive import sizes_of, tar_of
+from ops.catalogue.archive import sizes_of, tar_of
 from serve.artifact import (
     CONFIG_FILE,
     GOLDEN_FILE,

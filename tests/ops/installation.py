@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from ops.access import grants, people, tokens
 from ops.access.permissions import Kind, Permission
 from ops.access.transactions import Actor
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import Registered
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import Registered
 from ops.service import Service
 from ops.sql.database import Database
 from tests.ops.directories import archive_of

@@ -19,11 +19,11 @@ from ops import errors
 from ops.access import ledger
 from ops.access.ledger import Row
 from ops.api import MAX_BODY_BYTES, STATUS, create_app
-from ops.archive import unpack
-from ops.artifact_store import ArtifactStore
+from ops.catalogue.archive import unpack
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
-from ops.registry import Registry
 from ops.service import Service
 from ops.sql.database import Database
 from serve.errors import ServeError

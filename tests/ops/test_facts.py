@@ -12,7 +12,7 @@ from ops import releases
 from ops.access import grants, people
 from ops.access.permissions import Permission
 from ops.approvals import Decision, Subject, tally
-from ops.catalogue import VersionId
+from ops.catalogue.versions import VersionId
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.facts import approvers, facts_of, standings_of

@@ -15,8 +15,8 @@ from ops.access import grants, ledger
 from ops.access.ledger import Row
 from ops.access.permissions import Permission
 from ops.api import create_app
-from ops.artifact_store import ArtifactStore
-from ops.deployments import keep_deployment
+from ops.catalogue.deployments import keep_deployment
+from ops.catalogue.store import ArtifactStore
 from ops.releases import move, open_of
 from ops.rollout import Event
 from ops.routes import put_route

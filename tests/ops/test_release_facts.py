@@ -13,8 +13,8 @@ from sqlalchemy import insert
 from ops import apps, releases
 from ops.access import grants
 from ops.access.permissions import Permission
-from ops.artifact_store import ArtifactStore
-from ops.deployments import keep_deployment
+from ops.catalogue.deployments import keep_deployment
+from ops.catalogue.store import ArtifactStore
 from ops.evidence import Outcome
 from ops.observations import Observations
 from ops.release_facts import JUDGED_EVERY_S, FactFinder

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 
 from ops import releases
 from ops.access.ledger import Row, entries, verify
-from ops.deployments import deployment
+from ops.catalogue.deployments import deployment
 from ops.errors import (
     EventRefused,
     ReleaseMoved,

@@ -14,7 +14,7 @@ from ops.access import grants, ledger
 from ops.access.ledger import Row
 from ops.access.permissions import Kind, Permission
 from ops.access.transactions import Actor
-from ops.catalogue import VersionId
+from ops.catalogue.versions import VersionId
 from ops.errors import (
     BadModelName,
     Conflict,

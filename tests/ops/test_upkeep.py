@@ -13,8 +13,8 @@ from ops import apps, workloads
 from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
+from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
-from ops.deployments import keep_deployment
 from ops.errors import NotRunning
 from ops.load import Rates, Sample
 from ops.observations import Observations

@@ -23,8 +23,8 @@ from fastapi import FastAPI
 from ops.access import ledger
 from ops.api import create_app
 from ops.api_client import ApiClient
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId
 from ops.endpoints.body import AT_ONCE, Body, Uploads
 from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
 from ops.service import Service

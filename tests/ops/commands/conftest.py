@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
 from ops.api import create_app
-from ops.artifact_store import ArtifactStore
+from ops.catalogue.store import ArtifactStore
 from ops.cli import app
 from ops.service import Service
 from ops.sql.database import Database

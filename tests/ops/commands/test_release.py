@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId
+from ops.catalogue.deployments import keep_deployment
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId
 from ops.commands.release import story_lines
-from ops.deployments import keep_deployment
 from ops.routes import put_route
 from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.archive import (
+from ops.catalogue.archive import (
     BLOCK,
     MAX_FILES,
     MAX_MANIFEST_BYTES,

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from ops.access.ledger import entries, verify
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import VersionId
+from ops.catalogue.registry import Registry
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import VersionId
 from ops.errors import (
     ArtifactStoreError,
     BadModelName,
@@ -21,7 +22,6 @@ from ops.errors import (
     UnknownVersion,
     VersionInUse,
 )
-from ops.registry import Registry
 from ops.sql.database import Database
 from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Artifact, load

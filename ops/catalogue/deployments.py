@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from ops.catalogue import number_of
+from ops.catalogue.versions import number_of
 from ops.sql.tables import deployments
 
 

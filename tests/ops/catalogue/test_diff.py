@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ops.comparison import Described, Diff, Figure, compare
+from ops.catalogue.diff import Described, Diff, Figure, compare
 from serve.artifact import GoldenRecord, Metric, ModelCard
 
 CARD = ModelCard(

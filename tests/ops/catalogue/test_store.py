@@ -12,7 +12,7 @@ import fsspec
 import orjson
 import pytest
 
-from ops.artifact_store import ArtifactStore
+from ops.catalogue.store import ArtifactStore
 from ops.errors import ArtifactStoreError, ConfigError, StoreUnavailable, StoreUnsupported
 from serve.artifact import MANIFEST_FILE, WEIGHTS_FILE, ManifestEntry, load
 from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing

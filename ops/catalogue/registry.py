@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 from sqlalchemy import func, select
 
-from ops.artifact_store import ArtifactStore
-from ops.catalogue import (
+from ops.catalogue.diff import Described, Diff, compare
+from ops.catalogue.store import ArtifactStore
+from ops.catalogue.versions import (
     ModelSummary,
     Registered,
     Version,
@@ -29,7 +30,6 @@ from ops.catalogue import (
     version_of,
     write,
 )
-from ops.comparison import Described, Diff, compare
 from ops.errors import BadModelName, StoreUnavailable, UnknownVersion, VersionInUse
 from ops.sql.database import Transactions
 from ops.sql.tables import models, versions

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.core import url_to_fs
 
-from ops.artifact_transfer import (
+from ops.catalogue.transfer import (
     PARTIAL,
     content_at,
     entry_of,
