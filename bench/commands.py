@@ -25,14 +25,14 @@ from typing import NamedTuple
 
 from bench.operator import POLICY, TO_SHADOW, served
 from bench.registry import LARGE, START, directories, fill_ledger, fill_versions
-from ops import policy_store
 from ops.access.first_admin import ensure_local_admin
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.health import Health
 from ops.health_findings import Finding, Severity
-from ops.policy_file import load
+from ops.policy import store as policy_store
+from ops.policy.file import load
 from ops.releases import Start, move, start
 from ops.routes import put_route
 from ops.service import Service

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple, cast
 import uvicorn
 
 from bench.registry import directories
-from ops import policy_store
 from ops.access.first_admin import ensure_local_admin
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
@@ -42,7 +41,8 @@ from ops.deploy import Node
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import Operator
-from ops.policy_file import load
+from ops.policy import store as policy_store
+from ops.policy.file import load
 from ops.release_facts import FactFinder
 from ops.releases import Release, Start, move, start
 from ops.repairs import Deploy, Repairs

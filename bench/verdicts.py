@@ -22,7 +22,7 @@ from rich.table import Table
 
 from ops.evidence import Limits, Outcome, PairedEvidence, Step, StepEvidence, VersionEvidence
 from ops.limits import judged_steps
-from ops.policy import ErrorAnalysis, Policy
+from ops.policy.policy import ErrorAnalysis, Policy
 from ops.rollout import MIRROR_SHARE
 from ops.verdict import judge
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from ops import alerts, policy_store, usage
+from ops import alerts, usage
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice, raise_alert
 from ops.apps import Apps, Found
@@ -30,6 +30,7 @@ from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.health_findings import Severity
 from ops.observations import Observations
+from ops.policy import store as policy_store
 from ops.releases import OPERATOR
 from ops.sql.database import Database
 from stream.settings import PipelineSettings

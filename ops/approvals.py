@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from ops.policy import ApprovalRule
+from ops.policy.policy import ApprovalRule
 
 
 class Decision(StrEnum):

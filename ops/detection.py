@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from ops.evidence import Step
 from ops.limits import JudgedStep, judged_steps
-from ops.policy import Policy
+from ops.policy.policy import Policy
 from ops.rollout import MIRROR_SHARE
 from ops.statistics import log_evidence
 from ops.verdict import ERRORS_PRIORS, MIN_RECORDS

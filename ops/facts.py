@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select, tuple_
 
-from ops import policy_store
 from ops.access import grants, people
 from ops.access.permissions import (
     Grant,
@@ -22,7 +21,8 @@ from ops.approvals import Approval, Decision, Subject, Tally, tally
 from ops.catalogue.versions import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
-from ops.policy import Policy
+from ops.policy import store as policy_store
+from ops.policy.policy import Policy
 from ops.releases import Release, last_live_at, open_of
 from ops.routes import live_label
 from ops.sql.tables import approvals, principals, releases, versions

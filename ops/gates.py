@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ops.policy import GoldenGate, MetricGate, Policy
+from ops.policy.policy import GoldenGate, MetricGate, Policy
 from ops.statistics import cosine
 from serve.artifact import GoldenRecord, Metric, ModelCard
 

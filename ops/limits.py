@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ops.evidence import Limits, Step
-from ops.policy import ErrorAnalysis, Policy
+from ops.policy.policy import ErrorAnalysis, Policy
 
 
 class JudgedStep(NamedTuple):

@@ -26,7 +26,7 @@ from ops.observations import (
     Seen,
     disagreements,
 )
-from ops.policy import Policy
+from ops.policy.policy import Policy
 from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
 from ops.sql.database import Database

@@ -15,7 +15,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
-from ops import policy_store
 from ops.access.ledger import Entry, append
 from ops.catalogue.deployments import deployment, ensure_label
 from ops.catalogue.versions import lock_model, number_of
@@ -27,7 +26,8 @@ from ops.errors import (
     UnknownVersion,
     VersionIsLive,
 )
-from ops.policy import Policy
+from ops.policy import store as policy_store
+from ops.policy.policy import Policy
 from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
 from ops.routes import live_label, put_route
 from ops.sql.tables import releases, routes, versions

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticUndefined
 
-from ops import calendar, policy, policy_file
 from ops.config.duration import written
 from ops.config.file import check
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.config.settings import ApiSettings, PlatformConfig, RaySettings
 from ops.cost import NodePrice, PriceTable
+from ops.policy import file as policy_file
+from ops.policy import policy, windows
 from serve.contract import FailureKind
 from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
@@ -40,8 +41,8 @@ SETTINGS: tuple[type[Settings], ...] = (
     PipelineSettings,
     policy.Policy,
     policy.Cadence,
-    calendar.Windows,
-    calendar.Window,
+    windows.Windows,
+    windows.Window,
     policy.MetricGate,
     policy.GoldenGate,
     policy.ApprovalRule,

@@ -25,7 +25,7 @@ from ops.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 if TYPE_CHECKING:  # not loaded by commands that only ask
     from datetime import datetime
 
-    from ops.policy import Policy
+    from ops.policy.policy import Policy
 
 app = typer.Typer(help="How versions of a model are released.", no_args_is_help=True)
 FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
@@ -38,7 +38,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     from datetime import UTC, datetime
 
     from ops import detection
-    from ops.policy_file import examine
+    from ops.policy.file import examine
 
     with told_plainly():
         now = datetime.now(UTC)
@@ -67,7 +67,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 def _next_starts(policy: Policy, now: datetime) -> list[dict[str, Any]]:
     """When each window opens next, as people read it wrongly: a day of the month and a day of the
     week are either-or."""
-    from ops.calendar import next_starts
+    from ops.policy.windows import next_starts
 
     kinds = (("allow", policy.windows.allow), ("deny", policy.windows.deny))
     return [

@@ -1,6 +1,6 @@
 """A YAML text that somebody wrote: what it holds, where that stands, how a mistake is told.
 
-The settings own what the keys mean; ``ops.config.file`` and ``ops.policy_file`` read two kinds of
+The settings own what the keys mean; ``ops.config.file`` and ``ops.policy.file`` read two kinds of
 such texts.
 """
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from ops.catalogue.versions import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import ModelName, Number, ProblemShape, Shape
-from ops.policy_file import MAX_BYTES
+from ops.policy.file import MAX_BYTES
 
 router = APIRouter(tags=["policies"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops import detection, policy_store
+from ops import detection
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
 from ops.catalogue.versions import VersionId
@@ -12,9 +12,10 @@ from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
 from ops.explanation import Explanation, explain
 from ops.facts import facts_of
-from ops.policy import Policy
-from ops.policy_file import check, examine, load
-from ops.policy_store import KeptPolicy
+from ops.policy import store as policy_store
+from ops.policy.file import check, examine, load
+from ops.policy.policy import Policy
+from ops.policy.store import KeptPolicy
 
 
 class SetPolicy(NamedTuple):

@@ -15,11 +15,11 @@ from ops.access import ledger
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
 from ops.approvals import Decision
-from ops.calendar import is_open
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import VersionId, find
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
-from ops.policy import Policy
+from ops.policy.policy import Policy
+from ops.policy.windows import is_open
 from ops.releases import (
     UNLOADED,
     Release,

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from ops import alerts, apps, policy_store, usage
+from ops import alerts, apps, usage
 from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.cost import NodePrice, PriceTable
 from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.observations import Observations
-from ops.policy_file import load
+from ops.policy import store as policy_store
+from ops.policy.file import load
 from ops.sql.database import Database
 from ops.sql.tables import models
 from stream.settings import PipelineSettings

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.approvals import Approval, Decision, Subject, tally
-from ops.policy import ApprovalRule
+from ops.policy.policy import ApprovalRule
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SUBJECT = Subject(author="ben", version_digest="v" * 64, policy_digest="p" * 64)

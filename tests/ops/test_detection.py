@@ -11,8 +11,8 @@ from bench.verdicts import ERROR_RATE, Candidate, Plan, Row, release
 from ops.detection import chance, found, told
 from ops.evidence import Limits, Step
 from ops.limits import JudgedStep
-from ops.policy import Policy
-from ops.policy_file import load
+from ops.policy.file import load
+from ops.policy.policy import Policy
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HEAD = (

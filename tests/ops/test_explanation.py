@@ -10,8 +10,8 @@ import pytest
 from ops.approvals import Approval, Decision
 from ops.explanation import ROLLBACK, Explanation, Facts, Obstacle, OpenRelease, explain
 from ops.gates import GateResult
-from ops.policy import Policy
-from ops.policy_file import load
+from ops.policy.file import load
+from ops.policy.policy import Policy
 
 # A Saturday.
 NOW = datetime(2026, 11, 21, 5, tzinfo=ZoneInfo("Europe/Berlin"))

@@ -16,7 +16,7 @@ from ops.catalogue.versions import VersionId
 from ops.errors import UnknownVersion
 from ops.explanation import Facts, OpenRelease
 from ops.facts import approvers, facts_of, standings_of
-from ops.policy import ApprovalRule, Policy
+from ops.policy.policy import ApprovalRule, Policy
 from ops.releases import Start
 from ops.sql.database import Database
 from ops.sql.tables import approvals

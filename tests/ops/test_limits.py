@@ -8,8 +8,8 @@ import pytest
 
 from ops.evidence import Limits, Step
 from ops.limits import judged_steps, limits_of
-from ops.policy import Policy
-from ops.policy_file import load
+from ops.policy.file import load
+from ops.policy.policy import Policy
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

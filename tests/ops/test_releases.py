@@ -20,7 +20,7 @@ from ops.errors import (
     UnknownVersion,
     VersionIsLive,
 )
-from ops.policy import Policy
+from ops.policy.policy import Policy
 from ops.releases import Release, Start
 from ops.rollout import Event, Plan, State
 from ops.routes import all_routes, live_label, mark_published, unpublished

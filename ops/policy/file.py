@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from ops.calendar import Window, Windows, ever_starts, next_opening
 from ops.config.settings import Steps
 from ops.config.yaml_document import Problem, Severity, message_of, read
 from ops.errors import PolicyError
-from ops.policy import Analysis, ApprovalRule, CanaryStep, MetricGate, Policy, Rollout
+from ops.policy.policy import Analysis, ApprovalRule, CanaryStep, MetricGate, Policy, Rollout
+from ops.policy.windows import Window, Windows, ever_starts, next_opening
 from serve.settings import Settings
 
 MAX_BYTES = 65_536

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ops.config.yaml_document import Severity
 from ops.errors import PolicyError
-from ops.policy_file import check, load
+from ops.policy.file import check, load
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MODEL = "model: sentiment\n"

@@ -10,8 +10,8 @@ from functools import lru_cache
 from sqlalchemy import Connection, func, insert, select
 
 from ops.errors import NotFound
-from ops.policy import Policy
-from ops.policy_file import load
+from ops.policy.file import load
+from ops.policy.policy import Policy
 from ops.sql.tables import policies
 
 

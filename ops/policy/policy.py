@@ -1,6 +1,6 @@
 """The policy of one model: how its versions are released. Frozen; what its YAML file holds.
 
-How the file is read and what is refused of it: ``ops.policy_file``.
+How the file is read and what is refused of it: ``ops.policy.file``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
 
-from ops.calendar import Windows
 from ops.config.duration import Duration, LastingDuration
+from ops.policy.windows import Windows
 from serve.settings import NAME_PATTERN, Settings
 
 

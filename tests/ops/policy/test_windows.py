@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.calendar import HORIZON, Window, Windows, is_open, next_opening, next_starts
+from ops.policy.windows import HORIZON, Window, Windows, is_open, next_opening, next_starts
 
 MINUTE = timedelta(minutes=1)
 SPAN = timedelta(days=3)

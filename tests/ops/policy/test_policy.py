@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from ops.policy import Policy
-from ops.policy_file import load
+from ops.policy.file import load
+from ops.policy.policy import Policy
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
