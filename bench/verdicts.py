@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ops.evidence import Limits, Outcome, PairedEvidence, Step, StepEvidence, VersionEvidence
-from ops.limits import judged_steps
+from ops.analysis.evidence import (
+    Limits,
+    Outcome,
+    PairedEvidence,
+    Step,
+    StepEvidence,
+    VersionEvidence,
+)
+from ops.analysis.limits import judged_steps
+from ops.analysis.verdict import judge
 from ops.policy.policy import ErrorAnalysis, Policy
 from ops.rollout import MIRROR_SHARE
-from ops.verdict import judge
 
 SEED: Final = 20260101
 WINDOW_S: Final = 10.0

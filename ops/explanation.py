@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from ops.analysis.gates import GateResult
 from ops.approvals import Approval, Subject, Tally, tally
 from ops.config.duration import told
-from ops.gates import GateResult
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open, next_opening
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
 from serve.contract import OF_THE_VERSION
 from stream.schema import ComparisonRecord, ConsumerRecord, Disagreement, TelemetryRecord
 from stream.telemetry import quantile

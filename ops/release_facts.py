@@ -8,15 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ops.analysis.evidence import Outcome, Step
+from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
+from ops.analysis.limits import limits_of
+from ops.analysis.verdict import judge
 from ops.apps import Apps
 from ops.bootstrap import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
-from ops.evidence import Outcome, Step
 from ops.explanation import Explanation, Obstacle, explain
 from ops.facts import Standing, facts_of, standings_of
-from ops.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
-from ops.limits import limits_of
 from ops.observations import (
     CONSUMER_SILENCE_S,
     NOTHING,
@@ -31,7 +32,6 @@ from ops.releases import Release, policy_in_force
 from ops.rollout import STEPS, State
 from ops.sql.database import Database
 from ops.steering import Answer, Facts, Load
-from ops.verdict import judge
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ops.evidence import Outcome, Verdict
+from ops.analysis.evidence import Outcome, Verdict
 from ops.rollout import Event, Position, State, allowed
 
 

@@ -37,14 +37,14 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     version; needs no platform. Exit code 2 with a mistake."""
     from datetime import UTC, datetime
 
-    from ops import detection
+    from ops.analysis import power
     from ops.policy.file import examine
 
     with told_plainly():
         now = datetime.now(UTC)
         policy, found = examine(_text(file), now=now)
         problems = [problem._asdict() for problem in found]
-        finds = detection.told(policy) if policy else None
+        finds = power.told(policy) if policy else None
         starts = _next_starts(policy, now) if policy else []
         if as_json:
             print_json({"problems": problems, "finds": finds, "windows": starts})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops import detection
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
+from ops.analysis import power
 from ops.catalogue.versions import VersionId
 from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
@@ -53,7 +53,7 @@ class PolicyVerbs:
     def check(self, text: str) -> CheckedPolicy:
         """Every mistake in a text, and what it finds; open to everybody who has a token."""
         policy, problems = examine(text, now=self._access.clock())
-        return CheckedPolicy(tuple(problems), detection.told(policy) if policy else None)
+        return CheckedPolicy(tuple(problems), power.told(policy) if policy else None)
 
     def put(self, actor: Actor, text: str) -> SetPolicy:
         """Put a policy into force for the model that it names; takes ``admin``.
@@ -106,4 +106,4 @@ class PolicyVerbs:
             glass = actor.may(Permission.BREAK_GLASS, version.model)
             facts = facts_of(connection, policy, version, may_break_glass=glass)
         found = explain(policy, facts, self._access.clock())
-        return found._replace(sentences=(*found.sentences, detection.told(policy)))
+        return found._replace(sentences=(*found.sentences, power.told(policy)))

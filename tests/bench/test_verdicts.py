@@ -19,7 +19,7 @@ from bench.verdicts import (
     long_canary,
     release,
 )
-from ops.evidence import Outcome
+from ops.analysis.evidence import Outcome
 
 pytestmark = pytest.mark.slow
 

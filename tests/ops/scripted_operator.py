@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, event, insert, select
 
 from ops import releases
-from ops.evidence import Outcome, Verdict
+from ops.analysis.evidence import Outcome, Verdict
 from ops.releases import Release, Start
 from ops.routes import mark_published, unpublished
 from ops.sql.database import WRITES, Database

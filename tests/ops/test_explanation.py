@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ops.analysis.gates import GateResult
 from ops.approvals import Approval, Decision
 from ops.explanation import ROLLBACK, Explanation, Facts, Obstacle, OpenRelease, explain
-from ops.gates import GateResult
 from ops.policy.file import load
 from ops.policy.policy import Policy
 

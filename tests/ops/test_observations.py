@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import observations
-from ops.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
 from ops.observations import LATE_MS, MAX_WINDOWS, Gathered, Observations, Pair, Seen, evidence_of
 from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison

@@ -13,9 +13,9 @@ from sqlalchemy import insert
 from ops import apps, releases
 from ops.access import grants
 from ops.access.permissions import Permission
+from ops.analysis.evidence import Outcome
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
-from ops.evidence import Outcome
 from ops.observations import Observations
 from ops.release_facts import JUDGED_EVERY_S, FactFinder
 from ops.releases import Release, Start

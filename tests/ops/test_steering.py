@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ops.evidence import Finding, Outcome, Verdict
+from ops.analysis.evidence import Finding, Outcome, Verdict
 from ops.rollout import STEPS, Event, Plan, Position, State, after
 from ops.steering import Answer, Due, Facts, Load, due
 

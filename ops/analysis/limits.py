@@ -1,10 +1,10 @@
-"""What each step of a policy wants of a version, for ``ops/verdict.py``; pure."""
+"""What each step of a policy wants of a version, for ``ops/analysis/verdict.py``; pure."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops.evidence import Limits, Step
+from ops.analysis.evidence import Limits, Step
 from ops.policy.policy import ErrorAnalysis, Policy
 
 

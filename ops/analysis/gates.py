@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ops.analysis.statistics import cosine
 from ops.policy.policy import GoldenGate, MetricGate, Policy
-from ops.statistics import cosine
 from serve.artifact import GoldenRecord, Metric, ModelCard
 
 # Figures on a card have four decimals; a difference is not worse for what rounding adds.

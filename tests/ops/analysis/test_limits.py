@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.evidence import Limits, Step
-from ops.limits import judged_steps, limits_of
+from ops.analysis.evidence import Limits, Step
+from ops.analysis.limits import judged_steps, limits_of
 from ops.policy.file import load
 from ops.policy.policy import Policy
 

@@ -1,7 +1,7 @@
 """What a step of a release is judged by, and what the judgement says; pure.
 
 Shapes only, so that those who fill or read them load no statistics; the judgement itself is in
-``ops/verdict.py``.
+``ops/analysis/verdict.py``.
 """
 
 from __future__ import annotations

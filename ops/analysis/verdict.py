@@ -14,7 +14,7 @@ and waits for a person. ``_CHECKS``, at the end, lists the checks and the steps 
 The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
 stays valid however often one looks (``log_evidence``), or bounds three standard errors away
 (``Interval``). What follows from a verdict is the affair of ``ops/rollout.py``; the arithmetic is
-in ``ops/statistics.py``; how small a difference a policy finds is told by ``ops/detection.py``.
+in ``ops/analysis/statistics.py``; how small a difference a policy finds is told by ``ops/analysis/power.py``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from functools import reduce
 from statistics import median
 from typing import Final
 
-from ops.evidence import Finding, Limits, Outcome, Step, StepEvidence, Verdict
-from ops.statistics import log_evidence, mann_whitney, mix_distance, wilson
+from ops.analysis.evidence import Finding, Limits, Outcome, Step, StepEvidence, Verdict
+from ops.analysis.statistics import log_evidence, mann_whitney, mix_distance, wilson
 
 # Records of a version, pairs or labels, below which no share of them is judged.
 MIN_RECORDS: Final = 50

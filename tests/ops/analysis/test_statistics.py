@@ -12,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import betaln, logsumexp
 from scipy.stats import beta, binomtest, mannwhitneyu, norm
 
-from ops.statistics import (
+from ops.analysis.statistics import (
     STANDARD_ERRORS,
     Interval,
     cosine,

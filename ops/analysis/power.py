@@ -1,6 +1,6 @@
 """How surely the steps of a policy find a version that fails on more records; pure.
 
-What it says is computed, in milliseconds, from where the evidence of ``ops/verdict.py`` reaches its
+What it says is computed, in milliseconds, from where the evidence of ``ops/analysis/verdict.py`` reaches its
 threshold. It supposes that records fail independently of each other, and counts of each step only
 the records that the policy wants: a bake that goes on for its duration, or a step that waits for
 windows to compare latency by, sees more and finds more. ``bench/verdicts.py`` simulates the
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
-from ops.evidence import Step
-from ops.limits import JudgedStep, judged_steps
+from ops.analysis.evidence import Step
+from ops.analysis.limits import JudgedStep, judged_steps
+from ops.analysis.statistics import log_evidence
+from ops.analysis.verdict import ERRORS_PRIORS, MIN_RECORDS
 from ops.policy.policy import Policy
 from ops.rollout import MIRROR_SHARE
-from ops.statistics import log_evidence
-from ops.verdict import ERRORS_PRIORS, MIN_RECORDS
 
 # What is told: errors that are this many times as frequent as the live version's.
 USUAL_ERROR_RATE: Final = 0.01

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.evidence import (
+from ops.analysis.evidence import (
     Finding,
     Limits,
     Outcome,
@@ -18,7 +18,7 @@ from ops.evidence import (
     Verdict,
     VersionEvidence,
 )
-from ops.verdict import MIN_WINDOWS, judge
+from ops.analysis.verdict import MIN_WINDOWS, judge
 
 USUAL_MS = [19.0, 20.0, 21.0, 20.5, 19.5, 20.2, 19.8, 20.1]
 LABELS = {"good": 240, "bad": 260}

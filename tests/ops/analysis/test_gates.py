@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
+from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.policy.policy import GoldenGate, MetricGate, Policy
 from serve.artifact import GoldenRecord, Metric, ModelCard, Pooling
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bench.verdicts import ERROR_RATE, Candidate, Plan, Row, release
-from ops.detection import chance, found, told
-from ops.evidence import Limits, Step
-from ops.limits import JudgedStep
+from ops.analysis.evidence import Limits, Step
+from ops.analysis.limits import JudgedStep
+from ops.analysis.power import chance, found, told
 from ops.policy.file import load
 from ops.policy.policy import Policy
 

@@ -2,7 +2,7 @@
 
 Owns the arithmetic: evidence against a share, an interval for a share, the distance of two
 mixes of labels, Mann-Whitney, the cosine of two embeddings. Knows neither versions nor limits,
-which ``ops/verdict.py`` owns. Without scipy, which takes a second and a half of CPU to import; the
+which ``ops/analysis/verdict.py`` owns. Without scipy, which takes a second and a half of CPU to import; the
 tests compare with it.
 """
 
