@@ -33,8 +33,8 @@ from ops.health import Health
 from ops.health_findings import Finding, Severity
 from ops.policy import store as policy_store
 from ops.policy.file import load
-from ops.releases import Start, move, start
-from ops.routes import put_route
+from ops.releases.releases import Start, move, start
+from ops.releases.routes import put_route
 from ops.service import Service
 from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute

@@ -43,15 +43,15 @@ from ops.observations import Observations
 from ops.operator import Operator
 from ops.policy import store as policy_store
 from ops.policy.file import load
-from ops.release_facts import FactFinder
-from ops.releases import Release, Start, move, start
+from ops.releases.facts import FactFinder
+from ops.releases.next_event import Load
+from ops.releases.releases import Release, Start, move, start
+from ops.releases.routes import put_route
+from ops.releases.state_machine import Event
 from ops.repairs import Deploy, Repairs
-from ops.rollout import Event
-from ops.routes import put_route
 from ops.scaler import Scaler
 from ops.service import Service
 from ops.sql.database import Database
-from ops.steering import Load
 from ops.survey import Survey
 from ops.upkeep import Upkeep
 from serve.contract import app_name

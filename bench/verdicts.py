@@ -31,7 +31,7 @@ from ops.analysis.evidence import (
 from ops.analysis.limits import judged_steps
 from ops.analysis.verdict import judge
 from ops.policy.policy import ErrorAnalysis, Policy
-from ops.rollout import MIRROR_SHARE
+from ops.releases.state_machine import MIRROR_SHARE
 
 SEED: Final = 20260101
 WINDOW_S: Final = 10.0

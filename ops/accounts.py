@@ -31,7 +31,7 @@ from ops.errors import NotRunning
 from ops.health_findings import Severity
 from ops.observations import Observations
 from ops.policy import store as policy_store
-from ops.releases import OPERATOR
+from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 from stream.settings import PipelineSettings
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ops.deploy import Cluster, Node, applications, fault_of, nodes, scale
 from ops.errors import OpsError
-from ops.steering import Load
+from ops.releases.next_event import Load
 from serve.contract import Answer, BatchReply, CallOptions
 from serve.errors import ServeError
 from serve.settings import ModelSettings

@@ -18,7 +18,7 @@ from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
 from ops.config.settings import PlatformConfig
-from ops.routes import all_routes, live_label, mark_published, put_route, unpublished
+from ops.releases.routes import all_routes, live_label, mark_published, put_route, unpublished
 from ops.sql.database import Database
 from serve.settings import ModelSettings
 from stream.control import publish

@@ -20,7 +20,7 @@ from ops.demo import REVIEWS, own_folder, step
 from ops.demo_events import events
 from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
-from ops.rollout import STEPS, State
+from ops.releases.state_machine import STEPS, State
 from ops.terminal import err, json_line, out
 from ops.training import train_with_progress
 from serve.artifact import load

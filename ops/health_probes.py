@@ -28,7 +28,7 @@ from ops.health_readings import (
     Telling,
 )
 from ops.observations import Observations
-from ops.routes import all_routes, unpublished
+from ops.releases.routes import all_routes, unpublished
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from ops.access.ledger import Entry, append
 from ops.observations import Loss
-from ops.releases import OPERATOR
+from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 

@@ -21,14 +21,14 @@ from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
 from ops.losses import Losses
 from ops.observations import CONSUMER_SILENCE_S, Observations
-from ops.release_facts import FactFinder
-from ops.releases import OPERATOR, Release, move, open_releases
+from ops.releases.facts import FactFinder
+from ops.releases.next_event import due
+from ops.releases.releases import OPERATOR, Release, move, open_releases
+from ops.releases.routes import all_routes, mark_published, unpublished
+from ops.releases.state_machine import needs_candidate
 from ops.repairs import Round
-from ops.rollout import needs_candidate
-from ops.routes import all_routes, mark_published, unpublished
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
-from ops.steering import due
 from ops.turns import Turns
 from ops.upkeep import Upkeep
 from serve.contract import app_name

@@ -23,7 +23,8 @@ from ops.backlog import Backlog
 from ops.deploy import Cluster
 from ops.health_findings import Severity
 from ops.observations import Observations
-from ops.releases import OPERATOR, Release
+from ops.releases.releases import OPERATOR, Release
+from ops.releases.state_machine import State
 from ops.repair import (
     WITHIN,
     Act,
@@ -34,7 +35,6 @@ from ops.repair import (
     ailment_of_pipeline,
     next_step,
 )
-from ops.rollout import State
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from serve.contract import app_name

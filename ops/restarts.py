@@ -14,7 +14,7 @@ from ops import alerts
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice
 from ops.health_findings import Finding, Severity
-from ops.releases import OPERATOR
+from ops.releases.releases import OPERATOR
 from ops.sql import tables
 from ops.supervisor import Note
 

@@ -16,7 +16,7 @@ from ops.catalogue.versions import number_of
 from ops.config.scaling import ScalingSettings
 from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.need import Reading
-from ops.releases import Release
+from ops.releases.releases import Release
 from ops.room import Room
 from ops.shares import share_to_carry
 from serve.contract import app_name

@@ -32,8 +32,8 @@ from ops.health_platform import monitor_of
 from ops.installation import State, connection, is_at_work, token_path
 from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
-from ops.release_facts import FactFinder
-from ops.releases import open_releases
+from ops.releases.facts import FactFinder
+from ops.releases.releases import open_releases
 from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler

@@ -6,8 +6,8 @@ needs its replicas before.
 
 from __future__ import annotations
 
-from ops.releases import Release
-from ops.rollout import STEPS, Plan, Position, State, candidate_weight
+from ops.releases.releases import Release
+from ops.releases.state_machine import STEPS, Plan, Position, State, candidate_weight
 from stream.schema import ControlRecord
 
 

@@ -20,7 +20,7 @@ from ops.analysis.limits import JudgedStep, judged_steps
 from ops.analysis.statistics import log_evidence
 from ops.analysis.verdict import ERRORS_PRIORS, MIN_RECORDS
 from ops.policy.policy import Policy
-from ops.rollout import MIRROR_SHARE
+from ops.releases.state_machine import MIRROR_SHARE
 
 # What is told: errors that are this many times as frequent as the live version's.
 USUAL_ERROR_RATE: Final = 0.01

@@ -13,7 +13,7 @@ and waits for a person. ``_CHECKS``, at the end, lists the checks and the steps 
 
 The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
 stays valid however often one looks (``log_evidence``), or bounds three standard errors away
-(``Interval``). What follows from a verdict is the affair of ``ops/rollout.py``; the arithmetic is
+(``Interval``). What follows from a verdict is the affair of ``ops/releases/state_machine.py``; the arithmetic is
 in ``ops/analysis/statistics.py``; how small a difference a policy finds is told by ``ops/analysis/power.py``.
 """
 

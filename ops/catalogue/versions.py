@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from ops.access import ledger
 from ops.access.ledger import Entry
 from ops.errors import UnknownVersion
-from ops.rollout import State
+from ops.releases.state_machine import State
 from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Manifest, ManifestEntry, ModelCard
 from serve.settings import NAME_PATTERN

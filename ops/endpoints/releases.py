@@ -9,7 +9,6 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from ops.access.ledger import Row
-from ops.approvals import Decision
 from ops.catalogue.versions import VersionId
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import (
@@ -24,8 +23,9 @@ from ops.endpoints.shapes import (
     Text,
     page_of,
 )
-from ops.releases import Release
-from ops.rollout import Event, asked, candidate_weight
+from ops.releases.approvals import Decision
+from ops.releases.releases import Release
+from ops.releases.state_machine import Event, asked, candidate_weight
 from ops.verbs.releases import Story
 
 router = APIRouter(tags=["releases"])

@@ -10,12 +10,12 @@ from ops.analysis import power
 from ops.catalogue.versions import VersionId
 from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
-from ops.explanation import Explanation, explain
-from ops.facts import facts_of
 from ops.policy import store as policy_store
 from ops.policy.file import check, examine, load
 from ops.policy.policy import Policy
 from ops.policy.store import KeptPolicy
+from ops.releases.eligibility import facts_of
+from ops.releases.explanation import Explanation, explain
 
 
 class SetPolicy(NamedTuple):

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, insert, select
 from ops.access import ledger
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
-from ops.approvals import Decision
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import VersionId, find
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open
-from ops.releases import (
+from ops.releases.approvals import Decision
+from ops.releases.releases import (
     UNLOADED,
     Release,
     Start,
@@ -32,8 +32,8 @@ from ops.releases import (
     rollback_target,
     start,
 )
-from ops.rollout import Event, State
-from ops.routes import all_routes
+from ops.releases.routes import all_routes
+from ops.releases.state_machine import Event, State
 from ops.sql.tables import approvals, releases
 from stream.schema import ControlRecord
 

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event, insert, select
 
-from ops import releases
 from ops.analysis.evidence import Outcome, Verdict
-from ops.releases import Release, Start
-from ops.routes import mark_published, unpublished
+from ops.releases import releases
+from ops.releases.next_event import Answer, Facts, Load, due
+from ops.releases.releases import Release, Start
+from ops.releases.routes import mark_published, unpublished
 from ops.sql.database import WRITES, Database
 from ops.sql.tables import models, policies, versions
-from ops.steering import Answer, Facts, Load, due
 from stream.schema import ControlRecord
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)

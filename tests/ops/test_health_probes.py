@@ -40,7 +40,7 @@ from ops.health_probes import (
 )
 from ops.health_readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
 from ops.observations import Observations
-from ops.routes import mark_published, put_route
+from ops.releases.routes import mark_published, put_route
 from ops.service import Service
 from ops.sql.database import Database
 from ops.sql.lease import acquire

@@ -10,19 +10,20 @@ from typing import cast
 import pytest
 from sqlalchemy import select
 
-from ops import apps, releases
+from ops import apps
 from ops.access import ledger
 from ops.errors import DatabaseUnavailable
 from ops.operator import Operator
-from ops.releases import Release
-from ops.rollout import Event, State
-from ops.routes import all_routes
+from ops.releases import releases
+from ops.releases.releases import Release
+from ops.releases.routes import all_routes
+from ops.releases.state_machine import Event, State
 from ops.sql.database import Database
 from ops.sql.tables import routes
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord
 from tests.ops.installation import NOW, install
-from tests.ops.test_release_facts import TO_CANARY, Releases
+from tests.ops.releases.test_facts import TO_CANARY, Releases
 from tests.ops.test_upkeep import Serve
 
 DEADLINE_S = 20.0

@@ -12,8 +12,8 @@ from sqlalchemy import insert
 from ops import apps
 from ops.observations import Observations
 from ops.operator import LEASE_LASTS, Operator
-from ops.release_facts import FactFinder
-from ops.routes import put_route, unpublished
+from ops.releases.facts import FactFinder
+from ops.releases.routes import put_route, unpublished
 from ops.sql.database import Database
 from ops.sql.tables import models
 from stream.errors import BrokerUnreachable

@@ -17,9 +17,9 @@ from ops.access.permissions import Permission
 from ops.api import create_app
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
-from ops.releases import move, open_of
-from ops.rollout import Event
-from ops.routes import put_route
+from ops.releases.releases import move, open_of
+from ops.releases.routes import put_route
+from ops.releases.state_machine import Event
 from ops.service import Service
 from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute

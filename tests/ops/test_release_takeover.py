@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ops import releases
 from ops.access.ledger import entries, verify
 from ops.errors import ReleaseMoved
-from ops.routes import all_routes, unpublished
+from ops.releases import releases
+from ops.releases.routes import all_routes, unpublished
 from ops.sql.database import Database
 from ops.sql.tables import deployments, ledger, routes
 from tests.ops.scripted_operator import MODEL, Fuse, Killed, Operator, Topic, cut_off, register

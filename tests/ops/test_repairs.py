@@ -10,9 +10,9 @@ from ops import alerts, apps
 from ops.access.ledger import entries, verify
 from ops.backlog import Backlog
 from ops.observations import Observations
-from ops.releases import Release
+from ops.releases.releases import Release
+from ops.releases.state_machine import Position, State
 from ops.repairs import Repairs, Round
-from ops.rollout import Position, State
 from ops.sql.database import Database
 from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings

@@ -13,7 +13,7 @@ from ops.health import judge
 from ops.health_findings import Severity
 from ops.health_probes import DatabaseProbe
 from ops.health_readings import Expected, Readings
-from ops.releases import OPERATOR
+from ops.releases.releases import OPERATOR
 from ops.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
 from ops.sql.database import Database
 from ops.supervisor import Note

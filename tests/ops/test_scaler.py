@@ -12,8 +12,8 @@ from ops.apps import Found
 from ops.backlog import Backlog
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.load import Rates, Sample
-from ops.releases import Release
-from ops.rollout import Plan, Position, State
+from ops.releases.releases import Release
+from ops.releases.state_machine import Plan, Position, State
 from ops.scaler import Scaler, Sight, Wish
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute

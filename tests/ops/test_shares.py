@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.releases import Release
-from ops.rollout import MIRROR_SHARE, Plan, Position, Sides, State, routes_of
+from ops.releases.releases import Release
+from ops.releases.state_machine import MIRROR_SHARE, Plan, Position, Sides, State, routes_of
 from ops.shares import share_to_carry
 from stream.schema import ControlRecord, VersionRoute
 

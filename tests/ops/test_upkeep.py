@@ -19,9 +19,9 @@ from ops.errors import NotRunning
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
-from ops.release_facts import FactFinder
+from ops.releases.facts import FactFinder
+from ops.releases.routes import put_route
 from ops.repairs import Repairs
-from ops.routes import put_route
 from ops.scaler import Scaler
 from ops.sql.database import Database
 from ops.sql.lease import acquire

@@ -11,7 +11,7 @@ from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.commands.release import story_lines
-from ops.routes import put_route
+from ops.releases.routes import put_route
 from ops.service import Service
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.commands.conftest import Bertstream

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from ops import releases
 from ops.access import grants, people
 from ops.access.permissions import Permission
-from ops.approvals import Decision, Subject, tally
 from ops.catalogue.versions import VersionId
 from ops.errors import UnknownVersion
-from ops.explanation import Facts, OpenRelease
-from ops.facts import approvers, facts_of, standings_of
 from ops.policy.policy import ApprovalRule, Policy
-from ops.releases import Start
+from ops.releases import releases
+from ops.releases.approvals import Decision, Subject, tally
+from ops.releases.eligibility import approvers, facts_of, standings_of
+from ops.releases.explanation import Facts, OpenRelease
+from ops.releases.releases import Start
 from ops.sql.database import Database
 from ops.sql.tables import approvals
 from tests.ops.directories import make_directory

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from ops import releases
 from ops.access.ledger import Row, entries, verify
 from ops.catalogue.deployments import deployment
 from ops.errors import (
@@ -21,9 +20,10 @@ from ops.errors import (
     VersionIsLive,
 )
 from ops.policy.policy import Policy
-from ops.releases import Release, Start
-from ops.rollout import Event, Plan, State
-from ops.routes import all_routes, live_label, mark_published, unpublished
+from ops.releases import releases
+from ops.releases.releases import Release, Start
+from ops.releases.routes import all_routes, live_label, mark_published, unpublished
+from ops.releases.state_machine import Event, Plan, State
 from ops.sql.database import Database
 from ops.sql.tables import deployments, models, policies, versions
 from stream.schema import ControlRecord, VersionRoute

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ops.analysis.evidence import Outcome, Verdict
-from ops.rollout import Event, Position, State, allowed
+from ops.releases.state_machine import Event, Position, State, allowed
 
 
 class Load(NamedTuple):

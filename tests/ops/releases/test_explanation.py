@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ops.analysis.gates import GateResult
-from ops.approvals import Approval, Decision
-from ops.explanation import ROLLBACK, Explanation, Facts, Obstacle, OpenRelease, explain
 from ops.policy.file import load
 from ops.policy.policy import Policy
+from ops.releases.approvals import Approval, Decision
+from ops.releases.explanation import ROLLBACK, Explanation, Facts, Obstacle, OpenRelease, explain
 
 # A Saturday.
 NOW = datetime(2026, 11, 21, 5, tzinfo=ZoneInfo("Europe/Berlin"))

@@ -17,14 +17,14 @@ from ops.access.permissions import (
     groups_of,
     members_of,
 )
-from ops.approvals import Approval, Decision, Subject, Tally, tally
 from ops.catalogue.versions import VersionId, find, number_of
 from ops.errors import UnknownVersion
-from ops.explanation import Facts, OpenRelease
 from ops.policy import store as policy_store
 from ops.policy.policy import Policy
-from ops.releases import Release, last_live_at, open_of
-from ops.routes import live_label
+from ops.releases.approvals import Approval, Decision, Subject, Tally, tally
+from ops.releases.explanation import Facts, OpenRelease
+from ops.releases.releases import Release, last_live_at, open_of
+from ops.releases.routes import live_label
 from ops.sql.tables import approvals, principals, releases, versions
 
 

@@ -16,8 +16,6 @@ from ops.apps import Apps
 from ops.bootstrap import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
-from ops.explanation import Explanation, Obstacle, explain
-from ops.facts import Standing, facts_of, standings_of
 from ops.observations import (
     CONSUMER_SILENCE_S,
     NOTHING,
@@ -28,10 +26,12 @@ from ops.observations import (
     disagreements,
 )
 from ops.policy.policy import Policy
-from ops.releases import Release, policy_in_force
-from ops.rollout import STEPS, State
+from ops.releases.eligibility import Standing, facts_of, standings_of
+from ops.releases.explanation import Explanation, Obstacle, explain
+from ops.releases.next_event import Answer, Facts, Load
+from ops.releases.releases import Release, policy_in_force
+from ops.releases.state_machine import STEPS, State
 from ops.sql.database import Database
-from ops.steering import Answer, Facts, Load
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings

@@ -10,20 +10,21 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from ops import apps, releases
+from ops import apps
 from ops.access import grants
 from ops.access.permissions import Permission
 from ops.analysis.evidence import Outcome
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.observations import Observations
-from ops.release_facts import JUDGED_EVERY_S, FactFinder
-from ops.releases import Release, Start
-from ops.rollout import Event
-from ops.routes import put_route
+from ops.releases import releases
+from ops.releases.facts import JUDGED_EVERY_S, FactFinder
+from ops.releases.next_event import Due, Load, due
+from ops.releases.releases import Release, Start
+from ops.releases.routes import put_route
+from ops.releases.state_machine import Event
 from ops.sql.database import Database
 from ops.sql.tables import approvals
-from ops.steering import Due, Load, due
 from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory

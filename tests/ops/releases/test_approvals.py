@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.approvals import Approval, Decision, Subject, tally
 from ops.policy.policy import ApprovalRule
+from ops.releases.approvals import Approval, Decision, Subject, tally
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SUBJECT = Subject(author="ben", version_digest="v" * 64, policy_digest="p" * 64)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ops.analysis.evidence import Finding, Outcome, Verdict
-from ops.rollout import STEPS, Event, Plan, Position, State, after
-from ops.steering import Answer, Due, Facts, Load, due
+from ops.releases.next_event import Answer, Due, Facts, Load, due
+from ops.releases.state_machine import STEPS, Event, Plan, Position, State, after
 
 # What each state makes of the facts, those that come first before the others. Whatever is not
 # here changes nothing.

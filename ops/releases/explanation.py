@@ -9,10 +9,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from ops.analysis.gates import GateResult
-from ops.approvals import Approval, Subject, Tally, tally
 from ops.config.duration import told
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open, next_opening
+from ops.releases.approvals import Approval, Subject, Tally, tally
 
 ROLLBACK = "A rollback is never blocked by any of this."
 # Nearer than that a weekday alone says which day is meant.

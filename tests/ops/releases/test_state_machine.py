@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.rollout import (
+from ops.releases.state_machine import (
     ENDED,
     MIRROR_SHARE,
     STEPS,

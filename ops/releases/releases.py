@@ -28,8 +28,18 @@ from ops.errors import (
 )
 from ops.policy import store as policy_store
 from ops.policy.policy import Policy
-from ops.rollout import ENDED, Event, Plan, Position, Sides, State, after, asked, routes_of
-from ops.routes import live_label, put_route
+from ops.releases.routes import live_label, put_route
+from ops.releases.state_machine import (
+    ENDED,
+    Event,
+    Plan,
+    Position,
+    Sides,
+    State,
+    after,
+    asked,
+    routes_of,
+)
 from ops.sql.tables import releases, routes, versions
 from stream.schema import ControlRecord
 
