@@ -16,9 +16,9 @@ import psutil
 from ops import local
 from ops.broker import EmbeddedBroker
 from ops.config.settings import PlatformConfig, RaySettings
-from ops.deploy import applications
 from ops.installation import State, embedded_broker, token_path
 from ops.processes import MARK
+from ops.serving.cluster import applications
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings
 from stream.admin import Admin, pipeline_topics

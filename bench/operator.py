@@ -29,7 +29,6 @@ from bench.registry import directories
 from ops.access.first_admin import ensure_local_admin
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
-from ops.apps import Apps, Found
 from ops.backlog import Backlog
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
@@ -37,7 +36,6 @@ from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
-from ops.deploy import Node
 from ops.load import Rates, Sample
 from ops.observations import Observations
 from ops.operator import Operator
@@ -51,6 +49,8 @@ from ops.releases.state_machine import Event
 from ops.repairs import Deploy, Repairs
 from ops.scaler import Scaler
 from ops.service import Service
+from ops.serving.apps import Apps, Found
+from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.survey import Survey
 from ops.upkeep import Upkeep

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from ops import alerts, usage
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice, raise_alert
-from ops.apps import Apps, Found
 from ops.cost import (
     Ceiling,
     CeilingState,
@@ -26,12 +25,13 @@ from ops.cost import (
     summarise,
     usage_of,
 )
-from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.health_findings import Severity
 from ops.observations import Observations
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
+from ops.serving.apps import Apps, Found
+from ops.serving.cluster import Node
 from ops.sql.database import Database
 from stream.settings import PipelineSettings
 

@@ -16,10 +16,10 @@ from typing import Final, TextIO
 
 from ops import bootstrap
 from ops.config.settings import PlatformConfig
-from ops.deploy import Cluster
 from ops.driver_process import LOG, Task, Told, digest_of, pipelines_first
 from ops.errors import OpsError
 from ops.installation import connection
+from ops.serving.cluster import Cluster
 from serve.contract import app_name
 from serve.errors import ServeError
 from serve.settings import ModelSettings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ops.apps import Apps
 from ops.bootstrap import is_registered
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find
@@ -16,6 +15,7 @@ from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health_readings import Expected
 from ops.installation import State, token_path
 from ops.observations import Observations
+from ops.serving.apps import Apps
 from ops.sql.database import Database
 from serve.artifact import GoldenRecord
 from serve.contract import app_name

@@ -17,7 +17,6 @@ from sqlalchemy import select
 
 from ops import restarts
 from ops.config.settings import PlatformConfig
-from ops.deploy import RUNNING, applications
 from ops.health_readings import (
     AppReading,
     Certificate,
@@ -29,6 +28,7 @@ from ops.health_readings import (
 )
 from ops.observations import Observations
 from ops.releases.routes import all_routes, unpublished
+from ops.serving.cluster import RUNNING, applications
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
 

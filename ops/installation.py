@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from ops import ray_cluster
-from ops.deploy import Cluster
 from ops.errors import Busy
 from ops.log_files import KEPT
 from ops.ray_cluster import RayHead
+from ops.serving.cluster import Cluster
 from stream.settings import KafkaSettings
 
 if TYPE_CHECKING:

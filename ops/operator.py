@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-from ops.apps import Apps
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
@@ -27,6 +26,7 @@ from ops.releases.releases import OPERATOR, Release, move, open_releases
 from ops.releases.routes import all_routes, mark_published, unpublished
 from ops.releases.state_machine import needs_candidate
 from ops.repairs import Round
+from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
 from ops.turns import Turns

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from ops.apps import Found
 from ops.config.duration import told as told_duration
+from ops.serving.apps import Found
 from stream.schema import ConsumerRecord
 
 # At most so many attempts on one app within the hour; from then on it is an alert.

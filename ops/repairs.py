@@ -18,9 +18,7 @@ from sqlalchemy import select
 from ops import alerts
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice
-from ops.apps import RUNNING, Apps, Found, Make
 from ops.backlog import Backlog
-from ops.deploy import Cluster
 from ops.health_findings import Severity
 from ops.observations import Observations
 from ops.releases.releases import OPERATOR, Release
@@ -35,6 +33,8 @@ from ops.repair import (
     ailment_of_pipeline,
     next_step,
 )
+from ops.serving.apps import RUNNING, Apps, Found, Make
+from ops.serving.cluster import Cluster
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from serve.contract import app_name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from ops.apps import Found
+from ops.serving.apps import Found
 
 # What is left of tenths that were added up.
 ROUNDING = 1e-3

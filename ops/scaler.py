@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ops.apps import RUNNING, Found
 from ops.autoscaling import State, decide
 from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue.versions import number_of
@@ -18,6 +17,7 @@ from ops.load import Load, measure, rate_per_consumer, replica_seconds
 from ops.need import Reading
 from ops.releases.releases import Release
 from ops.room import Room
+from ops.serving.apps import RUNNING, Found
 from ops.shares import share_to_carry
 from serve.contract import app_name
 from serve.settings import ModelSettings

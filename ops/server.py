@@ -20,7 +20,6 @@ from sqlalchemy import Connection
 
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
-from ops.apps import Apps, Ray
 from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
@@ -38,6 +37,7 @@ from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
 from ops.scaler import Scaler
 from ops.service import Service
+from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.supervisor import Note, end_with_parent, yield_to_others

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from ops import operator_process
 from ops.bootstrap import is_registered
 from ops.config.settings import PlatformConfig
-from ops.deploy import applications, fault_of
 from ops.errors import NotRunning, OpsError
 from ops.installation import State, token_path
+from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name
 from stream.admin import Admin
 from stream.errors import StreamError

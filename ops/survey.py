@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from ops import workloads
 from ops.advice import Size, Workload
-from ops.apps import Apps
 from ops.load import BUSY_SHARE, is_behind, known
 from ops.observations import Observations
 from ops.scaler import MEASURED_S, Part
+from ops.serving.apps import Apps
 from ops.sql.database import Database
 
 EVERY = timedelta(seconds=15)

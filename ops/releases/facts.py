@@ -12,7 +12,6 @@ from ops.analysis.evidence import Outcome, Step
 from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.analysis.limits import limits_of
 from ops.analysis.verdict import judge
-from ops.apps import Apps
 from ops.bootstrap import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
@@ -31,6 +30,7 @@ from ops.releases.explanation import Explanation, Obstacle, explain
 from ops.releases.next_event import Answer, Facts, Load
 from ops.releases.releases import Release, policy_in_force
 from ops.releases.state_machine import STEPS, State
+from ops.serving.apps import Apps
 from ops.sql.database import Database
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name

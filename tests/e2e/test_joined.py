@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ops import processes
-from ops.deploy import applications
 from ops.installation import State, embedded_broker
+from ops.serving.cluster import applications
 from tests.ray_head import Running
 
 pytestmark = [

@@ -7,15 +7,16 @@ from typing import Any, cast
 
 import pytest
 
-from ops import alerts, apps, usage
+from ops import alerts, usage
 from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.cost import NodePrice, PriceTable
-from ops.deploy import Node
 from ops.errors import NotRunning
 from ops.observations import Observations
 from ops.policy import store as policy_store
 from ops.policy.file import load
+from ops.serving import apps
+from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.sql.tables import models
 from stream.settings import PipelineSettings

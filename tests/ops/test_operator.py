@@ -10,7 +10,6 @@ from typing import cast
 import pytest
 from sqlalchemy import select
 
-from ops import apps
 from ops.access import ledger
 from ops.errors import DatabaseUnavailable
 from ops.operator import Operator
@@ -18,6 +17,7 @@ from ops.releases import releases
 from ops.releases.releases import Release
 from ops.releases.routes import all_routes
 from ops.releases.state_machine import Event, State
+from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import routes
 from stream.errors import BrokerUnreachable

@@ -15,8 +15,8 @@ import pytest
 
 from ops import processes, ray_cluster
 from ops.config.settings import RaySettings
-from ops.deploy import applications
 from ops.errors import ClusterStartFailed, NotRunning
+from ops.serving.cluster import applications
 from tests import ray_head
 from tests.integration.harness import wait_until
 from tests.ray_head import Running

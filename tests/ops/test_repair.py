@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.apps import Found
 from ops.repair import (
     FIRST_PAUSE,
     LIMIT,
@@ -23,6 +22,7 @@ from ops.repair import (
     ailment_of_pipeline,
     next_step,
 )
+from ops.serving.apps import Found
 from stream.schema import ConsumerRecord
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

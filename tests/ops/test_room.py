@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.apps import Found
 from ops.room import Room
+from ops.serving.apps import Found
 
 HALF = Found("RUNNING", 2, "", target=2, resources={"CPU": 0.5, "GPU": 1.0})
 NOTHING = HALF._replace(resources={})

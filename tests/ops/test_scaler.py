@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from ops.apps import Found
 from ops.backlog import Backlog
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.load import Rates, Sample
 from ops.releases.releases import Release
 from ops.releases.state_machine import Plan, Position, State
 from ops.scaler import Scaler, Sight, Wish
+from ops.serving.apps import Found
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
 from stream.settings import PipelineSettings

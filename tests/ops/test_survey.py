@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from ops import apps, workloads
+from ops import workloads
 from ops.advice import Size, Workload
 from ops.config.scaling import ScalingSettings
 from ops.need import Reading
 from ops.observations import Observations
 from ops.scaler import Part
+from ops.serving import apps
 from ops.sql.database import Database
 from ops.survey import Survey, computes_bf16
 from tests.ops.test_scaler import window

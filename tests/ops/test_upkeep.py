@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import insert
 
-from ops import apps, workloads
+from ops import workloads
 from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.backlog import Backlog
@@ -23,6 +23,7 @@ from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
 from ops.repairs import Repairs
 from ops.scaler import Scaler
+from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops.apps import Found
 from ops.backlog import Backlog
-from ops.deploy import Node
+from ops.serving.apps import Found
+from ops.serving.cluster import Node
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 RESOURCES = {"CPU": 0.5}

@@ -10,7 +10,6 @@ import orjson
 import pytest
 from sqlalchemy import insert
 
-from ops import apps
 from ops.access import grants
 from ops.access.permissions import Permission
 from ops.analysis.evidence import Outcome
@@ -23,6 +22,7 @@ from ops.releases.next_event import Due, Load, due
 from ops.releases.releases import Release, Start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
+from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import approvals
 from serve.contract import Answer

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ops.deploy import Cluster, Node, applications, fault_of, nodes, scale
 from ops.errors import OpsError
 from ops.releases.next_event import Load
+from ops.serving.cluster import Cluster, Node, applications, fault_of, nodes, scale
 from serve.contract import Answer, BatchReply, CallOptions
 from serve.errors import ServeError
 from serve.settings import ModelSettings
