@@ -37,7 +37,6 @@ from ops.catalogue.versions import VersionId
 from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
 from ops.load import Rates, Sample
-from ops.observations import Observations
 from ops.operator import Operator
 from ops.policy import store as policy_store
 from ops.policy.file import load
@@ -53,6 +52,7 @@ from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.survey import Survey
+from ops.telemetry.observations import Observations
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings

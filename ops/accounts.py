@@ -27,12 +27,12 @@ from ops.cost import (
 )
 from ops.errors import NotRunning
 from ops.health_findings import Severity
-from ops.observations import Observations
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
 from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
 from ops.sql.database import Database
+from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings
 
 EVERY = timedelta(seconds=15)

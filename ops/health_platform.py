@@ -14,9 +14,9 @@ from ops.health_monitor import HealthMonitor, Schedule
 from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health_readings import Expected
 from ops.installation import State, token_path
-from ops.observations import Observations
 from ops.serving.apps import Apps
 from ops.sql.database import Database
+from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
 from serve.contract import app_name
 from stream.admin import pipeline_topics, platform_topics

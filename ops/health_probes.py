@@ -26,11 +26,11 @@ from ops.health_readings import (
     RouteReading,
     Telling,
 )
-from ops.observations import Observations
 from ops.releases.routes import all_routes, unpublished
 from ops.serving.cluster import RUNNING, applications
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
+from ops.telemetry.observations import Observations
 
 Clock = Callable[[], datetime]
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ops.health_findings import Finding
-from ops.observations import Loss
+from ops.telemetry.observations import Loss
 from stream.records import Held
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings

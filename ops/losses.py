@@ -9,10 +9,10 @@ from typing import Final
 from sqlalchemy import select
 
 from ops.access.ledger import Entry, append
-from ops.observations import Loss
 from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 from ops.sql.tables import ledger
+from ops.telemetry.observations import Loss
 
 ACTION: Final = "records.deleted-unread"
 

@@ -19,7 +19,6 @@ from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
 from ops.losses import Losses
-from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.releases.facts import FactFinder
 from ops.releases.next_event import due
 from ops.releases.releases import OPERATOR, Release, move, open_releases
@@ -29,6 +28,7 @@ from ops.repairs import Round
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
+from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from ops.turns import Turns
 from ops.upkeep import Upkeep
 from serve.contract import app_name

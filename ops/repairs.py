@@ -20,7 +20,6 @@ from ops.access.ledger import Entry, append
 from ops.alerts import Notice
 from ops.backlog import Backlog
 from ops.health_findings import Severity
-from ops.observations import Observations
 from ops.releases.releases import OPERATOR, Release
 from ops.releases.state_machine import State
 from ops.repair import (
@@ -37,6 +36,7 @@ from ops.serving.apps import RUNNING, Apps, Found, Make
 from ops.serving.cluster import Cluster
 from ops.sql.database import Database
 from ops.sql.tables import ledger
+from ops.telemetry.observations import Observations
 from serve.contract import app_name
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings

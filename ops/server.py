@@ -29,7 +29,6 @@ from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
 from ops.installation import State, connection, is_at_work, token_path
-from ops.observations import CONSUMER_SILENCE_S, Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
@@ -42,6 +41,7 @@ from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.supervisor import Note, end_with_parent, yield_to_others
 from ops.survey import Survey, computes_bf16
+from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings

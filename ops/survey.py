@@ -14,10 +14,10 @@ from typing import NamedTuple
 from ops import workloads
 from ops.advice import Size, Workload
 from ops.load import BUSY_SHARE, is_behind, known
-from ops.observations import Observations
 from ops.scaler import MEASURED_S, Part
 from ops.serving.apps import Apps
 from ops.sql.database import Database
+from ops.telemetry.observations import Observations
 
 EVERY = timedelta(seconds=15)
 # Between looks further apart nobody knows what ran.

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 from ops.access.ledger import Entry, append
 from ops.accounts import Accounts, Machines
-from ops.observations import Observations
 from ops.releases.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round
 from ops.scaler import MEASURED_S, Scaler, Sight
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.survey import Survey
+from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings
 
 

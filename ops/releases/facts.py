@@ -15,15 +15,6 @@ from ops.analysis.verdict import judge
 from ops.bootstrap import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
-from ops.observations import (
-    CONSUMER_SILENCE_S,
-    NOTHING,
-    Gathered,
-    Observations,
-    Pair,
-    Seen,
-    disagreements,
-)
 from ops.policy.policy import Policy
 from ops.releases.eligibility import Standing, facts_of, standings_of
 from ops.releases.explanation import Explanation, Obstacle, explain
@@ -32,6 +23,15 @@ from ops.releases.releases import Release, policy_in_force
 from ops.releases.state_machine import STEPS, State
 from ops.serving.apps import Apps
 from ops.sql.database import Database
+from ops.telemetry.observations import (
+    CONSUMER_SILENCE_S,
+    NOTHING,
+    Gathered,
+    Observations,
+    Pair,
+    Seen,
+    disagreements,
+)
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings

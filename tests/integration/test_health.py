@@ -17,8 +17,8 @@ from ops.health_kafka import PROBE_TOPIC, ControlProbe, KafkaProbe, RoundTripPro
 from ops.health_monitor import HealthMonitor, Probe, Schedule
 from ops.health_probes import telling
 from ops.health_readings import Expected, RoundTrip
-from ops.observations import Observations
 from ops.server import follow
+from ops.telemetry.observations import Observations
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerUnreachable, CommitFailed

@@ -12,13 +12,13 @@ from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
 from ops.cost import NodePrice, PriceTable
 from ops.errors import NotRunning
-from ops.observations import Observations
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.serving import apps
 from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.sql.tables import models
+from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings
 from tests.ops.test_scaler import window
 from tests.ops.upkeep import NODES, NOW, Apps, Clock, running

@@ -29,7 +29,7 @@ from ops.health_readings import (
     RouteReading,
     Telling,
 )
-from ops.observations import Loss
+from ops.telemetry.observations import Loss
 from stream.records import Held, Partition
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
 from stream.settings import PipelineSettings

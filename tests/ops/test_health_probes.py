@@ -39,11 +39,11 @@ from ops.health_probes import (
     telling,
 )
 from ops.health_readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
-from ops.observations import Observations
 from ops.releases.routes import mark_published, put_route
 from ops.service import Service
 from ops.sql.database import Database
 from ops.sql.lease import acquire
+from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, BatchStats, CallOptions, Failure, FailureKind
 from stream.errors import BrokerUnreachable, ModelUnavailable

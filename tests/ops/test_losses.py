@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 
 from ops.losses import ACTION, Losses
-from ops.observations import MAX_LOSSES, Loss, Observations
 from ops.sql.database import Database
 from ops.sql.tables import ledger
+from ops.telemetry.observations import MAX_LOSSES, Loss, Observations
 from stream.records import Deleted, Partition
 from stream.telemetry import Window
 

@@ -9,13 +9,13 @@ from typing import cast
 import pytest
 from sqlalchemy import insert
 
-from ops.observations import Observations
 from ops.operator import LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route, unpublished
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import models
+from ops.telemetry.observations import Observations
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.upkeep import NOW, Clock

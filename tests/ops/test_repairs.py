@@ -9,12 +9,12 @@ import pytest
 from ops import alerts
 from ops.access.ledger import entries, verify
 from ops.backlog import Backlog
-from ops.observations import Observations
 from ops.releases.releases import Release
 from ops.releases.state_machine import Position, State
 from ops.repairs import Repairs, Round
 from ops.serving import apps
 from ops.sql.database import Database
+from ops.telemetry.observations import Observations
 from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings
 from tests.ops.upkeep import NOW, Apps, Clock, Kafka, running

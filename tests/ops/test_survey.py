@@ -12,11 +12,11 @@ from ops import workloads
 from ops.advice import Size, Workload
 from ops.config.scaling import ScalingSettings
 from ops.need import Reading
-from ops.observations import Observations
 from ops.scaler import Part
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.survey import Survey, computes_bf16
+from ops.telemetry.observations import Observations
 from tests.ops.test_scaler import window
 from tests.ops.upkeep import NOW, Apps, Clock, running
 

@@ -17,7 +17,6 @@ from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
 from ops.errors import NotRunning
 from ops.load import Rates, Sample
-from ops.observations import Observations
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
@@ -28,6 +27,7 @@ from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models
 from ops.survey import Survey
+from ops.telemetry.observations import Observations
 from ops.upkeep import Upkeep
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute

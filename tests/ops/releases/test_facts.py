@@ -15,7 +15,6 @@ from ops.access.permissions import Permission
 from ops.analysis.evidence import Outcome
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
-from ops.observations import Observations
 from ops.releases import releases
 from ops.releases.facts import JUDGED_EVERY_S, FactFinder
 from ops.releases.next_event import Due, Load, due
@@ -25,11 +24,12 @@ from ops.releases.state_machine import Event
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import approvals
+from ops.telemetry.observations import Observations
 from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
 from tests.ops.installation import NOW, Installation, install, keep
-from tests.ops.test_observations import GOOD, window
+from tests.ops.telemetry.test_observations import GOOD, window
 
 # NOW is Monday 09:00 UTC.
 POLICY = """

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import observations
 from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
-from ops.observations import LATE_MS, MAX_WINDOWS, Gathered, Observations, Pair, Seen, evidence_of
+from ops.telemetry import observations
+from ops.telemetry.observations import (
+    LATE_MS,
+    MAX_WINDOWS,
+    Gathered,
+    Observations,
+    Pair,
+    Seen,
+    evidence_of,
+)
 from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison
 from stream.records import Record
