@@ -29,14 +29,12 @@ from bench.registry import directories
 from ops.access.first_admin import ensure_local_admin
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
-from ops.backlog import Backlog
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.config.scaling import ScalingSettings
 from ops.cost import PriceTable
-from ops.load import Rates, Sample
 from ops.operator import Operator
 from ops.policy import store as policy_store
 from ops.policy.file import load
@@ -46,7 +44,9 @@ from ops.releases.releases import Release, Start, move, start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
 from ops.repairs import Deploy, Repairs
-from ops.scaler import Scaler
+from ops.scaling.backlog import Backlog
+from ops.scaling.rates import Rates, Sample
+from ops.scaling.scaler import Scaler
 from ops.service import Service
 from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node

@@ -18,7 +18,6 @@ from sqlalchemy import select
 from ops import alerts
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice
-from ops.backlog import Backlog
 from ops.health_findings import Severity
 from ops.releases.releases import OPERATOR, Release
 from ops.releases.state_machine import State
@@ -32,6 +31,7 @@ from ops.repair import (
     ailment_of_pipeline,
     next_step,
 )
+from ops.scaling.backlog import Backlog
 from ops.serving.apps import RUNNING, Apps, Found, Make
 from ops.serving.cluster import Cluster
 from ops.sql.database import Database
@@ -65,7 +65,7 @@ class Round(NamedTuple):
 
 
 class Backlogs(Protocol):
-    """Knows how far pipelines are behind; ``ops.backlog.BacklogReader``."""
+    """Knows how far pipelines are behind; ``ops.scaling.backlog.BacklogReader``."""
 
     def of(self, pipeline: str) -> Backlog:
         """What was read last."""

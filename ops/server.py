@@ -20,7 +20,6 @@ from sqlalchemy import Connection
 
 from ops.accounts import Accounts, Machines
 from ops.api import create_app
-from ops.backlog import BacklogReader
 from ops.bootstrap import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
@@ -34,7 +33,8 @@ from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
 from ops.repairs import Deploy, Repairs
 from ops.restarts import see_to_alert, write_down
-from ops.scaler import Scaler
+from ops.scaling.backlog import BacklogReader
+from ops.scaling.scaler import Scaler
 from ops.service import Service
 from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database

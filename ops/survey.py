@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ops import workloads
 from ops.advice import Size, Workload
-from ops.load import BUSY_SHARE, is_behind, known
-from ops.scaler import MEASURED_S, Part
+from ops.scaling.rates import BUSY_SHARE, is_behind, known
+from ops.scaling.scaler import MEASURED_S, Part
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations

@@ -12,7 +12,7 @@ from ops.access.ledger import Entry, append
 from ops.accounts import Accounts, Machines
 from ops.releases.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round
-from ops.scaler import MEASURED_S, Scaler, Sight
+from ops.scaling.scaler import MEASURED_S, Scaler, Sight
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.survey import Survey

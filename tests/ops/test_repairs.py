@@ -8,10 +8,10 @@ import pytest
 
 from ops import alerts
 from ops.access.ledger import entries, verify
-from ops.backlog import Backlog
 from ops.releases.releases import Release
 from ops.releases.state_machine import Position, State
 from ops.repairs import Repairs, Round
+from ops.scaling.backlog import Backlog
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations

@@ -11,13 +11,13 @@ import pytest
 from ops import workloads
 from ops.advice import Size, Workload
 from ops.config.scaling import ScalingSettings
-from ops.need import Reading
-from ops.scaler import Part
+from ops.scaling.need import Reading
+from ops.scaling.scaler import Part
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.survey import Survey, computes_bf16
 from ops.telemetry.observations import Observations
-from tests.ops.test_scaler import window
+from tests.ops.scaling.test_scaler import window
 from tests.ops.upkeep import NOW, Apps, Clock, running
 
 SETTINGS = ScalingSettings(min_replicas=1, max_replicas=3, target_drain_s=60)

@@ -12,16 +12,16 @@ from sqlalchemy import insert
 from ops import workloads
 from ops.access.ledger import entries
 from ops.accounts import Accounts, Machines
-from ops.backlog import Backlog
 from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
 from ops.errors import NotRunning
-from ops.load import Rates, Sample
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
 from ops.repairs import Repairs
-from ops.scaler import Scaler
+from ops.scaling.backlog import Backlog
+from ops.scaling.rates import Rates, Sample
+from ops.scaling.scaler import Scaler
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire
@@ -32,7 +32,7 @@ from ops.upkeep import Upkeep
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
-from tests.ops.test_scaler import window
+from tests.ops.scaling.test_scaler import window
 from tests.ops.upkeep import NODES, NOW, Apps, Clock, Kafka, running
 
 WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")

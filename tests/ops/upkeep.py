@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops.backlog import Backlog
+from ops.scaling.backlog import Backlog
 from ops.serving.apps import Found
 from ops.serving.cluster import Node
 

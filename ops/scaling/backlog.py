@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from ops.load import Rates, Sample, follow
+from ops.scaling.rates import Rates, Sample, follow
 from stream.errors import StreamError
 from stream.records import GroupOffsets, Partition
 from stream.settings import PipelineSettings

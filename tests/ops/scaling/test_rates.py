@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.load import (
+from ops.scaling.rates import (
     Load,
     Rates,
     Sample,

@@ -1,7 +1,7 @@
 """How many replicas or consumers it takes to have a backlog gone in time. Pure.
 
 Owns the reading, what is remembered of earlier ones, and the need that follows from both. What is
-made of it, ``ops/autoscaling.py`` decides.
+made of it, ``ops/scaling/decision.py`` decides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from ops.config.scaling import ScalingSettings
-from ops.load import BACKLOG_SHARE, MIN_RATE, known, positive, smoothed
+from ops.scaling.rates import BACKLOG_SHARE, MIN_RATE, known, positive, smoothed
 
 # Share that stays of the remembered rate when one more reading joins it. The last ones under a
 # backlog are the best: telemetry of the first is of the time before, too.

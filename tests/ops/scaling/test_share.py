@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ops.releases.releases import Release
 from ops.releases.state_machine import MIRROR_SHARE, Plan, Position, Sides, State, routes_of
-from ops.shares import share_to_carry
+from ops.scaling.share import share_to_carry
 from stream.schema import ControlRecord, VersionRoute
 
 PLAN = Plan(shadow=True, weights=(0.05, 0.25), bake=True)

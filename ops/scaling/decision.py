@@ -1,6 +1,6 @@
 """How many replicas of a version, or consumers of a pipeline, the backlog asks for. Pure.
 
-Owns the way from a reading and the need of ``ops/need.py`` to a target and its reason. Reads no
+Owns the way from a reading and the need of ``ops/scaling/need.py`` to a target and its reason. Reads no
 clock and asks nobody: who calls it brings the reading, and applies the target.
 """
 
@@ -10,8 +10,8 @@ import math
 from typing import Final, NamedTuple
 
 from ops.config.scaling import ScalingSettings
-from ops.load import BUSY_SHARE, known
-from ops.need import Memory, Need, Reading, count, figure, need_of
+from ops.scaling.need import Memory, Need, Reading, count, figure, need_of
+from ops.scaling.rates import BUSY_SHARE, known
 
 # Up to this many times what was answered of late, arrivals without a backlog prove that what
 # runs is enough: small micro-batches under light load make a replica look slower than it is.

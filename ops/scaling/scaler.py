@@ -1,6 +1,6 @@
 """Which apps are to have how many replicas or consumers now, and why.
 
-Owns the way from what is known of the platform to the readings that ``ops/autoscaling.py`` decides
+Owns the way from what is known of the platform to the readings that ``ops/scaling/decision.py`` decides
 by. Asks nobody and changes nothing: the operator looks before and acts after.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ops.autoscaling import State, decide
-from ops.backlog import UNKNOWN, Backlog
 from ops.catalogue.versions import number_of
 from ops.config.scaling import ScalingSettings
-from ops.load import Load, measure, rate_per_consumer, replica_seconds
-from ops.need import Reading
 from ops.releases.releases import Release
-from ops.room import Room
+from ops.scaling.backlog import UNKNOWN, Backlog
+from ops.scaling.capacity import Room
+from ops.scaling.decision import State, decide
+from ops.scaling.need import Reading
+from ops.scaling.rates import Load, measure, rate_per_consumer, replica_seconds
+from ops.scaling.share import share_to_carry
 from ops.serving.apps import RUNNING, Found
-from ops.shares import share_to_carry
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord

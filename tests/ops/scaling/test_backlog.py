@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ops.backlog import UNKNOWN, BacklogReader
+from ops.scaling.backlog import UNKNOWN, BacklogReader
 from stream.errors import BrokerUnreachable, StreamError
 from stream.records import GroupOffsets, Partition
 from stream.settings import PipelineSettings

@@ -1,6 +1,6 @@
 """What arrives, what is drained and what a replica does in a second, from what can be read. Pure.
 
-Owns the way from offsets and telemetry to rates; ``ops/autoscaling.py`` decides by them.
+Owns the way from offsets and telemetry to rates; ``ops/scaling/decision.py`` decides by them.
 """
 
 from __future__ import annotations

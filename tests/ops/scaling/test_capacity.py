@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.room import Room
+from ops.scaling.capacity import Room
 from ops.serving.apps import Found
 
 HALF = Found("RUNNING", 2, "", target=2, resources={"CPU": 0.5, "GPU": 1.0})

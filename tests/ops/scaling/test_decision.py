@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ops.autoscaling import Decision, State, decide
 from ops.config.scaling import ScalingSettings
-from ops.load import BACKLOG_SHARE, Rates, Sample, follow, measure
-from ops.need import Memory, Reading, need_of
-from tests.ops.test_load import ANY_NUMBER
+from ops.scaling.decision import Decision, State, decide
+from ops.scaling.need import Memory, Reading, need_of
+from ops.scaling.rates import BACKLOG_SHARE, Rates, Sample, follow, measure
+from tests.ops.scaling.test_rates import ANY_NUMBER
 
 AT_ONCE = ScalingSettings(max_replicas=20, up_delay_s=0, down_delay_s=0)
 # 3,000 records and 60 s of 250/s are 18,000; two do 80/s each for 60 s, and

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from ops.backlog import Backlog
 from ops.config.scaling import ModelScaling, ScalingSettings
-from ops.load import Rates, Sample
 from ops.releases.releases import Release
 from ops.releases.state_machine import Plan, Position, State
-from ops.scaler import Scaler, Sight, Wish
+from ops.scaling.backlog import Backlog
+from ops.scaling.rates import Rates, Sample
+from ops.scaling.scaler import Scaler, Sight, Wish
 from ops.serving.apps import Found
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
