@@ -27,14 +27,15 @@ import uvicorn
 
 from bench.registry import directories
 from ops.access.first_admin import ensure_local_admin
-from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.config.scaling import ScalingSettings
-from ops.cost import PriceTable
+from ops.cost.billing import PriceTable
+from ops.cost.metering import Accounts, Machines
+from ops.cost.utilisation import Survey
 from ops.operator import Operator
 from ops.policy import store as policy_store
 from ops.policy.file import load
@@ -51,7 +52,6 @@ from ops.service import Service
 from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
 from ops.sql.database import Database
-from ops.survey import Survey
 from ops.telemetry.observations import Observations
 from ops.upkeep import Upkeep
 from serve.contract import app_name

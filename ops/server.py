@@ -18,12 +18,13 @@ from functools import partial
 import uvicorn
 from sqlalchemy import Connection
 
-from ops.accounts import Accounts, Machines
 from ops.api import create_app
 from ops.bootstrap import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
+from ops.cost.metering import Accounts, Machines
+from ops.cost.utilisation import Survey, computes_bf16
 from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health_platform import monitor_of
@@ -40,7 +41,6 @@ from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.supervisor import Note, end_with_parent, yield_to_others
-from ops.survey import Survey, computes_bf16
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from ops.upkeep import Upkeep
 from serve.contract import app_name

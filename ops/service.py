@@ -13,7 +13,7 @@ from typing import Any
 from ops.access import people
 from ops.access.transactions import Access, Clock, utc_now
 from ops.catalogue.store import ArtifactStore
-from ops.cost import PriceTable
+from ops.cost.billing import PriceTable
 from ops.health import Health
 from ops.sql.database import Database
 from ops.verbs.cost import AlertVerbs, CostVerbs

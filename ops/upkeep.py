@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from ops.access.ledger import Entry, append
-from ops.accounts import Accounts, Machines
+from ops.cost.metering import Accounts, Machines
+from ops.cost.utilisation import Survey
 from ops.releases.releases import OPERATOR
 from ops.repairs import Backlogs, Repairs, Round
 from ops.scaling.scaler import MEASURED_S, Scaler, Sight
 from ops.serving.apps import Apps
 from ops.sql.database import Database
-from ops.survey import Survey
 from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import Field, SecretStr, model_validator
 
 from ops.config.scaling import ScalingSettings
-from ops.cost import PriceTable
+from ops.cost.billing import PriceTable
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 

@@ -9,11 +9,12 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import insert
 
-from ops import workloads
 from ops.access.ledger import entries
-from ops.accounts import Accounts, Machines
 from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
+from ops.cost import workloads
+from ops.cost.metering import Accounts, Machines
+from ops.cost.utilisation import Survey
 from ops.errors import NotRunning
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
@@ -26,7 +27,6 @@ from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models
-from ops.survey import Survey
 from ops.telemetry.observations import Observations
 from ops.upkeep import Upkeep
 from serve.settings import ModelSettings

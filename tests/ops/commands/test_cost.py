@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from ops import alerts, usage, workloads
+from ops import alerts
 from ops.access import grants
 from ops.access.permissions import Permission
-from ops.advice import Size, Workload
 from ops.alerts import Notice, raise_alert
-from ops.cost import NodePrice, PriceTable, Source, Usage
+from ops.cost import usage, workloads
+from ops.cost.advice import Size, Workload
+from ops.cost.billing import NodePrice, PriceTable, Source, Usage
 from ops.health_findings import Severity
 from ops.verbs.cost import CostVerbs
 from tests.ops.commands.conftest import Bertstream, as_json

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ops import usage
-from ops.cost import Source, Usage
+from ops.cost import usage
+from ops.cost.billing import Source, Usage
 from ops.sql.database import Database
 
 HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ops.advice import Size, Workload
+from ops.cost.advice import Size, Workload
 from ops.sql.tables import workloads
 
 KEY = ("hour", "model", "label", *Size._fields)

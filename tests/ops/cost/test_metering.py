@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from ops import alerts, usage
+from ops import alerts
 from ops.access.ledger import entries
-from ops.accounts import Accounts, Machines
-from ops.cost import NodePrice, PriceTable
+from ops.cost import usage
+from ops.cost.billing import NodePrice, PriceTable
+from ops.cost.metering import Accounts, Machines
 from ops.errors import NotRunning
 from ops.policy import store as policy_store
 from ops.policy.file import load

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ops import workloads
-from ops.advice import Workload
+from ops.cost import workloads
+from ops.cost.advice import Workload
 from ops.sql.database import Database
-from tests.ops.test_advice import HOUR, SIZE, workload
+from tests.ops.cost.test_advice import HOUR, SIZE, workload
 
 SECOND = timedelta(seconds=1)
 

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from ops import workloads
-from ops.advice import Size, Workload
 from ops.config.scaling import ScalingSettings
+from ops.cost import workloads
+from ops.cost.advice import Size, Workload
+from ops.cost.utilisation import Survey, computes_bf16
 from ops.scaling.need import Reading
 from ops.scaling.scaler import Part
 from ops.serving import apps
 from ops.sql.database import Database
-from ops.survey import Survey, computes_bf16
 from ops.telemetry.observations import Observations
 from tests.ops.scaling.test_scaler import window
 from tests.ops.upkeep import NOW, Apps, Clock, running

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ops.cost import PriceTable
+from ops.cost.billing import PriceTable
 
 DAY_H: Final = 24.0
 HOUR_S: Final = 3600.0

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from ops import alerts, usage
+from ops import alerts
 from ops.access.ledger import Entry, append
 from ops.alerts import Notice, raise_alert
-from ops.cost import (
+from ops.cost import usage
+from ops.cost.billing import (
     Ceiling,
     CeilingState,
     PriceTable,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.catalogue.versions import number_of
-from ops.cost import Source, Usage
+from ops.cost.billing import Source, Usage
 from ops.sql.tables import usage
 
 KEY = ("hour", "model", "version", "pipeline", "node_type")

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from ops import workloads
-from ops.advice import Size, Workload
+from ops.cost import workloads
+from ops.cost.advice import Size, Workload
 from ops.scaling.rates import BUSY_SHARE, is_behind, known
 from ops.scaling.scaler import MEASURED_S, Part
 from ops.serving.apps import Apps

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.cost import (
+from ops.cost.billing import (
     HOUR,
     NO_TEAM,
     CeilingState,
