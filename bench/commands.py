@@ -29,8 +29,8 @@ from ops.access.first_admin import ensure_local_admin
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
-from ops.health import Health
-from ops.health_findings import Finding, Severity
+from ops.health.findings import Finding, Severity
+from ops.health.rules import Health
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.releases.releases import Start, move, start

@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import select
 
-from ops import alerts
 from ops.access.ledger import Entry, append
-from ops.alerts import Notice
-from ops.health_findings import Severity
+from ops.health import alerts
+from ops.health.alerts import Notice
+from ops.health.findings import Severity
 from ops.releases.releases import OPERATOR, Release
 from ops.releases.state_machine import State
 from ops.repair import (

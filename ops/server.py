@@ -27,13 +27,13 @@ from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey, computes_bf16
 from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
-from ops.health_platform import monitor_of
+from ops.health.restarts import see_to_alert, write_down
+from ops.health.wiring import monitor_of
 from ops.installation import State, connection, is_at_work, token_path
 from ops.operator import LEASE, LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
 from ops.repairs import Deploy, Repairs
-from ops.restarts import see_to_alert, write_down
 from ops.scaling.backlog import BacklogReader
 from ops.scaling.scaler import Scaler
 from ops.service import Service

@@ -14,7 +14,7 @@ from ops.access import people
 from ops.access.transactions import Access, Clock, utc_now
 from ops.catalogue.store import ArtifactStore
 from ops.cost.billing import PriceTable
-from ops.health import Health
+from ops.health.rules import Health
 from ops.sql.database import Database
 from ops.verbs.cost import AlertVerbs, CostVerbs
 from ops.verbs.health import HealthVerbs, unwatched

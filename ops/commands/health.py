@@ -15,7 +15,7 @@ from ops.api_client import connected
 from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning
-from ops.health_findings import REPORT_FILE, Severity
+from ops.health.findings import REPORT_FILE, Severity
 from ops.installation import logs
 from ops.supervisor import Note
 from ops.terminal import out, told_plainly

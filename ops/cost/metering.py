@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from ops import alerts
 from ops.access.ledger import Entry, append
-from ops.alerts import Notice, raise_alert
 from ops.cost import usage
 from ops.cost.billing import (
     Ceiling,
@@ -27,7 +25,9 @@ from ops.cost.billing import (
     usage_of,
 )
 from ops.errors import NotRunning
-from ops.health_findings import Severity
+from ops.health import alerts
+from ops.health.alerts import Notice, raise_alert
+from ops.health.findings import Severity
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
 from ops.serving.apps import Apps, Found

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 
 from ops.endpoints.caller import Caller, Served
 from ops.endpoints.shapes import Shape
-from ops.health_findings import Severity
-from ops.health_readings import Readings
+from ops.health.findings import Severity
+from ops.health.readings import Readings
 
 router = APIRouter(tags=["health"])
 _READINGS = TypeAdapter(Readings | None)

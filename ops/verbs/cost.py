@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from ops import alerts
 from ops.access import grants
 from ops.access.permissions import EVERYTHING, Grant, Kind, Permission, gives
 from ops.access.transactions import Access, Actor, Attempt
-from ops.alerts import Alert
 from ops.catalogue.versions import number_of
 from ops.cost import usage, workloads
 from ops.cost.advice import Advice, Measurement, Workload, advise, measured
 from ops.cost.billing import ALL_COLUMNS, NO_TEAM, Bill, Column, PriceTable, Usage, summarise
+from ops.health import alerts
+from ops.health.alerts import Alert
 from ops.verbs.health import may_read_key
 
 # Only hours are told then.

@@ -9,8 +9,8 @@ from typing import Final
 from ops.access.permissions import EVERYTHING, Permission
 from ops.access.transactions import Actor
 from ops.errors import NotReady
-from ops.health import Health
-from ops.health_findings import Severity
+from ops.health.findings import Severity
+from ops.health.rules import Health
 
 # Findings and alerts whose key names a model, or a version of one, behind this.
 OF_MODELS: Final = frozenset({"app", "golden", "control", "cost", "repair"})

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.health import Health
-from ops.health_findings import Finding, Severity
-from ops.health_kafka import PROBE_TOPIC, ControlProbe, KafkaProbe, RoundTripProbe
-from ops.health_monitor import HealthMonitor, Probe, Schedule
-from ops.health_probes import telling
-from ops.health_readings import Expected, RoundTrip
+from ops.health.findings import Finding, Severity
+from ops.health.kafka_probes import PROBE_TOPIC, ControlProbe, KafkaProbe, RoundTripProbe
+from ops.health.monitor import HealthMonitor, Probe, Schedule
+from ops.health.probes import telling
+from ops.health.readings import Expected, RoundTrip
+from ops.health.rules import Health
 from ops.server import follow
 from ops.telemetry.observations import Observations
 from stream.admin import Admin, pipeline_topics, platform_topics

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from ops import alerts
 from ops.access.ledger import entries, verify
+from ops.health import alerts
 from ops.releases.releases import Release
 from ops.releases.state_machine import Position, State
 from ops.repairs import Repairs, Round

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from ops import alerts
 from ops.access import grants, ledger
 from ops.access.ledger import Row
 from ops.access.permissions import Kind, Permission
@@ -23,8 +22,9 @@ from ops.errors import (
     NotFound,
     StoreUnavailable,
 )
-from ops.health import Health
-from ops.health_findings import Finding, Severity
+from ops.health import alerts
+from ops.health.findings import Finding, Severity
+from ops.health.rules import Health
 from ops.sql.database import Database
 from ops.sql.tables import routes
 from ops.verbs.health import HealthVerbs

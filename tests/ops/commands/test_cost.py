@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from ops import alerts
 from ops.access import grants
 from ops.access.permissions import Permission
-from ops.alerts import Notice, raise_alert
 from ops.cost import usage, workloads
 from ops.cost.advice import Size, Workload
 from ops.cost.billing import NodePrice, PriceTable, Source, Usage
-from ops.health_findings import Severity
+from ops.health import alerts
+from ops.health.alerts import Notice, raise_alert
+from ops.health.findings import Severity
 from ops.verbs.cost import CostVerbs
 from tests.ops.commands.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from ops import alerts
 from ops.access.ledger import entries
 from ops.cost import usage
 from ops.cost.billing import NodePrice, PriceTable
 from ops.cost.metering import Accounts, Machines
 from ops.errors import NotRunning
+from ops.health import alerts
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.serving import apps

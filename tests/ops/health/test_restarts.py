@@ -6,15 +6,15 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ops import alerts
 from ops.access import ledger
 from ops.commands.health import without_operator
-from ops.health import judge
-from ops.health_findings import Severity
-from ops.health_probes import DatabaseProbe
-from ops.health_readings import Expected, Readings
+from ops.health import alerts
+from ops.health.findings import Severity
+from ops.health.probes import DatabaseProbe
+from ops.health.readings import Expected, Readings
+from ops.health.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
+from ops.health.rules import judge
 from ops.releases.releases import OPERATOR
-from ops.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
 from ops.sql.database import Database
 from ops.supervisor import Note
 

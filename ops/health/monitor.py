@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from ops.errors import NotReady, OpsError
-from ops.health import Health, judge
-from ops.health_findings import REPORT_FILE, Finding, Severity
-from ops.health_readings import Expected, Fault, Readings, Telling
+from ops.health.findings import REPORT_FILE, Finding, Severity
+from ops.health.readings import Expected, Fault, Readings, Telling
+from ops.health.rules import Health, judge
 from stream.errors import StreamError
 
 logger = logging.getLogger(__name__)

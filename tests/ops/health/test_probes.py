@@ -24,12 +24,10 @@ from ops import cli
 from ops.api import create_app
 from ops.config.settings import PlatformConfig
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
-from ops.health import Health, judge
-from ops.health_findings import REPORT_FILE, Finding, Severity
-from ops.health_golden import MAX_CALLS, MAX_TEXTS, GoldenProbe, Replicas, agrees
-from ops.health_monitor import HealthMonitor, Schedule, kept
-from ops.health_platform import expected_of
-from ops.health_probes import (
+from ops.health.findings import REPORT_FILE, Finding, Severity
+from ops.health.golden_probe import MAX_CALLS, MAX_TEXTS, GoldenProbe, Replicas, agrees
+from ops.health.monitor import HealthMonitor, Schedule, kept
+from ops.health.probes import (
     KEPT_DEATHS,
     AppsProbe,
     DatabaseProbe,
@@ -38,7 +36,9 @@ from ops.health_probes import (
     certificate,
     telling,
 )
-from ops.health_readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
+from ops.health.readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
+from ops.health.rules import Health, judge
+from ops.health.wiring import expected_of
 from ops.releases.routes import mark_published, put_route
 from ops.service import Service
 from ops.sql.database import Database

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ops.errors import NoRoundTrip
-from ops.health_readings import Expected, KafkaReading, LagSample, RoundTrip
+from ops.health.readings import Expected, KafkaReading, LagSample, RoundTrip
 from stream.admin import Admin, TopicSpec
 from stream.control import EMPTY_TABLE, RoutingTable, Undecodable, apply, decode
 from stream.errors import StreamError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from ops.health_findings import Finding, Severity, fine
-from ops.health_readings import (
+from ops.health.findings import Finding, Severity, fine
+from ops.health.readings import (
     AppReading,
     DatabaseReading,
     Expected,

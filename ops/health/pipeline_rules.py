@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from ops.health_findings import Finding, Severity, fine
-from ops.health_readings import (
+from ops.health.findings import Finding, Severity, fine
+from ops.health.readings import (
     AppReading,
     DatabaseReading,
     Expected,

@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ops import restarts
 from ops.config.settings import PlatformConfig
-from ops.health_readings import (
+from ops.health import restarts
+from ops.health.readings import (
     AppReading,
     Certificate,
     DatabaseReading,

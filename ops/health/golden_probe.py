@@ -12,7 +12,7 @@ import orjson
 
 from ops.catalogue.versions import number_of
 from ops.errors import OpsError
-from ops.health_readings import GoldenReading
+from ops.health.readings import GoldenReading
 from ops.releases.routes import all_routes
 from ops.sql.database import Transactions
 from serve.artifact import GoldenRecord

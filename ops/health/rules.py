@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ops.health_findings import Finding, Severity, fine, remembered, worst
-from ops.health_pipelines import pipeline_findings
-from ops.health_readings import (
+from ops.health.findings import Finding, Severity, fine, remembered, worst
+from ops.health.pipeline_rules import pipeline_findings
+from ops.health.readings import (
     Certificate,
     DatabaseReading,
     Expected,
@@ -22,7 +22,7 @@ from ops.health_readings import (
     Readings,
     RoundTrip,
 )
-from ops.health_serve import serve_findings
+from ops.health.serving_rules import serve_findings
 
 SLOW_ROUND_TRIP_MS = 1_000.0
 SLOW_DATABASE_MS = 500.0

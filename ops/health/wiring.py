@@ -8,11 +8,11 @@ from ops.bootstrap import is_registered
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find
 from ops.config.settings import PlatformConfig
-from ops.health_golden import MAX_TEXTS, GoldenProbe, Replicas
-from ops.health_kafka import ControlProbe, KafkaProbe, RoundTripProbe
-from ops.health_monitor import HealthMonitor, Schedule
-from ops.health_probes import AppsProbe, DatabaseProbe, MachineProbe, telling
-from ops.health_readings import Expected
+from ops.health.golden_probe import MAX_TEXTS, GoldenProbe, Replicas
+from ops.health.kafka_probes import ControlProbe, KafkaProbe, RoundTripProbe
+from ops.health.monitor import HealthMonitor, Schedule
+from ops.health.probes import AppsProbe, DatabaseProbe, MachineProbe, telling
+from ops.health.readings import Expected
 from ops.installation import State, token_path
 from ops.serving.apps import Apps
 from ops.sql.database import Database

@@ -10,10 +10,10 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from ops import alerts
 from ops.access.ledger import Entry, append
-from ops.alerts import Notice
-from ops.health_findings import Finding, Severity
+from ops.health import alerts
+from ops.health.alerts import Notice
+from ops.health.findings import Finding, Severity
 from ops.releases.releases import OPERATOR
 from ops.sql import tables
 from ops.supervisor import Note

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from ops.health_findings import Finding
+from ops.health.findings import Finding
 from ops.telemetry.observations import Loss
 from stream.records import Held
 from stream.schema import ConsumerRecord, ControlRecord

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.health import Health, judge
-from ops.health_findings import Finding, Severity, fine, remembered, worst
-from ops.health_pipelines import pipeline_findings, trend
-from ops.health_readings import (
+from ops.health.findings import Finding, Severity, fine, remembered, worst
+from ops.health.pipeline_rules import pipeline_findings, trend
+from ops.health.readings import (
     AppReading,
     Certificate,
     DatabaseReading,
@@ -29,6 +28,7 @@ from ops.health_readings import (
     RouteReading,
     Telling,
 )
+from ops.health.rules import Health, judge
 from ops.telemetry.observations import Loss
 from stream.records import Held, Partition
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute

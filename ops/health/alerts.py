@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, desc, insert, select, update
 
-from ops.health_findings import Severity
+from ops.health.findings import Severity
 from ops.sql.tables import alerts
 
 

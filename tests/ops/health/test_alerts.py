@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ops import alerts
-from ops.alerts import Notice, raise_alert
-from ops.health_findings import Severity
+from ops.health import alerts
+from ops.health.alerts import Notice, raise_alert
+from ops.health.findings import Severity
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
