@@ -69,7 +69,7 @@ lock: $(DEV_READY) ## resolve all versions anew and rewrite the lock files
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --excludes $(EXCLUDED) \
 		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-	$(BIN)/python -m ops.kafka_runtime --relock
+	$(BIN)/python -m ops.embedded_kafka.runtime --relock
 
 clean: ## remove .venv and everything that can be made again; .bertstream/ stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -104,7 +104,7 @@ $(RUN_READY): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml ops/kaf
 	@echo "installing packages into $(VENV) (several GB the first time)"
 	$(INSTALL) --require-hashes --excludes $(EXCLUDED) -r requirements.lock
 	$(INSTALL) --quiet --no-build-isolation -e .
-	$(BIN)/python -m ops.kafka_runtime
+	$(BIN)/python -m ops.embedded_kafka.runtime
 	touch $@
 
 $(DEV_READY): $(RUN_READY) requirements-dev.lock

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import psutil
 
 from ops import local
-from ops.broker import EmbeddedBroker
 from ops.config.settings import PlatformConfig, RaySettings
+from ops.embedded_kafka.broker import EmbeddedBroker
 from ops.installation import State, embedded_broker, token_path
 from ops.processes import MARK
 from ops.serving.cluster import applications

@@ -427,7 +427,7 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
 @broker_app.command("status")
 def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
     """Show its address, process and memory; exit code 1 when it does not run."""
-    from ops import broker_status as status_of_broker
+    from ops.embedded_kafka import status as status_of_broker
     from ops.installation import embedded_broker
     from ops.views import broker_lines
 

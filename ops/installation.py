@@ -21,7 +21,7 @@ from ops.serving.cluster import Cluster
 from stream.settings import KafkaSettings
 
 if TYPE_CHECKING:
-    from ops.broker import EmbeddedBroker
+    from ops.embedded_kafka.broker import EmbeddedBroker
 
 STATE_FILE = "state.json"
 
@@ -98,8 +98,8 @@ def logs(state_dir: Path) -> Path | None:
 def embedded_broker(state_dir: Path) -> EmbeddedBroker:
     """The embedded Kafka of an installation, running or not."""
     # Brings its own way of fetching files, which the operator does not need.
-    from ops.broker import EmbeddedBroker
-    from ops.broker_config import BrokerSettings
+    from ops.embedded_kafka.broker import EmbeddedBroker
+    from ops.embedded_kafka.broker_config import BrokerSettings
 
     return EmbeddedBroker(BrokerSettings(data_dir=(state_dir / "kafka").resolve()))
 

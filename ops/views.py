@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ops.broker_status import BrokerStatus
+from ops.embedded_kafka.status import BrokerStatus
 from ops.status import Status
 
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from kafka import KafkaAdminClient
 
-from ops.broker import EmbeddedBroker
-from ops.broker_config import BrokerSettings, BrokerUser
+from ops.embedded_kafka.broker import EmbeddedBroker
+from ops.embedded_kafka.broker_config import BrokerSettings, BrokerUser
 from stream.settings import KafkaSettings
 from tests.certificates import write_certificates
 

@@ -1,10 +1,10 @@
 """The files that the embedded Kafka runs on: pinned jars in a cache, and a Java to run them.
 
 Which jars, and their sha256, is in ``kafka_jars.lock``. Nothing is resolved when the broker
-starts, and nothing is downloaded twice. Starting the broker is :mod:`ops.broker`'s matter.
+starts, and nothing is downloaded twice. Starting the broker is :mod:`ops.embedded_kafka.broker`'s matter.
 
-    python -m ops.kafka_runtime            download what is missing
-    python -m ops.kafka_runtime --relock   resolve ROOTS anew and rewrite the lock file
+    python -m ops.embedded_kafka.runtime            download what is missing
+    python -m ops.embedded_kafka.runtime --relock   resolve ROOTS anew and rewrite the lock file
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ def relock(path: Path = LOCK_FILE) -> list[Jar]:
         roots, transitive = context.resolver.resolve(wanted)
         jars = [_pin(dependency.artifact) for dependency in [*roots, *transitive]]
     lines = [f"{jar} {jar.sha256}\n" for jar in sorted(jars)]
-    path.write_text("# Written by `python -m ops.kafka_runtime --relock`.\n" + "".join(lines))
+    path.write_text(
+        "# Written by `python -m ops.embedded_kafka.runtime --relock`.\n" + "".join(lines)
+    )
     return jars
 
 
@@ -267,7 +269,9 @@ def _show(there: int, wanted: int) -> None:
 
 def main() -> int:
     """Fill the cache, or rewrite the lock file; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ops.kafka_runtime", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.embedded_kafka.runtime", description=__doc__
+    )
     parser.add_argument("--relock", action="store_true", help="rewrite the lock file")
     if parser.parse_args().relock:
         sys.stderr.write(f"{len(relock())} jars locked in {LOCK_FILE}\n")

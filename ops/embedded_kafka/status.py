@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from ops.broker import EmbeddedBroker
+from ops.embedded_kafka.broker import EmbeddedBroker
 from ops.errors import BrokerNotStarted
 from serve.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from ops.broker_status import broker_status
+from ops.embedded_kafka.status import broker_status
 from ops.views import broker_lines
 from tests.broker import Broker
 

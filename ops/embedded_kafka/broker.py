@@ -1,7 +1,7 @@
 """A Kafka of our own: one real broker on loopback, its files in one directory.
 
 Owns the broker's process: start, stop, and finding it again from another process. Its jars
-and its Java are :mod:`ops.kafka_runtime`'s matter, its configuration :mod:`ops.broker_config`'s.
+and its Java are :mod:`ops.embedded_kafka.runtime`'s matter, its configuration :mod:`ops.embedded_kafka.broker_config`'s.
 What is in the directory::
 
     broker.json        port, and pid with start time while it runs
@@ -25,10 +25,11 @@ from pathlib import Path
 
 import psutil
 
-from ops import broker_config, processes
-from ops.broker_config import BrokerSettings
+from ops import processes
+from ops.embedded_kafka import broker_config
+from ops.embedded_kafka.broker_config import BrokerSettings
+from ops.embedded_kafka.runtime import ensure_jars, find_java, java_environment
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
-from ops.kafka_runtime import ensure_jars, find_java, java_environment
 from ops.log_files import last_error
 from ops.loopback import HOST, can_listen, free_port, kafka_answers
 from ops.patience import Patience

@@ -14,9 +14,9 @@ from pathlib import Path
 import jgo.maven
 import pytest
 
-from ops import kafka_runtime
+from ops.embedded_kafka import runtime as kafka_runtime
+from ops.embedded_kafka.runtime import Jar, ensure_jars, find_java, java_version, read_lock
 from ops.errors import JarAltered, JarUnavailable, JavaMissing
-from ops.kafka_runtime import Jar, ensure_jars, find_java, java_version, read_lock
 
 CONTENTS = [bytes([number]) * 50_000 for number in range(12)]
 JARS = [

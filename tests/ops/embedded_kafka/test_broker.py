@@ -16,9 +16,9 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from pydantic import SecretStr, ValidationError
 
-from ops import broker_config
-from ops.broker import EmbeddedBroker, cluster_id
-from ops.broker_config import BrokerSettings
+from ops.embedded_kafka import broker_config
+from ops.embedded_kafka.broker import EmbeddedBroker, cluster_id
+from ops.embedded_kafka.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
 from ops.loopback import free_port, kafka_answers
 from tests.broker import Broker, NewTopic, processes_of, running_broker
@@ -76,8 +76,8 @@ def test_stop_and_kill_keep_port_and_records(own_broker: Broker) -> None:
 def test_it_is_found_and_ended_by_another_process(own_broker: Broker) -> None:
     settings = own_broker.process.settings
     code = (
-        "import sys, pathlib; from ops.broker import EmbeddedBroker\n"
-        "from ops.broker_config import BrokerSettings\n"
+        "import sys, pathlib; from ops.embedded_kafka.broker import EmbeddedBroker\n"
+        "from ops.embedded_kafka.broker_config import BrokerSettings\n"
         "EmbeddedBroker(BrokerSettings(data_dir=pathlib.Path(sys.argv[1]))).stop()"
     )
     subprocess.run([sys.executable, "-c", code, str(settings.data_dir)], check=True, timeout=120)

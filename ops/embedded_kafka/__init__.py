@@ -1,0 +1,1 @@
+"""ops/embedded_kafka."""
