@@ -17,7 +17,7 @@ from ops import local
 from ops.config.settings import PlatformConfig, RaySettings
 from ops.embedded_kafka.broker import EmbeddedBroker
 from ops.installation import State, embedded_broker, token_path
-from ops.processes import MARK
+from ops.processes.children import MARK
 from ops.serving.cluster import applications
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings

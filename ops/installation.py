@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from ops import ray_cluster
 from ops.errors import Busy
-from ops.log_files import KEPT
+from ops.processes.log_files import KEPT
 from ops.ray_cluster import RayHead
 from ops.serving.cluster import Cluster
 from stream.settings import KafkaSettings

@@ -16,13 +16,14 @@ from typing import Any
 
 import orjson
 
-from ops import bootstrap, driver_process, operator_process, processes, ray_cluster
+from ops import bootstrap, driver_process, operator_process, ray_cluster
 from ops.access.first_admin import ensure_local_admin
 from ops.config.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.driver_process import Task, Told, Watched, digest_of, pipelines_first
 from ops.errors import OpsError
 from ops.installation import STATE_FILE, State, alone, embedded_broker, token_path
-from ops.loopback import free_port
+from ops.processes import children as processes
+from ops.processes.ports import free_port
 from ops.serving.cluster import applications
 from ops.topics import ensure_groups, ensure_topics
 from serve.artifact import load

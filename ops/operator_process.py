@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from ops import processes
 from ops.errors import PlatformError
-from ops.patience import Patience
+from ops.processes import children as processes
+from ops.processes.start_limits import Patience
 from ops.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
 
 SUPERVISOR = (sys.executable, "-m", "ops.supervisor")

@@ -23,12 +23,12 @@ from typing import NamedTuple
 
 import psutil
 
-from ops import processes
 from ops.config.settings import RaySettings
 from ops.errors import ClusterStartFailed
-from ops.log_files import keep, last_error
-from ops.loopback import HOST, can_listen, free_port
-from ops.patience import Patience
+from ops.processes import children as processes
+from ops.processes.log_files import keep, last_error
+from ops.processes.ports import HOST, can_listen, free_port
+from ops.processes.start_limits import Patience
 from ops.supervisor import how
 
 logger = logging.getLogger(__name__)

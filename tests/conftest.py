@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Before any test imports ray: nothing leaves the machine.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-from ops import processes
+from ops.processes import children as processes
 from tests.broker import broker, own_broker, secure_broker, topic_name
 from tests.ray_head import shared_head
 

@@ -25,14 +25,14 @@ from pathlib import Path
 
 import psutil
 
-from ops import processes
 from ops.embedded_kafka import broker_config
 from ops.embedded_kafka.broker_config import BrokerSettings
 from ops.embedded_kafka.runtime import ensure_jars, find_java, java_environment
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
-from ops.log_files import last_error
-from ops.loopback import HOST, can_listen, free_port, kafka_answers
-from ops.patience import Patience
+from ops.processes import children as processes
+from ops.processes.log_files import last_error
+from ops.processes.ports import HOST, can_listen, free_port, kafka_answers
+from ops.processes.start_limits import Patience
 from serve.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from ops.loopback import HOST
+from ops.processes.ports import HOST
 from serve.settings import Settings
 
 SCRAM = "SCRAM-SHA-512"

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import orjson
 
 from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
-from ops.patience import Patience
+from ops.processes.start_limits import Patience
 from serve.contract import BatchReply, CallOptions, ReplicaInfo, app_name
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings

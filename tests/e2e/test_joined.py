@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import processes
 from ops.installation import State, embedded_broker
+from ops.processes import children as processes
 from ops.serving.cluster import applications
 from tests.ray_head import Running
 

@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from ops import operator_process, processes, ray_cluster
+from ops import operator_process, ray_cluster
 from ops.installation import State
+from ops.processes import children as processes
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from ops import operator_process, processes
+from ops import operator_process
 from ops.access import ledger
 from ops.installation import State, token_path
+from ops.processes import children as processes
 from ops.serving import cluster as deploy
 from ops.sql.database import Database
 from stream.settings import PipelineSettings

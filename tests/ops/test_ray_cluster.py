@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops import processes, ray_cluster
+from ops import ray_cluster
 from ops.config.settings import RaySettings
 from ops.errors import ClusterStartFailed, NotRunning
+from ops.processes import children as processes
 from ops.serving.cluster import applications
 from tests import ray_head
 from tests.integration.harness import wait_until

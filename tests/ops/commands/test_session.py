@@ -20,7 +20,7 @@ from ops.cli import app
 from ops.config.file import check, load
 from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of
 from ops.errors import ConfigError
-from ops.loopback import free_port
+from ops.processes.ports import free_port
 from tests.certificates import write_certificates
 from tests.ops.commands.conftest import Bertstream
 from tests.ops.installation import Installation, served

@@ -20,7 +20,7 @@ from ops.embedded_kafka import broker_config
 from ops.embedded_kafka.broker import EmbeddedBroker, cluster_id
 from ops.embedded_kafka.broker_config import BrokerSettings
 from ops.errors import BrokerNotStarted, BrokerStartFailed, PortTaken
-from ops.loopback import free_port, kafka_answers
+from ops.processes.ports import free_port, kafka_answers
 from tests.broker import Broker, NewTopic, processes_of, running_broker
 
 pytestmark = pytest.mark.kafka

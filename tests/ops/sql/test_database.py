@@ -16,7 +16,7 @@ from sqlalchemy import Table, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from ops.errors import ConfigError, DatabaseIncompatible, DatabaseUnavailable
-from ops.loopback import free_port
+from ops.processes.ports import free_port
 from ops.sql.database import Database
 from ops.sql.tables import alerts, leases, metadata, models, releases, versions
 from tests.postgres import Postgres

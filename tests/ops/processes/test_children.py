@@ -11,7 +11,7 @@ import uuid
 import psutil
 import pytest
 
-from ops import processes
+from ops.processes import children as processes
 
 STUBBORN = """
 import signal, subprocess, sys, time

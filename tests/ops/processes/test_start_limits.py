@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops import patience as module
-from ops.patience import MAX_FACTOR, Patience, load_per_core
+from ops.processes import start_limits as module
+from ops.processes.start_limits import MAX_FACTOR, Patience, load_per_core
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ops import log_files
-from ops.log_files import KEPT, KEPT_BEFORE, MAX_BYTES, MAX_CHARACTERS, keep, last_error
+from ops.processes import log_files
+from ops.processes.log_files import KEPT, KEPT_BEFORE, MAX_BYTES, MAX_CHARACTERS, keep, last_error
 
 
 @pytest.mark.parametrize(
