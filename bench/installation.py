@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import psutil
 
-from ops import local
 from ops.config.settings import PlatformConfig, RaySettings
 from ops.embedded_kafka.broker import EmbeddedBroker
-from ops.installation import State, embedded_broker, token_path
+from ops.platform import bring_up
+from ops.platform.installation import State, embedded_broker, token_path
 from ops.processes.children import MARK
 from ops.serving.cluster import applications
 from serve.contract import app_name
@@ -50,7 +50,7 @@ class Installation:
             operator=False,
             state_dir=self._state_dir,
         )
-        self._state = local.up(config, self._say)
+        self._state = bring_up.up(config, self._say)
 
     def create_topics(self, pipeline: PipelineSettings) -> None:
         """Create a pipeline's topics, so that they can be filled before it runs."""
@@ -116,7 +116,7 @@ def installation(models: tuple[ModelSettings, ...], say: Say) -> Iterator[Instal
                 running.run()
                 yield running
             finally:
-                local.down(state_dir, say)
+                bring_up.down(state_dir, say)
     finally:
         signal.signal(signal.SIGTERM, before)
 

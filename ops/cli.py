@@ -141,12 +141,12 @@ def up(
     ] = False,
 ) -> None:
     """Bring up Kafka, Ray, models and pipelines; what runs already is left alone."""
-    from ops import local
+    from ops.platform import bring_up
 
     with told_plainly():
         settings = configuration(config)
         with Steps() as step:
-            local.up(settings, step)
+            bring_up.up(settings, step)
         if detach:
             _show_addresses(settings)
             out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
@@ -159,11 +159,11 @@ def up(
             err.print()
         finally:
             with Steps() as step:
-                local.down(settings.state_dir, step)
+                bring_up.down(settings.state_dir, step)
 
 
 def _show_addresses(settings: PlatformConfig) -> None:
-    from ops.status import status as read_status
+    from ops.platform.status import status as read_status
 
     now = read_status(settings)
     out.print(f"Kafka          {now.bootstrap_servers}")
@@ -174,7 +174,7 @@ def _show_addresses(settings: PlatformConfig) -> None:
 
 def _watch(settings: PlatformConfig) -> NoReturn:
     """Show the pipelines, again and again."""
-    from ops.status import status as read_status
+    from ops.platform.status import status as read_status
     from ops.views import status_table
 
     while True:
@@ -185,12 +185,12 @@ def _watch(settings: PlatformConfig) -> NoReturn:
 @app.command()
 def down(state_dir: StateOption = STATE_DIR) -> None:
     """Let the pipelines finish and end everything that `up` started."""
-    from ops import local
+    from ops.platform import bring_up
 
     with told_plainly():
         place = state_dir_of(state_dir)
         with Steps() as step:
-            ended = local.down(place, step)
+            ended = bring_up.down(place, step)
         if not ended:
             out.print(f"Nothing runs here ({place}).")
 
@@ -198,7 +198,7 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show apps, lag, rate and latency; exit code 1 when something does not run."""
-    from ops.status import status as read_status
+    from ops.platform.status import status as read_status
     from ops.views import status_table
 
     with told_plainly():
@@ -402,7 +402,7 @@ def train_text_classification(
 @broker_app.command("start")
 def broker_start(state_dir: StateOption = STATE_DIR) -> None:
     """Start the embedded Kafka and leave it running."""
-    from ops.installation import embedded_broker
+    from ops.platform.installation import embedded_broker
 
     with told_plainly():
         embedded = embedded_broker(state_dir_of(state_dir))
@@ -413,7 +413,7 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
 @broker_app.command("stop")
 def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
     """Stop the embedded Kafka; its data stays."""
-    from ops.installation import embedded_broker
+    from ops.platform.installation import embedded_broker
 
     with told_plainly():
         place = state_dir_of(state_dir)
@@ -428,7 +428,7 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
 def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
     """Show its address, process and memory; exit code 1 when it does not run."""
     from ops.embedded_kafka import status as status_of_broker
-    from ops.installation import embedded_broker
+    from ops.platform.installation import embedded_broker
     from ops.views import broker_lines
 
     with told_plainly():
@@ -476,7 +476,7 @@ def _kafka(config: Path | None) -> Any:
     """The Kafka settings with the address in use: of a running platform, or as configured."""
     from ops.config.settings import EMBEDDED, PlatformConfig
     from ops.errors import NotRunning
-    from ops.installation import State, embedded_broker
+    from ops.platform.installation import State, embedded_broker
 
     named = config is not None or DEFAULT_FILE.exists()
     settings = configuration(config) if named else PlatformConfig()

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops import local
 from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo_load import DEADLINE_S, Arrival, Load
-from ops.status import status
+from ops.platform import bring_up
+from ops.platform.status import status
 from ops.terminal import Steps, err, json_line, out
 from ops.training import train_with_progress
 from serve.settings import ModelSettings
@@ -39,19 +39,19 @@ def run() -> int:
     config = _config(folder)
     with own_folder(folder), ThreadPoolExecutor(1) as pool:
         # Kafka and Ray start while the model learns: they leave the processor idle at times.
-        starting = pool.submit(local.up, config, step, apps=False)
+        starting = pool.submit(bring_up.up, config, step, apps=False)
         step(f"Training a sentiment classifier on {REVIEWS.name}, encoder frozen")
         options = {"data": REVIEWS, "out": folder / "sentiment", "freeze": "encoder"}
         artifact = train_with_progress(options)
         step("Trained: " + ", ".join(f"{m.name} {m.value:.3f}" for m in artifact.card.metrics))
         starting.result()
-        state = local.up(config, step)
+        state = bring_up.up(config, step)
         step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
         kafka = state.kafka(config.kafka)
         counted = _stream(kafka, config.pipelines[0])
         now = status(config).pipelines[0]
         summary = counted | {"engine": now.engine, "precision": now.precision}
-        local.down(config.state_dir, step)
+        bring_up.down(config.state_dir, step)
     out.print(_told(summary), soft_wrap=True)
     out.print(_how_to_go_on(time.monotonic() - start))
     json_line(orjson.dumps(summary).decode())
@@ -80,14 +80,14 @@ def _config(folder: Path) -> PlatformConfig:
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
     """A fresh folder; whatever happens, nothing that was started in it goes on."""
-    if local.down(folder, step):
+    if bring_up.down(folder, step):
         step("An earlier demonstration was still running; it was ended")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield
     finally:
-        local.down(folder, step)
+        bring_up.down(folder, step)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from rich.text import Text
 
-from ops import demo_models, local, operator_process, upload
+from ops import demo_models, upload
 from ops.api_client import ApiClient, connected
 from ops.commands.release import shown, story_lines
 from ops.config.settings import PlatformConfig, RaySettings
@@ -20,6 +20,7 @@ from ops.demo import REVIEWS, own_folder, step
 from ops.demo_events import events
 from ops.demo_traffic import Census, Traffic
 from ops.errors import OpsError
+from ops.platform import bring_up, operator_process
 from ops.releases.state_machine import STEPS, State
 from ops.terminal import err, json_line, out
 from ops.training import train_with_progress
@@ -74,7 +75,7 @@ def run() -> int:
         step("Training version 1 on a few reviews, encoder frozen")
         demo_models.first(REVIEWS, folder / "v1", train_with_progress)
         config = _config(folder)
-        state = local.up(config, step)
+        state = bring_up.up(config, step)
         step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
         client = connected(None, folder)
         traffic = Traffic(
@@ -87,7 +88,7 @@ def run() -> int:
             }
             traffic.finish()
         summary = _summary(endings, traffic.census, traffic.sent)
-        local.down(config.state_dir, step)
+        bring_up.down(config.state_dir, step)
     out.print(f"Done in {time.monotonic() - began:.0f} s; everything that was started is stopped.")
     json_line(orjson.dumps(summary).decode())
     return 0 if _is_as_told(summary) else 1

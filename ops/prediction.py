@@ -55,7 +55,7 @@ def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
 
 
 def _from_platform(model: str, values: list[bytes], config: Path | None) -> list[Outcome]:
-    from ops.installation import State, connection, environment
+    from ops.platform.installation import State, connection, environment
 
     settings = configuration(config)
     state = State.load(settings.state_dir)

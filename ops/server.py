@@ -1,4 +1,4 @@
-"""The process that operates a platform; ``ops.supervisor`` starts it.
+"""The process that operates a platform; ``ops.platform.supervisor`` starts it.
 
 Reads what the pipelines tell, ticks, looks after its health and answers the control API, each in
 threads of its own; the main one waits for the end.
@@ -19,7 +19,6 @@ import uvicorn
 from sqlalchemy import Connection
 
 from ops.api import create_app
-from ops.bootstrap import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
@@ -29,8 +28,10 @@ from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health.restarts import see_to_alert, write_down
 from ops.health.wiring import monitor_of
-from ops.installation import State, connection, is_at_work, token_path
 from ops.operator import LEASE, LEASE_LASTS, Operator
+from ops.platform.bootstrap import is_registered, serving_settings
+from ops.platform.installation import State, connection, is_at_work, token_path
+from ops.platform.supervisor import Note, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
 from ops.repairs import Deploy, Repairs
@@ -40,7 +41,6 @@ from ops.service import Service
 from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database
 from ops.sql.lease import last_held
-from ops.supervisor import Note, end_with_parent, yield_to_others
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from ops.upkeep import Upkeep
 from serve.contract import app_name

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.embedded_kafka.status import BrokerStatus
-from ops.status import Status
+from ops.platform.status import Status
 
 
 def status_table(now: Status) -> Group:

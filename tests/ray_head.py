@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from ops import ray_cluster
 from ops.config.settings import RaySettings
-from ops.ray_cluster import RayHead
+from ops.platform import ray_head
+from ops.platform.ray_head import RayHead
 
 
 class Running(NamedTuple):
@@ -29,7 +29,7 @@ class Running(NamedTuple):
     @property
     def environment(self) -> dict[str, str]:
         """What drivers must have in their environment."""
-        return ray_cluster.environment(self.state_dir, self.instance)
+        return ray_head.environment(self.state_dir, self.instance)
 
 
 def instance(folder: Path) -> str:
@@ -41,7 +41,7 @@ def start(folder: Path) -> Running:
     """Start one; whoever does ends it by its mark, also if this fails."""
     folder.mkdir()
     settings = RaySettings(num_cpus=2, object_store_mb=80)
-    return Running(instance(folder), folder, ray_cluster.start(settings, folder, instance(folder)))
+    return Running(instance(folder), folder, ray_head.start(settings, folder, instance(folder)))
 
 
 @pytest.fixture(scope="session")
@@ -51,4 +51,4 @@ def shared_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     try:
         yield start(folder)
     finally:
-        assert ray_cluster.stop(instance(folder)) == []
+        assert ray_head.stop(instance(folder)) == []

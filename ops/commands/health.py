@@ -16,8 +16,8 @@ from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, 
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning
 from ops.health.findings import REPORT_FILE, Severity
-from ops.installation import logs
-from ops.supervisor import Note
+from ops.platform.installation import logs
+from ops.platform.supervisor import Note
 from ops.terminal import out, told_plainly
 
 # A report that is not older than this is still being written.

@@ -14,9 +14,9 @@ from ops.access.ledger import Entry, append
 from ops.health import alerts
 from ops.health.alerts import Notice
 from ops.health.findings import Finding, Severity
+from ops.platform.supervisor import Note
 from ops.releases.releases import OPERATOR
 from ops.sql import tables
-from ops.supervisor import Note
 
 ACTION: Final = "operator.restart"
 # Of the alert, and of the finding that health makes of it.

@@ -12,9 +12,9 @@ from ops.analysis.evidence import Outcome, Step
 from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.analysis.limits import limits_of
 from ops.analysis.verdict import judge
-from ops.bootstrap import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
+from ops.platform.bootstrap import as_served
 from ops.policy.policy import Policy
 from ops.releases.eligibility import Standing, facts_of, standings_of
 from ops.releases.explanation import Explanation, Obstacle, explain

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.installation import State, embedded_broker
+from ops.platform.installation import State, embedded_broker
 from ops.processes import children as processes
 from ops.serving.cluster import applications
 from tests.ray_head import Running

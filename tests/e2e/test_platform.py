@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from ops import operator_process, ray_cluster
-from ops.installation import State
+from ops.platform import operator_process, ray_head
+from ops.platform.installation import State
 from ops.processes import children as processes
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
@@ -225,7 +225,7 @@ def test_up_ends_at_once_when_what_it_needs_dies(victim: str, tmp_path: Path) ->
         up = subprocess.Popen(command, stderr=said, stdout=said)
         eventually(lambda: b"echo@1: deploying" in (tmp_path / "said").read_bytes(), 180)
         instance = starting.state().instance
-        ours = processes.using(ray_cluster.temporary_folder(instance))
+        ours = processes.using(ray_head.temporary_folder(instance))
         ours += processes.marked(instance)
         next(p for p in ours if _is_named(p, victim)).kill()
         killed_at = time.monotonic()

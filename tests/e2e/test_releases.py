@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ops import operator_process
-from ops.installation import State
+from ops.platform import operator_process
+from ops.platform.installation import State
 from ops.processes import children as processes
 from serve.artifact import MANIFEST_FILE, Artifact, seal
 from stream.settings import PipelineSettings

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ops import operator_process
 from ops.access import ledger
-from ops.installation import State, token_path
+from ops.platform import operator_process
+from ops.platform.installation import State, token_path
 from ops.processes import children as processes
 from ops.serving import cluster as deploy
 from ops.sql.database import Database
@@ -51,7 +51,7 @@ PIPELINE = PipelineSettings(
 CONNECTED = """
 import sys
 from pathlib import Path
-from ops.installation import State, connection
+from ops.platform.installation import State, connection
 from serve.settings import EngineSettings, ModelSettings
 folder = Path(sys.argv[1])
 with connection(folder, State.load(folder)) as cluster:

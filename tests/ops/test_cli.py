@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ops.cli import app
-from ops.status import Status
+from ops.platform.status import Status
 
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
 HEAVY = ("torch", "transformers", "ray", "kafka", "openvino", "pydantic", "numpy")
@@ -196,8 +196,8 @@ def test_up_that_is_interrupted_ends_what_it_started(
         )
 
     monkeypatch.setattr("ops.cli.WATCH_S", 0.0)
-    monkeypatch.setattr("ops.status.status", read_status)
-    monkeypatch.setattr("ops.local.up", lambda *_: told.append("up"))
-    monkeypatch.setattr("ops.local.down", lambda *_: told.append("down"))
+    monkeypatch.setattr("ops.platform.status.status", read_status)
+    monkeypatch.setattr("ops.platform.bring_up.up", lambda *_: told.append("up"))
+    monkeypatch.setattr("ops.platform.bring_up.down", lambda *_: told.append("down"))
     run("up", code=0)
     assert told == ["up", *["status"] * shown, "down"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.config.settings import ApiSettings, PlatformConfig
-from ops.installation import State
+from ops.platform.installation import State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 
 from ops.config.file import check, load
 from ops.errors import ConfigError
-from ops.local import with_secrets
+from ops.platform.bring_up import with_secrets
 from tests.certificates import write_certificates
 
 GOOD = """\

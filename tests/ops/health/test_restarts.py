@@ -14,9 +14,9 @@ from ops.health.probes import DatabaseProbe
 from ops.health.readings import Expected, Readings
 from ops.health.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
 from ops.health.rules import judge
+from ops.platform.supervisor import Note
 from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
-from ops.supervisor import Note
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NOTHING = Expected((), frozenset(), frozenset(), frozenset())

@@ -3,7 +3,7 @@
 Ray's libraries write on the terminal, and when the head dies they hold whoever calls them for a
 minute and then end that process. So they are called in a child, whose output goes to a log, and
 the parent notices within a second when the child, Ray's head or Kafka has died. What the child
-does is :mod:`ops.driver`'s matter.
+does is :mod:`ops.platform.driver`'s matter.
 
 A task is a line of JSON on the child's standard input, behind the configuration; the input stays
 open as long as the parent lives. What the child tells comes back as lines of JSON.
@@ -26,11 +26,11 @@ from pydantic import BaseModel
 
 from ops import errors
 from ops.errors import DriverDied, PlatformError
-from ops.installation import State
-from ops.supervisor import how
+from ops.platform.installation import State
+from ops.platform.supervisor import how
 from serve.settings import Settings
 
-COMMAND: Final = (sys.executable, "-m", "ops.driver")
+COMMAND: Final = (sys.executable, "-m", "ops.platform.driver")
 LOG: Final = "deploy.log"
 POLL_S: Final = 0.25
 # What a child has that was told to end; then it is killed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.local import idle_consumers
+from ops.platform.bring_up import idle_consumers
 from stream.admin import Admin
 from stream.settings import PipelineSettings
 from tests.broker import Broker, NewTopic

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops import driver_process
-from ops.driver_process import Task, Told, Watched, run
 from ops.errors import DriverDied, NoRoom, PlatformError
-from ops.installation import State
+from ops.platform import driver_process
+from ops.platform.driver_process import Task, Told, Watched, run
+from ops.platform.installation import State
 
 Child = Callable[[str], None]
 SAYS = """

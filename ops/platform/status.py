@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ops import operator_process
-from ops.bootstrap import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import NotRunning, OpsError
-from ops.installation import State, token_path
+from ops.platform import operator_process
+from ops.platform.bootstrap import is_registered
+from ops.platform.installation import State, token_path
 from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name
 from stream.admin import Admin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.status import _trouble
+from ops.platform.status import _trouble
 from stream.schema import ConsumerRecord
 
 NOW_MS = 10_000_000

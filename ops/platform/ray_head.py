@@ -25,11 +25,11 @@ import psutil
 
 from ops.config.settings import RaySettings
 from ops.errors import ClusterStartFailed
+from ops.platform.supervisor import how
 from ops.processes import children as processes
 from ops.processes.log_files import keep, last_error
 from ops.processes.ports import HOST, can_listen, free_port
 from ops.processes.start_limits import Patience
-from ops.supervisor import how
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The process in which ``up`` and ``down`` use Ray: what it does there.
 
 It brings up the apps of a configuration, or takes some away, tells each step to its parent
-(:mod:`ops.driver_process`) and ends.
+(:mod:`ops.platform.driver_process`) and ends.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from ops import bootstrap
 from ops.config.settings import PlatformConfig
-from ops.driver_process import LOG, Task, Told, digest_of, pipelines_first
 from ops.errors import OpsError
-from ops.installation import connection
+from ops.platform import bootstrap
+from ops.platform.driver_process import LOG, Task, Told, digest_of, pipelines_first
+from ops.platform.installation import connection
 from ops.serving.cluster import Cluster
 from serve.contract import app_name
 from serve.errors import ServeError

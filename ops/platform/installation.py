@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from ops import ray_cluster
 from ops.errors import Busy
+from ops.platform import ray_head
+from ops.platform.ray_head import RayHead
 from ops.processes.log_files import KEPT
-from ops.ray_cluster import RayHead
 from ops.serving.cluster import Cluster
 from stream.settings import KafkaSettings
 
@@ -77,12 +77,12 @@ def connection(state_dir: Path, state: State) -> Cluster:
 
 def environment(state_dir: Path, state: State) -> dict[str, str]:
     """What drivers need in their environment; nothing for a cluster that was joined."""
-    return ray_cluster.environment(state_dir, state.instance) if state.head else {}
+    return ray_head.environment(state_dir, state.instance) if state.head else {}
 
 
 def token_path(state_dir: Path, state: State) -> Path | None:
     """Where the cluster's token lies; None for a cluster that was joined."""
-    return ray_cluster.token_file(state_dir) if state.head else None
+    return ray_head.token_file(state_dir) if state.head else None
 
 
 def logs(state_dir: Path) -> Path | None:
@@ -90,7 +90,7 @@ def logs(state_dir: Path) -> Path | None:
     when it does not; None where there are none, or another cluster has them."""
     state = State.load(state_dir)
     if state is not None and state.head is not None:
-        return ray_cluster.logs(state.instance)
+        return ray_head.logs(state.instance)
     kept = state_dir / KEPT
     return kept if state is None and kept.is_dir() else None
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 
 from ops.errors import PlatformError
+from ops.platform.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
 from ops.processes import children as processes
 from ops.processes.start_limits import Patience
-from ops.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
 
-SUPERVISOR = (sys.executable, "-m", "ops.supervisor")
+SUPERVISOR = (sys.executable, "-m", "ops.platform.supervisor")
 LOG = "operator.log"
 API_DEADLINE_S = 30.0
 # The supervisor waits for the operator, who ends its round and gives its lease back.

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Consumer
 
-from ops import topics
 from ops.errors import GroupTaken
-from ops.topics import ensure_groups, ensure_topics
+from ops.platform import kafka_setup
+from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from stream.admin import Admin, pipeline_topics
 from stream.errors import BrokerUnreachable, TopicUnfit
 from stream.settings import PipelineSettings
@@ -135,7 +135,7 @@ def test_a_consumer_beside_another_application_says_so(
 def test_a_pipeline_of_another_installation_is_told(
     broker: Broker, pipeline: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topics, "SESSION_GRACE_S", 0.0)
+    monkeypatch.setattr(kafka_setup, "SESSION_GRACE_S", 0.0)
     source = member(broker, pipeline)
     hurried = pipeline.model_copy(update={"session_timeout_ms": 0})
     with Admin(broker.kafka) as admin:

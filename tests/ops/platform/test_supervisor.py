@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.supervisor import FIRST_PAUSE_S, MAX_PAUSE_S, NOTE_FILE, Note, how, pause_s
+from ops.platform.supervisor import FIRST_PAUSE_S, MAX_PAUSE_S, NOTE_FILE, Note, how, pause_s
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ DEADLINE_S = 20.0
 # A child as the operator is: a line of configuration, then the pipe that its parent holds.
 CHILD = """
 import pathlib, signal, sys, threading
-from ops.supervisor import end_with_parent
+from ops.platform.supervisor import end_with_parent
 line, stopping = sys.stdin.buffer.readline(), threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 threading.Thread(target=end_with_parent, args=(stopping.set, 0), daemon=True).start()
@@ -42,7 +42,7 @@ IMPATIENT = """
 import pathlib, sys
 import pytest
 
-from ops.supervisor import Supervisor
+from ops.platform.supervisor import Supervisor
 configuration = sys.stdin.buffer.read()
 Supervisor(sys.argv[2:], configuration, pathlib.Path(sys.argv[1]), grace_s=0.3).run()
 """
@@ -57,7 +57,7 @@ def wait_until(question: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def supervised(
-    folder: Path, *command: str, module: tuple[str, ...] = ("-m", "ops.supervisor")
+    folder: Path, *command: str, module: tuple[str, ...] = ("-m", "ops.platform.supervisor")
 ) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -16,16 +16,16 @@ from typing import Any
 
 import orjson
 
-from ops import bootstrap, driver_process, operator_process, ray_cluster
 from ops.access.first_admin import ensure_local_admin
 from ops.config.settings import EMBEDDED, PlatformConfig, RaySettings
-from ops.driver_process import Task, Told, Watched, digest_of, pipelines_first
 from ops.errors import OpsError
-from ops.installation import STATE_FILE, State, alone, embedded_broker, token_path
+from ops.platform import bootstrap, driver_process, operator_process, ray_head
+from ops.platform.driver_process import Task, Told, Watched, digest_of, pipelines_first
+from ops.platform.installation import STATE_FILE, State, alone, embedded_broker, token_path
+from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from ops.processes import children as processes
 from ops.processes.ports import free_port
 from ops.serving.cluster import applications
-from ops.topics import ensure_groups, ensure_topics
 from serve.artifact import load
 from stream.admin import Admin
 from stream.settings import PipelineSettings, secret_of
@@ -141,10 +141,10 @@ class _Up:
         if joined is not None:
             if joined != state.address:
                 state.address, state.dashboard, state.apps = joined, "", {}
-        elif state.head is None or not ray_cluster.is_running(state.head):
+        elif state.head is None or not ray_head.is_running(state.head):
             self._step("Ray: starting a cluster on this machine")
-            ray_cluster.stop(state.instance, self._config.state_dir)  # what a crash left
-            state.head = ray_cluster.start(settings, self._config.state_dir, state.instance)
+            ray_head.stop(state.instance, self._config.state_dir)  # what a crash left
+            state.head = ray_head.start(settings, self._config.state_dir, state.instance)
             state.address, state.dashboard, state.apps = *state.head[:2], {}
         self._step(f"Ray: {state.address}")
         self._save()
@@ -218,7 +218,7 @@ def with_secrets(config: PlatformConfig) -> bytes:
 
 def _cluster_to_join(settings: RaySettings) -> str | None:
     if settings.address == "auto":
-        return ray_cluster.running_elsewhere()
+        return ray_head.running_elsewhere()
     return None if settings.address == "local" else settings.address
 
 
@@ -238,7 +238,7 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
             logger.warning("the apps could not be taken away in order: %s", exc)
     if state.head is not None:
         on_step("Ray: stopping")
-    left = ray_cluster.stop(state.instance, state_dir)  # also one that the state has not
+    left = ray_head.stop(state.instance, state_dir)  # also one that the state has not
     embedded = embedded_broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")
@@ -253,9 +253,9 @@ def _watched(state_dir: Path, state: State) -> list[Watched]:
     """What a driver needs of what this installation started."""
     watched = []
     if (head := state.head) is not None:
-        log = state_dir / ray_cluster.LOG
-        lives = partial(ray_cluster.is_alive, head)
-        watched.append(Watched("Ray's head", log, lives, partial(ray_cluster.cause, log)))
+        log = state_dir / ray_head.LOG
+        lives = partial(ray_head.is_alive, head)
+        watched.append(Watched("Ray's head", log, lives, partial(ray_head.cause, log)))
     embedded = embedded_broker(state_dir)
     if embedded.is_running():
         watched.append(Watched("Kafka", embedded.log_file, embedded.is_running, embedded.cause))
@@ -276,7 +276,7 @@ def _running_apps(state_dir: Path, state: State) -> set[str]:
 
 def _serve_apps(state_dir: Path, state: State) -> dict[str, Any]:
     """All apps, however they are; none where Ray does not answer."""
-    if not state.dashboard or not ray_cluster.api_answers(state.dashboard):
+    if not state.dashboard or not ray_head.api_answers(state.dashboard):
         return {}
     try:
         return applications(state.dashboard, token_path(state_dir, state))

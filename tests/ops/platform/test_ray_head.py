@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops import ray_cluster
 from ops.config.settings import RaySettings
 from ops.errors import ClusterStartFailed, NotRunning
+from ops.platform import ray_head
 from ops.processes import children as processes
 from ops.serving.cluster import applications
 from tests import ray_head
@@ -49,7 +49,7 @@ def heads(
         started = ray_head.start(folder)
         yield started, shared_head
     finally:
-        assert ray_cluster.stop(ray_head.instance(folder)) == []
+        assert ray_head.stop(ray_head.instance(folder)) == []
         if started is not None:
             wait_until(lambda: session(started) == [], "the end of its session")
 
@@ -57,7 +57,7 @@ def heads(
 @outlived
 @pytest.mark.ray
 def test_head_listens_on_loopback_alone(heads: tuple[Running, Running]) -> None:
-    ours = processes.using(ray_cluster.temporary_folder(heads[0].instance))
+    ours = processes.using(ray_head.temporary_folder(heads[0].instance))
     addresses = {
         connection.laddr.ip
         for process in ours
@@ -71,7 +71,7 @@ def test_head_listens_on_loopback_alone(heads: tuple[Running, Running]) -> None:
 @pytest.mark.ray
 def test_api_answers_to_the_token_and_to_nothing_else(heads: tuple[Running, Running]) -> None:
     one, other = heads
-    token = ray_cluster.token_file(one.state_dir)
+    token = ray_head.token_file(one.state_dir)
     assert token.stat().st_mode & 0o777 == 0o600
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{one.head.dashboard}/api/serve/applications/", timeout=10)
@@ -87,20 +87,20 @@ def test_what_a_killed_head_leaves_is_ended_and_another_cluster_goes_on(
     one, other = heads
     os.kill(one.head.pid, signal.SIGKILL)
     assert session(one)
-    assert ray_cluster.stop(one.instance) == []
+    assert ray_head.stop(one.instance) == []
     # A process that ends has no files and no environment any more, for a moment.
     wait_until(lambda: session(one) == [], "the end of its session")
     assert processes.marked(one.instance) == []
-    assert not ray_cluster.temporary_folder(one.instance).exists()
-    assert not ray_cluster.is_running(one.head)
-    assert ray_cluster.is_running(other.head)
+    assert not ray_head.temporary_folder(one.instance).exists()
+    assert not ray_head.is_running(one.head)
+    assert ray_head.is_running(other.head)
 
 
 def test_taken_dashboard_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ClusterStartFailed, match=rf"{port}.*ray\.dashboard_port"):
-            ray_cluster.start(RaySettings(dashboard_port=port), tmp_path, "test-port")
+            ray_head.start(RaySettings(dashboard_port=port), tmp_path, "test-port")
 
 
 @pytest.fixture
@@ -113,12 +113,12 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_cluster_of_somebody_else_is_found_while_it_listens(noted: Path) -> None:
-    assert ray_cluster.running_elsewhere() is None
+    assert ray_head.running_elsewhere() is None
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         noted.write_text(address)
-        assert ray_cluster.running_elsewhere() == address
-    assert ray_cluster.running_elsewhere() is None
+        assert ray_head.running_elsewhere() == address
+    assert ray_head.running_elsewhere() is None
 
 
 def test_cluster_that_the_environment_names_goes_before(
@@ -126,4 +126,4 @@ def test_cluster_that_the_environment_names_goes_before(
 ) -> None:
     noted.write_text("127.0.0.1:1")
     monkeypatch.setenv("RAY_ADDRESS", "ray.example.com:6379")
-    assert ray_cluster.running_elsewhere() == "ray.example.com:6379"
+    assert ray_head.running_elsewhere() == "ray.example.com:6379"
