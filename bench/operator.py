@@ -36,7 +36,9 @@ from ops.config.scaling import ScalingSettings
 from ops.cost.billing import PriceTable
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey
-from ops.operator import Operator
+from ops.operator.loop import Operator
+from ops.operator.repairs import Deploy, Repairs
+from ops.operator.upkeep import Upkeep
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.releases.facts import FactFinder
@@ -44,7 +46,6 @@ from ops.releases.next_event import Load
 from ops.releases.releases import Release, Start, move, start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
-from ops.repairs import Deploy, Repairs
 from ops.scaling.backlog import Backlog
 from ops.scaling.rates import Rates, Sample
 from ops.scaling.scaler import Scaler
@@ -53,7 +54,6 @@ from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
-from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.schema import (

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 logger = logging.getLogger(__name__)
 
-OPERATOR: Final = (sys.executable, "-m", "ops.server")
+OPERATOR: Final = (sys.executable, "-m", "ops.operator.server")
 # In the state directory.
 NOTE_FILE: Final = "operator.json"
 # A child that lived for so long did not fail at its start: the next pause is the first again.

@@ -17,7 +17,7 @@ from ops.health.monitor import HealthMonitor, Probe, Schedule
 from ops.health.probes import telling
 from ops.health.readings import Expected, RoundTrip
 from ops.health.rules import Health
-from ops.server import follow
+from ops.operator.server import follow
 from ops.telemetry.observations import Observations
 from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import CONTROL_TOPIC

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import insert
 
-from ops.operator import LEASE_LASTS, Operator
+from ops.operator.loop import LEASE_LASTS, Operator
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route, unpublished
 from ops.serving import apps

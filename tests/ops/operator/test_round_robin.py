@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ops.turns import Turns
+from ops.operator.round_robin import Turns
 
 
 class Clock:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from ops.access.ledger import Entry, append
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey
+from ops.operator.repairs import Backlogs, Repairs, Round
 from ops.releases.releases import OPERATOR
-from ops.repairs import Backlogs, Repairs, Round
 from ops.scaling.scaler import MEASURED_S, Scaler, Sight
 from ops.serving.apps import Apps
 from ops.sql.database import Database

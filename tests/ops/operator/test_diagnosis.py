@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.repair import (
+from ops.operator.diagnosis import (
     FIRST_PAUSE,
     LIMIT,
     SILENT_S,

@@ -8,9 +8,9 @@ import pytest
 
 from ops.access.ledger import entries, verify
 from ops.health import alerts
+from ops.operator.repairs import Repairs, Round
 from ops.releases.releases import Release
 from ops.releases.state_machine import Position, State
-from ops.repairs import Repairs, Round
 from ops.scaling.backlog import Backlog
 from ops.serving import apps
 from ops.sql.database import Database

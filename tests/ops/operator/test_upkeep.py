@@ -16,10 +16,11 @@ from ops.cost import workloads
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey
 from ops.errors import NotRunning
-from ops.operator import LEASE, LEASE_LASTS, Operator
+from ops.operator.loop import LEASE, LEASE_LASTS, Operator
+from ops.operator.repairs import Repairs
+from ops.operator.upkeep import Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
-from ops.repairs import Repairs
 from ops.scaling.backlog import Backlog
 from ops.scaling.rates import Rates, Sample
 from ops.scaling.scaler import Scaler
@@ -28,7 +29,6 @@ from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models
 from ops.telemetry.observations import Observations
-from ops.upkeep import Upkeep
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import PipelineSettings

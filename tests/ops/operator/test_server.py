@@ -22,7 +22,7 @@ def test_operator_whose_api_cannot_listen_ends_and_says_where(tmp_path: Path) ->
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config = PlatformConfig(state_dir=tmp_path, api=ApiSettings(port=port))
-        command = [sys.executable, "-m", "ops.server"]
+        command = [sys.executable, "-m", "ops.operator.server"]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stderr is not None

@@ -28,13 +28,14 @@ from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health.restarts import see_to_alert, write_down
 from ops.health.wiring import monitor_of
-from ops.operator import LEASE, LEASE_LASTS, Operator
+from ops.operator.loop import LEASE, LEASE_LASTS, Operator
+from ops.operator.repairs import Deploy, Repairs
+from ops.operator.upkeep import Upkeep
 from ops.platform.bootstrap import is_registered, serving_settings
 from ops.platform.installation import State, connection, is_at_work, token_path
 from ops.platform.supervisor import Note, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
-from ops.repairs import Deploy, Repairs
 from ops.scaling.backlog import BacklogReader
 from ops.scaling.scaler import Scaler
 from ops.service import Service
@@ -42,7 +43,6 @@ from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
-from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.admin import Admin

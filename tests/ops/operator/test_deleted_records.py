@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
-from ops.losses import ACTION, Losses
+from ops.operator.deleted_records import ACTION, Losses
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from ops.telemetry.observations import MAX_LOSSES, Loss, Observations

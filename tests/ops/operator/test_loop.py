@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from ops.access import ledger
 from ops.errors import DatabaseUnavailable
-from ops.operator import Operator
+from ops.operator.loop import Operator
 from ops.releases import releases
 from ops.releases.releases import Release
 from ops.releases.routes import all_routes
@@ -23,8 +23,8 @@ from ops.sql.tables import routes
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord
 from tests.ops.installation import NOW, install
+from tests.ops.operator.test_upkeep import Serve
 from tests.ops.releases.test_facts import TO_CANARY, Releases
-from tests.ops.test_upkeep import Serve
 
 DEADLINE_S = 20.0
 

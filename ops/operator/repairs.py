@@ -1,6 +1,6 @@
 """Deploys anew what is stuck or dead; what that does not help becomes an alert.
 
-When and how often, ``ops/repair.py`` decides; attempts are read from the ledger, so that an
+When and how often, ``ops/operator/diagnosis.py`` decides; attempts are read from the ledger, so that an
 operator that takes over does not begin to count anew.
 """
 
@@ -19,9 +19,7 @@ from ops.access.ledger import Entry, append
 from ops.health import alerts
 from ops.health.alerts import Notice
 from ops.health.findings import Severity
-from ops.releases.releases import OPERATOR, Release
-from ops.releases.state_machine import State
-from ops.repair import (
+from ops.operator.diagnosis import (
     WITHIN,
     Act,
     Ailment,
@@ -31,6 +29,8 @@ from ops.repair import (
     ailment_of_pipeline,
     next_step,
 )
+from ops.releases.releases import OPERATOR, Release
+from ops.releases.state_machine import State
 from ops.scaling.backlog import Backlog
 from ops.serving.apps import RUNNING, Apps, Found, Make
 from ops.serving.cluster import Cluster

@@ -18,19 +18,19 @@ from typing import Protocol
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.losses import Losses
+from ops.operator.deleted_records import Losses
+from ops.operator.repairs import Round
+from ops.operator.round_robin import Turns
+from ops.operator.upkeep import Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.next_event import due
 from ops.releases.releases import OPERATOR, Release, move, open_releases
 from ops.releases.routes import all_routes, mark_published, unpublished
 from ops.releases.state_machine import needs_candidate
-from ops.repairs import Round
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
-from ops.turns import Turns
-from ops.upkeep import Upkeep
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.errors import StreamError
