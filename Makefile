@@ -100,7 +100,7 @@ $(VENV)/.uv-$(UV_VERSION):
 
 # The lock files name every package, so dependencies are not looked up (--no-deps). OpenVINO
 # runs without its telemetry package; what is not installed sends nothing.
-$(RUN_READY): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml ops/kafka_jars.lock
+$(RUN_READY): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml ops/embedded_kafka/kafka_jars.lock
 	@echo "installing packages into $(VENV) (several GB the first time)"
 	$(INSTALL) --require-hashes --excludes $(EXCLUDED) -r requirements.lock
 	$(INSTALL) --quiet --no-build-isolation -e .
