@@ -35,7 +35,7 @@ from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.releases.releases import Start, move, start
 from ops.releases.routes import put_route
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute
 

@@ -49,7 +49,7 @@ from ops.releases.state_machine import Event
 from ops.scaling.backlog import Backlog
 from ops.scaling.rates import Rates, Sample
 from ops.scaling.scaler import Scaler
-from ops.service import Service
+from ops.service.service import Service
 from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
 from ops.sql.database import Database

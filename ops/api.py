@@ -43,7 +43,7 @@ from ops.errors import (
     UploadBroken,
     VersionInUse,
 )
-from ops.service import Service
+from ops.service.service import Service
 from serve.errors import ArtifactError, ServeError
 
 PREFIX = "/api/v1"

@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ops.access.transactions import Actor
 from ops.errors import NotAuthenticated
-from ops.service import Service
+from ops.service.service import Service
 
 bearer = HTTPBearer(auto_error=False, description="Of `bertstream token create`.")
 

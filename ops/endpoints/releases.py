@@ -26,7 +26,7 @@ from ops.endpoints.shapes import (
 from ops.releases.approvals import Decision
 from ops.releases.releases import Release
 from ops.releases.state_machine import Event, asked, candidate_weight
-from ops.verbs.releases import Story
+from ops.service.releases import Story
 
 router = APIRouter(tags=["releases"])
 

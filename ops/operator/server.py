@@ -38,7 +38,7 @@ from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
 from ops.scaling.backlog import BacklogReader
 from ops.scaling.scaler import Scaler
-from ops.service import Service
+from ops.service.service import Service
 from ops.serving.apps import Apps, Ray
 from ops.sql.database import Database
 from ops.sql.lease import last_held

@@ -21,7 +21,7 @@ from ops.access.permissions import Kind, Permission
 from ops.access.transactions import Actor
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import Registered
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from tests.ops.directories import archive_of
 

@@ -24,7 +24,7 @@ from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from serve.errors import ServeError
 from tests.ops.directories import TAR, archive_of, make_directory

@@ -20,7 +20,7 @@ from ops.catalogue.store import ArtifactStore
 from ops.releases.releases import move, open_of
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import TAR, archive_of, make_directory

@@ -27,7 +27,7 @@ from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.endpoints.body import AT_ONCE, Body, Uploads
 from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from ops.upload import register
 from serve.artifact import MANIFEST_FILE, load

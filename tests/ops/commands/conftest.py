@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from ops.api import create_app
 from ops.catalogue.store import ArtifactStore
 from ops.cli import app
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from tests.ops.installation import Installation, install, served
 

@@ -14,7 +14,7 @@ from ops.cost.billing import NodePrice, PriceTable, Source, Usage
 from ops.health import alerts
 from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity
-from ops.verbs.cost import CostVerbs
+from ops.service.cost import CostVerbs
 from tests.ops.commands.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 

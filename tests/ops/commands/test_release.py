@@ -12,7 +12,7 @@ from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.commands.release import story_lines
 from ops.releases.routes import put_route
-from ops.service import Service
+from ops.service.service import Service
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.commands.conftest import Bertstream
 from tests.ops.directories import make_directory

@@ -40,7 +40,7 @@ from ops.health.readings import DatabaseReading, Expected, Fault, Readings, Roun
 from ops.health.rules import Health, judge
 from ops.health.wiring import expected_of
 from ops.releases.routes import mark_published, put_route
-from ops.service import Service
+from ops.service.service import Service
 from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.telemetry.observations import Observations

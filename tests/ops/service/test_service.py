@@ -25,10 +25,10 @@ from ops.errors import (
 from ops.health import alerts
 from ops.health.findings import Finding, Severity
 from ops.health.rules import Health
+from ops.service.health import HealthVerbs
+from ops.service.people import PeopleVerbs
 from ops.sql.database import Database
 from ops.sql.tables import routes
-from ops.verbs.health import HealthVerbs
-from ops.verbs.people import PeopleVerbs
 from serve.artifact import load
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory

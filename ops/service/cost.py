@@ -15,7 +15,7 @@ from ops.cost.advice import Advice, Measurement, Workload, advise, measured
 from ops.cost.billing import ALL_COLUMNS, NO_TEAM, Bill, Column, PriceTable, Usage, summarise
 from ops.health import alerts
 from ops.health.alerts import Alert
-from ops.verbs.health import may_read_key
+from ops.service.health import may_read_key
 
 # Only hours are told then.
 FREE = PriceTable(cpu_hour=0.0)

@@ -15,14 +15,14 @@ from ops.access.transactions import Access, Clock, utc_now
 from ops.catalogue.store import ArtifactStore
 from ops.cost.billing import PriceTable
 from ops.health.rules import Health
+from ops.service.cost import AlertVerbs, CostVerbs
+from ops.service.health import HealthVerbs, unwatched
+from ops.service.ledger import LedgerVerbs
+from ops.service.models import ModelVerbs
+from ops.service.people import PeopleVerbs
+from ops.service.policies import PolicyVerbs
+from ops.service.releases import Records, ReleaseVerbs, no_records
 from ops.sql.database import Database
-from ops.verbs.cost import AlertVerbs, CostVerbs
-from ops.verbs.health import HealthVerbs, unwatched
-from ops.verbs.ledger import LedgerVerbs
-from ops.verbs.models import ModelVerbs
-from ops.verbs.people import PeopleVerbs
-from ops.verbs.policies import PolicyVerbs
-from ops.verbs.releases import Records, ReleaseVerbs, no_records
 
 
 class Service:
