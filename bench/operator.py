@@ -27,7 +27,7 @@ import uvicorn
 
 from bench.registry import directories
 from ops.access.first_admin import ensure_local_admin
-from ops.api import create_app
+from ops.api.app import create_app
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore

@@ -18,13 +18,13 @@ from functools import partial
 import uvicorn
 from sqlalchemy import Connection
 
-from ops.api import create_app
+from ops.api.app import create_app
+from ops.api.uploads import Uploads
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey, computes_bf16
-from ops.endpoints.body import Uploads
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health.restarts import see_to_alert, write_down
 from ops.health.wiring import monitor_of

@@ -14,7 +14,7 @@ import pytest
 from ops.access import grants, ledger
 from ops.access.ledger import Row
 from ops.access.permissions import Permission
-from ops.api import create_app
+from ops.api.app import create_app
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.releases.releases import move, open_of

@@ -21,11 +21,11 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from ops.access import ledger
-from ops.api import create_app
+from ops.api.app import create_app
+from ops.api.uploads import AT_ONCE, Body, Uploads
 from ops.api_client import ApiClient
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
-from ops.endpoints.body import AT_ONCE, Body, Uploads
 from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
 from ops.service.service import Service
 from ops.sql.database import Database

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
-from ops.api import create_app
+from ops.api.app import create_app
 from ops.catalogue.store import ArtifactStore
 from ops.cli import app
 from ops.service.service import Service

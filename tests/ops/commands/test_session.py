@@ -15,7 +15,7 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from ops.api import create_app
+from ops.api.app import create_app
 from ops.cli import app
 from ops.config.file import check, load
 from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of

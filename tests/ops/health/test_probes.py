@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
 from ops import cli
-from ops.api import create_app
+from ops.api.app import create_app
 from ops.config.settings import PlatformConfig
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
 from ops.health.findings import REPORT_FILE, Finding, Severity

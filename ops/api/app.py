@@ -17,11 +17,11 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ops.api_page import page
-from ops.endpoints import cost, health, ledger, models, people, policies, releases
-from ops.endpoints.body import Uploads
-from ops.endpoints.caller import Served
-from ops.endpoints.shapes import SENTENCES, ErrorShape, ProblemShape
+from ops.api import cost, health, ledger, models, people, policies, releases
+from ops.api.authentication import Served
+from ops.api.docs_page import page
+from ops.api.shapes import SENTENCES, ErrorShape, ProblemShape
+from ops.api.uploads import Uploads
 from ops.errors import (
     ArtifactStoreError,
     BadModelName,

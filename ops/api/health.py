@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import Shape
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import Shape
 from ops.health.findings import Severity
 from ops.health.readings import Readings
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ops.access.grants import GrantRow
 from ops.access.permissions import Grant, Kind, Permission
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import (
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import (
     AfterId,
     AfterName,
     Holder,

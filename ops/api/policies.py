@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import ModelName, Number, ProblemShape, Shape
 from ops.catalogue.versions import VersionId
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import ModelName, Number, ProblemShape, Shape
 from ops.policy.file import MAX_BYTES
 
 router = APIRouter(tags=["policies"])

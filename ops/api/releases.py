@@ -9,9 +9,8 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from ops.access.ledger import Row
-from ops.catalogue.versions import VersionId
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import (
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import (
     MAX_NUMBER,
     BeforeId,
     Limit,
@@ -23,6 +22,7 @@ from ops.endpoints.shapes import (
     Text,
     page_of,
 )
+from ops.catalogue.versions import VersionId
 from ops.releases.approvals import Decision
 from ops.releases.releases import Release
 from ops.releases.state_machine import Event, asked, candidate_weight

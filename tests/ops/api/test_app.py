@@ -18,11 +18,11 @@ from fastapi import APIRouter, FastAPI
 from ops import errors
 from ops.access import ledger
 from ops.access.ledger import Row
-from ops.api import MAX_BODY_BYTES, STATUS, create_app
+from ops.api.app import MAX_BODY_BYTES, STATUS, create_app
+from ops.api.authentication import Caller
 from ops.catalogue.archive import unpack
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
-from ops.endpoints.caller import Caller
 from ops.errors import NotRunning, OpsError
 from ops.service.service import Service
 from ops.sql.database import Database

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, AwareDatetime
 
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
 
 MAX_ID = 2**63 - 1
 

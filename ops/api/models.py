@@ -12,11 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
-from ops.catalogue.archive import sizes_of, tar_of
-from ops.catalogue.versions import Registered, VersionId
-from ops.endpoints.body import TAR, Body, uploads_of
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import (
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import (
     AfterName,
     BeforeId,
     Limit,
@@ -26,6 +23,9 @@ from ops.endpoints.shapes import (
     Shape,
     page_of,
 )
+from ops.api.uploads import TAR, Body, uploads_of
+from ops.catalogue.archive import sizes_of, tar_of
+from ops.catalogue.versions import Registered, VersionId
 from serve.artifact import MANIFEST_FILE
 
 DIGEST_HEADER = "bertstream-digest"

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from ops.api.authentication import Caller, Served
+from ops.api.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
 from ops.cost.advice import LOWER_AFTER_H, RAISE_AFTER_H
 from ops.cost.billing import ALL_COLUMNS, Column
-from ops.endpoints.caller import Caller, Served
-from ops.endpoints.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
 from ops.health.findings import Severity
 
 MAX_DAYS = 366
