@@ -40,7 +40,7 @@ from ops.sql.database import Database
 from stream.schema import ControlRecord, VersionRoute
 
 LIMIT_S = 0.3
-COMMAND = "import sys; from ops.cli import main; sys.exit(main())"
+COMMAND = "import sys; from ops.cli.main import main; sys.exit(main())"
 COMMANDS = (
     "models list",
     f"models list {LARGE}",

@@ -16,12 +16,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ops.cli.terminal import Steps, err, json_line, out
+from ops.cli.training import train_with_progress
 from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo_load import DEADLINE_S, Arrival, Load
 from ops.platform import bring_up
 from ops.platform.status import status
-from ops.terminal import Steps, err, json_line, out
-from ops.training import train_with_progress
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from ops.api.app import create_app
 from ops.catalogue.store import ArtifactStore
-from ops.cli import app
+from ops.cli.main import app
 from ops.service.service import Service
 from ops.sql.database import Database
 from tests.ops.installation import Installation, install, served

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
+from ops.cli.status_tables import broker_lines
 from ops.embedded_kafka.status import broker_status
-from ops.views import broker_lines
 from tests.broker import Broker
 
 MIB = 2**20

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from typer.testing import CliRunner
 
-from ops import cli
 from ops.api.app import create_app
+from ops.cli import main as cli
 from ops.config.settings import PlatformConfig
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
 from ops.health.findings import REPORT_FILE, Finding, Severity

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ops.access import ledger
-from ops.commands.health import without_operator
+from ops.cli.health import without_operator
 from ops.health import alerts
 from ops.health.findings import Severity
 from ops.health.probes import DatabaseProbe

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ops.access.permissions import Permission
-from ops.api_client import ApiClient
-from ops.commands.session import (
+from ops.cli.api_client import ApiClient
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.commands.session import (
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,

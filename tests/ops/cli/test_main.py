@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ops.cli import app
+from ops.cli.main import app
 from ops.platform.status import Status
 
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
@@ -39,7 +39,7 @@ def run_process(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_starting_loads_nothing_heavy() -> None:
-    script = f"import sys, ops.cli; print(*sorted(set(sys.modules) & {set(HEAVY)!r}))"
+    script = f"import sys, ops.cli.main; print(*sorted(set(sys.modules) & {set(HEAVY)!r}))"
     done = run_process(sys.executable, "-c", script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
 
@@ -141,7 +141,7 @@ def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
     shown = run_process(str(BERTSTREAM), "--debug", "status")
     assert (shown.returncode, shown.stdout) == (told.returncode, "") == (2, "")
     assert "Traceback" not in told.stderr
-    assert "DEBUG ops.terminal: where it arose:\nTraceback" in shown.stderr
+    assert "DEBUG ops.cli.terminal: where it arose:\nTraceback" in shown.stderr
     assert shown.stderr.endswith(told.stderr)
 
 
@@ -195,7 +195,7 @@ def test_up_that_is_interrupted_ends_what_it_started(
             pipelines=[],
         )
 
-    monkeypatch.setattr("ops.cli.WATCH_S", 0.0)
+    monkeypatch.setattr("ops.cli.main.WATCH_S", 0.0)
     monkeypatch.setattr("ops.platform.status.status", read_status)
     monkeypatch.setattr("ops.platform.bring_up.up", lambda *_: told.append("up"))
     monkeypatch.setattr("ops.platform.bring_up.down", lambda *_: told.append("down"))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.api_client import ApiClient
-from ops.commands.models import VersionArgument, parts_of
-from ops.commands.session import (
+from ops.cli.api_client import ApiClient
+from ops.cli.models import VersionArgument, parts_of
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,
@@ -26,8 +26,8 @@ from ops.commands.session import (
     say,
     session,
 )
-from ops.commands.tables import plain
-from ops.terminal import EXIT_FAILED, err, out
+from ops.cli.tables import plain
+from ops.cli.terminal import EXIT_FAILED, err, out
 
 if TYPE_CHECKING:
     from rich.text import Text

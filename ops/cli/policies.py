@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands.models import VersionArgument, path_of
-from ops.commands.session import (
+from ops.cli.models import VersionArgument, path_of
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,
@@ -19,8 +19,8 @@ from ops.commands.session import (
     say,
     session,
 )
+from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 from ops.errors import ConfigError
-from ops.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 
 if TYPE_CHECKING:  # not loaded by commands that only ask
     from datetime import datetime

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ops.cli.terminal import err, warn
 from ops.errors import ConfigError
-from ops.terminal import err, warn
 from serve.artifact import Artifact
 from serve.golden_texts import read_golden_texts
 from serve.output import require_free

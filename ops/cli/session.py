@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.api_client import ApiClient, connected
-from ops.commands.tables import plain, table_lines
+from ops.cli.api_client import ApiClient, connected
+from ops.cli.tables import plain, table_lines
+from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused
-from ops.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
 
 # Of HTTP: what was sent cannot be, whoever sends it.
 WRONG_USE = (400, 413, 422)

@@ -23,13 +23,13 @@ from fastapi import FastAPI
 from ops.access import ledger
 from ops.api.app import create_app
 from ops.api.uploads import AT_ONCE, Body, Uploads
-from ops.api_client import ApiClient
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
+from ops.cli.api_client import ApiClient
+from ops.cli.upload import register
 from ops.errors import ApiRefused, ConfigError, StoreUnavailable, UploadBroken
 from ops.service.service import Service
 from ops.sql.database import Database
-from ops.upload import register
 from serve.artifact import MANIFEST_FILE, load
 from serve.errors import ArtifactAltered, ArtifactMissing
 from tests.certificates import write_certificates

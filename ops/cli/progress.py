@@ -6,14 +6,14 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ops.terminal import err
+from ops.cli.terminal import err
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 class LateBar:
-    """A bar on a terminal, but for what is over before; an ``ops.upload.Progress``."""
+    """A bar on a terminal, but for what is over before; an ``ops.cli.upload.Progress``."""
 
     def __init__(self, after_s: float = 2.0) -> None:
         self._what, self._done = "", 0

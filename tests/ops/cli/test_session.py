@@ -16,7 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from ops.api.app import create_app
-from ops.cli import app
+from ops.cli.main import app
 from ops.config.file import check, load
 from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of
 from ops.errors import ConfigError
@@ -169,7 +169,7 @@ def test_a_client_loads_nothing_that_the_platform_runs_on(
     bertstream("people", "show")  # writes the token
     others = {f"ops.commands.{name}" for name in ("policy", "people", "rights", "release")}
     script = (
-        "import sys\nfrom ops.cli import app\n"
+        "import sys\nfrom ops.cli.main import app\n"
         "try:\n    app(['models', 'list'])\nexcept SystemExit as left:\n"
         f"    print(left.code, *sorted(set(sys.modules) & {others | set(HEAVY)!r}))"
     )

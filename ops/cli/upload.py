@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from ops.api_client import COPY_TIMEOUT_S, ApiClient
 from ops.catalogue.archive import Opened, sizes_of, tar_bytes, tar_of
 from ops.catalogue.store import opened
+from ops.cli.api_client import COPY_TIMEOUT_S, ApiClient
 from ops.errors import StoreUnavailable
 from serve.artifact import MANIFEST_FILE, Manifest, load
 from serve.errors import ArtifactAltered, ArtifactMissing

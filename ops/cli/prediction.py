@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import orjson
 
+from ops.cli.terminal import Steps, configuration
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from ops.terminal import Steps, configuration
 from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Outcome
 from serve.settings import ModelSettings, Task

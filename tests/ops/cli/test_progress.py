@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from ops.commands import progress
-from ops.commands.progress import LateBar
+from ops.cli import progress
+from ops.cli.progress import LateBar
 
 DEADLINE_S = 20.0
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from ops.prediction import answer_line, answer_text
+from ops.cli.prediction import answer_line, answer_text
 from serve.contract import Answer, Failure, FailureKind
 
 ANSWER = Answer(b'[{"label":"a","score":0.50}]', None, "a", 0.5, 3, truncated=False)

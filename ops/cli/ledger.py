@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.api_client import COPY_TIMEOUT_S
-from ops.commands.session import (
+from ops.cli.api_client import COPY_TIMEOUT_S
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,
@@ -21,7 +21,7 @@ from ops.commands.session import (
     say,
     session,
 )
-from ops.terminal import EXIT_FAILED
+from ops.cli.terminal import EXIT_FAILED
 
 app = typer.Typer(help="Who did what, when and why.")
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from ops.api_client import connected
-from ops.commands.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
+from ops.cli.api_client import connected
+from ops.cli.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
+from ops.cli.terminal import out, told_plainly
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning
 from ops.health.findings import REPORT_FILE, Severity
 from ops.platform.installation import logs
 from ops.platform.supervisor import Note
-from ops.terminal import out, told_plainly
 
 # A report that is not older than this is still being written.
 FRESH = timedelta(seconds=60)

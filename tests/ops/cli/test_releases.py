@@ -10,7 +10,7 @@ import pytest
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
-from ops.commands.release import story_lines
+from ops.cli.releases import story_lines
 from ops.releases.routes import put_route
 from ops.service.service import Service
 from stream.schema import ControlRecord, VersionRoute

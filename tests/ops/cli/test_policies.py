@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli import app
+from ops.cli.main import app
 from tests.ops.commands.conftest import Bertstream, as_json
 from tests.ops.directories import make_directory
 from tests.ops.installation import Installation

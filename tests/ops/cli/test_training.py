@@ -14,12 +14,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import train
-from ops.cli import app
+from ops.cli.main import app
 from train.settings import TextClassificationSettings
 
 CODE = """
 import sys
-from ops.training import train_with_progress
+from ops.cli.training import train_with_progress
 from train.errors import DataError
 try:
     train_with_progress({"data": "bad.csv", "out": "out"})

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.api_client import ApiClient
-from ops.commands.session import (
+from ops.cli.api_client import ApiClient
+from ops.cli.session import (
     STATE_DIR,
     ApiOption,
     JsonOption,
@@ -44,8 +44,8 @@ def register(
     as_json: JsonOption = False,
 ) -> None:
     """Send a model directory to the platform and keep it as the next version of a model."""
-    from ops import upload
-    from ops.commands.progress import LateBar
+    from ops.cli import upload
+    from ops.cli.progress import LateBar
 
     with session(api, state_dir) as client:
         with LateBar() as bar:

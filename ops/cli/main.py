@@ -19,9 +19,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from ops.commands.session import STATE_DIR, JsonOption, StateOption
-from ops.config.state_dir import DEFAULT_FILE, state_dir_of
-from ops.terminal import (
+from ops.cli.session import STATE_DIR, JsonOption, StateOption
+from ops.cli.terminal import (
     EXIT_USAGE,
     Steps,
     configuration,
@@ -32,6 +31,7 @@ from ops.terminal import (
     out,
     told_plainly,
 )
+from ops.config.state_dir import DEFAULT_FILE, state_dir_of
 
 if TYPE_CHECKING:
     from ops.config.settings import PlatformConfig
@@ -174,8 +174,8 @@ def _show_addresses(settings: PlatformConfig) -> None:
 
 def _watch(settings: PlatformConfig) -> NoReturn:
     """Show the pipelines, again and again."""
+    from ops.cli.status_tables import status_table
     from ops.platform.status import status as read_status
-    from ops.views import status_table
 
     while True:
         time.sleep(WATCH_S)
@@ -198,8 +198,8 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show apps, lag, rate and latency; exit code 1 when something does not run."""
+    from ops.cli.status_tables import status_table
     from ops.platform.status import status as read_status
-    from ops.views import status_table
 
     with told_plainly():
         now = read_status(configuration(config))
@@ -230,7 +230,7 @@ def produce(
     config: ConfigOption = None,
 ) -> None:
     """Send each line of a file as one record: JSON lines or plain text."""
-    from ops.records import produce_lines
+    from ops.cli.records import produce_lines
 
     with told_plainly():
         if key_field is not None and form == "text":
@@ -267,7 +267,7 @@ def consume(
     config: ConfigOption = None,
 ) -> None:
     """Show committed records as they come."""
-    from ops.records import as_json_line, as_text
+    from ops.cli.records import as_json_line, as_text
     from stream.clients import read_topic
 
     # Closed whatever happens: the client's thread would keep the command from ending.
@@ -296,7 +296,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Answer texts without Kafka."""
-    from ops.prediction import answer_line, answer_text, predict_texts
+    from ops.cli.prediction import answer_line, answer_text, predict_texts
 
     with told_plainly():
         wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
@@ -327,7 +327,7 @@ def import_(
     golden: GoldenOption = None,
 ) -> None:
     """Make a sealed model directory of a model from elsewhere."""
-    from ops.prediction import import_directory
+    from ops.cli.prediction import import_directory
 
     with told_plainly():
         artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
@@ -367,7 +367,7 @@ def train_text_classification(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a text classifier and write its model directory."""
-    from ops.training import train_with_progress
+    from ops.cli.training import train_with_progress
 
     with told_plainly():
         artifact = train_with_progress(
@@ -427,9 +427,9 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
 @broker_app.command("status")
 def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
     """Show its address, process and memory; exit code 1 when it does not run."""
+    from ops.cli.status_tables import broker_lines
     from ops.embedded_kafka import status as status_of_broker
     from ops.platform.installation import embedded_broker
-    from ops.views import broker_lines
 
     with told_plainly():
         now = status_of_broker.broker_status(embedded_broker(state_dir_of(state_dir)))

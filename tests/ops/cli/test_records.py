@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from ops.cli.records import as_json_line, as_text, key_of, produce_lines
 from ops.errors import NoJsonObject
-from ops.records import as_json_line, as_text, key_of, produce_lines
 from stream.clients import read_topic
 from tests.broker import Broker, NewTopic
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.commands.tables import MIN_CHARS, table_lines
+from ops.cli.tables import MIN_CHARS, table_lines
 
 words = st.text("abc xyz", max_size=60)
 tables = st.integers(1, 5).flatmap(
