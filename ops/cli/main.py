@@ -457,7 +457,7 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
 @app.command("demo-release")
 def demo_release() -> None:
     """Show releases: one goes live, three are caught and taken back. Some minutes."""
-    from ops.demo_release import run
+    from ops.demo.releases import run
 
     with told_plainly():
         raise typer.Exit(run())
@@ -466,7 +466,7 @@ def demo_release() -> None:
 @app.command()
 def demo() -> None:
     """Show the whole: train, serve, stream 2,000 events, count, stop. About a minute."""
-    from ops.demo import run
+    from ops.demo.stream import run
 
     with told_plainly():
         raise typer.Exit(run())

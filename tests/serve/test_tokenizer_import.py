@@ -12,7 +12,7 @@ import sentencepiece
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from ops.demo import REVIEWS
+from ops.demo.stream import REVIEWS
 from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from ops.demo import REVIEWS
+from ops.demo.stream import REVIEWS
 from serve.artifact import Artifact, load
 from serve.contract import Answer, CallOptions
 from serve.errors import ArtifactError

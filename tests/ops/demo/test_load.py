@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.demo_load import Tally
+from ops.demo.load import Tally
 
 
 def test_the_first_transaction_is_where_the_clock_begins() -> None:

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import orjson
 from rich.text import Text
 
-from ops import demo_models
 from ops.cli import upload
 from ops.cli.api_client import ApiClient, connected
 from ops.cli.releases import shown, story_lines
 from ops.cli.terminal import err, json_line, out
 from ops.cli.training import train_with_progress
 from ops.config.settings import PlatformConfig, RaySettings
-from ops.demo import REVIEWS, own_folder, step
-from ops.demo_events import events
-from ops.demo_traffic import Census, Traffic
+from ops.demo import versions as demo_models
+from ops.demo.events import events
+from ops.demo.stream import REVIEWS, own_folder, step
+from ops.demo.traffic import Census, Traffic
 from ops.errors import OpsError
 from ops.platform import bring_up, operator_process
 from ops.releases.state_machine import STEPS, State

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ops.demo_events import DemoEvent, events
+from ops.demo.events import DemoEvent, events
 from ops.errors import OpsError
 from stream.clients import TopicWriter, read_topic
 from stream.records import Record

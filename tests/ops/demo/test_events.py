@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from ops.demo_events import BAD, events
+from ops.demo.events import BAD, events
 from serve.contract import CallOptions, Failure
 from serve.reading import read
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from ops.cli.terminal import Steps, err, json_line, out
 from ops.cli.training import train_with_progress
 from ops.config.settings import PlatformConfig, RaySettings
-from ops.demo_load import DEADLINE_S, Arrival, Load
+from ops.demo.load import DEADLINE_S, Arrival, Load
 from ops.platform import bring_up
 from ops.platform.status import status
 from serve.settings import ModelSettings
