@@ -1,6 +1,6 @@
 """How surely the steps of a policy find a version that fails on more records; pure.
 
-What it says is computed, in milliseconds, from where the evidence of ``ops/analysis/verdict.py`` reaches its
+The answer is computed, in milliseconds, from where the evidence of ``verdict`` reaches its
 threshold. It supposes that records fail independently of each other, and counts of each step only
 the records that the policy wants: a bake that goes on for its duration, or a step that waits for
 windows to compare latency by, sees more and finds more. ``bench/verdicts.py`` simulates the

@@ -2,8 +2,8 @@
 
 Owns the arithmetic: evidence against a share, an interval for a share, the distance of two
 mixes of labels, Mann-Whitney, the cosine of two embeddings. Knows neither versions nor limits,
-which ``ops/analysis/verdict.py`` owns. Without scipy, which takes a second and a half of CPU to import; the
-tests compare with it.
+which ``verdict`` owns. Without scipy, which takes a second and a half of CPU to import; the tests
+compare with it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ and waits for a person. ``_CHECKS``, at the end, lists the checks and the steps 
 
 The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
 stays valid however often one looks (``log_evidence``), or bounds three standard errors away
-(``Interval``). What follows from a verdict is the affair of ``ops/releases/state_machine.py``; the arithmetic is
-in ``ops/analysis/statistics.py``; how small a difference a policy finds is told by ``ops/analysis/power.py``.
+(``Interval``). What follows from a verdict is decided in ``ops.releases.state_machine``; the
+arithmetic is in ``statistics``; how small a difference a policy finds, in ``power``.
 """
 
 from __future__ import annotations

@@ -6,20 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    hint,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
 
 HOUR_S = 3600
 

@@ -8,20 +8,8 @@ import typer
 
 from ops.access.permissions import Permission
 from ops.cli.api_client import ApiClient
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    hint,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
 from ops.errors import NotFound
 
 LARGEST_PAGE = 500

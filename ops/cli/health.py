@@ -12,7 +12,8 @@ import psutil
 import typer
 
 from ops.cli.api_client import connected
-from ops.cli.session import STATE_DIR, ApiOption, JsonOption, StateOption, print_json
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
+from ops.cli.session import print_json
 from ops.cli.terminal import out, told_plainly
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning

@@ -7,20 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli.api_client import COPY_TIMEOUT_S
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    hint,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
 from ops.cli.terminal import EXIT_FAILED
 
 app = typer.Typer(help="Who did what, when and why.")

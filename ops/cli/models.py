@@ -11,19 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli.api_client import ApiClient
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import moment, print_json, print_more, print_table, say, session
 from ops.errors import ArtifactStoreError, ConfigError
 
 DIGEST_HEADER = "bertstream-digest"

@@ -6,19 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import moment, print_json, print_more, print_table, say, session
 
 people_app = typer.Typer(help="Persons.", no_args_is_help=True)
 team_app = typer.Typer(help="Teams of persons, departments of teams.", no_args_is_help=True)

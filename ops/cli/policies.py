@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.models import VersionArgument, path_of
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    StateOption,
-    print_json,
-    print_problems,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
+from ops.cli.session import print_json, print_problems, say, session
 from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
 from ops.errors import ConfigError
 

@@ -1,21 +1,67 @@
-"""Answers without Kafka, from a model directory or from a running platform."""
+"""Commands for a model without Kafka: answers of a directory or of a running platform; imports."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import orjson
+import typer
 
-from ops.cli.terminal import Steps, configuration
+from ops.cli.options import ConfigOption, GoldenOption, JsonOption
+from ops.cli.terminal import EXIT_USAGE, Steps, configuration, fail, json_line, out, told_plainly
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Outcome
-from serve.settings import ModelSettings, Task
+
+if TYPE_CHECKING:
+    from serve.artifact import Artifact
 
 PLAIN = CallOptions(format="text")
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A model directory, or a served name[@version].")],
+    texts: Annotated[list[str] | None, typer.Argument(help="stdin's lines if none.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer texts without Kafka."""
+    with told_plainly():
+        wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
+        if not wanted:
+            fail("there is no text: give some as arguments or on stdin", EXIT_USAGE)
+        answers = predict_texts(model, wanted, config)
+        for index, (text, answer) in enumerate(zip(wanted, answers, strict=True)):
+            if as_json:
+                json_line(answer_line(index, text, answer))
+            else:
+                out.print(answer_text(text, answer), markup=False, soft_wrap=True)
+
+
+def import_(
+    out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
+    task: Annotated[str, typer.Option(help="text-classification or feature-extraction.")],
+    source: Annotated[
+        str | None, typer.Argument(help="Directory or hub name; the packaged MiniLM if none.")
+    ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="mean, cls, max, last-token, ...; the model's own if none.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="In tokens.", min=3)] = None,
+    golden: GoldenOption = None,
+) -> None:
+    """Make a sealed model directory of a model from elsewhere."""
+    with told_plainly():
+        artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
+        out.print(
+            f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}", soft_wrap=True
+        )
 
 
 def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Outcome]:
@@ -45,6 +91,7 @@ def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Out
 
 def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
     from serve.replica import open_replica
+    from serve.settings import ModelSettings
 
     Steps()(f"loading {path}")
     replica = open_replica(ModelSettings(name="model", path=path))
@@ -112,6 +159,7 @@ def import_directory(
         ConfigError: An option has a value that there is not.
     """
     from serve.artifact import Pooling, PoolingMode
+    from serve.settings import Task
 
     chosen: dict[str, Any] = {}
     for option, value, known in (

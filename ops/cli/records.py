@@ -1,19 +1,118 @@
-"""Lines of a file to records, and records to lines of a terminal."""
+"""Commands for records: lines of a file to records, and records to lines of a terminal."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import orjson
+import typer
 
-from ops.errors import NoJsonObject
+from ops.cli.options import ConfigOption, JsonOption
+from ops.cli.terminal import EXIT_USAGE, configuration, err, fail, json_line, out, told_plainly
+from ops.config.state_dir import DEFAULT_FILE
+from ops.errors import NoJsonObject, NotRunning
 from serve.json_fields import has_only_json, literal_fields
 from serve.reading import BYTE_ORDER_MARK
-from stream.clients import TopicWriter
 from stream.records import Damaged, Record
-from stream.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from stream.settings import KafkaSettings
+
+Format = Literal["json", "text"]
+
+
+def produce(
+    topic: str,
+    file: Annotated[str, typer.Argument(help="Lines to send; - reads stdin.")] = "-",
+    key_field: Annotated[
+        str | None, typer.Option(help="JSON field whose value becomes the key.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="text: any line, as it stands; json: objects only. "
+            "json with --key-field, else text.",
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Records per second; 0 for no limit.", min=0)] = 0,
+    config: ConfigOption = None,
+) -> None:
+    """Send each line of a file as one record: JSON lines or plain text."""
+    with told_plainly():
+        if key_field is not None and form == "text":
+            fail("--key-field names a field of JSON lines: leave out --format text", EXIT_USAGE)
+        kafka = _kafka(config)
+        if file != "-" and not Path(file).is_file():
+            fail(f"there is no file {file}", EXIT_USAGE)
+        lines = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115
+        with lines:
+            count = produce_lines(
+                kafka,
+                topic,
+                lines,
+                as_json=form == "json" or key_field is not None,
+                key_field=key_field,
+                rate=rate,
+            )
+        err.print(f"{count} records sent to {topic}")
+
+
+def consume(
+    topic: str,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Start with the oldest record.")
+    ] = False,
+    max_records: Annotated[
+        int, typer.Option("--max", help="End after so many; 0 for no limit.", min=0)
+    ] = 0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="End after so many quiet seconds; 0 never.", min=0)
+    ] = 0,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show committed records as they come."""
+    from stream.clients import read_topic
+
+    # Closed whatever happens: the client's thread would keep the command from ending.
+    with (
+        told_plainly(),
+        closing(
+            read_topic(
+                _kafka(config), topic, from_beginning=from_beginning, timeout_s=timeout_s or None
+            )
+        ) as records,
+    ):
+        for count, record in enumerate(records, start=1):
+            if as_json:
+                json_line(as_json_line(record))
+            else:
+                out.print(as_text(record), soft_wrap=True, markup=False)
+            if count == max_records:
+                break
+
+
+def _kafka(config: Path | None) -> KafkaSettings:
+    """The Kafka settings with the address in use: of a running platform, or as configured."""
+    from ops.config.settings import EMBEDDED, PlatformConfig
+    from ops.platform.installation import State, embedded_broker
+
+    named = config is not None or DEFAULT_FILE.exists()
+    settings = configuration(config) if named else PlatformConfig()
+    if settings.kafka.bootstrap_servers != EMBEDDED:
+        return settings.kafka
+    embedded = embedded_broker(settings.state_dir)
+    if not embedded.is_running():
+        raise NotRunning("the embedded Kafka does not run; `bertstream up` starts it")
+    state = State(instance="", bootstrap_servers=embedded.bootstrap_servers)
+    return state.kafka(settings.kafka)
 
 
 def produce_lines(
@@ -35,6 +134,8 @@ def produce_lines(
     Raises:
         NoJsonObject: The first such line, and how many were sent before it.
     """
+    from stream.clients import TopicWriter
+
     count, refused = 0, ""
     start = time.monotonic()
     with TopicWriter(kafka, topic) as writer:

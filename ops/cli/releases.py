@@ -13,19 +13,8 @@ import typer
 
 from ops.cli.api_client import ApiClient
 from ops.cli.models import VersionArgument, parts_of
-from ops.cli.session import (
-    STATE_DIR,
-    ApiOption,
-    JsonOption,
-    LimitOption,
-    StateOption,
-    moment,
-    print_json,
-    print_more,
-    print_table,
-    say,
-    session,
-)
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
+from ops.cli.session import moment, print_json, print_more, print_table, say, session
 from ops.cli.tables import plain
 from ops.cli.terminal import EXIT_FAILED, err, out
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ops.cli.api_client import ApiClient, connected
 from ops.cli.tables import plain, table_lines
@@ -20,23 +18,6 @@ from ops.errors import ApiRefused
 
 # Of HTTP: what was sent cannot be, whoever sends it.
 WRONG_USE = (400, 413, 422)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
-StateOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        "--config",
-        "-c",
-        help="Of which platform: its state directory or its YAML file; bertstream.yaml here if "
-        "none, else .bertstream.",
-    ),
-]
-ApiOption = Annotated[
-    str | None, typer.Option("--api", help="URL of the control API; of here if none.")
-]
-LimitOption = Annotated[int, typer.Option("--limit", help="Rows, at most.", min=1, max=500)]
-STATE_DIR: Path | None = None
 
 
 @contextmanager

@@ -1,22 +1,87 @@
-"""Training from the command line: the settings from options, and a bar."""
+"""Commands that train: the settings from options, and a bar that shows how far it is."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ops.cli.terminal import err, warn
+from ops.cli.options import GoldenOption, JsonOption
+from ops.cli.terminal import err, json_line, out, told_plainly, warn
 from ops.errors import ConfigError
-from serve.artifact import Artifact
-from serve.golden_texts import read_golden_texts
-from serve.output import require_free
-from train.data import prepare
-from train.settings import TextClassificationSettings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+    from rich.progress import Progress
+
+    from serve.artifact import Artifact
+
+train_app = typer.Typer(help="Fine-tune a model directory.", no_args_is_help=True)
+
+
+@train_app.command("text-classification")
+def train_text_classification(
+    data: Annotated[Path, typer.Option(help="JSON lines, CSV or TSV: texts and labels.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
+    base: Annotated[
+        str | None, typer.Option(help="Directory or hub name; the packaged MiniLM if none.")
+    ] = None,
+    freeze: Annotated[
+        str, typer.Option(help="encoder: train the head alone (seconds); none: everything.")
+    ] = "encoder",
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    text_field: str = "text",
+    label_field: str | None = None,
+    multi_label: bool = False,
+    max_length: Annotated[int | None, typer.Option(min=3)] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of a file without a header line: text,label")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between columns; found out among , ; | and tab if none.")
+    ] = None,
+    val_share: Annotated[float, typer.Option(help="Of the texts: decides when to stop.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Of the texts: measured on.")] = 0.2,
+    batch_tokens: Annotated[int, typer.Option(help="Of one batch, at most.")] = 2048,
+    head_lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 1e-3,
+    encoder_lr: Annotated[float, typer.Option(help="The same of the encoder.")] = 5e-5,
+    golden: GoldenOption = None,
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a text classifier and write its model directory."""
+    with told_plainly():
+        artifact = train_with_progress(
+            {
+                "data": data,
+                "out": out_dir,
+                "base": base,
+                "freeze": freeze,
+                "epochs": epochs,
+                "text_field": text_field,
+                "label_field": label_field,
+                "multi_label": multi_label,
+                "max_length": max_length,
+                "columns": tuple(columns.split(",")) if columns else None,
+                "separator": separator,
+                "val_share": val_share,
+                "test_share": test_share,
+                "batch_tokens": batch_tokens,
+                "head_lr": head_lr,
+                "encoder_lr": encoder_lr,
+                "golden": golden,
+                "seed": seed,
+            }
+        )
+        if as_json:
+            json_line(artifact.card.model_dump_json())
+            return
+        metrics = ", ".join(f"{m.name} {m.value:.3f}" for m in artifact.card.metrics)
+        out.print(f"{artifact.path}: {metrics}", soft_wrap=True)
 
 
 def train_with_progress(options: dict[str, Any]) -> Artifact:
@@ -28,6 +93,11 @@ def train_with_progress(options: dict[str, Any]) -> Artifact:
         ConfigError: An option has a value that there is not.
         TrainError: The data or the base cannot be used.
     """
+    from serve.golden_texts import read_golden_texts
+    from serve.output import require_free
+    from train.data import prepare
+    from train.settings import TextClassificationSettings
+
     try:
         settings = TextClassificationSettings.model_validate(options)
     except ValidationError as exc:
@@ -55,6 +125,8 @@ def _in_words(error: ErrorDetails) -> str:
 
 
 def _bar() -> Progress:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description:<9}"), BarColumn(), TextColumn("{task.fields[loss]}"))
     return Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
 

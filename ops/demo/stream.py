@@ -25,7 +25,7 @@ from ops.platform.status import status
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings
 
-REVIEWS = Path(__file__).parent / "demo_data" / "reviews.jsonl"
+REVIEWS = Path(__file__).parent / "data" / "reviews.jsonl"
 LINE_EVERY_S = 2.0
 REFRESH_S = 0.25
 
@@ -177,7 +177,7 @@ def _how_to_go_on(seconds: float) -> str:
     return (
         f"\nDone in {seconds:.0f} s; everything that was started is stopped. By hand:\n"
         "  .venv/bin/bertstream train text-classification \\\n"
-        "      --data ops/demo_data/reviews.jsonl --out models/sentiment\n"
+        "      --data ops/demo/data/reviews.jsonl --out models/sentiment\n"
         "  .venv/bin/bertstream up --config infra/bertstream.example.yaml --detach\n"
         '  echo \'{"text": "What a fine day"}\' | .venv/bin/bertstream produce reviews \\\n'
         "      --config infra/bertstream.example.yaml\n"

@@ -1,7 +1,7 @@
 """A Kafka of our own: one real broker on loopback, its files in one directory.
 
 Owns the broker's process: start, stop, and finding it again from another process. Its jars
-and its Java are :mod:`ops.embedded_kafka.runtime`'s matter, its configuration :mod:`ops.embedded_kafka.broker_config`'s.
+and its Java belong to ``runtime``, its configuration to ``broker_config``.
 What is in the directory::
 
     broker.json        port, and pid with start time while it runs

@@ -1,7 +1,7 @@
 """The files that the embedded Kafka runs on: pinned jars in a cache, and a Java to run them.
 
 Which jars, and their sha256, is in ``kafka_jars.lock``. Nothing is resolved when the broker
-starts, and nothing is downloaded twice. Starting the broker is :mod:`ops.embedded_kafka.broker`'s matter.
+starts, and nothing is downloaded twice. ``broker`` starts the broker.
 
     python -m ops.embedded_kafka.runtime            download what is missing
     python -m ops.embedded_kafka.runtime --relock   resolve ROOTS anew and rewrite the lock file

@@ -1,7 +1,7 @@
 """Deploys anew what is stuck or dead; what that does not help becomes an alert.
 
-When and how often, ``ops/operator/diagnosis.py`` decides; attempts are read from the ledger, so that an
-operator that takes over does not begin to count anew.
+``diagnosis`` decides when and how often; attempts are read from the ledger, so that an operator
+that takes over does not begin to count again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How many replicas of a version, or consumers of a pipeline, the backlog asks for. Pure.
 
-Owns the way from a reading and the need of ``ops/scaling/need.py`` to a target and its reason. Reads no
-clock and asks nobody: who calls it brings the reading, and applies the target.
+Owns the way from a reading and ``need`` to a target and its reason. Reads no clock and asks
+nobody: the caller brings the reading, and applies the target.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ops.health import alerts
 from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity
 from ops.service.cost import CostVerbs
-from tests.ops.commands.conftest import Bertstream, as_json
+from tests.ops.cli.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 
 HOUR = NOW.replace(minute=0)

@@ -195,7 +195,7 @@ def test_up_that_is_interrupted_ends_what_it_started(
             pipelines=[],
         )
 
-    monkeypatch.setattr("ops.cli.main.WATCH_S", 0.0)
+    monkeypatch.setattr("ops.cli.platform.WATCH_S", 0.0)
     monkeypatch.setattr("ops.platform.status.status", read_status)
     monkeypatch.setattr("ops.platform.bring_up.up", lambda *_: told.append("up"))
     monkeypatch.setattr("ops.platform.bring_up.down", lambda *_: told.append("down"))

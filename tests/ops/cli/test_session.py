@@ -22,7 +22,7 @@ from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of
 from ops.errors import ConfigError
 from ops.processes.ports import free_port
 from tests.certificates import write_certificates
-from tests.ops.commands.conftest import Bertstream
+from tests.ops.cli.conftest import Bertstream
 from tests.ops.installation import Installation, served
 
 # What the platform runs on and a client of its API does without.
@@ -167,7 +167,7 @@ def test_a_client_loads_nothing_that_the_platform_runs_on(
     bertstream: Bertstream, address: tuple[str, FastAPI]
 ) -> None:
     bertstream("people", "show")  # writes the token
-    others = {f"ops.commands.{name}" for name in ("policy", "people", "rights", "release")}
+    others = {f"ops.cli.{name}" for name in ("policies", "people", "grants", "releases")}
     script = (
         "import sys\nfrom ops.cli.main import app\n"
         "try:\n    app(['models', 'list'])\nexcept SystemExit as left:\n"

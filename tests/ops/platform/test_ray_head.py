@@ -18,9 +18,9 @@ from ops.errors import ClusterStartFailed, NotRunning
 from ops.platform import ray_head
 from ops.processes import children as processes
 from ops.serving.cluster import applications
-from tests import ray_head
 from tests.integration.harness import wait_until
-from tests.ray_head import Running
+from tests.ray_head import Running, instance
+from tests.ray_head import start as start_head
 
 # The head outlives whoever started it, and is ended by others.
 outlived = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -46,10 +46,10 @@ def heads(
     folder = tmp_path_factory.mktemp("heads") / "own"
     started = None
     try:
-        started = ray_head.start(folder)
+        started = start_head(folder)
         yield started, shared_head
     finally:
-        assert ray_head.stop(ray_head.instance(folder)) == []
+        assert ray_head.stop(instance(folder)) == []
         if started is not None:
             wait_until(lambda: session(started) == [], "the end of its session")
 

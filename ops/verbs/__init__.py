@@ -1,1 +1,0 @@
-"""What people may ask for: each verb checks, does and writes the ledger in one transaction."""
