@@ -32,8 +32,8 @@ from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
+from ops.config.prices import PriceTable
 from ops.config.scaling import ScalingSettings
-from ops.cost.billing import PriceTable
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey
 from ops.operator.loop import Operator
@@ -42,7 +42,6 @@ from ops.operator.upkeep import Upkeep
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.releases.facts import FactFinder
-from ops.releases.next_event import Load
 from ops.releases.releases import Release, Start, move, start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
@@ -52,6 +51,7 @@ from ops.scaling.scaler import Scaler
 from ops.service.service import Service
 from ops.serving.apps import Apps, Found
 from ops.serving.cluster import Node
+from ops.serving.readiness import Readiness
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from serve.contract import app_name
@@ -117,9 +117,9 @@ class StandingApps:
         """All of it is there."""
         assert set(wanted) <= set(self.found), known
 
-    def load(self, name: str, *, age_s: float, deadline_s: float) -> Load:
+    def load(self, name: str, *, age_s: float, deadline_s: float) -> Readiness:
         """It is ready."""
-        return Load(name in self.found, None, age_s, deadline_s)
+        return Readiness(name in self.found, None, age_s, deadline_s)
 
     def fault(self, _name: str) -> str | None:
         """Nothing is wrong with any."""

@@ -27,6 +27,7 @@ from ops.access.ledger import GENESIS, Entry, append, entries, row_after, verify
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
+from ops.releases.retention import Retention
 from ops.sql.database import Database
 from ops.sql.tables import ledger, ledger_head, models, versions
 from serve.artifact import (
@@ -77,7 +78,8 @@ def _measure(
     database: Database, url: str, folder: Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     database.migrate()
-    registry = Registry(database, ArtifactStore(folder / "store"))
+    store = ArtifactStore(folder / "store")
+    registry = Registry(database, store)
     made = directories(folder)
     for _ in range(2):
         registry.register(LARGE, next(made), author="ada", now=START)
@@ -87,7 +89,7 @@ def _measure(
     if database.dialect == "postgresql":
         _settle(url)
     filled_s = time.perf_counter() - began
-    operations = _operations(database, registry, made, arguments)
+    operations = _operations(database, store, made, arguments)
     timings = {name: _timed(operation) for name, operation in operations.items()}
     began = time.perf_counter()
     with database.read() as connection:
@@ -106,11 +108,12 @@ def _measure(
 
 def _operations(
     database: Database,
-    registry: Registry,
+    store: ArtifactStore,
     made: Iterator[Path],
     arguments: argparse.Namespace,
 ) -> dict[str, Callable[[], object]]:
     """What commands do, by name."""
+    registry = Registry(database, store)
     newest = VersionId(LARGE, arguments.versions // 2)
     end = START + arguments.ledger * BETWEEN_ROWS
 
@@ -135,7 +138,7 @@ def _operations(
         "list_deep": lambda: registry.versions(LARGE, before=100),
         "show": lambda: registry.show(newest),
         "diff": lambda: registry.diff(first, second),
-        "retirable": lambda: registry.retirable(LARGE, keep=10),
+        "retirable": lambda: Retention(database, store).retirable(LARGE, keep=10),
         "register": register,
         "ledger": page(),
         "ledger_deep": page(before_id=arguments.ledger // 2),

@@ -28,10 +28,9 @@ from ops.analysis.evidence import (
     StepEvidence,
     VersionEvidence,
 )
-from ops.analysis.limits import judged_steps
+from ops.analysis.limits import MIRROR_SHARE, judged_steps
 from ops.analysis.verdict import judge
 from ops.policy.policy import ErrorAnalysis, Policy
-from ops.releases.state_machine import MIRROR_SHARE
 
 SEED: Final = 20260101
 WINDOW_S: Final = 10.0

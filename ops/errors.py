@@ -57,7 +57,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from ops.config.yaml_document import Problem
+    from ops.problems import Problem
 
 
 class OpsError(Exception):

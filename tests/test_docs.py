@@ -13,9 +13,9 @@ from pydantic_core import PydanticUndefined
 
 from ops.config.duration import written
 from ops.config.file import check
+from ops.config.prices import NodePrice, PriceTable
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.config.settings import ApiSettings, PlatformConfig, RaySettings
-from ops.cost.billing import NodePrice, PriceTable
 from ops.policy import file as policy_file
 from ops.policy import policy, windows
 from serve.contract import FailureKind

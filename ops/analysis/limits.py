@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ops.analysis.evidence import Limits, Step
 from ops.policy.policy import ErrorAnalysis, Policy
+
+# In a canary and while it bakes this share of the micro-batches goes to both versions, so that
+# their speed is compared on the same work.
+MIRROR_SHARE: Final = 0.2
 
 
 class JudgedStep(NamedTuple):

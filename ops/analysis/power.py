@@ -16,11 +16,10 @@ from statistics import NormalDist
 from typing import Final, NamedTuple
 
 from ops.analysis.evidence import Step
-from ops.analysis.limits import JudgedStep, judged_steps
+from ops.analysis.limits import MIRROR_SHARE, JudgedStep, judged_steps
 from ops.analysis.statistics import log_evidence
 from ops.analysis.verdict import ERRORS_PRIORS, MIN_RECORDS
 from ops.policy.policy import Policy
-from ops.releases.state_machine import MIRROR_SHARE
 
 # What is told: errors that are this many times as frequent as the live version's.
 USUAL_ERROR_RATE: Final = 0.01

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from ops.catalogue.versions import number_of
 from ops.sql.tables import deployments
+from serve.settings import ModelSettings
+
+# What names a version and not how it is served.
+OF_THE_VERSION = {"name", "version", "path"}
 
 
 def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:
@@ -51,3 +56,21 @@ def keep_deployment(
             created_at=now,
         )
     )
+
+
+def is_registered(model: ModelSettings) -> bool:
+    """Whether its versions have numbers: an echo has no directory that could be one."""
+    return model.engine.kind != "echo"
+
+
+def serving_settings(model: ModelSettings) -> dict[str, Any]:
+    """How a model is served, whichever version it is."""
+    return model.model_dump(mode="json", exclude=OF_THE_VERSION)
+
+
+def as_served(
+    template: ModelSettings, label: str, settings: Mapping[str, Any], path: Path
+) -> ModelSettings:
+    """A version with the settings that its label stands for."""
+    content = template.model_dump() | dict(settings) | {"version": label, "path": path}
+    return ModelSettings.model_validate(content)

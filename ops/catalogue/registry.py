@@ -23,14 +23,11 @@ from ops.catalogue.versions import (
     VersionId,
     add_model,
     find,
-    in_use,
-    lock_model,
-    mark_deleted,
     require_model,
     version_of,
     write,
 )
-from ops.errors import BadModelName, StoreUnavailable, UnknownVersion, VersionInUse
+from ops.errors import BadModelName, StoreUnavailable, UnknownVersion
 from ops.sql.database import Transactions
 from ops.sql.tables import models, versions
 from serve.artifact import (
@@ -168,45 +165,6 @@ class Registry:
         """
         kept = self._kept(version)
         self._store.export(kept.uri, kept.digest, into)
-
-    def delete(self, version: VersionId, *, actor: str, now: datetime, reason: str = "") -> None:
-        """Take its files away; its row stays. Once more takes away what was left the first time.
-
-        Raises:
-            UnknownVersion: There is none of that number. Not retriable.
-            VersionInUse: It serves, or a rollback could need it; says which. Not retriable.
-            StoreUnavailable: Its files are still there. Retriable.
-        """
-        with self._database.begin() as connection:
-            lock_model(connection, version.model)
-            found = find(connection, version)
-            why = in_use(connection, version.model).get(version.number)
-            if why is not None:
-                raise VersionInUse(f"{version} cannot be deleted: {why}")
-            if found.deleted_at is None:
-                mark_deleted(connection, found, actor=actor, now=now, reason=reason)
-        # In a transaction of its own: the files never go before the row says so, and a version
-        # that was registered again meanwhile keeps them.
-        with self._database.begin() as connection:
-            lock_model(connection, version.model)
-            if find(connection, version).deleted_at is not None:
-                self._store.delete(found.uri)
-
-    def retirable(self, name: str, *, keep: int) -> list[VersionId]:
-        """Versions that may be deleted, oldest first: not among the newest and not in use.
-
-        Args:
-            keep: How many of the newest stay.
-        """
-        query = select(versions.c.number).where(
-            versions.c.model == name, versions.c.deleted_at.is_(None)
-        )
-        with self._database.read() as connection:
-            numbers = connection.scalars(query.order_by(versions.c.number.desc())).all()
-            used = in_use(connection, name)
-        return [
-            VersionId(name, number) for number in reversed(numbers[keep:]) if number not in used
-        ]
 
     def _put_again(self, store: ArtifactStore, artifact: Artifact, *, move: bool) -> None:
         if move and not artifact.path.exists():

@@ -18,11 +18,9 @@ from sqlalchemy.exc import IntegrityError
 from ops.access import ledger
 from ops.access.ledger import Entry
 from ops.errors import UnknownVersion
-from ops.releases.state_machine import State
-from ops.sql.tables import models, releases, routes, versions
+from ops.sql.tables import models, versions
 from serve.artifact import Manifest, ManifestEntry, ModelCard
 from serve.settings import NAME_PATTERN
-from stream.schema import ControlRecord
 
 
 class VersionId(NamedTuple):
@@ -112,40 +110,6 @@ def number_of(label: str) -> int | None:
     """The version in its name on the wire, ``3`` or ``3.1``; None for one of no catalogue."""
     number = label.partition(".")[0]
     return int(number) if number.isdecimal() else None
-
-
-def in_use(connection: Connection, name: str) -> dict[int, str]:
-    """Versions that must stay, each with the reason: they serve, or a rollback could need them."""
-    used: dict[int, str] = {}
-    record = connection.scalars(select(routes.c.record).where(routes.c.model == name)).first()
-    served = {} if record is None else ControlRecord.model_validate(record).versions
-    for version, route in served.items():
-        number = number_of(version)
-        if number is not None:
-            used[number] = f"it serves, with weight {route.weight:g}"
-    for row in _releases_in_force(connection, name, list(served)):
-        if row.ended_at is None:
-            used.setdefault(row.version, f"release {row.id} of it is open; abort that one first")
-        if row.previous is not None:
-            used.setdefault(row.previous, f"a rollback of {name}@{row.version} goes back to it")
-    return used
-
-
-def _releases_in_force(connection: Connection, name: str, serving: list[str]) -> list[Any]:
-    """The open release, and the one that brought each version that serves.
-
-    Not one that went back to it: ``releases.rollback_target`` looks behind those.
-    """
-    newest = (
-        select(func.max(releases.c.id))
-        .where(releases.c.model == name, releases.c.label.in_(serving))
-        .where(releases.c.state.in_([State.LIVE, State.SUPERSEDED]))
-        .where(releases.c.is_rollback.is_(False))
-        .group_by(releases.c.label)
-    )
-    query = select(releases.c.id, releases.c.version, releases.c.previous, releases.c.ended_at)
-    in_force = releases.c.ended_at.is_(None) | releases.c.id.in_(newest)
-    return list(connection.execute(query.where(releases.c.model == name, in_force)))
 
 
 def add_model(connection: Connection, name: str, *, author: str, now: datetime) -> None:

@@ -18,32 +18,32 @@ from typer.main import get_command, get_group
 
 from ops.cli.terminal import log_everything
 
-# In the order of ``--help``: the module of ``ops.cli`` and what the command is called there.
+# In the order of ``--help``: the module and what the command is called there.
 COMMANDS = {
-    "up": ("platform", "up"),
-    "down": ("platform", "down"),
-    "status": ("platform", "status"),
-    "produce": ("records", "produce"),
-    "consume": ("records", "consume"),
-    "predict": ("prediction", "predict"),
-    "import": ("prediction", "import_"),
-    "demo-release": ("demo", "demo_release"),
-    "demo": ("demo", "demo"),
-    "broker": ("platform", "broker_app"),
-    "config": ("platform", "config_app"),
-    "train": ("training", "train_app"),
-    "models": ("models", "app"),
-    "policy": ("policies", "app"),
-    "release": ("releases", "app"),
-    "rollback": ("releases", "rollback"),
-    "people": ("people", "people_app"),
-    "team": ("people", "team_app"),
-    "grant": ("grants", "grant_app"),
-    "token": ("grants", "token_app"),
-    "ledger": ("ledger", "app"),
-    "cost": ("cost", "cost"),
-    "alerts": ("cost", "alerts"),
-    "health": ("health", "health"),
+    "up": ("ops.cli.platform", "up"),
+    "down": ("ops.cli.platform", "down"),
+    "status": ("ops.cli.platform", "status"),
+    "produce": ("ops.cli.records", "produce"),
+    "consume": ("ops.cli.records", "consume"),
+    "predict": ("ops.cli.prediction", "predict"),
+    "import": ("ops.cli.prediction", "import_"),
+    "demo-release": ("ops.demo.commands", "demo_release"),
+    "demo": ("ops.demo.commands", "demo"),
+    "broker": ("ops.cli.platform", "broker_app"),
+    "config": ("ops.cli.platform", "config_app"),
+    "train": ("ops.cli.training", "train_app"),
+    "models": ("ops.cli.models", "app"),
+    "policy": ("ops.cli.policies", "app"),
+    "release": ("ops.cli.releases", "app"),
+    "rollback": ("ops.cli.releases", "rollback"),
+    "people": ("ops.cli.people", "people_app"),
+    "team": ("ops.cli.people", "team_app"),
+    "grant": ("ops.cli.grants", "grant_app"),
+    "token": ("ops.cli.grants", "token_app"),
+    "ledger": ("ops.cli.ledger", "app"),
+    "cost": ("ops.cli.cost", "cost"),
+    "alerts": ("ops.cli.cost", "alerts"),
+    "health": ("ops.cli.health", "health"),
 }
 
 
@@ -67,7 +67,7 @@ class _LateCommands(TyperGroup):
 
 def _built(name: str) -> Any:
     module, attribute = COMMANDS[name]
-    found = getattr(import_module(f"ops.cli.{module}"), attribute)
+    found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):
         group = get_group(found)
         group.name = name

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from ops.config.settings import PlatformConfig, Steps, conflicts
 from ops.config.state_dir import VARIABLE
-from ops.config.yaml_document import NOWHERE, Document, Problem, message_of, read
+from ops.config.yaml_document import Document, message_of, read
 from ops.errors import ConfigError
+from ops.problems import NOWHERE, Problem
 from stream import tls
 from stream.settings import secret_of
 

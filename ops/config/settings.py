@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from ops.config.prices import PriceTable
 from ops.config.scaling import ScalingSettings
-from ops.cost.billing import PriceTable
 from serve.settings import ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 

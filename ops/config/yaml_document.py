@@ -11,67 +11,20 @@ import types
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 
 from ops.config.settings import Steps
+from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 
 # Type of a validation error whose message is whole: it tells the value, or need not.
 TOLD = "told"
 # Deeper than any settings go; beyond a thousand the parser itself would give up.
 MAX_DEPTH = 32
 MAX_BITS_SHOWN = 256
-
-
-class Severity(StrEnum):
-    """Whether a text with this problem can be used."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-class Place(NamedTuple):
-    """Where something stands; line and column from 1, 0 where it concerns no one place."""
-
-    line: int
-    column: int
-
-
-NOWHERE = Place(0, 0)
-
-
-class Problem(NamedTuple):
-    """One mistake.
-
-    Attributes:
-        line: In the text, from 1; 0 where it concerns no one place.
-        column: Likewise.
-        path: Dotted, such as ``pipelines.0.window``.
-        message: What is wrong, and what would be right.
-        severity: A text with warnings alone can be used.
-    """
-
-    line: int
-    column: int
-    path: str
-    message: str
-    severity: Severity = Severity.ERROR
-
-    def __str__(self) -> str:
-        place = f"line {self.line}:{self.column}: " if self.line else ""
-        warning = "" if self.severity == Severity.ERROR else "warning: "
-        return f"{place}{warning}{self.path + ': ' if self.path else ''}{self.message}"
-
-    def told_of(self, file: Path) -> str:
-        """As compilers say it, ``file:line:column: path: message``."""
-        place = f":{self.line}:{self.column}" if self.line else ""
-        without_place = self._replace(line=0)
-        return f"{file}{place}: {without_place}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +40,9 @@ class Document:
     content: dict[str, Any]
     keys: tuple[tuple[Steps, Place], ...]
 
-    def problem(self, steps: Steps, message: str, severity: Severity = Severity.ERROR) -> Problem:
+    def problem(
+        self, steps: Steps, message: str, severity: ProblemSeverity = ProblemSeverity.ERROR
+    ) -> Problem:
         """A problem at a path, with the place of the nearest key above that is in the text."""
         names = tuple(str(step) for step in steps)  # a key is a text here, even where it is 1
         above = (names[:n] for n in range(len(names), 0, -1))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ops.cost.billing import PriceTable
+from ops.config.prices import PriceTable
 
 DAY_H: Final = 24.0
 HOUR_S: Final = 3600.0

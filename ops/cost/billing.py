@@ -12,43 +12,13 @@ from enum import StrEnum
 from itertools import groupby, pairwise
 from typing import Final, Literal, NamedTuple
 
-from pydantic import Field
-
-from serve.settings import Settings
+from ops.config.prices import PriceTable
 
 Column = Literal["model", "version", "team"]
 ALL_COLUMNS: Final[tuple[Column, ...]] = ("model", "version", "team")
 NO_TEAM: Final = "(none)"
 HOUR: Final = timedelta(hours=1)
 MILLION: Final = 1_000_000
-
-
-class NodePrice(Settings):
-    """What one hour costs on a type of node.
-
-    Attributes:
-        cpu_hour: Of one CPU that is reserved, in the table's currency.
-        gpu_hour: Of one GPU that is reserved.
-    """
-
-    cpu_hour: float = Field(ge=0, allow_inf_nan=False)
-    gpu_hour: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-
-class PriceTable(NodePrice):
-    """Prices of the cluster.
-
-    Attributes:
-        currency: For people; nothing is converted.
-        node_types: Prices of single types of nodes; the others cost what stands above.
-    """
-
-    currency: str = "EUR"
-    node_types: Mapping[str, NodePrice] = {}
-
-    def of(self, node_type: str | None) -> NodePrice:
-        """Prices on a type of node."""
-        return self if node_type is None else self.node_types.get(node_type, self)
 
 
 class Source(NamedTuple):

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from ops.access.ledger import Entry, append
+from ops.config.prices import PriceTable
 from ops.cost import usage
 from ops.cost.billing import (
     Ceiling,
     CeilingState,
-    PriceTable,
     Sample,
     Source,
     Spending,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from ops.catalogue.deployments import is_registered
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find
 from ops.config.settings import PlatformConfig
@@ -12,7 +13,6 @@ from ops.health.kafka_probes import ControlProbe, KafkaProbe, RoundTripProbe
 from ops.health.monitor import HealthMonitor, Schedule
 from ops.health.probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health.readings import Expected
-from ops.platform.bootstrap import is_registered
 from ops.platform.installation import State, token_path
 from ops.serving.apps import Apps
 from ops.sql.database import Database

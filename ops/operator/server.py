@@ -18,8 +18,10 @@ from functools import partial
 import uvicorn
 from sqlalchemy import Connection
 
+from ops.analysis.gathering import records_of
 from ops.api.app import create_app
 from ops.api.uploads import Uploads
+from ops.catalogue.deployments import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
@@ -31,7 +33,6 @@ from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
 from ops.operator.upkeep import Upkeep
-from ops.platform.bootstrap import is_registered, serving_settings
 from ops.platform.installation import State, connection, is_at_work, token_path
 from ops.platform.supervisor import Note, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
@@ -271,7 +272,7 @@ class Server:
         )
 
     def _records(self, model: str, since: datetime) -> Mapping[str, int]:
-        return self._observations.records(model, since_ms=int(since.timestamp() * 1000))
+        return records_of(self._observations.windows(model, since_ms=int(since.timestamp() * 1000)))
 
     def _made_api(self) -> uvicorn.Server:
         config, settings = self._config, self._config.api

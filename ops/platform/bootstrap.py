@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ops.access.ledger import Entry, append
-from ops.catalogue.deployments import deployment, keep_deployment
+from ops.catalogue.deployments import (
+    as_served,
+    deployment,
+    is_registered,
+    keep_deployment,
+    serving_settings,
+)
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
@@ -27,8 +32,6 @@ from stream.settings import KafkaSettings
 from stream.sink import PlainProducer
 
 ACTOR = "up"
-# What names a version and not how it is served.
-OF_THE_VERSION = {"name", "version", "path"}
 
 
 def opened(config: PlatformConfig) -> Database:
@@ -40,16 +43,6 @@ def opened(config: PlatformConfig) -> Database:
     database = Database(config.database_url())
     database.migrate()
     return database
-
-
-def is_registered(model: ModelSettings) -> bool:
-    """Whether its versions have numbers: an echo has no directory that could be one."""
-    return model.engine.kind != "echo"
-
-
-def serving_settings(model: ModelSettings) -> dict[str, Any]:
-    """How a model is served, whichever version it is."""
-    return model.model_dump(mode="json", exclude=OF_THE_VERSION)
 
 
 def register(config: PlatformConfig, database: Database, on_step: Callable[[str], None]) -> None:
@@ -101,14 +94,6 @@ def served(config: PlatformConfig, database: Database) -> list[ModelSettings]:
                 settings = deployment(connection, model.name, label)
                 found.append(as_served(model, label, settings, path))
     return found
-
-
-def as_served(
-    template: ModelSettings, label: str, settings: Mapping[str, Any], path: Path
-) -> ModelSettings:
-    """A version with the settings that its label stands for."""
-    content = template.model_dump() | dict(settings) | {"version": label, "path": path}
-    return ModelSettings.model_validate(content)
 
 
 def publish_routes(database: Database, kafka: KafkaSettings) -> None:

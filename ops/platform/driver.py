@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, TextIO
 
+from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import OpsError
 from ops.platform import bootstrap
@@ -52,7 +53,7 @@ class _Deployment:
         for model in served:
             self._model(model)
         bootstrap.publish_routes(self._database, self._kafka)
-        static = [model for model in self._config.models if not bootstrap.is_registered(model)]
+        static = [model for model in self._config.models if not is_registered(model)]
         _publish_static_routes(static, self._kafka)
         for pipeline in self._config.pipelines:
             name, digest = pipeline.app_name, digest_of(pipeline, self._kafka.bootstrap_servers)
@@ -67,7 +68,7 @@ class _Deployment:
     def _models(self) -> list[ModelSettings]:
         """What is served: versions that the routes name, and what has no versions."""
         config = self._config
-        static = [model for model in config.models if not bootstrap.is_registered(model)]
+        static = [model for model in config.models if not is_registered(model)]
         return static + bootstrap.served(config, self._database)
 
     def _model(self, model: ModelSettings) -> None:
@@ -89,7 +90,7 @@ class _Deployment:
     def _remove_stale(self, served: list[ModelSettings]) -> None:
         """Take away what an earlier configuration had: pipelines first. Versions of a model that
         is still there are the operator's affair."""
-        models = {model.name for model in self._config.models if bootstrap.is_registered(model)}
+        models = {model.name for model in self._config.models if is_registered(model)}
         wanted = {app_name(model.name, model.version) for model in served}
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
         known = self._task.state.apps

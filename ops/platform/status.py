@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import NotRunning, OpsError
 from ops.platform import operator_process
-from ops.platform.bootstrap import is_registered
 from ops.platform.installation import State, token_path
 from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name

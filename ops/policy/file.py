@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ops.config.settings import Steps
-from ops.config.yaml_document import Problem, Severity, message_of, read
+from ops.config.yaml_document import message_of, read
 from ops.errors import PolicyError
 from ops.policy.policy import Analysis, ApprovalRule, CanaryStep, MetricGate, Policy, Rollout
 from ops.policy.windows import Window, Windows, ever_starts, next_opening
+from ops.problems import Problem, ProblemSeverity
 from serve.settings import Settings
 
 MAX_BYTES = 65_536
@@ -28,7 +29,7 @@ class Finding(NamedTuple):
 
     steps: Steps
     message: str
-    severity: Severity = Severity.ERROR
+    severity: ProblemSeverity = ProblemSeverity.ERROR
 
 
 def load(text: str, *, now: datetime) -> Policy:
@@ -76,7 +77,7 @@ def examine(text: str, *, now: datetime) -> tuple[Policy | None, list[Problem]]:
         for error in exc.errors(include_url=False):
             problems.append(document.problem(tuple(error["loc"]), message_of(error, Policy)))
     problems += [document.problem(*finding) for finding in conflicts(document.content, now)]
-    usable = all(problem.severity == Severity.WARNING for problem in problems)
+    usable = all(problem.severity == ProblemSeverity.WARNING for problem in problems)
     return (policy if usable else None), sorted(problems)
 
 
@@ -143,7 +144,7 @@ def _canary_conflicts(canary: list[tuple[Steps, CanaryStep]]) -> Iterator[Findin
     for steps, step in canary:
         if not step.records:
             message = "with 0 records the step is passed without a look at the version"
-            yield Finding((*steps, "records"), message, Severity.WARNING)
+            yield Finding((*steps, "records"), message, ProblemSeverity.WARNING)
         yield from _rate_warning(steps, step.records / step.weight, step)
 
 
@@ -162,7 +163,7 @@ def _rollout_conflicts(rollout: Rollout) -> Iterator[Finding]:
         yield from _rate_warning(("rollout", "bake"), bake.records, bake)
         if bake.timeout < bake.duration:
             message = "it is over before duration is, so the bake would always be inconclusive"
-            yield Finding(("rollout", "bake", "timeout"), message, Severity.WARNING)
+            yield Finding(("rollout", "bake", "timeout"), message, ProblemSeverity.WARNING)
 
 
 def _rate_warning(steps: Steps, records: float, step: Any) -> Iterator[Finding]:
@@ -170,7 +171,7 @@ def _rate_warning(steps: Steps, records: float, step: Any) -> Iterator[Finding]:
     needed = records / step.timeout.total_seconds()
     if needed > PLAUSIBLE_RECORDS_PER_S:
         message = f"to end in time the stream would need {needed:,.0f} records/s"
-        yield Finding((*steps, "timeout"), message, Severity.WARNING)
+        yield Finding((*steps, "timeout"), message, ProblemSeverity.WARNING)
 
 
 def _analysis_conflicts(analysis: Analysis) -> Iterator[Finding]:
@@ -181,7 +182,7 @@ def _analysis_conflicts(analysis: Analysis) -> Iterator[Finding]:
         yield Finding(("analysis",), f"{message}, and it would never be rolled back by itself")
     elif latency is not None and not measured:
         message = "neither max_ratio nor max_p99_ms is set, so nothing is checked; null says so"
-        yield Finding(("analysis", "latency"), message, Severity.WARNING)
+        yield Finding(("analysis", "latency"), message, ProblemSeverity.WARNING)
 
 
 def _items(

@@ -10,28 +10,22 @@ from typing import Any
 
 from ops.analysis.evidence import Outcome, Step
 from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
+from ops.analysis.gathering import Gathered, Pair, disagreements
 from ops.analysis.limits import limits_of
 from ops.analysis.verdict import judge
+from ops.catalogue.deployments import as_served
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
-from ops.platform.bootstrap import as_served
 from ops.policy.policy import Policy
 from ops.releases.eligibility import Standing, facts_of, standings_of
 from ops.releases.explanation import Explanation, Obstacle, explain
-from ops.releases.next_event import Answer, Facts, Load
+from ops.releases.next_event import Answer, Facts
 from ops.releases.releases import Release, policy_in_force
 from ops.releases.state_machine import STEPS, State
 from ops.serving.apps import Apps
+from ops.serving.readiness import Readiness
 from ops.sql.database import Database
-from ops.telemetry.observations import (
-    CONSUMER_SILENCE_S,
-    NOTHING,
-    Gathered,
-    Observations,
-    Pair,
-    Seen,
-    disagreements,
-)
+from ops.telemetry.observations import CONSUMER_SILENCE_S, NOTHING, Observations, Seen
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
@@ -224,7 +218,7 @@ class FactFinder:
 
     # --- loading --------------------------------------------------------------------------
 
-    def _load(self, release: Release, now: datetime) -> Load:
+    def _load(self, release: Release, now: datetime) -> Readiness:
         age_s = (now - release.entered_at).total_seconds()
         name = app_name(release.model, release.label)
         load = self._apps.load(name, age_s=age_s, deadline_s=self._load_deadline_s)

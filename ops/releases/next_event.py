@@ -10,24 +10,7 @@ from typing import Any, NamedTuple
 
 from ops.analysis.evidence import Outcome, Verdict
 from ops.releases.state_machine import Event, Position, State, allowed
-
-
-class Load(NamedTuple):
-    """How the new version's replicas stand.
-
-    Attributes:
-        ready: They answer.
-        fault: Why they never will; None while they may.
-        age_s: Since loading began.
-        deadline_s: After which it has failed.
-        waiting_for: What they lack at the moment, in words.
-    """
-
-    ready: bool
-    fault: str | None = None
-    age_s: float = 0.0
-    deadline_s: float = 180.0
-    waiting_for: str = ""
+from ops.serving.readiness import Readiness
 
 
 class Answer(NamedTuple):
@@ -58,7 +41,7 @@ class Facts(NamedTuple):
     approved: Answer | None = None
     rejected: Answer | None = None
     may_go: Answer | None = None
-    load: Load | None = None
+    load: Readiness | None = None
     verdict: Verdict | None = None
     report: Mapping[str, Any] | None = None
     restored: Answer | None = None
@@ -114,7 +97,7 @@ def _by(event: Event, answer: Answer) -> Due:
     return Due(event, " ".join(answer.reasons), answer.evidence)
 
 
-def _loading(load: Load | None) -> Due | None:
+def _loading(load: Readiness | None) -> Due | None:
     if load is None:
         return None
     if load.fault is not None:

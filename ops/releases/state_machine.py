@@ -11,11 +11,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from ops.analysis.limits import MIRROR_SHARE
 from stream.schema import ControlRecord, VersionRoute
-
-# In a canary and while it bakes this share of the micro-batches goes to both versions, so that
-# their speed is compared on the same work.
-MIRROR_SHARE: Final = 0.2
 
 
 class State(StrEnum):

@@ -1,6 +1,7 @@
 """Which apps are to have how many replicas or consumers now, and why.
 
-Owns the way from what is known of the platform to the readings that ``decision`` decides by. Asks nobody and changes nothing: the operator looks before and acts after.
+Owns the way from what is known of the platform to the readings that ``decision`` decides by.
+Asks nobody and changes nothing: the operator looks before and acts after.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from ops.access import grants
 from ops.access.permissions import EVERYTHING, Grant, Kind, Permission, gives
 from ops.access.transactions import Access, Actor, Attempt
 from ops.catalogue.versions import number_of
+from ops.config.prices import PriceTable
 from ops.cost import usage, workloads
 from ops.cost.advice import Advice, Measurement, Workload, advise, measured
-from ops.cost.billing import ALL_COLUMNS, NO_TEAM, Bill, Column, PriceTable, Usage, summarise
+from ops.cost.billing import ALL_COLUMNS, NO_TEAM, Bill, Column, Usage, summarise
 from ops.health import alerts
 from ops.health.alerts import Alert
 from ops.service.health import may_read_key

@@ -17,6 +17,7 @@ from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import ModelSummary, Registered, Version, VersionId
 from ops.errors import BadModelName
+from ops.releases.retention import Retention
 from serve.settings import NAME_PATTERN
 
 
@@ -132,8 +133,8 @@ class ModelVerbs:
             StoreUnavailable: Retriable.
         """
         attempt = Attempt("version.delete", Permission.ADMIN, *version)
-        registry = self._registry(actor, attempt)
-        registry.delete(version, actor=actor.name, now=self._now(), reason=reason)
+        retention = Retention(_Asked(self._access, actor, attempt), self._store)
+        retention.delete(version, actor=actor.name, now=self._now(), reason=reason)
 
     def _registering(self, actor: Actor, name: str) -> Registry:
         """The registry, for who may register."""

@@ -8,12 +8,12 @@ from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
 from ops.analysis import power
 from ops.catalogue.versions import VersionId
-from ops.config.yaml_document import Problem, Severity
 from ops.errors import Invalid
 from ops.policy import store as policy_store
 from ops.policy.file import check, examine, load
 from ops.policy.policy import Policy
 from ops.policy.store import KeptPolicy
+from ops.problems import Problem, ProblemSeverity
 from ops.releases.eligibility import facts_of
 from ops.releases.explanation import Explanation, explain
 
@@ -64,7 +64,7 @@ class PolicyVerbs:
         """
         now = self._access.clock()
         problems = tuple(check(text, now=now))
-        if any(problem.severity == Severity.ERROR for problem in problems):
+        if any(problem.severity == ProblemSeverity.ERROR for problem in problems):
             raise Invalid("the policy cannot be used", problems)
         policy = load(text, now=now)
         attempt = Attempt("policy.set", Permission.ADMIN, policy.model)

@@ -13,7 +13,7 @@ from typing import Any
 from ops.access import people
 from ops.access.transactions import Access, Clock, utc_now
 from ops.catalogue.store import ArtifactStore
-from ops.cost.billing import PriceTable
+from ops.config.prices import PriceTable
 from ops.health.rules import Health
 from ops.service.cost import AlertVerbs, CostVerbs
 from ops.service.health import HealthVerbs, unwatched

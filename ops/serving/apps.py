@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ops.errors import OpsError
-from ops.releases.next_event import Load
 from ops.serving.cluster import Cluster, Node, applications, fault_of, nodes, scale
+from ops.serving.readiness import Readiness
 from serve.contract import Answer, BatchReply, CallOptions
 from serve.errors import ServeError
 from serve.settings import ModelSettings
@@ -143,7 +143,7 @@ class Apps:
         """
         return nodes(self._ray.dashboard, self._ray.token_path)
 
-    def load(self, name: str, *, age_s: float, deadline_s: float) -> Load:
+    def load(self, name: str, *, age_s: float, deadline_s: float) -> Readiness:
         """How a version's replicas stand."""
         found = self.found.get(name)
         with self._lock:
@@ -151,7 +151,7 @@ class Apps:
             busy = name in self._busy
         ready = found is not None and found.status == RUNNING and not busy
         waiting_for = found.message if found else "it waits for another app to be deployed"
-        return Load(ready, fault, age_s, deadline_s, waiting_for)
+        return Readiness(ready, fault, age_s, deadline_s, waiting_for)
 
     def ask(self, model: str, label: str, values: list[bytes], options: CallOptions) -> list[Any]:
         """Answers of a served version; for its golden texts.

@@ -19,9 +19,10 @@ from sqlalchemy import Connection, Engine, event, insert, select
 
 from ops.analysis.evidence import Outcome, Verdict
 from ops.releases import releases
-from ops.releases.next_event import Answer, Facts, Load, due
+from ops.releases.next_event import Answer, Facts, due
 from ops.releases.releases import Release, Start
 from ops.releases.routes import mark_published, unpublished
+from ops.serving.readiness import Readiness
 from ops.sql.database import WRITES, Database
 from ops.sql.tables import models, policies, versions
 from stream.schema import ControlRecord
@@ -149,7 +150,7 @@ class Operator:
             gates=YES,
             approved=YES,
             may_go=YES,
-            load=Load(ready=True),
+            load=Readiness(ready=True),
             verdict=Verdict(OUTCOMES[release.version], ()),
             restored=YES,
         )

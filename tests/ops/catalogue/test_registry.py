@@ -22,6 +22,7 @@ from ops.errors import (
     UnknownVersion,
     VersionInUse,
 )
+from ops.releases.retention import Retention
 from ops.sql.database import Database
 from ops.sql.tables import models, releases, routes, versions
 from serve.artifact import Artifact, load
@@ -43,6 +44,11 @@ def store() -> ArtifactStore:
 @pytest.fixture
 def registry(database: Database, store: ArtifactStore) -> Registry:
     return Registry(database, store)
+
+
+@pytest.fixture
+def retention(database: Database, store: ArtifactStore) -> Retention:
+    return Retention(database, store)
 
 
 @pytest.fixture
@@ -254,11 +260,16 @@ def test_exported_directory_is_what_was_registered(
 
 
 def test_deleted_version_keeps_its_row_and_loses_its_files(
-    database: Database, registry: Registry, make_model: MakeModel, tmp_path: Path, store: Any
+    retention: Retention,
+    database: Database,
+    registry: Registry,
+    make_model: MakeModel,
+    tmp_path: Path,
+    store: Any,
 ) -> None:
     fill(registry, make_model, 3)
     later = NOW + timedelta(hours=1)
-    registry.delete(v(2), actor="bob", now=later, reason="too old")
+    retention.delete(v(2), actor="bob", now=later, reason="too old")
 
     assert numbers(registry) == [3, 1]
     assert numbers(registry, deleted=True) == [3, 2, 1]
@@ -278,10 +289,14 @@ def test_deleted_version_keeps_its_row_and_loses_its_files(
 
 
 def test_deleted_version_comes_back_with_its_number(
-    database: Database, registry: Registry, make_model: MakeModel, tmp_path: Path
+    retention: Retention,
+    database: Database,
+    registry: Registry,
+    make_model: MakeModel,
+    tmp_path: Path,
 ) -> None:
     fill(registry, make_model, 2)
-    registry.delete(v(1), actor="bob", now=NOW)
+    retention.delete(v(1), actor="bob", now=NOW)
     again = registry.register("sentiment", make_model("sentiment-1"), author="bob", now=NOW)
 
     assert (again.version, again.existed) == (1, True)
@@ -291,6 +306,7 @@ def test_deleted_version_comes_back_with_its_number(
 
 
 def test_deletion_that_broke_off_is_finished_by_the_next(
+    retention: Retention,
     database: Database,
     registry: Registry,
     make_model: MakeModel,
@@ -306,25 +322,26 @@ def test_deletion_that_broke_off_is_finished_by_the_next(
     with monkeypatch.context() as patched:
         patched.setattr(ArtifactStore, "delete", fail)
         with pytest.raises(StoreUnavailable):
-            registry.delete(v(1), actor="bob", now=NOW)
+            retention.delete(v(1), actor="bob", now=NOW)
     assert store.within("sentiment").holds(digest)
 
-    registry.delete(v(1), actor="bob", now=NOW)
+    retention.delete(v(1), actor="bob", now=NOW)
     assert not store.within("sentiment").holds(digest)
     assert actions(database) == [("version.register", 1), ("version.delete", 1)]
 
 
 def test_files_of_another_model_with_the_same_bytes_stay(
-    registry: Registry, make_model: MakeModel, tmp_path: Path
+    retention: Retention, registry: Registry, make_model: MakeModel, tmp_path: Path
 ) -> None:
     for name in ("sentiment", "intent"):
         registry.register(name, make_model("same"), author="ada", now=NOW)
-    registry.delete(v(1), actor="bob", now=NOW)
+    retention.delete(v(1), actor="bob", now=NOW)
 
     registry.export(v(1, "intent"), tmp_path / "out")
 
 
 def test_files_that_went_while_registering_are_kept_again(
+    retention: Retention,
     registry: Registry,
     make_model: MakeModel,
     store: ArtifactStore,
@@ -338,7 +355,7 @@ def test_files_that_went_while_registering_are_kept_again(
     def overtaken(store: ArtifactStore, artifact: Artifact, *, move: bool) -> str:
         uri = put(store, artifact, move=move)
         monkeypatch.setattr(ArtifactStore, "put", put)
-        registry.delete(v(1), actor="bob", now=NOW)
+        retention.delete(v(1), actor="bob", now=NOW)
         return uri
 
     monkeypatch.setattr(ArtifactStore, "put", overtaken)
@@ -347,38 +364,43 @@ def test_files_that_went_while_registering_are_kept_again(
     registry.export(v(1), tmp_path / "out")
 
 
-def refused(registry: Registry, number: int) -> str:
+def refused(registry: Registry, retention: Retention, number: int) -> str:
     with pytest.raises(VersionInUse) as caught:
-        registry.delete(v(number), actor="bob", now=NOW)
+        retention.delete(v(number), actor="bob", now=NOW)
     assert registry.show(v(number)).deleted_at is None
     return str(caught.value)
 
 
 def test_version_that_serves_is_not_deleted(
-    database: Database, registry: Registry, make_model: MakeModel
+    retention: Retention, database: Database, registry: Registry, make_model: MakeModel
 ) -> None:
     fill(registry, make_model, 5)
     serve(database, {"3": 0.95, "4": 0.05, "5": 0.0}, shadow="5")
 
-    assert refused(registry, 3) == "sentiment@3 cannot be deleted: it serves, with weight 0.95"
-    assert refused(registry, 4).endswith("it serves, with weight 0.05")
-    assert refused(registry, 5).endswith("it serves, with weight 0")
-    assert registry.retirable("sentiment", keep=0) == [v(1), v(2)]
+    assert (
+        refused(registry, retention, 3)
+        == "sentiment@3 cannot be deleted: it serves, with weight 0.95"
+    )
+    assert refused(registry, retention, 4).endswith("it serves, with weight 0.05")
+    assert refused(registry, retention, 5).endswith("it serves, with weight 0")
+    assert retention.retirable("sentiment", keep=0) == [v(1), v(2)]
 
 
 def test_version_of_an_open_release_is_not_deleted(
-    database: Database, registry: Registry, make_model: MakeModel
+    retention: Retention, database: Database, registry: Registry, make_model: MakeModel
 ) -> None:
     fill(registry, make_model, 3)
     release(database, 3, previous=2, ended=False)
 
-    assert re.search(r"release \d+ of it is open; abort that one first$", refused(registry, 3))
-    assert refused(registry, 2).endswith("a rollback of sentiment@3 goes back to it")
-    registry.delete(v(1), actor="bob", now=NOW)
+    assert re.search(
+        r"release \d+ of it is open; abort that one first$", refused(registry, retention, 3)
+    )
+    assert refused(registry, retention, 2).endswith("a rollback of sentiment@3 goes back to it")
+    retention.delete(v(1), actor="bob", now=NOW)
 
 
 def test_version_that_a_rollback_goes_back_to_is_not_deleted(
-    database: Database, registry: Registry, make_model: MakeModel
+    retention: Retention, database: Database, registry: Registry, make_model: MakeModel
 ) -> None:
     fill(registry, make_model, 5)
     release(database, 3, previous=1, ended=True)  # it is the newest of this version that counts
@@ -386,8 +408,8 @@ def test_version_that_a_rollback_goes_back_to_is_not_deleted(
     release(database, 4, previous=5, ended=True)  # does not serve
     serve(database, {"3": 1.0})
 
-    assert refused(registry, 2).endswith("a rollback of sentiment@3 goes back to it")
-    assert registry.retirable("sentiment", keep=0) == [v(1), v(4), v(5)]
+    assert refused(registry, retention, 2).endswith("a rollback of sentiment@3 goes back to it")
+    assert retention.retirable("sentiment", keep=0) == [v(1), v(4), v(5)]
 
 
 @pytest.mark.parametrize(
@@ -401,36 +423,40 @@ def test_version_that_a_rollback_goes_back_to_is_not_deleted(
     ],
 )
 def test_what_a_rollback_goes_back_to_is_told_by_what_brought_the_live_version(
-    database: Database, registry: Registry, make_model: MakeModel, after: dict[str, Any]
+    retention: Retention,
+    database: Database,
+    registry: Registry,
+    make_model: MakeModel,
+    after: dict[str, Any],
 ) -> None:
     fill(registry, make_model, 3)
     release(database, 2, previous=1, ended=True, state="superseded")
     release(database, 2, ended=True, **after)
     serve(database, {"2": 1.0})
 
-    assert refused(registry, 1).endswith("a rollback of sentiment@2 goes back to it")
-    registry.delete(v(3), actor="bob", now=NOW)
+    assert refused(registry, retention, 1).endswith("a rollback of sentiment@2 goes back to it")
+    retention.delete(v(3), actor="bob", now=NOW)
 
 
 def test_versions_behind_the_newest_may_be_retired(
-    database: Database, registry: Registry, make_model: MakeModel
+    retention: Retention, database: Database, registry: Registry, make_model: MakeModel
 ) -> None:
     fill(registry, make_model, 6)
     serve(database, {"2": 1.0})
-    registry.delete(v(1), actor="bob", now=NOW)
+    retention.delete(v(1), actor="bob", now=NOW)
 
-    assert registry.retirable("sentiment", keep=2) == [v(3), v(4)]
-    assert registry.retirable("sentiment", keep=10) == []
-    assert registry.retirable("intent", keep=1) == []
+    assert retention.retirable("sentiment", keep=2) == [v(3), v(4)]
+    assert retention.retirable("sentiment", keep=10) == []
+    assert retention.retirable("intent", keep=1) == []
 
 
 def test_routes_of_versions_that_are_not_registered_are_passed_over(
-    database: Database, registry: Registry, make_model: MakeModel
+    retention: Retention, database: Database, registry: Registry, make_model: MakeModel
 ) -> None:
     fill(registry, make_model, 1)
     serve(database, {"2026-03-01": 1.0})
 
-    registry.delete(v(1), actor="bob", now=NOW)
+    retention.delete(v(1), actor="bob", now=NOW)
 
 
 def test_rows_are_not_left_by_a_registration_that_failed(

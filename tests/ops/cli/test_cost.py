@@ -8,9 +8,10 @@ import pytest
 
 from ops.access import grants
 from ops.access.permissions import Permission
+from ops.config.prices import NodePrice, PriceTable
 from ops.cost import usage, workloads
 from ops.cost.advice import Size, Workload
-from ops.cost.billing import NodePrice, PriceTable, Source, Usage
+from ops.cost.billing import Source, Usage
 from ops.health import alerts
 from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity

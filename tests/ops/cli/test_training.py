@@ -38,7 +38,7 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 )
 def test_a_bad_file_is_told_before_torch_is_loaded(lines: str, wanted: str, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(lines)
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-c", CODE],
         cwd=tmp_path,
@@ -54,7 +54,7 @@ def test_a_bad_file_is_told_before_torch_is_loaded(lines: str, wanted: str, tmp_
 
 
 def options() -> set[str]:
-    command = get_command(app).commands["train"].commands["text-classification"]  # type: ignore[attr-defined]
+    command = get_command(app).get_command(None, "train").commands["text-classification"]  # type: ignore[attr-defined]
     return {option for parameter in command.params for option in parameter.opts}
 
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from ops.config.settings import PlatformConfig
-from ops.config.yaml_document import Document, Problem, Severity, keys_at, nearest, read
+from ops.config.yaml_document import Document, keys_at, nearest, read
+from ops.problems import Problem, ProblemSeverity
 
 
 def document(text: str) -> Document:
@@ -28,7 +29,7 @@ def test_key_that_is_not_there_has_the_place_above() -> None:
 
 
 def test_warning_says_so() -> None:
-    problem = document("a: 1").problem(("a",), "odd", Severity.WARNING)
+    problem = document("a: 1").problem(("a",), "odd", ProblemSeverity.WARNING)
     assert str(problem) == "line 1:1: warning: a: odd"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ops.config.prices import NodePrice, PriceTable
 from ops.cost.advice import Measurement, Size, Workload, advise, measured
-from ops.cost.billing import NodePrice, PriceTable
 
 PRICES = PriceTable(cpu_hour=0.05, gpu_hour=2.0, node_types={"spot": NodePrice(cpu_hour=0.01)})
 # Nothing to say about this one.

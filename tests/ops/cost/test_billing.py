@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.config.prices import NodePrice, PriceTable
 from ops.cost.billing import (
     HOUR,
     NO_TEAM,
     CeilingState,
-    NodePrice,
-    PriceTable,
     Sample,
     Source,
     Spending,

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from ops.access.ledger import entries
+from ops.config.prices import NodePrice, PriceTable
 from ops.cost import usage
-from ops.cost.billing import NodePrice, PriceTable
 from ops.cost.metering import Accounts, Machines
 from ops.errors import NotRunning
 from ops.health import alerts

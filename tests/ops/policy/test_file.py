@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.config.yaml_document import Severity
 from ops.errors import PolicyError
 from ops.policy.file import check, load
+from ops.problems import ProblemSeverity
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MODEL = "model: sentiment\n"
@@ -21,7 +21,7 @@ FAR_TOO_DEEP = "[" * 5000
 def only(text: str) -> tuple[int, str, str]:
     """Line, path and message of the one mistake there is."""
     (problem,) = check(text, now=NOW)
-    assert problem.severity == Severity.ERROR
+    assert problem.severity == ProblemSeverity.ERROR
     return problem.line, problem.path, problem.message
 
 
@@ -122,7 +122,7 @@ def test_two_gates_on_one_figure() -> None:
     ],
 )
 def test_policy_that_could_never_roll_back_is_refused(text: str, path: str) -> None:
-    errors = [p for p in check(MODEL + text, now=NOW) if p.severity == Severity.ERROR]
+    errors = [p for p in check(MODEL + text, now=NOW) if p.severity == ProblemSeverity.ERROR]
     assert [problem.path for problem in errors] == [path]
     assert "never be rolled back by itself" in errors[0].message
 
@@ -208,7 +208,7 @@ def test_rare_window_is_no_mistake() -> None:
 )
 def test_warning_is_told_and_the_policy_used(text: str, path: str) -> None:
     (problem,) = check(MODEL + text, now=NOW)
-    assert (problem.path, problem.severity) == (path, Severity.WARNING)
+    assert (problem.path, problem.severity) == (path, ProblemSeverity.WARNING)
     assert "warning: " in str(problem)
     assert load(MODEL + text, now=NOW).model == "sentiment"
 

@@ -17,11 +17,12 @@ from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.releases import releases
 from ops.releases.facts import JUDGED_EVERY_S, FactFinder
-from ops.releases.next_event import Due, Load, due
+from ops.releases.next_event import Due, due
 from ops.releases.releases import Release, Start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
 from ops.serving import apps
+from ops.serving.readiness import Readiness
 from ops.sql.database import Database
 from ops.sql.tables import approvals
 from ops.telemetry.observations import Observations
@@ -55,8 +56,8 @@ class Replicas:
     def __init__(self, embedding: list[float]) -> None:
         self._embedding, self.asked = embedding, 0
 
-    def load(self, _name: str, *, age_s: float, deadline_s: float) -> Load:
-        return Load(True, None, age_s, deadline_s)
+    def load(self, _name: str, *, age_s: float, deadline_s: float) -> Readiness:
+        return Readiness(True, None, age_s, deadline_s)
 
     def ask(self, _model: str, _label: str, values: list[bytes], _options: Any) -> list[Answer]:
         self.asked += 1

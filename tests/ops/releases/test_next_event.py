@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from ops.analysis.evidence import Finding, Outcome, Verdict
-from ops.releases.next_event import Answer, Due, Facts, Load, due
+from ops.releases.next_event import Answer, Due, Facts, due
 from ops.releases.state_machine import STEPS, Event, Plan, Position, State, after
+from ops.serving.readiness import Readiness
 
 # What each state makes of the facts, those that come first before the others. Whatever is not
 # here changes nothing.
@@ -39,10 +40,10 @@ KNOWN: dict[str, dict[str, Any]] = {
     "may_go": ANSWER,
     "restored": ANSWER,
     "load": {
-        "starting": Load(ready=False, age_s=180.0),
-        "ready": Load(ready=True, age_s=200.0),
-        "late": Load(ready=False, age_s=180.1),
-        "fault": Load(ready=True, fault="the file is not there"),
+        "starting": Readiness(ready=False, age_s=180.0),
+        "ready": Readiness(ready=True, age_s=200.0),
+        "late": Readiness(ready=False, age_s=180.1),
+        "fault": Readiness(ready=True, fault="the file is not there"),
     },
     "verdict": {str(outcome): Verdict(outcome, ()) for outcome in Outcome},
 }
@@ -98,19 +99,19 @@ def test_reasons_and_evidence_come_along() -> None:
 @pytest.mark.parametrize(
     ("load", "reason"),
     [
-        (Load(ready=True, age_s=41.6), "its replicas answer after 42 s"),
-        (Load(ready=False, fault="no such file"), "no such file"),
+        (Readiness(ready=True, age_s=41.6), "its replicas answer after 42 s"),
+        (Readiness(ready=False, fault="no such file"), "no such file"),
         (
-            Load(ready=False, age_s=91, deadline_s=90, waiting_for="wants 1 CPU, 0.4 free"),
+            Readiness(ready=False, age_s=91, deadline_s=90, waiting_for="wants 1 CPU, 0.4 free"),
             "it was not ready within 90 s: wants 1 CPU, 0.4 free",
         ),
         (
-            Load(ready=False, age_s=91, deadline_s=90),
+            Readiness(ready=False, age_s=91, deadline_s=90),
             "it was not ready within 90 s: it did not say why",
         ),
     ],
 )
-def test_end_of_loading_says_why(load: Load, reason: str) -> None:
+def test_end_of_loading_says_why(load: Readiness, reason: str) -> None:
     found = due(Position(State.LOADING), Facts(load=load))
     assert found is not None
     assert found.reason == reason

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ops.analysis.limits import MIRROR_SHARE
 from ops.releases.state_machine import (
     ENDED,
-    MIRROR_SHARE,
     STEPS,
     Event,
     Plan,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.analysis.limits import MIRROR_SHARE
 from ops.releases.releases import Release
-from ops.releases.state_machine import MIRROR_SHARE, Plan, Position, Sides, State, routes_of
+from ops.releases.state_machine import Plan, Position, Sides, State, routes_of
 from ops.scaling.share import share_to_carry
 from stream.schema import ControlRecord, VersionRoute
 

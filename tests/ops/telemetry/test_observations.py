@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.analysis.gathering import Gathered, Pair, evidence_of, records_of
 from ops.telemetry import observations
-from ops.telemetry.observations import (
-    LATE_MS,
-    MAX_WINDOWS,
-    Gathered,
-    Observations,
-    Pair,
-    Seen,
-    evidence_of,
-)
+from ops.telemetry.observations import LATE_MS, MAX_WINDOWS, Observations, Seen
 from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison
 from stream.records import Record
@@ -388,6 +381,6 @@ def test_records_of_each_version_since_a_moment() -> None:
         window("1", start=BEGAN + 5000, failures=[model_failed]),
         window("2", start=BEGAN + 5000, failures=[model_failed]),
     )
-    assert seen.records("sentiment", since_ms=BEGAN) == {"1": 3, "2": 1}
-    assert seen.records("sentiment", since_ms=BEGAN + 1) == {"1": 1, "2": 1}
-    assert seen.records("another", since_ms=0) == {}
+    assert records_of(seen.windows("sentiment", since_ms=BEGAN)) == {"1": 3, "2": 1}
+    assert records_of(seen.windows("sentiment", since_ms=BEGAN + 1)) == {"1": 1, "2": 1}
+    assert records_of(seen.windows("another", since_ms=0)) == {}
