@@ -21,7 +21,7 @@ from ops.processes.children import MARK
 from ops.serving.cluster import applications
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings
-from stream.admin import Admin, pipeline_topics
+from stream.kafka.admin import Admin, pipeline_topics
 from stream.settings import KafkaSettings, PipelineSettings
 
 ECHO = ModelSettings(name="echo", path=Path("."), engine=EngineSettings(kind="echo"), num_cpus=0.25)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 from stream.caller import Caller
 from stream.control import RoutingTable
+from stream.kafka.sink import Sink
 from stream.outputs import TopicLimits
 from stream.records import Deleted, Offsets, Partition, Record
 from stream.shadow import Shadow
-from stream.sink import Sink
 
 
 class Source(Protocol):
-    """The group member that reads; ``stream.source.Source`` says what each does."""
+    """The group member that reads; ``stream.kafka.source.Source`` says what each does."""
 
     def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
     def poll_nothing(self) -> list[Record]: ...  # noqa: D102

@@ -17,13 +17,13 @@ from stream.calls import Call, Calls
 from stream.dispatch import Queues
 from stream.doors import Doors, Source
 from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
+from stream.kafka.sink import Sink
 from stream.offsets import OffsetTracker, Slot
 from stream.outputs import OutputMaker
 from stream.records import Damaged, Offsets, Output, Partition, Record
 from stream.routes import Routes
 from stream.settings import PipelineSettings
 from stream.shadow import Mirrored, Order
-from stream.sink import Sink
 from stream.tally import RescueReason, Tally
 from stream.trouble import PASSING, Trouble
 

@@ -15,20 +15,20 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.caller import Caller, ReplicaClient
 from stream.control import ControlFollower
 from stream.doors import Doors
 from stream.doors import Source as SourceDoor
 from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
+from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.sink import PlainProducer, PlainSink, Sink, TransactionalSink
+from stream.kafka.source import ControlReader, Source
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline, Progress
 from stream.schema import ConsumerRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.shadow import Shadow
-from stream.sink import PlainProducer, PlainSink, Sink, TransactionalSink
-from stream.source import ControlReader, Source
 
 logger = logging.getLogger(__name__)
 

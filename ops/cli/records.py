@@ -79,7 +79,7 @@ def consume(
     config: ConfigOption = None,
 ) -> None:
     """Show committed records as they come."""
-    from stream.clients import read_topic
+    from stream.kafka.topic_io import read_topic
 
     # Closed whatever happens: the client's thread would keep the command from ending.
     with (
@@ -134,7 +134,7 @@ def produce_lines(
     Raises:
         NoJsonObject: The first such line, and how many were sent before it.
     """
-    from stream.clients import TopicWriter
+    from stream.kafka.topic_io import TopicWriter
 
     count, refused = 0, ""
     start = time.monotonic()

@@ -16,7 +16,7 @@ import orjson
 
 from ops.demo.events import DemoEvent, events
 from ops.errors import OpsError
-from stream.clients import TopicWriter, read_topic
+from stream.kafka.topic_io import TopicWriter, read_topic
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from ops.errors import OpsError
-from stream.clients import TopicWriter, read_topic
+from stream.kafka.topic_io import TopicWriter, read_topic
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 

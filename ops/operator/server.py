@@ -46,13 +46,13 @@ from ops.sql.lease import last_held
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from serve.contract import app_name
 from serve.settings import ModelSettings
-from stream.admin import Admin
 from stream.control import publish
 from stream.errors import StreamError
+from stream.kafka.admin import Admin
+from stream.kafka.sink import PlainProducer
+from stream.kafka.source import TelemetryReader
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings, PipelineSettings, secret_of
-from stream.sink import PlainProducer
-from stream.source import TelemetryReader
 
 logger = logging.getLogger(__name__)
 

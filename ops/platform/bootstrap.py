@@ -27,9 +27,9 @@ from ops.releases.routes import all_routes, live_label, mark_published, put_rout
 from ops.sql.database import Database
 from serve.settings import ModelSettings
 from stream.control import publish
+from stream.kafka.sink import PlainProducer
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import KafkaSettings
-from stream.sink import PlainProducer
 
 ACTOR = "up"
 

@@ -28,7 +28,7 @@ from ops.processes import children as processes
 from ops.processes.ports import free_port
 from ops.serving.cluster import applications
 from serve.artifact import load
-from stream.admin import Admin
+from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings, secret_of
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from ops.errors import GroupTaken
-from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.group import foreign
+from stream.kafka.admin import Admin, pipeline_topics, platform_topics
 from stream.settings import PipelineSettings
 
 # The group's coordinator looks for members whose session is over only now and then.

@@ -15,11 +15,11 @@ from ops.platform import operator_process
 from ops.platform.installation import State, token_path
 from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name
-from stream.admin import Admin
 from stream.errors import StreamError
+from stream.kafka.admin import Admin
+from stream.kafka.source import recent_consumers, recent_telemetry
 from stream.schema import ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.source import recent_consumers, recent_telemetry
 from stream.telemetry import merge, quantile
 
 LAST_WORDS_S = 3600.0

@@ -22,7 +22,7 @@ EVERY_S = 2.0
 
 
 class OffsetsDoor(Protocol):
-    """Reads offsets; ``stream.admin.Admin``."""
+    """Reads offsets; ``stream.kafka.admin.Admin``."""
 
     def offsets(self, group: str, topics: list[str]) -> Mapping[Partition, GroupOffsets]:
         """Of every partition.

@@ -26,12 +26,12 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
-from stream.admin import Admin, pipeline_topics, platform_topics
 from stream.control import publish
 from stream.errors import CallFailed, CallLost, ModelUnavailable
+from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.sink import PlainProducer
 from stream.schema import SOURCE_HEADER, ControlRecord, VersionRoute
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.sink import PlainProducer
 from stream.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,9 +285,7 @@ def out_of_order(results: Iterable[Received]) -> dict[bytes | None, list[str]]:
     for result in results:
         before = newest.setdefault(result.key, result)
         if result.number < before.number and result.key not in wrong:
-            wrong[result.key] = [
-                f"{r.number} of {r.header(SOURCE_HEADER)}" for r in (before, result)
-            ]
+            wrong[result.key] = [f"{r.number} of {r.header(SOURCE_HEADER)}" for r in (before, result)]
         newest[result.key] = max(before, result, key=lambda r: r.number)
     return wrong
 

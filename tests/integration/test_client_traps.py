@@ -15,18 +15,18 @@ from typing import Any, ClassVar
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from stream.admin import Admin
 from stream.caller import Caller
 from stream.control import ControlFollower
 from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
+from stream.kafka.admin import Admin
+from stream.kafka.sink import PlainSink, Sink, TransactionalSink
+from stream.kafka.source import ControlReader, Source
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline
 from stream.records import Offsets, Output, Partition, Record
 from stream.settings import PipelineSettings
 from stream.shadow import Shadow
-from stream.sink import PlainSink, Sink, TransactionalSink
-from stream.source import ControlReader, Source
 from stream.worker import HUNG_EXIT_CODE
 from tests.broker import Broker
 from tests.integration.harness import (
@@ -382,7 +382,7 @@ def test_a_join_that_ends_between_two_polls_is_not_forgotten(
 ) -> None:
     """The leader that joins because of a new partition has then nothing left to join for, so the
     client would look at neither the partition nor its heartbeats again."""
-    monkeypatch.setattr("stream.connection.METADATA_MAX_AGE_MS", 200)
+    monkeypatch.setattr("stream.kafka.connection.METADATA_MAX_AGE_MS", 200)
     settings = bench.pipeline(partitions=1)
     source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     wait_until(lambda: not source.poll(100) and len(source.assignment()) == 1, "it owns one")

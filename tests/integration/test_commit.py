@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from stream.admin import Admin
 from stream.errors import CommitFailed
+from stream.kafka.admin import Admin
+from stream.kafka.sink import PlainSink, Sink, TransactionalSink
+from stream.kafka.source import Source
 from stream.records import Offsets, Output, Partition
-from stream.sink import PlainSink, Sink, TransactionalSink
-from stream.source import Source
 from tests.integration.harness import Bench, FakeModel, leaves_sockets, wait_until
 
 pytestmark = [pytest.mark.kafka, leaves_sockets]

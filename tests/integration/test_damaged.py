@@ -9,10 +9,10 @@ import orjson
 import pytest
 from kafka import KafkaProducer
 
-from stream.clients import TopicWriter, read_topic
-from stream.decoding import HeaderName
+from stream.kafka.decoding import HeaderName
+from stream.kafka.source import TelemetryReader, recent_telemetry
+from stream.kafka.topic_io import TopicWriter, read_topic
 from stream.records import Damaged, Record
-from stream.source import TelemetryReader, recent_telemetry
 from stream.telemetry import TELEMETRY_TOPIC
 from tests.broker import Broker
 from tests.integration.harness import Bench, leaves_sockets

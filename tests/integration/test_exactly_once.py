@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from stream.admin import Admin
+from stream.kafka.admin import Admin
 from tests.broker import Broker
 from tests.integration.consumer_process import ENDED
 from tests.integration.harness import (

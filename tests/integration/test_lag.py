@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream.admin import Admin
+from stream.kafka.admin import Admin
 from stream.records import GroupOffsets, Partition
 from stream.settings import PipelineSettings
 from tests.integration.harness import Bench, leaves_sockets, wait_until

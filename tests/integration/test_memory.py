@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from serve.contract import BatchReply
+from stream.kafka.source import Source
 from stream.pipeline import MAX_HELD_WINDOWS
 from stream.records import Record
-from stream.source import Source
 from tests.integration.harness import Bench, FakeModel, wait_until
 
 pytestmark = pytest.mark.kafka

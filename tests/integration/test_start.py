@@ -6,9 +6,9 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from stream.admin import Admin
+from stream.kafka.admin import Admin
+from stream.kafka.source import recent_telemetry
 from stream.settings import PipelineSettings
-from stream.source import recent_telemetry
 from tests.integration.harness import Bench, leaves_sockets, wait_until
 
 pytestmark = [pytest.mark.kafka, leaves_sockets]

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from stream.admin import Admin
+from stream.kafka.admin import Admin
+from stream.kafka.source import Source
 from stream.pipeline import FULL_POLL_S, Progress
-from stream.source import Source
 from stream.worker import Worker
 from tests.integration.harness import (
     DYING_PLACES,
@@ -76,7 +76,7 @@ def test_answers_that_come_after_their_partition_has_gone_are_dropped(bench: Ben
 def test_what_was_read_before_the_session_expired_is_read_again_once(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="stream.source")
+    caplog.set_level("INFO", logger="stream.kafka.source")
     pipeline = bench.pipeline(
         partitions=1, max_batch_records=20, window=8, commit_interval_ms=60_000
     )

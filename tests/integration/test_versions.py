@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from stream.comparison import merge_comparisons
+from stream.kafka.source import TelemetryReader, recent_comparisons, recent_telemetry
 from stream.schema import ComparisonRecord, TelemetryRecord
 from stream.settings import PipelineSettings
-from stream.source import TelemetryReader, recent_comparisons, recent_telemetry
 from stream.telemetry import merge
 from tests.integration.harness import Bench, FakeModel, FakeModels, leaves_sockets, wait_until
 

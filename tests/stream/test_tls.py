@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from stream.login import LoginRefused, _tls
+from stream.kafka.login import LoginRefused, _tls
 from stream.settings import KafkaSettings
 from stream.tls import KeyLocked, fault_of, load_chain
 from tests.certificates import write_certificates

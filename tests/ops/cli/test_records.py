@@ -11,7 +11,7 @@ import pytest
 
 from ops.cli.records import as_json_line, as_text, key_of, produce_lines
 from ops.errors import NoJsonObject
-from stream.clients import read_topic
+from stream.kafka.topic_io import read_topic
 from tests.broker import Broker, NewTopic
 
 READ_DEADLINE_S = 20.0

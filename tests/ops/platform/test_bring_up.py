@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.platform.bring_up import idle_consumers
-from stream.admin import Admin
+from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings
 from tests.broker import Broker, NewTopic
 

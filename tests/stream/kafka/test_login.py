@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from stream import connection
-from stream.admin import Admin
-from stream.clients import read_topic
-from stream.connection import common_options
 from stream.errors import BrokerRefused
-from stream.login import LoginRefused, Server, check_login
+from stream.kafka import connection
+from stream.kafka.admin import Admin
+from stream.kafka.connection import common_options
+from stream.kafka.login import LoginRefused, Server, check_login
+from stream.kafka.sink import PlainProducer
+from stream.kafka.topic_io import read_topic
 from stream.settings import KafkaSettings
-from stream.sink import PlainProducer
 from tests.broker import Broker
 from tests.certificates import write_certificates
 

@@ -12,7 +12,7 @@ from kafka import errors as kafka_errors
 from kafka.net import KafkaConnectionManager, KafkaNetClient, NetworkSelector
 
 from stream.errors import BrokerRefused, BrokerUnreachable, Fenced, StreamError
-from stream.login import LoginRefused, Server, check_login
+from stream.kafka.login import LoginRefused, Server, check_login
 from stream.settings import KafkaSettings
 
 # A retried request sleeps this long whole: every transaction that meets the tail of the one

@@ -18,14 +18,14 @@ from kafka.errors import (
 from kafka.structs import MemberState
 from pydantic import BaseModel
 
-from stream import decoding
-from stream.admin import Admin
 from stream.comparison import COMPARISONS_TOPIC
-from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import CommitFailed
 from stream.group import own_client
 from stream.heartbeat import CONSUMERS_TOPIC
+from stream.kafka import decoding
+from stream.kafka.admin import Admin
+from stream.kafka.connection import broker_errors, common_options
 from stream.records import Damaged, Deleted, Offsets, Partition, Record
 from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings

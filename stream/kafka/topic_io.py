@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from kafka import KafkaProducer, TopicPartition
 
-from stream import decoding
-from stream.admin import Admin
-from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, TopicMissing
+from stream.kafka import decoding
+from stream.kafka.admin import Admin
+from stream.kafka.connection import broker_errors, common_options, end_producer
 from stream.records import Record
 from stream.settings import KafkaSettings
 

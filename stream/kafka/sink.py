@@ -11,11 +11,11 @@ from kafka import errors as kafka_errors
 from kafka.producer import record_accumulator
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from stream.connection import broker_errors, common_options, end_producer
 from stream.errors import CommitFailed, OutputRefused, StreamError
+from stream.kafka.connection import broker_errors, common_options, end_producer
+from stream.kafka.source import to_client
 from stream.records import Offsets, Output
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.source import to_client
 
 # A batch is sent when full, or at the flush that ends every commit: lingering costs nothing
 # and saves the sending thread from racing the loop with batches of one record.

@@ -7,8 +7,8 @@ import pytest
 from kafka import errors as kafka_errors
 from kafka.record import util
 
-from stream.connection import broker_errors
 from stream.errors import BrokerRefused, BrokerUnreachable, CommitFailed, Fenced, StreamError
+from stream.kafka.connection import broker_errors
 
 FENCED = kafka_errors.ProducerFencedError()
 

@@ -12,8 +12,8 @@ from kafka.protocol.consumer import IsolationLevel
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecords
 
-from stream import decoding
-from stream.decoding import HeaderName
+from stream.kafka import decoding
+from stream.kafka.decoding import HeaderName
 from stream.records import Damaged
 
 GZIP = DefaultRecordBatch.CODEC_GZIP

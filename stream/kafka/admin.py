@@ -23,12 +23,12 @@ from kafka.errors import (
 from kafka.structs import OffsetAndMetadata
 
 from stream.comparison import COMPARISONS_TOPIC
-from stream.connection import broker_errors, common_options
 from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerRefused, BrokerUnreachable, StreamError, TopicMissing, TopicUnfit
 from stream.fitness import TopicState, faults, purposes
 from stream.group import Group, Member
 from stream.heartbeat import CONSUMERS_TOPIC
+from stream.kafka.connection import broker_errors, common_options
 from stream.outputs import TopicLimits
 from stream.records import GroupOffsets, Held, Partition
 from stream.settings import KafkaSettings, PipelineSettings
