@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from serve.contract import OF_THE_VERSION, Failure, FailureKind
-from stream.caller import Reply
-from stream.calls import Call, Calls
+from stream.backoff import PASSING, Trouble
+from stream.consumer_stats import RescueReason, Tally
 from stream.dispatch import Queues
-from stream.doors import Doors, Source
 from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
+from stream.interfaces import Doors, Source
+from stream.isolation import Reply
 from stream.kafka.sink import Sink
 from stream.offsets import OffsetTracker, Slot
 from stream.outputs import OutputMaker
@@ -24,8 +25,7 @@ from stream.records import Damaged, Offsets, Output, Partition, Record
 from stream.routes import Routes
 from stream.settings import PipelineSettings
 from stream.shadow import Mirrored, Order
-from stream.tally import RescueReason, Tally
-from stream.trouble import PASSING, Trouble
+from stream.window import Call, Calls
 
 logger = logging.getLogger(__name__)
 

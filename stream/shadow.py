@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from stream.caller import Caller, ReplicaClient, Reply
 from stream.comparison import COMPARISONS_TOPIC, Comparison
 from stream.errors import ModelUnavailable, SystemFault
+from stream.isolation import Caller, ReplicaClient, Reply
 from stream.records import Output, Record
 from stream.settings import PipelineSettings
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream.caller import Caller, ReplicaClient
 from stream.control import ControlFollower
-from stream.doors import Doors
-from stream.doors import Source as SourceDoor
 from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
+from stream.interfaces import Doors
+from stream.interfaces import Source as SourceDoor
+from stream.isolation import Caller, ReplicaClient
 from stream.kafka.admin import Admin, pipeline_topics, platform_topics
 from stream.kafka.sink import PlainProducer, PlainSink, Sink, TransactionalSink
 from stream.kafka.source import ControlReader, Source

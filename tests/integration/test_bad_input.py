@@ -188,7 +188,7 @@ def set_topic(bench: Bench, topic: str, name: str, value: str) -> None:
 
 
 def test_without_a_route_it_waits(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="stream.trouble")
+    caplog.set_level("INFO", logger="stream.backoff")
     pipeline = bench.pipeline(routed=False)
     ledger = bench.ledger(pipeline)
     ledger.produce(200)

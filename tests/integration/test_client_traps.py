@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import pytest
 from kafka.errors import KafkaTimeoutError
 
-from stream.caller import Caller
 from stream.control import ControlFollower
-from stream.doors import Doors
 from stream.errors import CommitFailed, Fenced, StreamError
+from stream.interfaces import Doors
+from stream.isolation import Caller
 from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainSink, Sink, TransactionalSink
 from stream.kafka.source import ControlReader, Source

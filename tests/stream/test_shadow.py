@@ -9,8 +9,8 @@ import pytest
 
 from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
 from stream import shadow as shadow_module
-from stream.caller import Reply
 from stream.errors import ModelUnavailable
+from stream.isolation import Reply
 from stream.schema import ComparisonRecord
 from stream.settings import PipelineSettings
 from stream.shadow import MAX_PENDING, Order, Shadow

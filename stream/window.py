@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from stream.caller import Caller, Reply
+from stream.isolation import Caller, Reply
 from stream.offsets import Slot
 from stream.shadow import Mirrored
 

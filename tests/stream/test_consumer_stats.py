@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from serve.contract import Answer
+from stream.consumer_stats import Tally
 from stream.offsets import Slot
 from stream.schema import TelemetryRecord
 from stream.settings import PipelineSettings
-from stream.tally import Tally
 from stream.telemetry import quantile
 from tests.stream.records import PlainRecord
 

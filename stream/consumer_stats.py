@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from serve.contract import Answer, Failure, ReplicaInfo
-from stream.caller import Reply
+from stream.isolation import Reply
 from stream.offsets import Slot
 from stream.records import Deleted, Output
 from stream.settings import PipelineSettings

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream.caller import Reply
-from stream.calls import MAX_PAUSE_S, MIN_PAUSE_S, Calls
+from stream.isolation import Reply
 from stream.offsets import OffsetTracker
+from stream.window import MAX_PAUSE_S, MIN_PAUSE_S, Calls
 from tests.stream.records import PlainRecord
 
 

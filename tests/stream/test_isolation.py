@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.contract import Answer, BatchReply, BatchStats, Failure, FailureKind, ReplicaInfo
-from stream import caller as caller_module
-from stream.caller import Caller, Reply
+from stream import isolation as caller_module
 from stream.errors import CallFailed, CallLost, ModelUnavailable, SystemFault
+from stream.isolation import Caller, Reply
 from stream.settings import PipelineSettings
 
 DIGEST = "d" * 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from stream.caller import Caller
 from stream.control import RoutingTable
+from stream.isolation import Caller
 from stream.kafka.sink import Sink
 from stream.outputs import TopicLimits
 from stream.records import Deleted, Offsets, Partition, Record
