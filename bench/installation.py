@@ -21,8 +21,9 @@ from ops.processes.children import MARK
 from ops.serving.cluster import applications
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings
-from stream.kafka.admin import Admin, pipeline_topics
+from stream.kafka.admin import Admin
 from stream.settings import KafkaSettings, PipelineSettings
+from stream.topics import pipeline_topics
 
 ECHO = ModelSettings(name="echo", path=Path("."), engine=EngineSettings(kind="echo"), num_cpus=0.25)
 

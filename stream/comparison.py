@@ -15,7 +15,6 @@ from stream.records import Record
 from stream.schema import ComparisonRecord, Disagreement
 from stream.telemetry import add_counts, latency_bucket
 
-COMPARISONS_TOPIC: Final = "bertstream.comparisons"
 MAX_SAMPLES: Final = 8
 MAX_LABELS: Final = 64
 OTHER_LABELS: Final = "(other)"

@@ -11,7 +11,8 @@ from stream.isolation import Reply
 from stream.offsets import Slot
 from stream.records import Deleted, Output
 from stream.settings import PipelineSettings
-from stream.telemetry import TELEMETRY_TOPIC, Window
+from stream.telemetry import Window
+from stream.topics import TELEMETRY_TOPIC
 
 logger = logging.getLogger(__name__)
 

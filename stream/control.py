@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from stream.errors import BrokerUnreachable, StreamError
 from stream.schema import ControlRecord
+from stream.topics import CONTROL_TOPIC
 
 logger = logging.getLogger(__name__)
 
-CONTROL_TOPIC: Final = "bertstream.control"
 
 RoutingTable = Mapping[str, ControlRecord]
 EMPTY_TABLE: Final[RoutingTable] = MappingProxyType({})

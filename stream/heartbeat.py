@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 from stream.control import ControlProducer
 from stream.errors import StreamError
 from stream.schema import ConsumerRecord
+from stream.topics import CONSUMERS_TOPIC
 
 logger = logging.getLogger(__name__)
 
-CONSUMERS_TOPIC: Final = "bertstream.consumers"
 SEND_TIMEOUT_S = 5.0
 
 

@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from stream.comparison import COMPARISONS_TOPIC, Comparison
+from stream.comparison import Comparison
 from stream.errors import ModelUnavailable, SystemFault
 from stream.isolation import Caller, ReplicaClient, Reply
 from stream.records import Output, Record
 from stream.settings import PipelineSettings
+from stream.topics import COMPARISONS_TOPIC
 
 logger = logging.getLogger(__name__)
 

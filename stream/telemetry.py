@@ -20,7 +20,6 @@ from serve.contract import Answer, BatchStats, FailureKind, ReplicaInfo
 from stream.records import Deleted
 from stream.schema import TelemetryRecord
 
-TELEMETRY_TOPIC: Final = "bertstream.telemetry"
 MAX_LABELS: Final = 256
 OTHER_LABELS: Final = "(other)"
 CONFIDENCE_BINS: Final = 20

@@ -21,14 +21,16 @@ from stream.heartbeat import Heartbeat
 from stream.interfaces import Doors
 from stream.interfaces import Source as SourceDoor
 from stream.isolation import Caller, ReplicaClient
-from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.admin import Admin
+from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainProducer, PlainSink, Sink, TransactionalSink
-from stream.kafka.source import ControlReader, Source
+from stream.kafka.source import Source
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline, Progress
 from stream.schema import ConsumerRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.shadow import Shadow
+from stream.topics import pipeline_topics, platform_topics
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from ops.errors import NoRoundTrip
 from ops.health.readings import Expected, KafkaReading, LagSample, RoundTrip
 from stream.control import EMPTY_TABLE, RoutingTable, Undecodable, apply, decode
 from stream.errors import StreamError
-from stream.kafka.admin import Admin, TopicSpec
+from stream.kafka.admin import Admin
+from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainProducer
-from stream.kafka.source import ControlReader
 from stream.records import Held, Partition
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings
+from stream.topics import TopicSpec
 
 PROBE_TOPIC: Final = "bertstream.probe"
 PROBE_RETENTION_MS = 3600 * 1000

@@ -19,7 +19,7 @@ from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
 from serve.contract import app_name
-from stream.kafka.admin import pipeline_topics, platform_topics
+from stream.topics import pipeline_topics, platform_topics
 
 GOLDEN_EVERY_S = 120.0
 # Replicas have answered their golden texts when they began; and asking them loads Ray, which takes

@@ -49,8 +49,8 @@ from serve.settings import ModelSettings
 from stream.control import publish
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
+from stream.kafka.readers import TelemetryReader
 from stream.kafka.sink import PlainProducer
-from stream.kafka.source import TelemetryReader
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings, PipelineSettings, secret_of
 

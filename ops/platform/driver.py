@@ -26,8 +26,8 @@ from serve.errors import ServeError
 from serve.settings import ModelSettings
 from stream.control import ControlFollower, publish
 from stream.errors import StreamError
+from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainProducer
-from stream.kafka.source import ControlReader
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import KafkaSettings
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from ops.errors import GroupTaken
 from stream.group import foreign
-from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings
+from stream.topics import pipeline_topics, platform_topics
 
 # The group's coordinator looks for members whose session is over only now and then.
 SESSION_GRACE_S = 5.0

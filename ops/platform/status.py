@@ -17,7 +17,7 @@ from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
-from stream.kafka.source import recent_consumers, recent_telemetry
+from stream.kafka.readers import recent_consumers, recent_telemetry
 from stream.schema import ConsumerRecord, TelemetryRecord
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import merge, quantile

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
@@ -22,25 +22,21 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata
 
-from stream.comparison import COMPARISONS_TOPIC
-from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerRefused, BrokerUnreachable, StreamError, TopicMissing, TopicUnfit
 from stream.fitness import TopicState, faults, purposes
 from stream.group import Group, Member
-from stream.heartbeat import CONSUMERS_TOPIC
 from stream.kafka.connection import broker_errors, common_options
 from stream.outputs import TopicLimits
 from stream.records import GroupOffsets, Held, Partition
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.telemetry import TELEMETRY_TOPIC
+from stream.topics import (
+    COMPARISONS_TOPIC,
+    TELEMETRY_TOPIC,
+    TopicSpec,
+)
 
 logger = logging.getLogger(__name__)
 
-# A dead letter is its input and more than its headers: its topic must take more than the
-# broker's default of 1,048,588 bytes, which the input may have used up.
-DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
-CONSUMERS_RETENTION_MS = 3600 * 1000
-TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
 RETRY_S = 0.3
 # A broker that has just started makes its topic of groups first.
 GROUPS_S = 15.0
@@ -52,31 +48,6 @@ NO_COORDINATOR = (
 EMPTY_GROUP = ("", "Empty", "Dead")
 
 ClientOffsets: TypeAlias = Mapping[TopicPartition, OffsetAndMetadata]
-
-
-class TopicSpec(NamedTuple):
-    """How a topic is created; one that exists stays as it is."""
-
-    partitions: int
-    configs: Mapping[str, str] = {}
-
-
-def platform_topics() -> dict[str, TopicSpec]:
-    """Topics that every installation has."""
-    return {
-        CONTROL_TOPIC: TopicSpec(1, {"cleanup.policy": "compact"}),
-        CONSUMERS_TOPIC: TopicSpec(1, {"retention.ms": str(CONSUMERS_RETENTION_MS)}),
-        COMPARISONS_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
-        TELEMETRY_TOPIC: TopicSpec(1, {"retention.ms": str(TELEMETRY_RETENTION_MS)}),
-    }
-
-
-def pipeline_topics(pipeline: PipelineSettings) -> dict[str, TopicSpec]:
-    """Topics of one pipeline: its inputs, its results and its dead letters."""
-    names = [*pipeline.input_topics, pipeline.output_topic]
-    specs = {name: TopicSpec(pipeline.partitions) for name in names}
-    large = {"max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}
-    return specs | {pipeline.dead_letters: TopicSpec(pipeline.partitions, large)}
 
 
 class Admin:

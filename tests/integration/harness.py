@@ -28,10 +28,11 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
 from stream.control import publish
 from stream.errors import CallFailed, CallLost, ModelUnavailable
-from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainProducer
 from stream.schema import SOURCE_HEADER, ControlRecord, VersionRoute
 from stream.settings import KafkaSettings, PipelineSettings
+from stream.topics import pipeline_topics, platform_topics
 from stream.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,11 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from pydantic import SecretStr
 
-from stream.kafka.admin import Admin, pipeline_topics
-from stream.kafka.source import recent_consumers
+from stream.kafka.admin import Admin
+from stream.kafka.readers import recent_consumers
 from stream.schema import DeadLetterHeaders
 from stream.settings import PipelineSettings
+from stream.topics import pipeline_topics
 from tests.broker import Broker
 from tests.integration.harness import (
     Bench,

@@ -20,8 +20,9 @@ from stream.errors import CommitFailed, Fenced, StreamError
 from stream.interfaces import Doors
 from stream.isolation import Caller
 from stream.kafka.admin import Admin
+from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainSink, Sink, TransactionalSink
-from stream.kafka.source import ControlReader, Source
+from stream.kafka.source import Source
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline
 from stream.records import Offsets, Output, Partition, Record

@@ -14,8 +14,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from stream.kafka.admin import pipeline_topics, platform_topics
 from stream.kafka.topic_io import read_topic
+from stream.topics import pipeline_topics, platform_topics
 from tests.broker import Broker, NewTopic
 from tests.integration.harness import Bench, leaves_sockets, wait_until
 

@@ -10,10 +10,10 @@ import pytest
 from kafka import KafkaProducer
 
 from stream.kafka.decoding import HeaderName
-from stream.kafka.source import TelemetryReader, recent_telemetry
+from stream.kafka.readers import TelemetryReader, recent_telemetry
 from stream.kafka.topic_io import TopicWriter, read_topic
 from stream.records import Damaged, Record
-from stream.telemetry import TELEMETRY_TOPIC
+from stream.topics import TELEMETRY_TOPIC
 from tests.broker import Broker
 from tests.integration.harness import Bench, leaves_sockets
 

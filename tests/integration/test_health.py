@@ -19,11 +19,11 @@ from ops.health.readings import Expected, RoundTrip
 from ops.health.rules import Health
 from ops.operator.server import follow
 from ops.telemetry.observations import Observations
-from stream.control import CONTROL_TOPIC
 from stream.errors import BrokerUnreachable, CommitFailed
-from stream.kafka.admin import Admin, pipeline_topics, platform_topics
+from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainProducer
 from stream.settings import KafkaSettings, PipelineSettings
+from stream.topics import CONTROL_TOPIC, pipeline_topics, platform_topics
 from tests.broker import Broker
 from tests.integration.harness import Bench, FakeModel, leaves_sockets, wait_until
 

@@ -7,7 +7,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stream.kafka.admin import Admin
-from stream.kafka.source import recent_telemetry
+from stream.kafka.readers import recent_telemetry
 from stream.settings import PipelineSettings
 from tests.integration.harness import Bench, leaves_sockets, wait_until
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from stream.comparison import merge_comparisons
-from stream.kafka.source import TelemetryReader, recent_comparisons, recent_telemetry
+from stream.kafka.readers import TelemetryReader, recent_comparisons, recent_telemetry
 from stream.schema import ComparisonRecord, TelemetryRecord
 from stream.settings import PipelineSettings
 from stream.telemetry import merge

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.control import (
-    CONTROL_TOPIC,
     EMPTY_TABLE,
     Change,
     ControlConsumer,
@@ -25,6 +24,7 @@ from stream.control import (
 )
 from stream.errors import BrokerRefused, BrokerUnreachable, StreamError
 from stream.schema import ControlRecord, VersionRoute
+from stream.topics import CONTROL_TOPIC
 
 DEADLINE_S = 10.0
 TIMES = FollowerTimes(poll_s=0.02, probe_s=0.02, backoff_s=0.005, max_backoff_s=0.01)

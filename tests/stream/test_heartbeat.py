@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 from stream.errors import BrokerUnreachable, CommitFailed
-from stream.heartbeat import CONSUMERS_TOPIC, Heartbeat
+from stream.heartbeat import Heartbeat
 from stream.schema import ConsumerRecord
+from stream.topics import CONSUMERS_TOPIC
 
 STATE = ConsumerRecord(
     pipeline="p",

@@ -13,9 +13,10 @@ from ops.errors import GroupTaken
 from ops.platform import kafka_setup
 from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from stream.errors import BrokerUnreachable, TopicUnfit
-from stream.kafka.admin import Admin, pipeline_topics
+from stream.kafka.admin import Admin
 from stream.kafka.source import Source
 from stream.settings import PipelineSettings
+from stream.topics import pipeline_topics
 from tests.broker import Broker, NewTopic
 
 pytestmark = pytest.mark.kafka
