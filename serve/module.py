@@ -204,3 +204,9 @@ def _require_layers(path: Path, encoder: Any, pooling: Pooling) -> None:
             f"{path}: pooling over the last {pooling.last_k} layers, and the encoder has {layers}; "
             "choose a smaller last_k"
         )
+
+
+def vocabulary_size(module: torch.nn.Module) -> int:
+    """Rows of the word embeddings: the largest table of token ids, positions and types."""
+    tables = (part for part in module.modules() if isinstance(part, torch.nn.Embedding))
+    return max(table.num_embeddings for table in tables)

@@ -150,7 +150,7 @@ def _convert(module: Any) -> Any:
     """The module as a graph with B and T left open."""
     import torch
 
-    from serve.engine.torch import vocabulary_size
+    from serve.module import vocabulary_size
 
     # The exporter takes a dimension of 1 for a constant, and one tensor given twice for one input.
     ids = torch.ones((2, 16), dtype=torch.int64)

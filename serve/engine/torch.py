@@ -16,15 +16,10 @@ from serve.engine.lanes import Lanes
 from serve.engine.machine import processor_name
 from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineUnavailable
+from serve.module import vocabulary_size
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 Stream = torch.cuda.Stream | None
-
-
-def vocabulary_size(module: torch.nn.Module) -> int:
-    """Rows of the word embeddings: the largest table of token ids, positions and types."""
-    tables = (part for part in module.modules() if isinstance(part, torch.nn.Embedding))
-    return max(table.num_embeddings for table in tables)
 
 
 class TorchEngine:

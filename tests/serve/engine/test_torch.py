@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from serve.engine.torch import TorchEngine, vocabulary_size
+from serve.engine.torch import TorchEngine
 from serve.errors import EngineError
+from serve.module import vocabulary_size
 from tests.serve.engine.conformity import (
     SHAPES,
     VOCABULARY,
