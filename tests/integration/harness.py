@@ -286,7 +286,9 @@ def out_of_order(results: Iterable[Received]) -> dict[bytes | None, list[str]]:
     for result in results:
         before = newest.setdefault(result.key, result)
         if result.number < before.number and result.key not in wrong:
-            wrong[result.key] = [f"{r.number} of {r.header(SOURCE_HEADER)}" for r in (before, result)]
+            wrong[result.key] = [
+                f"{r.number} of {r.header(SOURCE_HEADER)}" for r in (before, result)
+            ]
         newest[result.key] = max(before, result, key=lambda r: r.number)
     return wrong
 
