@@ -16,7 +16,7 @@ import psutil
 from ops.config.settings import PlatformConfig, RaySettings
 from ops.embedded_kafka.broker import EmbeddedBroker
 from ops.platform import bring_up
-from ops.platform.installation import State, embedded_broker, token_path
+from ops.platform.installation import PlatformState, embedded_broker, token_path
 from ops.processes.children import MARK
 from ops.serving.cluster import applications
 from serve.contract import app_name
@@ -37,7 +37,7 @@ class Installation:
         self._state_dir = state_dir
         self._models = models
         self._say = say
-        self._state = State(instance="")
+        self._state = PlatformState(instance="")
 
     def run(self, *pipelines: PipelineSettings) -> None:
         """Have exactly these pipelines run; the models stay as they are."""

@@ -46,7 +46,7 @@ from ops.releases.releases import Release, Start, move, start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
 from ops.scaling.backlog import Backlog
-from ops.scaling.rates import Rates, Sample
+from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler
 from ops.service.service import Service
 from ops.serving.apps import Apps, Found
@@ -143,7 +143,7 @@ class Steady:
     def of(self, _pipeline: str) -> Backlog:
         """As it is now."""
         now_s = time.monotonic()
-        return Backlog(Rates(Sample(now_s, 1000.0, 990.0), 100.0, 100.0), 4, now_s, 0.0)
+        return Backlog(Rates(OffsetSample(now_s, 1000.0, 990.0), 100.0, 100.0), 4, now_s, 0.0)
 
 
 class Topic:

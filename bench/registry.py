@@ -218,7 +218,7 @@ def fill_ledger(database: Database, count: int) -> None:
         rows = []
         for number in batch:
             row = row_after(head, _entry(number))
-            head = ops_ledger.Head(row["id"], row["hash"])
+            head = ops_ledger.LedgerHead(row["id"], row["hash"])
             rows.append(row)
         with database.begin() as connection:
             connection.execute(insert(ledger), rows)

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from ops.analysis.evidence import (
     Limits,
-    Outcome,
     PairedEvidence,
-    Step,
+    ReleaseStep,
     StepEvidence,
+    StepOutcome,
     VersionEvidence,
 )
 from ops.analysis.limits import MIRROR_SHARE, judged_steps
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
 class Release(NamedTuple):
     """How a simulated release ended, after how many live records."""
 
-    outcome: Outcome
+    outcome: StepOutcome
     records: int
 
 
@@ -89,7 +89,7 @@ WORSE: Final = Candidate(confusion=DEGRADED)
 def long_canary(weight: float, *, windows: int, window_records: int) -> tuple[Plan]:
     """A canary that is judged by errors alone and ends at its timeout."""
     limits = Limits(
-        Step.CANARY,
+        ReleaseStep.CANARY,
         records=windows * window_records,
         timeout_s=windows * WINDOW_S,
         alpha=ErrorAnalysis().alpha,
@@ -103,21 +103,21 @@ def release(rng: np.random.Generator, plans: Sequence[Plan], candidate: Candidat
     """Take a version through the steps until one of them does not pass."""
     records = 0
     for plan in plans:
-        outcome = Outcome.INCONCLUSIVE
+        outcome = StepOutcome.INCONCLUSIVE
         for evidence in looks(rng, plan, candidate):
             records += plan.window_records
             outcome = judge(evidence, plan.limits).outcome
-            if outcome is not Outcome.WAITING:
+            if outcome is not StepOutcome.WAITING:
                 break
-        if outcome is not Outcome.PASSED:
+        if outcome is not StepOutcome.PASSED:
             return Release(outcome, records)
-    return Release(Outcome.PASSED, records)
+    return Release(StepOutcome.PASSED, records)
 
 
 def looks(rng: np.random.Generator, plan: Plan, candidate: Candidate) -> Iterator[StepEvidence]:
     """The evidence after each window of a step, up to its timeout."""
     windows = int(plan.limits.timeout_s / WINDOW_S)
-    counted = _shadow if plan.limits.step is Step.SHADOW else _beside
+    counted = _shadow if plan.limits.step is ReleaseStep.SHADOW else _beside
     ours_ms, theirs_ms = _p99s(rng, windows, candidate.slowdown), _p99s(rng, windows, 1.0)
     for look, evidence in enumerate(counted(rng, plan, candidate, windows), start=1):
         paired = evidence.paired._replace(
@@ -152,7 +152,7 @@ def _beside(
 ) -> Iterator[StepEvidence]:
     """Each record goes to one version; some of a bake's, whose errors are compared, to both."""
     ours = rng.binomial(plan.window_records, plan.weight, size=windows)
-    mirrored = rng.binomial(ours, MIRROR_SHARE if plan.limits.step is Step.BAKE else 0.0)
+    mirrored = rng.binomial(ours, MIRROR_SHARE if plan.limits.step is ReleaseStep.BAKE else 0.0)
     rows = zip(
         _answered(rng, "2", ours, candidate.error_rate, MIX @ candidate.confusion),
         _answered(rng, "1", plan.window_records - ours, ERROR_RATE, MIX),
@@ -207,9 +207,9 @@ class Row(NamedTuple):
     @classmethod
     def of(cls, ended: Sequence[Release]) -> Row:
         """Shares of all; records of those that failed, and by when 99 % of all had."""
-        found = sorted(one.records for one in ended if one.outcome is Outcome.FAILED)
+        found = sorted(one.records for one in ended if one.outcome is StepOutcome.FAILED)
         needed = math.ceil(0.99 * len(ended))
-        open_ended = sum(one.outcome is Outcome.INCONCLUSIVE for one in ended)
+        open_ended = sum(one.outcome is StepOutcome.INCONCLUSIVE for one in ended)
         return cls(
             len(ended),
             len(found) / len(ended),

@@ -1,1 +1,4 @@
-"""Models: from a model directory to answers. Knows nothing of Kafka."""
+"""Models: the model directory, tokenising, batching, engines, tasks, the replica.
+
+Kafka is unknown here. Begin with ``replica.py``.
+"""

@@ -37,7 +37,7 @@ TokenPooling = Literal["mean", "cls", "max", "mean-sqrt-len", "weighted-mean", "
 PoolingMode = Literal[TokenPooling, "mean-max", "last-k"]
 Activation = Literal["identity", "tanh", "relu", "gelu", "sigmoid", "silu"]
 ProblemType = Literal["single_label", "multi_label"]
-Shape = TypeVar("Shape", bound=Settings)
+FileShape = TypeVar("FileShape", bound=Settings)
 
 
 class Metric(Settings):
@@ -344,7 +344,7 @@ def _entry(file: Path) -> ManifestEntry:
     return ManifestEntry(sha256=sha256, bytes=file.stat().st_size)
 
 
-def _parsed(shape: type[Shape], document: bytes, file: Path) -> Shape:
+def _parsed(shape: type[FileShape], document: bytes, file: Path) -> FileShape:
     try:
         return shape.model_validate_json(document)
     except ValidationError as exc:

@@ -30,7 +30,7 @@ from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
 from serve.output import new_directory, require_free
 from serve.sentence_import import (
-    Reading,
+    TextPreparation,
     source_pooling,
     source_reading,
     transformer_directory,
@@ -97,7 +97,7 @@ def import_model(
         AutoModelForSequenceClassification if classifies else AutoModel, network
     )
     # A classifier is read as by transformers' own pipeline.
-    reading = Reading() if classifies else source_reading(directory, network)
+    reading = TextPreparation() if classifies else source_reading(directory, network)
     tokenizer = build_tokenizer(network, reading.options)
     if reading.lower_case:
         lower_case(tokenizer)

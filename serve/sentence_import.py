@@ -75,7 +75,7 @@ NEXT = "choose another model, or name a pooling yourself, which leaves out what 
 Value = TypeVar("Value")
 
 
-class Reading(NamedTuple):
+class TextPreparation(NamedTuple):
     """How a model reads texts, beside the files of its tokeniser.
 
     Attributes:
@@ -97,7 +97,7 @@ def transformer_directory(directory: Path) -> Path:
     return directory
 
 
-def source_reading(directory: Path, network: Path) -> Reading:
+def source_reading(directory: Path, network: Path) -> TextPreparation:
     """How sentence-transformers reads texts for a source; as plain transformers without modules.
 
     Args:
@@ -106,7 +106,7 @@ def source_reading(directory: Path, network: Path) -> Reading:
         ArtifactError: A setting that is not served, by name. Not retriable.
     """
     if not _modules(directory):
-        return Reading()
+        return TextPreparation()
     files = [network / name for name in TRANSFORMER_FILES]
     file, settings = next(((f, s) for f in files if (s := read_json(f))), (files[0], {}))
     settings = {OLD_NAMES.get(key, key): value for key, value in settings.items()}
@@ -121,7 +121,7 @@ def source_reading(directory: Path, network: Path) -> Reading:
         if longest < 1:
             raise ArtifactError(f"{file}: max_seq_length is {longest}; correct it")
         options.setdefault("model_max_length", longest)
-    return Reading(
+    return TextPreparation(
         prompt=_prompt(directory / MODEL_FILE),
         lower_case=bool(
             _typed(settings.get("do_lower_case"), bool, f"{file}: do_lower_case") or False

@@ -11,7 +11,7 @@ from stream.isolation import Reply
 from stream.offsets import Slot
 from stream.records import Deleted, Output
 from stream.settings import PipelineSettings
-from stream.telemetry import Window
+from stream.telemetry import TelemetryWindow
 from stream.topics import TELEMETRY_TOPIC
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ RescueReason = Literal["failed", "late", "away"]
 """Why a record goes to its version's fallback: no answer for it, none in time, or none at all."""
 
 
-class Tally:
+class ConsumerStats:
     """Counts what comes back and what is committed; times are seconds since 1970.
 
     Attributes:
@@ -35,7 +35,7 @@ class Tally:
     def __init__(self, settings: PipelineSettings, *, rank: int, now_s: float) -> None:
         self._settings = settings
         self._rank = rank
-        self._windows: dict[str | None, Window] = {}
+        self._windows: dict[str | None, TelemetryWindow] = {}
         self._infos: dict[str, ReplicaInfo] = {}
         self.window_start_s = now_s
         self.answers = self.dead_letters = self.commits = self.failed_commits = 0
@@ -110,9 +110,9 @@ class Tally:
                 outputs.append(Output(TELEMETRY_TOPIC, key, record.to_bytes(), []))
         return outputs
 
-    def _window(self, version: str | None) -> Window:
+    def _window(self, version: str | None) -> TelemetryWindow:
         if version not in self._windows:
-            self._windows[version] = Window(
+            self._windows[version] = TelemetryWindow(
                 pipeline=self._settings.name,
                 consumer=self._rank,
                 model=self._settings.model,

@@ -38,10 +38,10 @@ class Undecodable(NamedTuple):
     reason: str
 
 
-Change = ControlRecord | Tombstone
+RouteChange = ControlRecord | Tombstone
 
 
-def decode(key: bytes | None, value: bytes | None) -> Change | Undecodable:
+def decode(key: bytes | None, value: bytes | None) -> RouteChange | Undecodable:
     """Read a record of the control topic; never raises."""
     if key is None:
         return Undecodable("it has no key; the key names the model")
@@ -59,7 +59,7 @@ def decode(key: bytes | None, value: bytes | None) -> Change | Undecodable:
     return record
 
 
-def apply(table: RoutingTable, change: Change) -> RoutingTable:
+def apply(table: RoutingTable, change: RouteChange) -> RoutingTable:
     """The table after a change; the same object where the change says nothing new.
 
     A lower epoch than the one held is ignored. An equal one is taken, as compaction keeps the
@@ -90,7 +90,7 @@ class ControlProducer(Protocol):
         ...
 
 
-def publish(producer: ControlProducer, change: Change, *, timeout_s: float = 10.0) -> None:
+def publish(producer: ControlProducer, change: RouteChange, *, timeout_s: float = 10.0) -> None:
     """Write a change to the control topic and wait until the broker has it.
 
     Raises:

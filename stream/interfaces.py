@@ -10,10 +10,10 @@ from stream.isolation import Caller
 from stream.kafka.sink import Sink
 from stream.outputs import TopicLimits
 from stream.records import Deleted, Offsets, Partition, Record
-from stream.shadow import Shadow
+from stream.shadow import ShadowCalls
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """The group member that reads; ``stream.kafka.source.Source`` says what each does."""
 
     def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
@@ -38,9 +38,9 @@ class Doors(NamedTuple):
         limits: What the output topics take; asks the brokers.
     """
 
-    source: Callable[[Callable[[set[Partition], bool], None]], Source]
-    sink: Callable[[Source], Sink]
+    source: Callable[[Callable[[set[Partition], bool], None]], RecordSource]
+    sink: Callable[[RecordSource], Sink]
     caller: Caller
-    shadow: Shadow
+    shadow: ShadowCalls
     table: Callable[[], RoutingTable]
     limits: Callable[[], TopicLimits]

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 
 from serve.contract import OF_THE_VERSION, Failure, FailureKind
 from stream.backoff import PASSING, Trouble
-from stream.consumer_stats import RescueReason, Tally
+from stream.consumer_stats import ConsumerStats, RescueReason
 from stream.dispatch import Queues
 from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
-from stream.interfaces import Doors, Source
+from stream.interfaces import Doors, RecordSource
 from stream.isolation import Reply
 from stream.kafka.sink import Sink
 from stream.offsets import OffsetTracker, Slot
@@ -49,7 +49,7 @@ STOP_DRAIN_S = 15.0
 MAX_FAILURES_IN_A_ROW = 60
 
 
-class Progress(NamedTuple):
+class LoopProgress(NamedTuple):
     """How a pipeline stands; counts are since its process started.
 
     Attributes:
@@ -100,7 +100,7 @@ class Pipeline:
             max_records=settings.max_batch_records, max_bytes=settings.max_batch_bytes
         )
         self._calls = Calls(doors.caller, window=settings.window, clock=clock)
-        self._tally = Tally(settings, rank=rank, now_s=wall_clock())
+        self._tally = ConsumerStats(settings, rank=rank, now_s=wall_clock())
         self._routes = Routes(settings.model, doors.table)
         self._trouble = Trouble(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
@@ -127,10 +127,10 @@ class Pipeline:
             self._stopping.set()
             self._close()
 
-    def progress(self) -> Progress:
+    def progress(self) -> LoopProgress:
         """How it stands; from any thread."""
         now = self._clock()
-        return Progress(
+        return LoopProgress(
             turned_s=now - self._turned_at,
             committed_s=now - self._committed_at if self._has_committed else float("inf"),
             waiting=len(self._tracker),
@@ -146,7 +146,7 @@ class Pipeline:
         )
 
     def _open(self) -> None:
-        self._source: Source | None = None
+        self._source: RecordSource | None = None
         self._sink: Sink | None = None
         self._wait_for_route()
         self._read_limits()

@@ -28,7 +28,7 @@ _WEIGHT_TOLERANCE: Final = 1e-6
 
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Version = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")]
+VersionLabel = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")]
 Decimal = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
 
@@ -69,7 +69,7 @@ class OutputRecord(SentModel):
     id: JsonValue
     task: Task
     model: Name
-    version: Version
+    version: VersionLabel
     result: JsonValue
     truncated: bool
     source: SourcePlace
@@ -153,10 +153,10 @@ class ControlRecord(SentModel):
 
     model: Name
     epoch: Count
-    versions: dict[Version, VersionRoute] = Field(min_length=1)
-    shadow: Version | None = None
+    versions: dict[VersionLabel, VersionRoute] = Field(min_length=1)
+    shadow: VersionLabel | None = None
     shadow_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
-    fallback: Version | None = None
+    fallback: VersionLabel | None = None
 
     @model_validator(mode="after")
     def _weights_are_shares(self) -> Self:
@@ -265,8 +265,8 @@ class ComparisonRecord(SentModel):
     pipeline: Name
     consumer: Count
     model: Name
-    live: Version
-    candidate: Version
+    live: VersionLabel
+    candidate: VersionLabel
     start_ms: Count
     end_ms: Count
     compared: Count
@@ -309,6 +309,9 @@ class ConsumerRecord(SentModel):
     last_error: Annotated[str, Field(max_length=2048)] | None = None
     last_error_ms: Count | None = None
     ended: bool
+
+
+PlatformRecord = TelemetryRecord | ComparisonRecord | ConsumerRecord
 
 
 class Envelope:

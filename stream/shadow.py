@@ -62,7 +62,7 @@ class Mirrored(NamedTuple):
     answer: Future[_Answer | None]
 
 
-class Shadow:
+class ShadowCalls:
     """Asks the candidate and compares. ``mirror``, ``compare`` and ``take`` are the loop's."""
 
     def __init__(

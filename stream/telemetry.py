@@ -34,7 +34,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Fact = TypeVar("_Fact", str, int)
 
 
-class Window:
+class TelemetryWindow:
     """Gathers what one consumer saw of one model version; not for several threads.
 
     Observe what is committed, not what is tried: a batch that is taken again after an

@@ -19,17 +19,17 @@ from stream.control import ControlFollower
 from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
 from stream.interfaces import Doors
-from stream.interfaces import Source as SourceDoor
+from stream.interfaces import RecordSource as SourceDoor
 from stream.isolation import Caller, ReplicaClient
 from stream.kafka.admin import Admin
 from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainProducer, PlainSink, Sink, TransactionalSink
-from stream.kafka.source import Source
+from stream.kafka.source import GroupSource
 from stream.outputs import TopicLimits
-from stream.pipeline import Pipeline, Progress
+from stream.pipeline import LoopProgress, Pipeline
 from stream.schema import ConsumerRecord
 from stream.settings import KafkaSettings, PipelineSettings
-from stream.shadow import Shadow
+from stream.shadow import ShadowCalls
 from stream.topics import pipeline_topics, platform_topics
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class WorkerState(NamedTuple):
 
     pid: int
     rank: int
-    progress: Progress | None
+    progress: LoopProgress | None
     trouble: str | None
     ended: bool
 
@@ -207,12 +207,12 @@ class Worker:
             return PlainSink(kafka, settings, committer=source, batch_bytes=batch_bytes)
 
         return Doors(
-            source=lambda revoked: Source(
+            source=lambda revoked: GroupSource(
                 self._kafka, self._settings, rank=self.rank, revoked=revoked
             ),
             sink=sink,
             caller=Caller(self._client, self._settings, self._stopping),
-            shadow=Shadow(self._client, self._settings, self._stopping, rank=self.rank),
+            shadow=ShadowCalls(self._client, self._settings, self._stopping, rank=self.rank),
             table=follower.table,
             limits=self._read_limits,
         )

@@ -1,1 +1,4 @@
-"""Fine-tuning: writes the model directories that ``serve`` reads."""
+"""Fine-tuning: from labelled texts to a sealed model directory.
+
+Serving it is in ``serve``. Begin with ``text_classification.py``.
+"""

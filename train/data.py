@@ -44,7 +44,7 @@ SEPARATOR_FIELDS = ["sep=", ""]
 # The csv module's own limit of 128 KiB would refuse a long text.
 MAX_FIELD_BYTES = 16 * 1024 * 1024
 
-Row = tuple[int, dict[str, Any]]
+NumberedFields = tuple[int, dict[str, Any]]
 
 
 class Example(NamedTuple):
@@ -233,7 +233,7 @@ def _recoded(what: str, path: Path, encoding: str) -> str:
     )
 
 
-def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[Row]:
+def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[NumberedFields]:
     """Line numbers, from 1, and the fields of each line."""
     suffix = path.suffix.lower()
     if suffix in JSON_SUFFIXES:
@@ -266,7 +266,7 @@ def _delimiter(path: Path, settings: TextClassificationSettings, usual: str) -> 
     return usual[0]
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path) -> Iterator[NumberedFields]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -280,7 +280,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
             yield number, fields
 
 
-def _table_rows(path: Path, columns: tuple[str, ...] | None, delimiter: str) -> Iterator[Row]:
+def _table_rows(
+    path: Path, columns: tuple[str, ...] | None, delimiter: str
+) -> Iterator[NumberedFields]:
     # Quotes in TSV are letters: its fields cannot hold tabs, so it needs none.
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(

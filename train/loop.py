@@ -33,7 +33,7 @@ POOL_BATCHES = 16
 
 # Steps done, steps in all, and the loss. A frozen encoder's reading of the texts is a phase of
 # its own, with its own total and no loss.
-Progress = Callable[[int, int, float | None], None]
+OnTrainingStep = Callable[[int, int, float | None], None]
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +50,15 @@ class Dataset(NamedTuple):
     targets: Tensor
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """Arguments of one forward pass, each (B, ...), and its targets, (B,) or (B, C)."""
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
 
-    def rows(self, index: Tensor) -> Batch:
+    def rows(self, index: Tensor) -> TrainingBatch:
         """A batch of some of the rows; shape of index (b,)."""
-        return Batch(tuple(values[index] for values in self.inputs), self.targets[index])
+        return TrainingBatch(tuple(values[index] for values in self.inputs), self.targets[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
-class Head(nn.Module):
+class TrainedHead(nn.Module):
     """What a BERT classifier has behind the first token's vector."""
 
     def __init__(self, model: Any) -> None:
@@ -100,7 +100,7 @@ def fit(
     *,
     settings: TextClassificationSettings,
     tokenizer: TextTokenizer,
-    progress: Progress,
+    progress: OnTrainingStep,
 ) -> None:
     """Train a sequence classifier in place; it ends on the CPU, as it was at its best epoch.
 
@@ -127,7 +127,7 @@ def fit(
         compute = replace(compute, bf16=False)
         with _one_thread():
             optimise(
-                Head(model),
+                TrainedHead(model),
                 lambda: shuffled(learnt, settings.batch_items),
                 [watched],
                 settings=settings,
@@ -149,12 +149,12 @@ def fit(
 
 def optimise(
     module: nn.Module,
-    next_epoch: Callable[[], list[Batch]],
-    val: list[Batch],
+    next_epoch: Callable[[], list[TrainingBatch]],
+    val: list[TrainingBatch],
     *,
     settings: TextClassificationSettings,
     compute: Compute,
-    progress: Progress,
+    progress: OnTrainingStep,
 ) -> None:
     """Train a module until its loss on ``val`` no longer falls, and keep its best weights.
 
@@ -199,7 +199,7 @@ def optimise(
 
 def _step(
     module: nn.Module,
-    batch: Batch,
+    batch: TrainingBatch,
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float,
     compute: Compute,
@@ -222,7 +222,7 @@ def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), targets)
 
 
-def mean_loss(module: nn.Module, batches: Sequence[Batch], compute: Compute) -> float:
+def mean_loss(module: nn.Module, batches: Sequence[TrainingBatch], compute: Compute) -> float:
     """Loss per example, without dropout."""
     module.eval()
     total, count = 0.0, 0
@@ -253,11 +253,11 @@ class TokenBatches:
         self._max_items = settings.batch_items
         self._device = device
 
-    def sorted(self, data: Dataset) -> list[Batch]:
+    def sorted(self, data: Dataset) -> list[TrainingBatch]:
         """All examples, longest first."""
         return [self._batch(data, rows) for rows in self.plan(data, range(len(data.items)))]
 
-    def shuffled(self, data: Dataset) -> list[Batch]:
+    def shuffled(self, data: Dataset) -> list[TrainingBatch]:
         """All examples at random; neighbours in length share a batch."""
         order: list[int] = torch.randperm(len(data.items)).tolist()
         pool = POOL_BATCHES * self._max_items
@@ -271,10 +271,10 @@ class TokenBatches:
         plan = plan_batches(lengths, max_tokens=self._max_tokens, max_items=self._max_items)
         return [[rows[place] for place in places] for places in plan]
 
-    def _batch(self, data: Dataset, rows: Sequence[int]) -> Batch:
+    def _batch(self, data: Dataset, rows: Sequence[int]) -> TrainingBatch:
         ids, mask = self._tokenizer.pad([data.items[row] for row in rows])  # each (B, T)
         inputs = tuple(torch.from_numpy(part).to(self._device) for part in (ids, mask))
-        return Batch(inputs, data.targets[list(rows)].to(self._device))
+        return TrainingBatch(inputs, data.targets[list(rows)].to(self._device))
 
 
 def encode(
@@ -283,8 +283,8 @@ def encode(
     batches: TokenBatches,
     *,
     compute: Compute,
-    progress: Progress,
-) -> list[Batch]:
+    progress: OnTrainingStep,
+) -> list[TrainingBatch]:
     """Run the encoder once over every text.
 
     Returns:
@@ -303,11 +303,11 @@ def encode(
             done += 1
             progress(done, total, None)
         targets = torch.cat([batch.targets for batch in part])
-        encoded.append(Batch((torch.cat(vectors),), targets))
+        encoded.append(TrainingBatch((torch.cat(vectors),), targets))
     return encoded
 
 
-def shuffled(examples: Batch, size: int) -> list[Batch]:
+def shuffled(examples: TrainingBatch, size: int) -> list[TrainingBatch]:
     """Divide a batch at random into small ones."""
     order = torch.randperm(len(examples.targets)).to(examples.targets.device)
     return [examples.rows(rows) for rows in torch.split(order, size)]

@@ -39,7 +39,7 @@ from serve.tasks.registry import head_of
 from serve.tokenize import TextTokenizer
 from train.data import Example, Prepared, Splits, file_sha256, prepare
 from train.evaluate import Predictions, evaluate, reference
-from train.loop import Dataset, Progress, choose_compute, fit
+from train.loop import Dataset, OnTrainingStep, choose_compute, fit
 from train.settings import TextClassificationSettings
 
 GOLDEN_TEXTS = 32
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 def train(
     settings: TextClassificationSettings,
-    progress: Progress,
+    progress: OnTrainingStep,
     prepared: Prepared | None = None,
 ) -> Artifact:
     """Fine-tune a base model into a text classifier and seal its directory.
@@ -100,7 +100,7 @@ def _fine_tune(
     labels: tuple[str, ...],
     *,
     settings: TextClassificationSettings,
-    progress: Progress,
+    progress: OnTrainingStep,
 ) -> Artifact:
     """Write the trained network with its tokeniser and a card that has no metrics yet."""
     problem_type: ProblemType = "multi_label" if settings.multi_label else "single_label"

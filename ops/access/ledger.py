@@ -55,7 +55,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row(Entry):
+class LedgerRow(Entry):
     """What was written.
 
     Attributes:
@@ -69,7 +69,7 @@ class Row(Entry):
     hash: str
 
 
-class Head(NamedTuple):
+class LedgerHead(NamedTuple):
     """Where the chain ends; whoever notes it elsewhere can tell a ledger that was written anew."""
 
     last_id: int
@@ -102,7 +102,7 @@ def append(connection: Connection, entry: Entry) -> int:
     return int(row["id"])
 
 
-def row_after(end: Head, entry: Entry) -> dict[str, Any]:
+def row_after(end: LedgerHead, entry: Entry) -> dict[str, Any]:
     """The row that continues a chain, as the table holds it."""
     row = {name: _storable(getattr(entry, name)) for name in Entry.__slots__}
     row["evidence"] = orjson.loads(dumped(entry.evidence))
@@ -119,7 +119,7 @@ def entries(
     since: datetime | None = None,
     limit: int = 50,
     before_id: int | None = None,
-) -> list[Row]:
+) -> list[LedgerRow]:
     """A page of rows, newest first.
 
     Args:
@@ -136,17 +136,17 @@ def entries(
         query = query.where(ledger.c.id < before_id)
     if since is not None:
         query = _since(query, since)
-    return [Row(**found) for found in connection.execute(query).mappings()]
+    return [LedgerRow(**found) for found in connection.execute(query).mappings()]
 
 
-def head(connection: Connection, *, lock: bool = False) -> Head:
+def head(connection: Connection, *, lock: bool = False) -> LedgerHead:
     """Where the chain ends now.
 
     Args:
         lock: Let no other transaction append before this one ends.
     """
     query = select(ledger_head.c.last_id, ledger_head.c.hash)
-    return Head(*connection.execute(query.with_for_update() if lock else query).one())
+    return LedgerHead(*connection.execute(query.with_for_update() if lock else query).one())
 
 
 def verify(connection: Connection) -> Broken | None:
@@ -157,7 +157,7 @@ def verify(connection: Connection) -> Broken | None:
     Returns:
         The first place where it does not hold; None where it holds to its end.
     """
-    last = Head(0, GENESIS)
+    last = LedgerHead(0, GENESIS)
     query = select(ledger).order_by(ledger.c.id)
     options = {"yield_per": VERIFIED_AT_A_TIME}
     with connection.execute(query, execution_options=options) as rows:
@@ -165,17 +165,17 @@ def verify(connection: Connection) -> Broken | None:
             broken = _fault(dict(row), last)
             if broken is not None:
                 return broken
-            last = Head(row["id"], row["hash"])
+            last = LedgerHead(row["id"], row["hash"])
     found = connection.execute(select(ledger_head.c.last_id, ledger_head.c.hash)).one_or_none()
     if found is None:
         return Broken(last.last_id, "it is not known where the chain ends: the head is missing")
-    end = Head(*found)
+    end = LedgerHead(*found)
     if last.last_id < end.last_id:
         return Broken(last.last_id + 1, f"the last rows are missing, up to {end.last_id}")
     return None if last == end else Broken(last.last_id, "the chain does not end where it should")
 
 
-def _fault(row: Mapping[str, Any], last: Head) -> Broken | None:
+def _fault(row: Mapping[str, Any], last: LedgerHead) -> Broken | None:
     if row["id"] != last.last_id + 1:
         return Broken(last.last_id + 1, "the row is missing")
     if row["previous_hash"] != last.hash:

@@ -71,7 +71,7 @@ class Grant(NamedTuple):
         return f"{holder} ({self.permission} on {self.pattern})"
 
 
-class Decision(NamedTuple):
+class AccessDecision(NamedTuple):
     """The answer.
 
     Attributes:
@@ -91,7 +91,7 @@ def decide(
     grants: Iterable[Grant],
     permission: Permission,
     model: str,
-) -> Decision:
+) -> AccessDecision:
     """Whether a principal may do something to a model.
 
     Args:
@@ -104,14 +104,14 @@ def decide(
     giving = sorted(grant for grant in grants if gives(grant, permission, model))
     own = [grant for grant in giving if grant.holder == principal or grant.holder in groups]
     if not own:
-        return Decision(False, _refusal(principal, permission, model, giving), None)
+        return AccessDecision(False, _refusal(principal, permission, model, giving), None)
     # The one that names the permission itself, of the nearest holder.
     nearest = min(
         own, key=lambda g: (g.permission != permission, len(_way(principal, groups, g.holder)))
     )
     way = _way(principal, groups, nearest.holder)
     through = f", in which {principal} is through {' and '.join(way[1:-1])}" if way[2:] else ""
-    return Decision(True, f"allowed by the grant to {nearest}{through}", nearest)
+    return AccessDecision(True, f"allowed by the grant to {nearest}{through}", nearest)
 
 
 def gives(grant: Grant, permission: Permission, model: str) -> bool:

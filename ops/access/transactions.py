@@ -103,7 +103,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class _Told:
+class _DeniedReads:
     """When the ledger was told of a denied read, and how many it was not told of since."""
 
     at: datetime
@@ -117,7 +117,7 @@ class Access:
         self._database = database
         self.clock = clock
         self._refused: dict[int, datetime] = {}  # tokens, and when the ledger was told
-        self._denied_reads: dict[tuple[str, str], _Told] = {}  # by person and action
+        self._denied_reads: dict[tuple[str, str], _DeniedReads] = {}  # by person and action
 
     def authenticate(self, secret: str) -> Actor:
         """Find out who shows a token.
@@ -210,7 +210,7 @@ class Access:
             if told is not None and entry.at - told.at < tokens.USE_NOTED_EVERY:
                 told.since += 1
                 return None
-            self._denied_reads[actor.name, attempt.action] = _Told(entry.at)
+            self._denied_reads[actor.name, attempt.action] = _DeniedReads(entry.at)
             if told is not None and told.since:
                 evidence["not_told"] = told.since
         return replace(entry, denied=True, reason=str(denied), evidence=evidence)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Step(StrEnum):
+class ReleaseStep(StrEnum):
     """What is judged: it decides against what the candidate is compared, and by which checks."""
 
     SHADOW = "shadow"  # both versions see the same records; the candidate's answers are dropped
@@ -95,7 +95,7 @@ class Limits(NamedTuple):
         min_agreement: Share of the compared records, 0 to 1.
     """
 
-    step: Step
+    step: ReleaseStep
     records: int
     timeout_s: float
     duration_s: float = 0.0
@@ -108,7 +108,7 @@ class Limits(NamedTuple):
     min_agreement: float | None = 0.8
 
 
-class Outcome(StrEnum):
+class StepOutcome(StrEnum):
     """From best to worst, so that the worst of several is the outcome of all."""
 
     PASSED = "passed"
@@ -116,12 +116,12 @@ class Outcome(StrEnum):
     INCONCLUSIVE = "inconclusive"
     FAILED = "failed"
 
-    def or_worse(self, other: Outcome) -> Outcome:
+    def or_worse(self, other: StepOutcome) -> StepOutcome:
         """The worse of two."""
-        return max(self, other, key=list(Outcome).index)
+        return max(self, other, key=list(StepOutcome).index)
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """What one check says.
 
     Args:
@@ -132,7 +132,7 @@ class Finding(NamedTuple):
     """
 
     check: str
-    outcome: Outcome
+    outcome: StepOutcome
     sentence: str
     evidence: Mapping[str, float]
 
@@ -140,8 +140,8 @@ class Finding(NamedTuple):
 class Verdict(NamedTuple):
     """The worst outcome of all findings, and the findings."""
 
-    outcome: Outcome
-    findings: tuple[Finding, ...]
+    outcome: StepOutcome
+    findings: tuple[CheckResult, ...]
 
     @property
     def reasons(self) -> tuple[str, ...]:

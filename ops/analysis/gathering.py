@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.analysis.evidence import PairedEvidence, ReleaseStep, StepEvidence, VersionEvidence
 from serve.contract import OF_THE_VERSION
 from stream.schema import ComparisonRecord, Disagreement, TelemetryRecord
 from stream.telemetry import quantile
@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 def evidence_of(
-    step: Step,
+    step: ReleaseStep,
     pair: Pair,
     windows: Iterable[TelemetryRecord],
     comparisons: Iterable[ComparisonRecord],
@@ -43,7 +43,7 @@ class Gathered:
     comparison alone.
     """
 
-    def __init__(self, step: Step, pair: Pair, *, since_ms: int) -> None:
+    def __init__(self, step: ReleaseStep, pair: Pair, *, since_ms: int) -> None:
         """Nothing yet.
 
         Args:
@@ -57,7 +57,7 @@ class Gathered:
         self, windows: Iterable[TelemetryRecord], comparisons: Iterable[ComparisonRecord]
     ) -> None:
         """Count what came."""
-        if self._step is not Step.SHADOW:
+        if self._step is not ReleaseStep.SHADOW:
             self._add_windows(windows)
         of_pair = _of_pair(comparisons, self._pair)
         found = [compared for compared in of_pair if compared.start_ms >= self._since_ms]
@@ -75,7 +75,7 @@ class Gathered:
 
     def evidence(self, *, age_s: float) -> StepEvidence:
         """All of it."""
-        if self._step is Step.SHADOW:
+        if self._step is ReleaseStep.SHADOW:
             candidate, baseline = _shadowed(self._pair, self._paired)
         else:
             candidate, baseline = (self._versions[label] for label in self._pair)

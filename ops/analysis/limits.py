@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ops.analysis.evidence import Limits, Step
+from ops.analysis.evidence import Limits, ReleaseStep
 from ops.policy.policy import ErrorAnalysis, Policy
 
 # In a canary and while it bakes this share of the micro-batches goes to both versions, so that
@@ -22,25 +22,28 @@ class JudgedStep(NamedTuple):
 def judged_steps(policy: Policy) -> list[JudgedStep]:
     """The steps of a policy in their order."""
     rollout = policy.rollout
-    steps = [JudgedStep(limits_of(policy, Step.SHADOW), 0.0)] if rollout.shadow else []
+    steps = [JudgedStep(limits_of(policy, ReleaseStep.SHADOW), 0.0)] if rollout.shadow else []
     steps += [
-        JudgedStep(limits_of(policy, Step.CANARY, index), step.weight)
+        JudgedStep(limits_of(policy, ReleaseStep.CANARY, index), step.weight)
         for index, step in enumerate(rollout.canary)
     ]
-    return [*steps, *([JudgedStep(limits_of(policy, Step.BAKE), 1.0)] if rollout.bake else [])]
+    return [
+        *steps,
+        *([JudgedStep(limits_of(policy, ReleaseStep.BAKE), 1.0)] if rollout.bake else []),
+    ]
 
 
-def limits_of(policy: Policy, step: Step, canary_step: int = 0) -> Limits:
+def limits_of(policy: Policy, step: ReleaseStep, canary_step: int = 0) -> Limits:
     """What a step wants, as the policy says.
 
     The policy promises alpha for a whole release, so each of its steps gets an equal part.
     """
     rollout, analysis = policy.rollout, policy.analysis
     duration_s = 0.0
-    if step is Step.SHADOW:
+    if step is ReleaseStep.SHADOW:
         assert rollout.shadow is not None  # the plan has the step
         records, timeout = rollout.shadow.records, rollout.shadow.timeout
-    elif step is Step.CANARY:
+    elif step is ReleaseStep.CANARY:
         records, timeout = rollout.canary[canary_step].records, rollout.canary[canary_step].timeout
     else:
         assert rollout.bake is not None  # the plan has the step

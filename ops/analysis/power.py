@@ -15,7 +15,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
-from ops.analysis.evidence import Step
+from ops.analysis.evidence import ReleaseStep
 from ops.analysis.limits import MIRROR_SHARE, JudgedStep, judged_steps
 from ops.analysis.statistics import log_evidence
 from ops.analysis.verdict import ERRORS_PRIORS, MIN_RECORDS
@@ -97,11 +97,11 @@ def told(policy: Policy) -> str:
 def _expected(step: JudgedStep, ours: float, theirs: float) -> _Expected:
     """By the shares of records that each version fails on."""
     records = step.limits.records
-    if step.limits.step is Step.CANARY:
+    if step.limits.step is ReleaseStep.CANARY:
         others = records * (1 - step.weight) / step.weight
         fewest = min(records, others)
         return _Expected(ours * records, theirs * others, step.weight, fewest)
-    pairs = records if step.limits.step is Step.SHADOW else MIRROR_SHARE * records
+    pairs = records if step.limits.step is ReleaseStep.SHADOW else MIRROR_SHARE * records
     return _Expected(ours * (1 - theirs) * pairs, theirs * (1 - ours) * pairs, 0.5, pairs)
 
 
@@ -142,12 +142,12 @@ def _first(holds: Callable[[int], bool]) -> int:
 
 def _strongest(steps: list[JudgedStep]) -> JudgedStep:
     """The shadow, where the same records go to both; else the canary of the largest weight."""
-    order = (Step.BAKE, Step.CANARY, Step.SHADOW)
+    order = (ReleaseStep.BAKE, ReleaseStep.CANARY, ReleaseStep.SHADOW)
     return max(steps, key=lambda step: (order.index(step.limits.step), step.weight))
 
 
 def _name(step: JudgedStep) -> str:
-    is_canary = step.limits.step is Step.CANARY
+    is_canary = step.limits.step is ReleaseStep.CANARY
     return f"the canary of {100 * step.weight:g} %" if is_canary else f"the {step.limits.step}"
 
 

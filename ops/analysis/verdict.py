@@ -25,7 +25,14 @@ from functools import reduce
 from statistics import median
 from typing import Final
 
-from ops.analysis.evidence import Finding, Limits, Outcome, Step, StepEvidence, Verdict
+from ops.analysis.evidence import (
+    CheckResult,
+    Limits,
+    ReleaseStep,
+    StepEvidence,
+    StepOutcome,
+    Verdict,
+)
 from ops.analysis.statistics import log_evidence, mann_whitney, mix_distance, wilson
 
 # Records of a version, pairs or labels, below which no share of them is judged.
@@ -51,40 +58,40 @@ def judge(evidence: StepEvidence, limits: Limits) -> Verdict:
     findings = [
         _at_timeout(found) if evidence.age_s >= limits.timeout_s else found
         for found, needed_in in answers
-        if found and (limits.step in needed_in or found.outcome is not Outcome.WAITING)
+        if found and (limits.step in needed_in or found.outcome is not StepOutcome.WAITING)
     ]
-    worst = reduce(Outcome.or_worse, (found.outcome for found in findings), Outcome.PASSED)
+    worst = reduce(StepOutcome.or_worse, (found.outcome for found in findings), StepOutcome.PASSED)
     return Verdict(worst, tuple(findings))
 
 
-def _at_timeout(found: Finding) -> Finding:
-    is_open = found.outcome is Outcome.WAITING
-    return found._replace(outcome=Outcome.INCONCLUSIVE) if is_open else found
+def _at_timeout(found: CheckResult) -> CheckResult:
+    is_open = found.outcome is StepOutcome.WAITING
+    return found._replace(outcome=StepOutcome.INCONCLUSIVE) if is_open else found
 
 
-def _records(evidence: StepEvidence, limits: Limits) -> Finding:
+def _records(evidence: StepEvidence, limits: Limits) -> CheckResult:
     seen, wanted = evidence.candidate.records, limits.records
     sentence = (
         f"records: version {evidence.candidate.version} had {seen:,} of the {wanted:,} "
         f"that the step wants, in {evidence.age_s:,.0f} s"
     )
     both = seen + evidence.baseline.records
-    if limits.step is Step.CANARY and both:
+    if limits.step is ReleaseStep.CANARY and both:
         sentence += f"; of all records {_share(seen, both)}"
-    outcome = Outcome.PASSED if _has_records(evidence, limits) else Outcome.WAITING
-    return Finding("records", outcome, sentence, {"records": seen, "wanted": wanted})
+    outcome = StepOutcome.PASSED if _has_records(evidence, limits) else StepOutcome.WAITING
+    return CheckResult("records", outcome, sentence, {"records": seen, "wanted": wanted})
 
 
-def _duration(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _duration(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     if limits.duration_s <= 0:
         return None
     age_s, wanted_s = evidence.age_s, limits.duration_s
-    outcome = Outcome.PASSED if age_s >= wanted_s else Outcome.WAITING
+    outcome = StepOutcome.PASSED if age_s >= wanted_s else StepOutcome.WAITING
     sentence = f"duration: {age_s:,.0f} s of the {wanted_s:,.0f} s that the step must last"
-    return Finding("duration", outcome, sentence, {"age_s": age_s, "wanted_s": wanted_s})
+    return CheckResult("duration", outcome, sentence, {"age_s": age_s, "wanted_s": wanted_s})
 
 
-def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _error_rate(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     """The absolute limit: the fast path for a version that fails outright."""
     if limits.max_error_rate is None:
         return None
@@ -100,17 +107,19 @@ def _error_rate(evidence: StepEvidence, limits: Limits) -> Finding | None:
         f"{_percent(limits.max_error_rate)} wanted; {_strength(found, limits.alpha)}"
     )
     numbers = {"errors": errors, "records": candidate.records, "log_evidence": found}
-    return Finding("error_rate", _by_evidence(found, limits.alpha, within), sentence, numbers)
+    return CheckResult("error_rate", _by_evidence(found, limits.alpha, within), sentence, numbers)
 
 
-def _errors(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _errors(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     """Against the baseline: the records of other keys in a canary, else the same records."""
     if not limits.compare_errors:
         return None
-    return (_errors_beside if limits.step is Step.CANARY else _errors_of_pairs)(evidence, limits)
+    return (_errors_beside if limits.step is ReleaseStep.CANARY else _errors_of_pairs)(
+        evidence, limits
+    )
 
 
-def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
+def _errors_beside(evidence: StepEvidence, limits: Limits) -> CheckResult:
     """Of all errors of both, no more than its share of the records should be the candidate's.
 
     The share that was observed, not the weight: one busy key can move it far from the weight.
@@ -137,10 +146,10 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> Finding:
         "baseline_records": theirs.records,
         "log_evidence": found,
     }
-    return Finding("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
+    return CheckResult("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
 
 
-def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
+def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> CheckResult:
     """McNemar's question: of the records that one alone failed on, half should be the other's."""
     paired, theirs = evidence.paired, evidence.baseline.version
     pairs = paired.compared + paired.failed + paired.baseline_failed
@@ -158,10 +167,10 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> Finding:
         "pairs": pairs,
         "log_evidence": found,
     }
-    return Finding("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
+    return CheckResult("errors", _by_evidence(found, limits.alpha, within=True), sentence, numbers)
 
 
-def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _latency(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     """Fails early when too many windows are too slow, else by Mann-Whitney at the step's end."""
     if limits.max_slowdown is None:
         return None
@@ -175,9 +184,9 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
     typical = median(slowdowns)
     outcome = _by_evidence(found, limits.alpha, within=typical < limits.max_slowdown)
     by_chance = 1.0
-    if outcome is Outcome.WAITING and _has_records(evidence, limits):
+    if outcome is StepOutcome.WAITING and _has_records(evidence, limits):
         by_chance = mann_whitney(paired.candidate_p99_ms, paired.baseline_p99_ms)
-        outcome = Outcome.FAILED if by_chance <= LATENCY_LEVEL else outcome
+        outcome = StepOutcome.FAILED if by_chance <= LATENCY_LEVEL else outcome
     sentence = (
         f"latency: p99 of computing {typical:.2f} times that of version {theirs} (median of "
         f"{windows} windows, {slow} of them at {limits.max_slowdown:g} or more); "
@@ -186,10 +195,10 @@ def _latency(evidence: StepEvidence, limits: Limits) -> Finding | None:
     if by_chance < 1:
         sentence += f", {by_chance:.2g} by chance (fails at {LATENCY_LEVEL:g})"
     numbers = {"slowdown": typical, "windows": windows, "slow": slow, "log_evidence": found}
-    return Finding("latency", outcome, sentence, numbers | {"mann_whitney_p": by_chance})
+    return CheckResult("latency", outcome, sentence, numbers | {"mann_whitney_p": by_chance})
 
 
-def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _p99(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     """The absolute limit of latency."""
     if limits.max_p99_ms is None:
         return None
@@ -205,10 +214,10 @@ def _p99(evidence: StepEvidence, limits: Limits) -> Finding | None:
     )
     outcome = _by_evidence(found, limits.alpha, within=typical <= limits.max_p99_ms)
     numbers = {"p99_ms": typical, "windows": len(values), "over": over, "log_evidence": found}
-    return Finding("p99", outcome, sentence, numbers)
+    return CheckResult("p99", outcome, sentence, numbers)
 
 
-def _labels(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _labels(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     ours, theirs = evidence.candidate.labels, evidence.baseline.labels
     n, m = sum(ours.values()), sum(theirs.values())
     if limits.max_distance is None or n == m == 0:
@@ -223,10 +232,10 @@ def _labels(evidence: StepEvidence, limits: Limits) -> Finding | None:
     )
     too_far, near = distance.low > limits.max_distance, distance.estimate <= limits.max_distance
     numbers = {**distance._asdict(), "labels": n, "baseline": m}
-    return Finding("labels", _by_bounds(too_far, near), sentence, numbers)
+    return CheckResult("labels", _by_bounds(too_far, near), sentence, numbers)
 
 
-def _agreement(evidence: StepEvidence, limits: Limits) -> Finding | None:
+def _agreement(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     if limits.min_agreement is None:
         return None
     paired = evidence.paired
@@ -243,26 +252,28 @@ def _agreement(evidence: StepEvidence, limits: Limits) -> Finding | None:
         theirs, ours = max(apart, key=apart.__getitem__)
         sentence += f"; most often {ours} instead of {theirs}, {apart[theirs, ours]:,} times"
     outcome = _by_bounds(agreed.high < limits.min_agreement, agreed.low >= limits.min_agreement)
-    return Finding("agreement", outcome, sentence, {**agreed._asdict(), "pairs": paired.compared})
+    return CheckResult(
+        "agreement", outcome, sentence, {**agreed._asdict(), "pairs": paired.compared}
+    )
 
 
 def _has_records(evidence: StepEvidence, limits: Limits) -> bool:
     return evidence.candidate.records >= max(1, limits.records)
 
 
-def _by_evidence(found: float, alpha: float, within: bool) -> Outcome:
+def _by_evidence(found: float, alpha: float, within: bool) -> StepOutcome:
     """Failed when the evidence, a logarithm, has reached 1 / alpha."""
     return _by_bounds(found >= -math.log(alpha), within)
 
 
-def _by_bounds(failed: bool, passed: bool) -> Outcome:
+def _by_bounds(failed: bool, passed: bool) -> StepOutcome:
     """Waiting where what was seen is on the wrong side of a limit, yet might be so by chance."""
-    return Outcome.FAILED if failed else Outcome.PASSED if passed else Outcome.WAITING
+    return StepOutcome.FAILED if failed else StepOutcome.PASSED if passed else StepOutcome.WAITING
 
 
-def _too_few(check: str, what: str, seen: int, wanted: int = MIN_RECORDS) -> Finding:
+def _too_few(check: str, what: str, seen: int, wanted: int = MIN_RECORDS) -> CheckResult:
     sentence = f"{check.replace('_', ' ')}: {seen:,} of the {wanted} {what} that a judgement needs"
-    return Finding(check, Outcome.WAITING, sentence, {"seen": seen, "wanted": wanted})
+    return CheckResult(check, StepOutcome.WAITING, sentence, {"seen": seen, "wanted": wanted})
 
 
 def _share(part: int, whole: int) -> str:
@@ -280,13 +291,13 @@ def _strength(found: float, alpha: float) -> str:
     return f"evidence {number} (fails at {1 / alpha:g})"
 
 
-_EVERYWHERE: Final = frozenset(Step)
-_BEFORE_BAKE: Final = frozenset({Step.SHADOW, Step.CANARY})
-_Check = Callable[[StepEvidence, Limits], Finding | None]
+_EVERYWHERE: Final = frozenset(ReleaseStep)
+_BEFORE_BAKE: Final = frozenset({ReleaseStep.SHADOW, ReleaseStep.CANARY})
+_Check = Callable[[StepEvidence, Limits], CheckResult | None]
 
 # Each check, and in which steps it must have seen enough before the step passes. In the others it
 # fails a step all the same, but is left out while it has seen too few.
-_CHECKS: Final[tuple[tuple[_Check, frozenset[Step]], ...]] = (
+_CHECKS: Final[tuple[tuple[_Check, frozenset[ReleaseStep]], ...]] = (
     (_records, _EVERYWHERE),
     (_duration, _EVERYWHERE),
     (_error_rate, _EVERYWHERE),
@@ -294,5 +305,5 @@ _CHECKS: Final[tuple[tuple[_Check, frozenset[Step]], ...]] = (
     (_latency, _BEFORE_BAKE),
     (_p99, _EVERYWHERE),
     (_labels, _BEFORE_BAKE),
-    (_agreement, frozenset({Step.SHADOW})),
+    (_agreement, frozenset({ReleaseStep.SHADOW})),
 )

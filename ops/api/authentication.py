@@ -40,4 +40,4 @@ def actor_of(
     return service.access.authenticate(credentials.credentials)
 
 
-Caller = Annotated[Actor, Depends(actor_of)]
+Authenticated = Annotated[Actor, Depends(actor_of)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
 from ops.cost.advice import LOWER_AFTER_H, RAISE_AFTER_H
 from ops.cost.billing import ALL_COLUMNS, Column
@@ -122,7 +122,7 @@ class AlertShape(Shape):
 
 @router.get("/cost", tags=["cost"], summary="What models used, and what it cost")
 def cost(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     model: OfModel = None,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Today and those before.")] = 1,
@@ -144,7 +144,7 @@ def cost(
 
 @router.get("/cost/advice", tags=["cost"], summary="What would be cheaper or faster")
 def advice(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     model: OfModel = None,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Whose load counts.")] = 7,
@@ -163,7 +163,7 @@ def advice(
 
 @router.get("/alerts", tags=["alerts"], summary="What somebody should see to, the newest first")
 def alerts(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     closed: Annotated[bool, Query(description="Also those that are over.")] = False,
     limit: Limit = 50,

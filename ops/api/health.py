@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import Shape
 from ops.health.findings import Severity
 from ops.health.readings import Readings
@@ -49,7 +49,7 @@ class HealthShape(Shape):
 
 
 @router.get("/health", summary="How the platform stands")
-def health(actor: Caller, service: Served) -> HealthShape:
+def health(actor: Authenticated, service: Served) -> HealthShape:
     """The last look, some seconds old; asks nobody itself."""
     shown = service.health.latest(actor)
     found = shown.health

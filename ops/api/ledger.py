@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, AwareDatetime
 
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
 
 MAX_ID = 2**63 - 1
@@ -70,7 +70,7 @@ class VerifiedShape(Shape):
 
 @router.get("/ledger", summary="Who did what, the newest first")
 def rows(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     model: OfModel = None,
     release: OfRelease = None,
@@ -93,7 +93,7 @@ def rows(
 
 
 @router.get("/ledger/verification", summary="Follow the chain from its beginning")
-def verify(actor: Caller, service: Served) -> VerifiedShape:
+def verify(actor: Authenticated, service: Served) -> VerifiedShape:
     """Takes some ten seconds for a million rows."""
     head, broken = service.ledger.verify(actor)
     return VerifiedShape(

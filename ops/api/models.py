@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import (
     AfterName,
     BeforeId,
@@ -151,7 +151,7 @@ class DiffShape(Shape):
 
 @router.get("/models", summary="Models that may be read")
 def models(
-    actor: Caller, service: Served, limit: Limit = 50, after: AfterName = ""
+    actor: Authenticated, service: Served, limit: Limit = 50, after: AfterName = ""
 ) -> Page[ModelShape]:
     """By name."""
     found = service.models.all(actor, limit=limit, after=after)
@@ -160,7 +160,7 @@ def models(
 
 @router.get("/models/{name}/versions", summary="Versions of a model")
 def versions(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     name: ModelName,
     limit: Limit = 50,
@@ -175,7 +175,7 @@ def versions(
 @router.get("/models/{name}/uploads/{digest}", summary="Whether a directory is to be sent")
 def known(
     request: Request,
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     name: ModelName,
     digest: Annotated[
@@ -197,7 +197,7 @@ def known(
 async def register(
     request: Request,
     response: Response,
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     name: ModelName,
     source: Annotated[
@@ -221,7 +221,7 @@ async def register(
 
 
 @router.get("/models/{name}/versions/{number}", summary="One version")
-def show(actor: Caller, service: Served, name: ModelName, number: Number) -> VersionDetail:
+def show(actor: Authenticated, service: Served, name: ModelName, number: Number) -> VersionDetail:
     """With its card and its files."""
     found = service.models.show(actor, VersionId(name, number))
     card = found.card.model_dump(mode="json")
@@ -232,7 +232,7 @@ def show(actor: Caller, service: Served, name: ModelName, number: Number) -> Ver
 
 @router.delete("/models/{name}/versions/{number}", status_code=204, summary="Delete its files")
 def delete(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     name: ModelName,
     number: Number,
@@ -243,7 +243,9 @@ def delete(
 
 
 @router.get("/models/{name}/versions/{number}/archive", summary="Its directory as a tar archive")
-def archive(actor: Caller, service: Served, name: ModelName, number: Number) -> StreamingResponse:
+def archive(
+    actor: Authenticated, service: Served, name: ModelName, number: Number
+) -> StreamingResponse:
     """Verified; the digest is in the header ``bertstream-digest``."""
     version = VersionId(name, number)
     digest = service.models.show(actor, version).digest
@@ -264,7 +266,7 @@ def archive(actor: Caller, service: Served, name: ModelName, number: Number) -> 
 
 @router.get("/diff", summary="What differs between two versions")
 def diff(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     before: Annotated[str, Query(max_length=80, description="Such as sentiment@3.")],
     after: Annotated[str, Query(max_length=80, description="Likewise.")],

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ops.access.grants import GrantRow
 from ops.access.permissions import Grant, Kind, Permission
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import (
     AfterId,
     AfterName,
@@ -117,14 +117,14 @@ class IssuedShape(TokenShape):
 
 
 @router.get("/me", summary="Who the token says I am, and what I may do")
-def me(actor: Caller, service: Served) -> PortraitShape:
+def me(actor: Authenticated, service: Served) -> PortraitShape:
     """As `/principals/{name}`."""
     return show(actor, service, actor.name)
 
 
 @router.get("/principals", summary="Persons, teams and departments")
 def principals(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     kind: Annotated[list[Kind] | None, Query(description="Of these kinds alone.")] = None,
     limit: Limit = 50,
@@ -137,13 +137,13 @@ def principals(
 
 
 @router.post("/principals", status_code=201, summary="Add a person, team or department")
-def add(actor: Caller, service: Served, body: PrincipalBody) -> PrincipalShape:
+def add(actor: Authenticated, service: Served, body: PrincipalBody) -> PrincipalShape:
     """It may do nothing until something is granted."""
     return PrincipalShape.model_validate(service.people.add(actor, body.name, body.kind))
 
 
 @router.get("/principals/{name}", summary="One of them")
-def show(actor: Caller, service: Served, name: PrincipalName) -> PortraitShape:
+def show(actor: Authenticated, service: Served, name: PrincipalName) -> PortraitShape:
     """With groups, members and grants."""
     found = service.people.show(actor, name)
     return PortraitShape(
@@ -155,32 +155,38 @@ def show(actor: Caller, service: Served, name: PrincipalName) -> PortraitShape:
 
 
 @router.post("/principals/{name}/disable", summary="Have it count for nothing")
-def disable(actor: Caller, service: Served, name: PrincipalName) -> PrincipalShape:
+def disable(actor: Authenticated, service: Served, name: PrincipalName) -> PrincipalShape:
     """Its tokens and grants stay and do not help."""
     return PrincipalShape.model_validate(service.people.disable(actor, name))
 
 
 @router.post("/principals/{name}/enable", summary="Have it count again")
-def enable(actor: Caller, service: Served, name: PrincipalName) -> PrincipalShape:
+def enable(actor: Authenticated, service: Served, name: PrincipalName) -> PrincipalShape:
     """With the tokens and grants that it has."""
     return PrincipalShape.model_validate(service.people.enable(actor, name))
 
 
 @router.put("/principals/{name}/members/{member}", status_code=204, summary="Put into a group")
-def join(actor: Caller, service: Served, name: PrincipalName, member: PrincipalName) -> None:
+def join(actor: Authenticated, service: Served, name: PrincipalName, member: PrincipalName) -> None:
     """Teams hold persons; departments hold teams and departments."""
     service.people.join(actor, member, name)
 
 
 @router.delete("/principals/{name}/members/{member}", status_code=204, summary="Take out of it")
-def leave(actor: Caller, service: Served, name: PrincipalName, member: PrincipalName) -> None:
+def leave(
+    actor: Authenticated, service: Served, name: PrincipalName, member: PrincipalName
+) -> None:
     """What came through the group is gone at once."""
     service.people.leave(actor, member, name)
 
 
 @router.get("/grants", summary="Permissions that are given")
 def grants(
-    actor: Caller, service: Served, holder: OfHolder = None, limit: Limit = 50, after: AfterId = 0
+    actor: Authenticated,
+    service: Served,
+    holder: OfHolder = None,
+    limit: Limit = 50,
+    after: AfterId = 0,
 ) -> Page[GrantShape]:
     """By their numbers."""
     found = service.people.grants(actor, holder=holder, limit=limit, after_id=after)
@@ -189,20 +195,24 @@ def grants(
 
 
 @router.post("/grants", status_code=201, summary="Give a permission")
-def give(actor: Caller, service: Served, body: GrantBody) -> GrantShape:
+def give(actor: Authenticated, service: Served, body: GrantBody) -> GrantShape:
     """To a person, team or department, on a model or a pattern of names."""
     return _kept(service.people.give(actor, body.holder, body.permission, body.pattern))
 
 
 @router.delete("/grants/{number}", summary="Take a permission away")
-def take(actor: Caller, service: Served, number: Number) -> GrantShape:
+def take(actor: Authenticated, service: Served, number: Number) -> GrantShape:
     """Answers what it was."""
     return _kept(service.people.take(actor, number))
 
 
 @router.get("/tokens", summary="Tokens, without what is secret")
 def tokens(
-    actor: Caller, service: Served, holder: OfHolder = None, limit: Limit = 50, after: AfterId = 0
+    actor: Authenticated,
+    service: Served,
+    holder: OfHolder = None,
+    limit: Limit = 50,
+    after: AfterId = 0,
 ) -> Page[TokenShape]:
     """By their numbers; of oneself, or of all for an admin of all models."""
     found = service.people.tokens(actor, holder=holder, limit=limit, after_id=after)
@@ -211,7 +221,9 @@ def tokens(
 
 
 @router.post("/tokens", status_code=201, summary="Make a token")
-def issue(actor: Caller, service: Served, body: TokenBody, response: Response) -> IssuedShape:
+def issue(
+    actor: Authenticated, service: Served, body: TokenBody, response: Response
+) -> IssuedShape:
     """The only time that it is shown. It does not outlive the token that it is made with."""
     response.headers["cache-control"] = "no-store"
     lifetime = None if body.days is None else timedelta(days=body.days)
@@ -223,7 +235,7 @@ def issue(actor: Caller, service: Served, body: TokenBody, response: Response) -
 
 
 @router.delete("/tokens/{number}", summary="Have a token count no more")
-def revoke(actor: Caller, service: Served, number: Number) -> TokenShape:
+def revoke(actor: Authenticated, service: Served, number: Number) -> TokenShape:
     """For good."""
     return TokenShape.model_validate(service.people.revoke(actor, number))
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from ops.api.authentication import Caller, Served
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import ModelName, Number, ProblemShape, Shape
 from ops.catalogue.versions import VersionId
 from ops.policy.file import MAX_BYTES
@@ -83,7 +83,7 @@ class ExplanationShape(Shape):
 
 
 @router.put("/policies", summary="Put a policy into force")
-def put(actor: Caller, service: Served, body: PolicyBody) -> SetShape:
+def put(actor: Authenticated, service: Served, body: PolicyBody) -> SetShape:
     """Approvals that were given under another policy are void from then on."""
     done = service.policies.put(actor, body.text)
     warnings = [ProblemShape.model_validate(problem) for problem in done.warnings]
@@ -93,13 +93,13 @@ def put(actor: Caller, service: Served, body: PolicyBody) -> SetShape:
 
 
 @router.post("/policies/check", summary="Every mistake in a policy, and what it finds")
-def check(_actor: Caller, service: Served, body: PolicyBody) -> CheckShape:
+def check(_actor: Authenticated, service: Served, body: PolicyBody) -> CheckShape:
     """Nothing is changed."""
     return CheckShape.model_validate(service.policies.check(body.text))
 
 
 @router.get("/models/{name}/policy", summary="The policy in force")
-def show(actor: Caller, service: Served, name: ModelName) -> PolicyShape:
+def show(actor: Authenticated, service: Served, name: ModelName) -> PolicyShape:
     """As it was written, and with every default."""
     kept = service.policies.show(actor, name)
     return PolicyShape(
@@ -113,7 +113,9 @@ def show(actor: Caller, service: Served, name: ModelName) -> PolicyShape:
 
 
 @router.get("/models/{name}/versions/{number}/explanation", summary="May it go out now")
-def explain(actor: Caller, service: Served, name: ModelName, number: Number) -> ExplanationShape:
+def explain(
+    actor: Authenticated, service: Served, name: ModelName, number: Number
+) -> ExplanationShape:
     """In sentences."""
     found = service.policies.explain(actor, VersionId(name, number))
     return ExplanationShape.model_validate(found)

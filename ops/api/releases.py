@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from ops.access.ledger import Row
-from ops.api.authentication import Caller, Served
+from ops.access.ledger import LedgerRow
+from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import (
     MAX_NUMBER,
     BeforeId,
@@ -23,7 +23,7 @@ from ops.api.shapes import (
     page_of,
 )
 from ops.catalogue.versions import VersionId
-from ops.releases.approvals import Decision
+from ops.releases.approvals import Vote
 from ops.releases.releases import Release
 from ops.releases.state_machine import Event, asked, candidate_weight
 from ops.service.releases import Story
@@ -111,7 +111,7 @@ class StoryShape(Shape):
 
 
 @router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
-def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
+def start(actor: Authenticated, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
     """The operator takes it from there."""
     version = VersionId(name, body.version)
     done = service.releases.start(actor, version, note=body.note, break_glass=body.break_glass)
@@ -119,64 +119,74 @@ def start(actor: Caller, service: Served, name: ModelName, body: StartBody) -> R
 
 
 @router.post("/models/{name}/release/approve", summary="Agree to the open release")
-def approve(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def approve(
+    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+) -> ReleaseShape:
     """Bound to the version's bytes and to the policy in force; takes back one's rejection."""
-    done = service.releases.decide(actor, name, Decision.APPROVE, comment=body.reason)
+    done = service.releases.decide(actor, name, Vote.APPROVE, comment=body.reason)
     return _shape(done)
 
 
 @router.post("/models/{name}/release/reject", summary="Reject the open release")
-def reject(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def reject(
+    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+) -> ReleaseShape:
     """One rejection ends it."""
-    done = service.releases.decide(actor, name, Decision.REJECT, comment=body.reason)
+    done = service.releases.decide(actor, name, Vote.REJECT, comment=body.reason)
     return _shape(done)
 
 
 @router.post("/models/{name}/release/pause", summary="Hold it where it is")
-def pause(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def pause(actor: Authenticated, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
     """Its traffic stays as it is."""
     return _shape(service.releases.command(actor, name, Event.PAUSE, reason=body.reason))
 
 
 @router.post("/models/{name}/release/resume", summary="Let it go on where it was paused")
-def resume(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def resume(
+    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+) -> ReleaseShape:
     """Its step begins anew."""
     return _shape(service.releases.command(actor, name, Event.RESUME, reason=body.reason))
 
 
 @router.post("/models/{name}/release/promote", summary="On to the next step at once")
-def promote(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def promote(
+    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+) -> ReleaseShape:
     """Whatever its evidence."""
     return _shape(service.releases.command(actor, name, Event.PROMOTE, reason=body.reason))
 
 
 @router.post("/models/{name}/release/abort", summary="End it")
-def abort(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def abort(actor: Authenticated, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
     """The version that was live answers everything."""
     return _shape(service.releases.command(actor, name, Event.ABORT, reason=body.reason))
 
 
 @router.post("/models/{name}/rollback", summary="Back to the version that was live before")
-def rollback(actor: Caller, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
+def rollback(
+    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+) -> ReleaseShape:
     """Never blocked by windows, intervals or approvals."""
     return _shape(service.releases.rollback(actor, name, reason=body.reason))
 
 
 @router.get("/models/{name}/release", summary="The open release, else the last one")
-def newest(actor: Caller, service: Served, name: ModelName) -> StoryShape:
+def newest(actor: Authenticated, service: Served, name: ModelName) -> StoryShape:
     """With every move."""
     return _story(service.releases.newest(actor, name))
 
 
 @router.get("/releases/{number}", summary="One release")
-def show(actor: Caller, service: Served, number: Number) -> StoryShape:
+def show(actor: Authenticated, service: Served, number: Number) -> StoryShape:
     """With every move."""
     return _story(service.releases.show(actor, number))
 
 
 @router.get("/releases", summary="Releases, newest first")
 def history(
-    actor: Caller,
+    actor: Authenticated,
     service: Served,
     model: OfModel = None,
     limit: Limit = 50,
@@ -220,7 +230,7 @@ def _story(story: Story) -> StoryShape:
     )
 
 
-def _move(row: Row) -> MoveShape:
+def _move(row: LedgerRow) -> MoveShape:
     return MoveShape(
         at=row.at,
         actor=row.actor,

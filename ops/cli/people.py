@@ -11,13 +11,13 @@ from ops.cli.session import moment, print_json, print_more, print_table, say, se
 
 people_app = typer.Typer(help="Persons.", no_args_is_help=True)
 team_app = typer.Typer(help="Teams of persons, departments of teams.", no_args_is_help=True)
-AfterOption = Annotated[str, typer.Option(help="Those behind this one.")]
+AfterNameOption = Annotated[str, typer.Option(help="Those behind this one.")]
 
 
 @people_app.command("list")
 def people_list(
     limit: LimitOption = 50,
-    after: AfterOption = "",
+    after: AfterNameOption = "",
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
@@ -79,7 +79,7 @@ def people_enable(name: str, api: ApiOption = None, state_dir: StateOption = STA
 @team_app.command("list")
 def team_list(
     limit: LimitOption = 50,
-    after: AfterOption = "",
+    after: AfterNameOption = "",
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,

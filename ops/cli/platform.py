@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from ops.cli.options import STATE_DIR, ConfigOption, JsonOption, StateOption
-from ops.cli.terminal import EXIT_USAGE, Steps, configuration, err, json_line, out, told_plainly
+from ops.cli.terminal import (
+    EXIT_USAGE,
+    StepPrinter,
+    configuration,
+    err,
+    json_line,
+    out,
+    told_plainly,
+)
 from ops.config.state_dir import state_dir_of
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ def up(
 
     with told_plainly():
         settings = configuration(config)
-        with Steps() as step:
+        with StepPrinter() as step:
             bring_up.up(settings, step)
         if detach:
             _show_addresses(settings)
@@ -45,7 +53,7 @@ def up(
         except KeyboardInterrupt:
             err.print()
         finally:
-            with Steps() as step:
+            with StepPrinter() as step:
                 bring_up.down(settings.state_dir, step)
 
 
@@ -75,7 +83,7 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
 
     with told_plainly():
         place = state_dir_of(state_dir)
-        with Steps() as step:
+        with StepPrinter() as step:
             ended = bring_up.down(place, step)
         if not ended:
             out.print(f"Nothing runs here ({place}).")
@@ -103,7 +111,7 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
 
     with told_plainly():
         embedded = embedded_broker(state_dir_of(state_dir))
-        Steps()("Kafka: starting")
+        StepPrinter()("Kafka: starting")
         out.print(embedded.start())
 
 

@@ -11,7 +11,15 @@ import orjson
 import typer
 
 from ops.cli.options import ConfigOption, GoldenOption, JsonOption
-from ops.cli.terminal import EXIT_USAGE, Steps, configuration, fail, json_line, out, told_plainly
+from ops.cli.terminal import (
+    EXIT_USAGE,
+    StepPrinter,
+    configuration,
+    fail,
+    json_line,
+    out,
+    told_plainly,
+)
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
 from serve.contract import Answer, CallOptions, Outcome
@@ -93,7 +101,7 @@ def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
     from serve.replica import open_replica
     from serve.settings import ModelSettings
 
-    Steps()(f"loading {path}")
+    StepPrinter()(f"loading {path}")
     replica = open_replica(ModelSettings(name="model", path=path))
     try:
         return replica.predict(values, PLAIN).outcomes
@@ -102,10 +110,10 @@ def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
 
 
 def _from_platform(model: str, values: list[bytes], config: Path | None) -> list[Outcome]:
-    from ops.platform.installation import State, connection, environment
+    from ops.platform.installation import PlatformState, connection, environment
 
     settings = configuration(config)
-    state = State.load(settings.state_dir)
+    state = PlatformState.load(settings.state_dir)
     name, _, version = model.partition("@")
     versions = [m.version for m in settings.models if m.name == name]
     if state is None or not versions:

@@ -102,7 +102,7 @@ def consume(
 def _kafka(config: Path | None) -> KafkaSettings:
     """The Kafka settings with the address in use: of a running platform, or as configured."""
     from ops.config.settings import EMBEDDED, PlatformConfig
-    from ops.platform.installation import State, embedded_broker
+    from ops.platform.installation import PlatformState, embedded_broker
 
     named = config is not None or DEFAULT_FILE.exists()
     settings = configuration(config) if named else PlatformConfig()
@@ -111,7 +111,7 @@ def _kafka(config: Path | None) -> KafkaSettings:
     embedded = embedded_broker(settings.state_dir)
     if not embedded.is_running():
         raise NotRunning("the embedded Kafka does not run; `bertstream up` starts it")
-    state = State(instance="", bootstrap_servers=embedded.bootstrap_servers)
+    state = PlatformState(instance="", bootstrap_servers=embedded.bootstrap_servers)
     return state.kafka(settings.kafka)
 
 

@@ -101,7 +101,7 @@ def warn(message: str) -> None:
     err.print(f"[yellow]note:[/] {_escaped(message)}", soft_wrap=True)
 
 
-class Steps:
+class StepPrinter:
     """Tells of steps on stderr, so that stdout stays clean, each with the seconds that passed since
     the one before. On a terminal the seconds of the present one run; a context manager.
     """

@@ -18,7 +18,7 @@ from serve.errors import ArtifactAltered, ArtifactMissing
 TAR = "application/x-tar"
 
 
-class Progress(Protocol):
+class UploadProgress(Protocol):
     """Is told how far it is."""
 
     def begin(self, what: str, total_bytes: int | None = None) -> None:
@@ -32,13 +32,13 @@ class Quiet:
     """Tells nobody."""
 
     def begin(self, what: str, total_bytes: int | None = None) -> None:
-        """See ``Progress``."""
+        """See ``UploadProgress``."""
 
     def advance(self, size_bytes: int) -> None:
-        """See ``Progress``."""
+        """See ``UploadProgress``."""
 
 
-class Source(NamedTuple):
+class UploadSource(NamedTuple):
     """A sealed model directory, here or at a URL.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source(NamedTuple):
 
 
 def register(
-    client: ApiClient, name: str, directory: str, progress: Progress | None = None
+    client: ApiClient, name: str, directory: str, progress: UploadProgress | None = None
 ) -> dict[str, Any]:
     """Have the platform keep a model directory as the next version of a model.
 
@@ -91,7 +91,7 @@ def register(
     return done
 
 
-def _here(path: Path) -> Source:
+def _here(path: Path) -> UploadSource:
     path = path.expanduser().resolve()
     load(path)
     document = (path / MANIFEST_FILE).read_bytes()
@@ -101,10 +101,10 @@ def _here(path: Path) -> Source:
         with _told(str(path / name)), (path / name).open("rb") as file:
             yield file
 
-    return Source(f"{socket.gethostname()}:{path}", document, content)
+    return UploadSource(f"{socket.gethostname()}:{path}", document, content)
 
 
-def _at_url(url: str) -> Source:
+def _at_url(url: str) -> UploadSource:
     """Sizes are compared before anything is sent; the sums of what was sent, by who receives it."""
     url = url.rstrip("/")
     files, home = opened(url, {})
@@ -123,7 +123,7 @@ def _at_url(url: str) -> Source:
         with _told(f"{url}/{name}"), files.open(f"{home}/{name}", "rb") as file:
             yield file
 
-    return Source(url, document, content)
+    return UploadSource(url, document, content)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def _told(place: str) -> Iterator[None]:
         raise StoreUnavailable(f"{place} cannot be read: {exc}") from exc
 
 
-def _counted(parts: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+def _counted(parts: Iterator[bytes], progress: UploadProgress) -> Iterator[bytes]:
     for part in parts:
         yield part
         progress.advance(len(part))

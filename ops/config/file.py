@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ops.config.settings import PlatformConfig, Steps, conflicts
+from ops.config.settings import KeyPath, PlatformConfig, conflicts
 from ops.config.state_dir import VARIABLE
 from ops.config.yaml_document import Document, message_of, read
 from ops.errors import ConfigError
@@ -69,7 +69,7 @@ def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, lis
         config = PlatformConfig.model_validate(content)
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
-            steps: Steps = tuple(error["loc"])
+            steps: KeyPath = tuple(error["loc"])
             # Without a place it is what ``conflicts`` has found with one.
             if steps and steps not in unset:
                 secret = steps in filled.places or "password" in str(steps)
@@ -98,10 +98,10 @@ class _Filled:
     """
 
     def __init__(self) -> None:
-        self.places: set[Steps] = set()
-        self.unset: list[tuple[Steps, str]] = []
+        self.places: set[KeyPath] = set()
+        self.unset: list[tuple[KeyPath, str]] = []
 
-    def put(self, value: Any, steps: Steps) -> Any:
+    def put(self, value: Any, steps: KeyPath) -> Any:
         """The value with everything in it replaced."""
         if isinstance(value, dict):
             return {key: self.put(item, (*steps, key)) for key, item in value.items()}

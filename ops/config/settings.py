@@ -20,9 +20,9 @@ DATABASE_FILE = "bertstream.db"
 # Begins the names of the topics that the platform keeps for itself.
 OWN_TOPICS = "bertstream."
 
-Steps = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 # Place, full name and content of an item.
-Named = tuple[Steps, str, Mapping[str, Any]]
+Named = tuple[KeyPath, str, Mapping[str, Any]]
 
 
 class RaySettings(Settings):
@@ -142,7 +142,7 @@ class PlatformConfig(Settings):
         return self
 
 
-def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
+def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     """What does not fit together in a configuration whose parts may each be right.
 
     Args:
@@ -173,8 +173,8 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
 
 
 def _topic_conflicts(
-    steps: Steps, name: str, pipeline: Mapping[str, Any]
-) -> Iterator[tuple[Steps, str]]:
+    steps: KeyPath, name: str, pipeline: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
     inputs, (output, dead_letters) = _inputs(pipeline), _outputs(pipeline)
     if dead_letters == output:
         yield (*steps, "dead_letter_topic"), f"pipeline {name} has its results there, too"
@@ -189,7 +189,7 @@ def _topic_conflicts(
             yield (*steps, key), message
 
 
-def _circles(pipelines: Sequence[Named]) -> Iterator[tuple[Steps, str]]:
+def _circles(pipelines: Sequence[Named]) -> Iterator[tuple[KeyPath, str]]:
     """Pipelines whose results or dead letters come back to them through others; each circle is
     told once, at the last of its pipelines."""
     seen: set[frozenset[int]] = set()
@@ -243,7 +243,7 @@ def _named(content: Mapping[str, Any], kind: str, keys: tuple[str, ...]) -> Iter
             yield (kind, index), "@".join(str(item.get(key, "1")) for key in keys), item
 
 
-def _twice(kind: str, items: list[Named]) -> Iterator[tuple[Steps, str]]:
+def _twice(kind: str, items: list[Named]) -> Iterator[tuple[KeyPath, str]]:
     seen: set[str] = set()
     for steps, name, _ in items:
         if name in seen:

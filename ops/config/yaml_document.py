@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel
 
-from ops.config.settings import Steps
+from ops.config.settings import KeyPath
 from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 
 # Type of a validation error whose message is whole: it tells the value, or need not.
@@ -38,10 +38,10 @@ class Document:
     """
 
     content: dict[str, Any]
-    keys: tuple[tuple[Steps, Place], ...]
+    keys: tuple[tuple[KeyPath, Place], ...]
 
     def problem(
-        self, steps: Steps, message: str, severity: ProblemSeverity = ProblemSeverity.ERROR
+        self, steps: KeyPath, message: str, severity: ProblemSeverity = ProblemSeverity.ERROR
     ) -> Problem:
         """A problem at a path, with the place of the nearest key above that is in the text."""
         names = tuple(str(step) for step in steps)  # a key is a text here, even where it is 1
@@ -116,7 +116,7 @@ def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> st
         root: The settings that were to be filled.
         secret: Whether the value must not be shown.
     """
-    steps: Steps = tuple(error["loc"])
+    steps: KeyPath = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown key {steps[-1]}" + nearest(str(steps[-1]), keys_at(root, steps[:-1]))
     if error["type"] == "missing":
@@ -141,7 +141,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(words)}"
 
 
-def keys_at(root: type[BaseModel], steps: Steps) -> Iterator[str]:
+def keys_at(root: type[BaseModel], steps: KeyPath) -> Iterator[str]:
     """Keys that settings have at a path."""
     model: Any = root
     for step in steps:
@@ -173,7 +173,7 @@ def _events(text: str) -> Iterator[tuple[yaml.Event, int]]:
         yield event, depth
 
 
-def _keys(node: yaml.Node | None, steps: Steps) -> Iterator[tuple[Steps, Place]]:
+def _keys(node: yaml.Node | None, steps: KeyPath) -> Iterator[tuple[KeyPath, Place]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*steps, key.value), _place(key.start_mark)

@@ -21,7 +21,7 @@ HOUR: Final = timedelta(hours=1)
 MILLION: Final = 1_000_000
 
 
-class Source(NamedTuple):
+class UsageSource(NamedTuple):
     """Whose resources they are: replicas of a version, or consumers of a pipeline.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source(NamedTuple):
     node_type: str | None = None
 
 
-class Sample(NamedTuple):
+class UsageSample(NamedTuple):
     """How one source stood at a moment.
 
     Attributes:
@@ -47,7 +47,7 @@ class Sample(NamedTuple):
     """
 
     at: datetime
-    source: Source
+    source: UsageSource
     replicas: int
     num_cpus: float
     num_gpus: float = 0.0
@@ -63,7 +63,7 @@ class Usage(NamedTuple):
     """
 
     hour: datetime
-    source: Source
+    source: UsageSource
     replica_s: float = 0.0
     cpu_s: float = 0.0
     gpu_s: float = 0.0
@@ -116,7 +116,7 @@ class Ceiling(NamedTuple):
     sentence: str
 
 
-def usage_of(samples: Iterable[Sample], *, max_gap: timedelta) -> list[Usage]:
+def usage_of(samples: Iterable[UsageSample], *, max_gap: timedelta) -> list[Usage]:
     """Hourly usage from successive samples.
 
     What a sample says holds until the next one of its source. Usage adds up: that of all samples
@@ -129,7 +129,7 @@ def usage_of(samples: Iterable[Sample], *, max_gap: timedelta) -> list[Usage]:
     Returns:
         Ordered by source and hour.
     """
-    sums: dict[tuple[Source, datetime], list[float]] = {}
+    sums: dict[tuple[UsageSource, datetime], list[float]] = {}
     # In UTC first: a difference within a zone forgets the hour that a summer begins with.
     in_utc = (sample._replace(at=sample.at.astimezone(UTC)) for sample in samples)
     ordered = sorted(in_utc, key=lambda sample: (_order(sample.source), sample.at))
@@ -215,7 +215,7 @@ def ceiling(
 
 
 def _between(
-    before: Sample, after: Sample, max_gap: timedelta
+    before: UsageSample, after: UsageSample, max_gap: timedelta
 ) -> Iterator[tuple[datetime, tuple[float, float, float, int, float]]]:
     """Replica, CPU and GPU seconds, predictions and unknown seconds, hour by hour."""
     watched = after.at - before.at <= max_gap
@@ -237,7 +237,7 @@ def _between(
         start = stop
 
 
-def _order(source: Source) -> tuple[str, ...]:
+def _order(source: UsageSource) -> tuple[str, ...]:
     return tuple(name or "" for name in source)
 
 

@@ -15,10 +15,10 @@ from ops.cost import usage
 from ops.cost.billing import (
     Ceiling,
     CeilingState,
-    Sample,
-    Source,
     Spending,
     Usage,
+    UsageSample,
+    UsageSource,
     ceiling,
     money,
     summarise,
@@ -115,7 +115,7 @@ class Accounts:
         self._least = least
         self._pipelines = {pipeline.app_name: pipeline for pipeline in pipelines}
         self._prices = prices
-        self._before: list[Sample] = []
+        self._before: list[UsageSample] = []
         self._next: datetime | None = None
         self.caps: Mapping[str, int] = {}
 
@@ -142,21 +142,24 @@ class Accounts:
         }
         self._before, self._next = samples, now + EVERY
 
-    def _of(self, name: str, app: Found, now: datetime) -> Iterator[Sample]:
+    def _of(self, name: str, app: Found, now: datetime) -> Iterator[UsageSample]:
         """One for each kind of node that an app is on."""
         pipeline = self._pipelines.get(name)
         model, _, label = name.rpartition("@")
         if pipeline is not None:
-            source, predictions = Source(pipeline.model, pipeline=pipeline.name), 0
+            source, predictions = UsageSource(pipeline.model, pipeline=pipeline.name), 0
         elif model in self._least:
-            source, predictions = Source(model, label), self._observations.answers(model, label)
+            source, predictions = (
+                UsageSource(model, label),
+                self._observations.answers(model, label),
+            )
         else:
             return
         kinds: Counter[str | None] = Counter({None: 0})
         for node, replicas in app.nodes.items():
             kinds[self._machines.kind(node)] += replicas
         for kind, replicas in kinds.items():
-            yield Sample(
+            yield UsageSample(
                 now,
                 source._replace(node_type=kind),
                 replicas,
@@ -167,7 +170,7 @@ class Accounts:
             )
 
     def _ceilings(
-        self, connection: Connection, samples: Sequence[Sample], now: datetime
+        self, connection: Connection, samples: Sequence[UsageSample], now: datetime
     ) -> dict[str, Ceiling | None]:
         """Of models that have one; None where nobody knows what they cost."""
         kept = policy_store.all_in_force(connection, [*self._least])
@@ -191,7 +194,7 @@ class Accounts:
             for model, limit in limits.items()
         }
 
-    def _per_hour(self, model: str, samples: Sequence[Sample]) -> float:
+    def _per_hour(self, model: str, samples: Sequence[UsageSample]) -> float:
         """Money at the present size."""
         assert self._prices is not None  # asked only where there are prices
         return sum(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.catalogue.versions import number_of
-from ops.cost.billing import Source, Usage
+from ops.cost.billing import Usage, UsageSource
 from ops.sql.tables import usage
 
 KEY = ("hour", "model", "version", "pipeline", "node_type")
@@ -75,7 +75,7 @@ def _summed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _usage(row: Any) -> Usage:
     version = str(row.version) if row.version != NO_NUMBER else None
-    source = Source(row.model, version, row.pipeline or None, row.node_type or None)
+    source = UsageSource(row.model, version, row.pipeline or None, row.node_type or None)
     return Usage(
         row.hour, source, row.replica_s, row.cpu_s, row.gpu_s, predictions=int(row.predictions)
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ops.cost import workloads
 from ops.cost.advice import Size, Workload
 from ops.scaling.rates import BUSY_SHARE, is_behind, known
-from ops.scaling.scaler import MEASURED_S, Part
+from ops.scaling.scaler import MEASURED_S, ScalableApp
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -30,7 +30,7 @@ class _Seen(NamedTuple):
     """A version at a moment."""
 
     at: datetime
-    part: Part
+    part: ScalableApp
     size: Size
 
 
@@ -53,7 +53,7 @@ class Survey:
         self._before: list[_Seen] = []
         self._next: datetime | None = None
 
-    def tick(self, now: datetime, parts: Sequence[Part]) -> None:
+    def tick(self, now: datetime, parts: Sequence[ScalableApp]) -> None:
         """Note what was done since the last time, where it is time to.
 
         Args:
@@ -69,7 +69,7 @@ class Survey:
         self._before = [*self._look(now, parts)]
         self._next = now + EVERY
 
-    def _look(self, now: datetime, parts: Sequence[Part]) -> Iterator[_Seen]:
+    def _look(self, now: datetime, parts: Sequence[ScalableApp]) -> Iterator[_Seen]:
         for part in parts:
             label, reading = part.label, part.reading
             if label is None or not _is_known(part) or reading.announced or reading.weight != 1:
@@ -107,7 +107,7 @@ def computes_bf16(cpu_info: Path = CPU_INFO) -> bool:
     return bool(words & {"avx512_bf16", "amx_bf16"})
 
 
-def _is_known(part: Part) -> bool:
+def _is_known(part: ScalableApp) -> bool:
     reading = part.reading
     age_s = known(reading.age_s)
     is_fresh = age_s is not None and age_s <= part.settings.stale_after_s

@@ -50,7 +50,7 @@ class Arrival(NamedTuple):
     latency_ms: float
 
 
-class Tally:
+class DemoCounts:
     """What an independent read_committed consumer counted; filled by reading threads."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Tally:
         return known[min(len(known) - 1, int(len(known) * share))] if known else 0.0
 
 
-class Load:
+class DemoLoad:
     """Produces the three phases one after the other; a context manager that reads meanwhile.
 
     Attributes:
@@ -106,7 +106,7 @@ class Load:
 
     def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
         """Nothing is sent or read yet."""
-        self.tally = Tally()
+        self.tally = DemoCounts()
         self.sent = 0
         self.phase = ""
         self.measured_per_s = 0.0
@@ -124,7 +124,7 @@ class Load:
             for topic in (pipeline.output_topic, pipeline.dead_letters)
         ]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> DemoLoad:
         for thread in (*self._readers, self._writer):
             thread.start()
         return self

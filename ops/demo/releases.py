@@ -24,7 +24,7 @@ from ops.demo.stream import REVIEWS, own_folder, step
 from ops.demo.traffic import Census, Traffic
 from ops.errors import OpsError
 from ops.platform import bring_up, operator_process
-from ops.releases.state_machine import STEPS, State
+from ops.releases.state_machine import STEPS, ReleaseState
 from serve.artifact import load
 from serve.settings import EngineSettings, ModelSettings
 from stream.settings import PipelineSettings
@@ -159,7 +159,7 @@ def _with_census(lines: list[Text], census: Census) -> list[Text]:
 def _ending(story: dict[str, Any]) -> Ending:
     moves = story["moves"]
     stepped = [move for move in moves if move["to_state"] in STEPS]
-    decided = next((move for move in moves if move["to_state"] == State.ROLLING_BACK), None)
+    decided = next((move for move in moves if move["to_state"] == ReleaseState.ROLLING_BACK), None)
     last = decided or moves[-1]
     began = _seconds((stepped or moves)[0])
     return Ending(

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ops.cli.terminal import Steps, err, json_line, out
+from ops.cli.terminal import StepPrinter, err, json_line, out
 from ops.cli.training import train_with_progress
 from ops.config.settings import PlatformConfig, RaySettings
-from ops.demo.load import DEADLINE_S, Arrival, Load
+from ops.demo.load import DEADLINE_S, Arrival, DemoLoad
 from ops.platform import bring_up
 from ops.platform.status import status
 from serve.settings import ModelSettings
@@ -29,7 +29,7 @@ REVIEWS = Path(__file__).parent / "data" / "reviews.jsonl"
 LINE_EVERY_S = 2.0
 REFRESH_S = 0.25
 
-step = Steps()
+step = StepPrinter()
 
 
 def run() -> int:
@@ -93,7 +93,7 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 def _stream(kafka: KafkaSettings, pipeline: PipelineSettings) -> dict[str, Any]:
     """Have the load run and show it; ends when every event is accounted for."""
-    with Load(kafka, pipeline) as load, _shown() as show:
+    with DemoLoad(kafka, pipeline) as load, _shown() as show:
         ends = time.monotonic() + DEADLINE_S
         while not load.is_over():
             if time.monotonic() > ends:
@@ -106,7 +106,7 @@ def _stream(kafka: KafkaSettings, pipeline: PipelineSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Load], None]]:
+def _shown() -> Iterator[Callable[[DemoLoad], None]]:
     """A live view on a terminal; elsewhere a line now and then, and no result twice."""
     if err.is_terminal:
         with Live(console=err, auto_refresh=False) as live:
@@ -115,7 +115,7 @@ def _shown() -> Iterator[Callable[[Load], None]]:
     printed_at = 0.0
     last: tuple[str, Arrival | None] = ("", None)
 
-    def show(load: Load) -> None:
+    def show(load: DemoLoad) -> None:
         nonlocal printed_at, last
         newest = load.tally.latest[-1] if load.tally.latest else None
         now = (_headline(load), newest)
@@ -129,7 +129,7 @@ def _shown() -> Iterator[Callable[[Load], None]]:
     yield show
 
 
-def _view(load: Load) -> Group:
+def _view(load: DemoLoad) -> Group:
     table = Table(box=None, expand=True, pad_edge=False)
     table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
     for column in ("label", "score", "latency"):
@@ -145,7 +145,7 @@ def _view(load: Load) -> Group:
     return Group(Text(_headline(load), style="bold"), table)
 
 
-def _headline(load: Load) -> str:
+def _headline(load: DemoLoad) -> str:
     tally = load.tally
     return (
         f"{load.phase}: produced {load.sent}  predicted {tally.predicted}  "

@@ -43,7 +43,7 @@ JAVA_ANSWERS_S = 20
 # Left out for Kafka: they would change its memory or write into its log.
 JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
-Progress = Callable[[int, int], None]
+OnDownload = Callable[[int, int], None]
 
 
 class Jar(NamedTuple):
@@ -79,7 +79,7 @@ def ensure_jars(
     directory: Path | None = None,
     *,
     jars: Sequence[Jar] | None = None,
-    progress: Progress | None = None,
+    progress: OnDownload | None = None,
 ) -> list[Path]:
     """Have every pinned jar in the cache, downloading those that are missing.
 
@@ -195,7 +195,7 @@ def _hash(path: Path) -> str:
 
 
 def _download_all(
-    jars: Sequence[Jar], directory: Path, *, have: int, progress: Progress | None
+    jars: Sequence[Jar], directory: Path, *, have: int, progress: OnDownload | None
 ) -> None:
     wanted = have + len(jars)
     # On the cache's own file system, so that the last step is an atomic rename.

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ops.errors import NotReady, OpsError
 from ops.health.findings import REPORT_FILE, Finding, Severity
-from ops.health.readings import Expected, Fault, Readings, Telling
+from ops.health.readings import Expected, Fault, PipelineReports, Readings
 from ops.health.rules import Health, judge
 from stream.errors import StreamError
 
@@ -69,7 +69,7 @@ class HealthMonitor:
         self,
         expected: Expected,
         probes: Mapping[str, Schedule],
-        telling: Callable[[datetime], Telling],
+        telling: Callable[[datetime], PipelineReports],
         *,
         clock: Callable[[], datetime],
         state_dir: Path,

@@ -86,7 +86,7 @@ def trend(samples: Sequence[LagSample]) -> Trend | None:
 def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
     """All that is to be said of the configured pipelines."""
     for pipeline in expected.pipelines:
-        told = _Told(pipeline, readings)
+        told = _PipelineHealth(pipeline, readings)
         yield from _consumers(told)
         yield from _troubles(told)
         yield from _commits(told)
@@ -97,7 +97,7 @@ def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Findin
         yield from _telemetry(told)
 
 
-class _Told:
+class _PipelineHealth:
     """One pipeline, and what is known of its consumers."""
 
     def __init__(self, pipeline: PipelineSettings, readings: Readings) -> None:
@@ -117,7 +117,7 @@ class _Told:
         return f"pipeline/{self.name}/{aspect}"
 
 
-def _consumers(told: _Told) -> Iterator[Finding]:
+def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
     """Those that tell of themselves, against those that shall be there."""
     key, here = told.key("consumers"), len(told.alive)
     if here >= told.wanted:
@@ -141,7 +141,7 @@ def _consumers(told: _Told) -> Iterator[Finding]:
     )
 
 
-def _troubles(told: _Told) -> Iterator[Finding]:
+def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
     """What consumers tell themselves."""
     stuck = [consumer for consumer in told.alive if consumer.trouble]
     for consumer in stuck:
@@ -156,7 +156,7 @@ def _troubles(told: _Told) -> Iterator[Finding]:
         )
 
 
-def _commits(told: _Told) -> Iterator[Finding]:
+def _commits(told: _PipelineHealth) -> Iterator[Finding]:
     """Records that were read and are not committed."""
     for consumer in told.alive:
         ago_s = consumer.committed_ago_s
@@ -174,7 +174,7 @@ def _commits(told: _Told) -> Iterator[Finding]:
         )
 
 
-def _routes(told: _Told) -> Iterator[Finding]:
+def _routes(told: _PipelineHealth) -> Iterator[Finding]:
     """Consumers that follow an older route than the one in force."""
     database = told.readings.database
     if not isinstance(database, DatabaseReading) or told.model not in database.routes:
@@ -196,7 +196,7 @@ def _routes(told: _Told) -> Iterator[Finding]:
         )
 
 
-def _lag(told: _Told) -> Iterator[Finding]:
+def _lag(told: _PipelineHealth) -> Iterator[Finding]:
     """How many records wait, and where that is going."""
     kafka = told.readings.kafka
     if not isinstance(kafka, KafkaReading):
@@ -243,7 +243,7 @@ def _lag(told: _Told) -> Iterator[Finding]:
     yield fine(key, what + going, told.at)
 
 
-def _last_words(told: _Told) -> str:
+def _last_words(told: _PipelineHealth) -> str:
     """What a consumer had to get over last, of the last hour, as the end of a sentence."""
     words = [
         (consumer.at_ms, consumer.consumer, consumer.trouble)
@@ -258,7 +258,7 @@ def _last_words(told: _Told) -> str:
     return f"; the last error, of consumer {rank}: {text}"
 
 
-def _unread(told: _Told, why: str) -> Finding:
+def _unread(told: _PipelineHealth, why: str) -> Finding:
     return Finding(
         told.key("lag"),
         Severity.DEGRADED,
@@ -269,7 +269,7 @@ def _unread(told: _Told, why: str) -> Finding:
     )
 
 
-def _held(told: _Told) -> Iterator[Finding]:
+def _held(told: _PipelineHealth) -> Iterator[Finding]:
     """Transactions of producers that stay open: nothing behind them can be read."""
     kafka = told.readings.kafka
     if not isinstance(kafka, KafkaReading):
@@ -288,7 +288,7 @@ def _held(told: _Told) -> Iterator[Finding]:
             )
 
 
-def _losses(told: _Told) -> Iterator[Finding]:
+def _losses(told: _PipelineHealth) -> Iterator[Finding]:
     """Records that are gone, of the last hour."""
     for loss in told.readings.telling.losses:
         at = datetime.fromtimestamp(loss.at_ms / 1000, UTC)
@@ -304,7 +304,7 @@ def _losses(told: _Told) -> Iterator[Finding]:
             )
 
 
-def _telemetry(told: _Told) -> Iterator[Finding]:
+def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
     """Whether numbers come where records are committed."""
     commits = [
         _time(consumer) - timedelta(seconds=consumer.committed_ago_s)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
+from ops.access.transactions import Clock
 from ops.config.settings import PlatformConfig
 from ops.health import restarts
 from ops.health.readings import (
@@ -23,16 +24,14 @@ from ops.health.readings import (
     DatabaseReading,
     Expected,
     MachineReading,
+    PipelineReports,
     RouteReading,
-    Telling,
 )
 from ops.releases.routes import all_routes, unpublished
 from ops.serving.cluster import RUNNING, applications
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
 from ops.telemetry.observations import Observations
-
-Clock = Callable[[], datetime]
 
 KEPT_DEATHS = timedelta(minutes=10)
 KEPT_WINDOWS = timedelta(minutes=10)
@@ -193,7 +192,7 @@ def certificate(what: str, path: Path) -> Certificate:
     return Certificate(what, str(path), max(ends) if "cafile" in what else min(ends))
 
 
-def telling(expected: Expected, observations: Observations, now: datetime) -> Telling:
+def telling(expected: Expected, observations: Observations, now: datetime) -> PipelineReports:
     """What the pipelines told lately."""
     consumers = observations.consumers(since_ms=_ms(now - KEPT_CONSUMERS))
     drained: dict[str, int] = {}
@@ -205,7 +204,7 @@ def telling(expected: Expected, observations: Observations, now: datetime) -> Te
                 done = window.answers + sum(window.failures.values())
                 drained[name] = drained.get(name, 0) + done
     ends = observations.newest_ms()  # of one that is idle, from long ago
-    return Telling(
+    return PipelineReports(
         consumers=tuple(consumers),
         windows={name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in ends.items()},
         drained_per_s={name: count / DRAIN_S for name, count in drained.items()},

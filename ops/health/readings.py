@@ -166,7 +166,7 @@ class MachineReading:
 
 
 @dataclass(frozen=True)
-class Telling:
+class PipelineReports:
     """What the pipelines told of themselves.
 
     Attributes:
@@ -199,4 +199,4 @@ class Readings:
     database: DatabaseReading | Fault | None = None
     golden: Mapping[str, GoldenReading] | Fault | None = None
     machine: MachineReading | Fault | None = None
-    telling: Telling = field(default_factory=Telling)
+    telling: PipelineReports = field(default_factory=PipelineReports)

@@ -13,7 +13,7 @@ from ops.health.kafka_probes import ControlProbe, KafkaProbe, RoundTripProbe
 from ops.health.monitor import HealthMonitor, Schedule
 from ops.health.probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health.readings import Expected
-from ops.platform.installation import State, token_path
+from ops.platform.installation import PlatformState, token_path
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -48,7 +48,7 @@ def expected_of(config: PlatformConfig) -> Expected:
 
 def monitor_of(
     config: PlatformConfig,
-    state: State,
+    state: PlatformState,
     database: Database,
     observations: Observations,
     apps: Apps,

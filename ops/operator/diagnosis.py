@@ -44,7 +44,7 @@ class Ailment(NamedTuple):
     patience: timedelta
 
 
-class Watched(NamedTuple):
+class WatchedPipeline(NamedTuple):
     """A pipeline whose app runs.
 
     Attributes:
@@ -70,7 +70,7 @@ class Act(StrEnum):
     GIVE_UP = "give_up"  # it is a person's affair from here on
 
 
-class Step(NamedTuple):
+class RepairStep(NamedTuple):
     """What to do, and why in a sentence."""
 
     act: Act
@@ -96,7 +96,7 @@ def ailment_of_app(found: Found | None, fault: str | None) -> Ailment | None:
     return None
 
 
-def ailment_of_pipeline(watched: Watched, now_ms: int) -> Ailment | None:
+def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> Ailment | None:
     """What is wrong with a pipeline by what its consumers tell, although Serve says it runs.
 
     Args:
@@ -123,7 +123,7 @@ def ailment_of_pipeline(watched: Watched, now_ms: int) -> Ailment | None:
 
 def next_step(
     ailment: Ailment, since: datetime, attempts: Sequence[datetime], now: datetime
-) -> Step:
+) -> RepairStep:
     """What to do about an app that ails.
 
     Args:
@@ -133,10 +133,10 @@ def next_step(
     """
     lately = [attempt for attempt in attempts if now - attempt < WITHIN]
     if now - since < ailment.patience:
-        return Step(Act.WAIT, f"{ailment.what}; this may pass by itself")
+        return RepairStep(Act.WAIT, f"{ailment.what}; this may pass by itself")
     if lately and now - lately[-1] < FIRST_PAUSE * 2 ** (len(lately) - 1):
-        return Step(Act.WAIT, f"{ailment.what}; attempt {len(lately)} has time to work")
+        return RepairStep(Act.WAIT, f"{ailment.what}; attempt {len(lately)} has time to work")
     if len(lately) >= LIMIT:
         tried = f"{len(lately)} times within {told_duration(now - lately[0])}"
-        return Step(Act.GIVE_UP, f"{ailment.what}, and it was deployed anew {tried}")
-    return Step(Act.REPAIR, f"{ailment.what}; attempt {len(lately) + 1} of {LIMIT}")
+        return RepairStep(Act.GIVE_UP, f"{ailment.what}, and it was deployed anew {tried}")
+    return RepairStep(Act.REPAIR, f"{ailment.what}; attempt {len(lately) + 1} of {LIMIT}")

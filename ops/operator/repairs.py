@@ -23,14 +23,14 @@ from ops.operator.diagnosis import (
     WITHIN,
     Act,
     Ailment,
-    Step,
-    Watched,
+    RepairStep,
+    WatchedPipeline,
     ailment_of_app,
     ailment_of_pipeline,
     next_step,
 )
 from ops.releases.releases import OPERATOR, Release
-from ops.releases.state_machine import State
+from ops.releases.state_machine import ReleaseState
 from ops.scaling.backlog import Backlog
 from ops.serving.apps import RUNNING, Apps, Found, Make
 from ops.serving.cluster import Cluster
@@ -140,7 +140,7 @@ class Repairs:
         loading = {
             app_name(release.model, release.label)
             for release in found.releases
-            if release.position.state is State.LOADING
+            if release.position.state is ReleaseState.LOADING
         }
         return {
             name: partial(self._deploy, make)
@@ -160,14 +160,14 @@ class Repairs:
         now_ms = int(now.timestamp() * 1000)
         return ailment_of_pipeline(self._watched(app, pipeline), now_ms)
 
-    def _watched(self, app: Found, pipeline: PipelineSettings) -> Watched:
+    def _watched(self, app: Found, pipeline: PipelineSettings) -> WatchedPipeline:
         now_s = self._clock()
         running_since_s = self._running_since_s.get((pipeline.app_name, app.target), now_s)
         reachable_since_s = self._backlogs.of(pipeline.name).reachable_since_s
         if reachable_since_s is None:
             reachable_since_s = now_s
         told = ((rank, self._heartbeats.get((pipeline.name, rank))) for rank in range(app.target))
-        return Watched(
+        return WatchedPipeline(
             consumers=app.target,
             interval_s=pipeline.telemetry_interval_s,
             seen_for_s=now_s - max(running_since_s, reachable_since_s),
@@ -209,7 +209,7 @@ class Repairs:
                 alerts.close(connection, _key(name), now)
             self._given_up.discard(name)
 
-    def _do(self, name: str, deploy: Deploy, step: Step, now: datetime) -> None:
+    def _do(self, name: str, deploy: Deploy, step: RepairStep, now: datetime) -> None:
         if step.act is Act.WAIT or not self._may():
             return
         logger.warning("%s: %s: %s", name, step.act, step.reason)

@@ -33,7 +33,7 @@ from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
 from ops.operator.upkeep import Upkeep
-from ops.platform.installation import State, connection, is_at_work, token_path
+from ops.platform.installation import PlatformState, connection, is_at_work, token_path
 from ops.platform.supervisor import Note, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
@@ -104,10 +104,12 @@ def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: thread
             reader.close()
 
 
-class Server:
+class OperatorServer:
     """All parts of a platform's operator, made of its configuration."""
 
-    def __init__(self, config: PlatformConfig, state: State, holder: str | None = None) -> None:
+    def __init__(
+        self, config: PlatformConfig, state: PlatformState, holder: str | None = None
+    ) -> None:
         """Nothing is at work and nothing connected yet.
 
         Args:
@@ -331,10 +333,10 @@ def main() -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     yield_to_others()
     config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
-    state = State.load(config.state_dir)
+    state = PlatformState.load(config.state_dir)
     if state is None:
         raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
-    server = Server(config, state, *sys.argv[1:2])
+    server = OperatorServer(config, state, *sys.argv[1:2])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     orphaned = (server.stop, sys.stdin.fileno())

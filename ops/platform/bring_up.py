@@ -21,8 +21,14 @@ from ops.catalogue.deployments import is_registered
 from ops.config.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.errors import OpsError
 from ops.platform import bootstrap, driver_process, operator_process, ray_head
-from ops.platform.driver_process import Task, Told, Watched, digest_of, pipelines_first
-from ops.platform.installation import STATE_FILE, State, alone, embedded_broker, token_path
+from ops.platform.driver_process import (
+    DriverReport,
+    DriverTask,
+    WatchedProcess,
+    digest_of,
+    pipelines_first,
+)
+from ops.platform.installation import STATE_FILE, PlatformState, alone, embedded_broker, token_path
 from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from ops.processes import children as processes
 from ops.processes.ports import free_port
@@ -33,10 +39,10 @@ from stream.settings import PipelineSettings, secret_of
 
 logger = logging.getLogger(__name__)
 
-Step = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
-def up(config: PlatformConfig, on_step: Step, *, apps: bool = True) -> State:
+def up(config: PlatformConfig, on_step: OnStep, *, apps: bool = True) -> PlatformState:
     """Bring everything up that the configuration names; what runs already is left alone.
 
     Args:
@@ -48,8 +54,8 @@ def up(config: PlatformConfig, on_step: Step, *, apps: bool = True) -> State:
     """
     config.state_dir.mkdir(parents=True, exist_ok=True)
     with alone(config.state_dir):
-        before = State.load(config.state_dir)
-        state = before or State(instance=uuid.uuid4().hex)
+        before = PlatformState.load(config.state_dir)
+        state = before or PlatformState(instance=uuid.uuid4().hex)
         try:
             _Up(config, state, on_step).run(apps=apps)
         except BaseException:
@@ -60,7 +66,7 @@ def up(config: PlatformConfig, on_step: Step, *, apps: bool = True) -> State:
         return state
 
 
-def down(state_dir: Path, on_step: Step) -> bool:
+def down(state_dir: Path, on_step: OnStep) -> bool:
     """Let the pipelines finish and end everything that this installation started.
 
     Returns:
@@ -71,7 +77,7 @@ def down(state_dir: Path, on_step: Step) -> bool:
     if not state_dir.exists():
         return False
     with alone(state_dir):
-        state = State.load(state_dir)
+        state = PlatformState.load(state_dir)
         if state is None:
             return False
         _end(state_dir, state, on_step)
@@ -81,7 +87,7 @@ def down(state_dir: Path, on_step: Step) -> bool:
 class _Up:
     """The steps of ``up``, each of which looks first."""
 
-    def __init__(self, config: PlatformConfig, state: State, on_step: Step) -> None:
+    def __init__(self, config: PlatformConfig, state: PlatformState, on_step: OnStep) -> None:
         self._config = config
         self._state = state
         self._step = on_step
@@ -153,11 +159,11 @@ class _Up:
     def _ensure_apps(self) -> None:
         running = _running_apps(self._config.state_dir, self._state)
         config = with_secrets(self._config)
-        task = Task(state=self._state.model_copy(deep=True), running=frozenset(running))
+        task = DriverTask(state=self._state.model_copy(deep=True), running=frozenset(running))
         watched = _watched(self._config.state_dir, self._state)
         driver_process.run(task, config, self._config.state_dir, watched, self._told)
 
-    def _told(self, told: Told) -> None:
+    def _told(self, told: DriverReport) -> None:
         match told.kind:
             case "step":
                 self._step(told.text)
@@ -223,7 +229,7 @@ def _cluster_to_join(settings: RaySettings) -> str | None:
     return None if settings.address == "local" else settings.address
 
 
-def _end(state_dir: Path, state: State, on_step: Step) -> None:
+def _end(state_dir: Path, state: PlatformState, on_step: OnStep) -> None:
     """End all that was started: the operator, pipelines, models, Ray, Kafka."""
     if operator_process.is_supervised(state.instance):
         on_step("Operator: stopping")
@@ -231,7 +237,9 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     if state.apps and _running_apps(state_dir, state):
         on_step("Pipelines finish what they have begun")
         try:
-            task = Task(state=state, delete=tuple(pipelines_first(_own_apps(state_dir, state))))
+            task = DriverTask(
+                state=state, delete=tuple(pipelines_first(_own_apps(state_dir, state)))
+            )
             config = with_secrets(PlatformConfig(state_dir=state_dir))
             watched = _watched(state_dir, state)
             driver_process.run(task, config, state_dir, watched, lambda _: None)
@@ -250,32 +258,34 @@ def _end(state_dir: Path, state: State, on_step: Step) -> None:
     (state_dir / STATE_FILE).unlink(missing_ok=True)
 
 
-def _watched(state_dir: Path, state: State) -> list[Watched]:
+def _watched(state_dir: Path, state: PlatformState) -> list[WatchedProcess]:
     """What a driver needs of what this installation started."""
     watched = []
     if (head := state.head) is not None:
         log = state_dir / ray_head.LOG
         lives = partial(ray_head.is_alive, head)
-        watched.append(Watched("Ray's head", log, lives, partial(ray_head.cause, log)))
+        watched.append(WatchedProcess("Ray's head", log, lives, partial(ray_head.cause, log)))
     embedded = embedded_broker(state_dir)
     if embedded.is_running():
-        watched.append(Watched("Kafka", embedded.log_file, embedded.is_running, embedded.cause))
+        watched.append(
+            WatchedProcess("Kafka", embedded.log_file, embedded.is_running, embedded.cause)
+        )
     return watched
 
 
-def _own_apps(state_dir: Path, state: State) -> set[str]:
+def _own_apps(state_dir: Path, state: PlatformState) -> set[str]:
     """Apps that `up` or the operator deployed."""
     models = {name.partition("@")[0] for name in state.apps}
     running = _running_apps(state_dir, state)
     return set(state.apps) | {name for name in running if name.partition("@")[0] in models}
 
 
-def _running_apps(state_dir: Path, state: State) -> set[str]:
+def _running_apps(state_dir: Path, state: PlatformState) -> set[str]:
     apps = _serve_apps(state_dir, state)
     return {name for name, app in apps.items() if app.get("status") == "RUNNING"}
 
 
-def _serve_apps(state_dir: Path, state: State) -> dict[str, Any]:
+def _serve_apps(state_dir: Path, state: PlatformState) -> dict[str, Any]:
     """All apps, however they are; none where Ray does not answer."""
     if not state.dashboard or not ray_head.api_answers(state.dashboard):
         return {}

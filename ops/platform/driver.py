@@ -18,7 +18,7 @@ from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import OpsError
 from ops.platform import bootstrap
-from ops.platform.driver_process import LOG, Task, Told, digest_of, pipelines_first
+from ops.platform.driver_process import LOG, DriverReport, DriverTask, digest_of, pipelines_first
 from ops.platform.installation import connection
 from ops.serving.cluster import Cluster
 from serve.contract import app_name
@@ -40,7 +40,9 @@ CONTROL_DEADLINE_S: Final = 15.0
 class _Deployment:
     """Brings the apps of a configuration up, each of which is looked at first."""
 
-    def __init__(self, config: PlatformConfig, task: Task, cluster: Cluster, tell: Tell) -> None:
+    def __init__(
+        self, config: PlatformConfig, task: DriverTask, cluster: Cluster, tell: Tell
+    ) -> None:
         self._config = config
         self._task = task
         self._kafka = task.state.kafka(config.kafka)
@@ -127,7 +129,7 @@ def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) ->
     producer.close()
 
 
-def _do(task: Task, config: PlatformConfig, tell: Tell) -> None:
+def _do(task: DriverTask, config: PlatformConfig, tell: Tell) -> None:
     with connection(config.state_dir, task.state) as cluster:
         if task.delete is not None:
             cluster.delete(list(task.delete))
@@ -148,12 +150,12 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints goes to the log
 
     def tell(kind: str, text: str = "", more: str = "") -> None:
-        told = Told.model_validate({"kind": kind, "text": text, "more": more})
+        told = DriverReport.model_validate({"kind": kind, "text": text, "more": more})
         channel.write(told.model_dump_json() + "\n")
         channel.flush()
 
     config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
-    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    task = DriverTask.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
         _do(task, config, tell)

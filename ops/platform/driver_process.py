@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from ops import errors
 from ops.errors import DriverDied, PlatformError
-from ops.platform.installation import State
+from ops.platform.installation import PlatformState
 from ops.platform.supervisor import how
 from serve.settings import Settings
 
@@ -39,7 +39,7 @@ END_S: Final = 2.0
 NOTICED_S: Final = 3.0
 
 
-class Watched(NamedTuple):
+class WatchedProcess(NamedTuple):
     """What a driver cannot do without.
 
     Attributes:
@@ -55,7 +55,7 @@ class Watched(NamedTuple):
     cause: Callable[[], str]
 
 
-class Task(BaseModel):
+class DriverTask(BaseModel):
     """What the child is to do.
 
     Attributes:
@@ -64,12 +64,12 @@ class Task(BaseModel):
         delete: Apps to take away, in this order; None brings up what the configuration names.
     """
 
-    state: State
+    state: PlatformState
     running: frozenset[str] = frozenset()
     delete: tuple[str, ...] | None = None
 
 
-class Told(BaseModel):
+class DriverReport(BaseModel):
     """What the child tells.
 
     Attributes:
@@ -85,11 +85,11 @@ class Told(BaseModel):
 
 
 def run(
-    task: Task,
+    task: DriverTask,
     config: bytes,
     state_dir: Path,
-    watched: Sequence[Watched],
-    on_told: Callable[[Told], None],
+    watched: Sequence[WatchedProcess],
+    on_told: Callable[[DriverReport], None],
 ) -> None:
     """Have a child do a task; none is left when this returns or raises.
 
@@ -128,8 +128,8 @@ def run(
 def _listen(
     child: subprocess.Popen[bytes],
     lines: queue.Queue[bytes | None],
-    watched: Sequence[Watched],
-    on_told: Callable[[Told], None],
+    watched: Sequence[WatchedProcess],
+    on_told: Callable[[DriverReport], None],
     log: Path,
 ) -> None:
     """Until the child says that it is done."""
@@ -141,13 +141,13 @@ def _listen(
             if dead := _dead(watched):
                 raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log)) from None
             continue
-        told = Told.model_validate_json(line) if line is not None else None
+        told = DriverReport.model_validate_json(line) if line is not None else None
         match told:
-            case Told(kind="done"):
+            case DriverReport(kind="done"):
                 return
-            case Told(kind="failed", more=kind) if kind in vars(errors):
+            case DriverReport(kind="failed", more=kind) if kind in vars(errors):
                 raise vars(errors)[kind](told.text)
-            case None | Told(kind="failed"):
+            case None | DriverReport(kind="failed"):
                 # An end without a word and an error of a library both follow from a death.
                 if dead := _dead(watched, within_s=NOTICED_S):
                     raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log))
@@ -155,7 +155,7 @@ def _listen(
                     raise PlatformError(told.text)
                 ended = how(child.wait(END_S))
                 raise DriverDied(_sentence("the process that talks to Ray", doing, ended, log))
-            case Told(kind="step"):
+            case DriverReport(kind="step"):
                 doing = told.text
         on_told(told)
 
@@ -177,7 +177,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.kill()
 
 
-def _dead(watched: Sequence[Watched], *, within_s: float = 0.0) -> Watched | None:
+def _dead(watched: Sequence[WatchedProcess], *, within_s: float = 0.0) -> WatchedProcess | None:
     """The first of those that has died, or dies within some seconds."""
     ends = time.monotonic() + within_s
     while True:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.json"
 
 
-class State(BaseModel):
+class PlatformState(BaseModel):
     """What must be found again; ``state.json``.
 
     Attributes:
@@ -53,7 +53,7 @@ class State(BaseModel):
     api: str = ""
 
     @classmethod
-    def load(cls, state_dir: Path) -> State | None:
+    def load(cls, state_dir: Path) -> PlatformState | None:
         """Read it; None where there is none."""
         path = state_dir / STATE_FILE
         return cls.model_validate_json(path.read_bytes()) if path.exists() else None
@@ -70,17 +70,17 @@ class State(BaseModel):
         return settings.model_copy(update={"bootstrap_servers": self.bootstrap_servers})
 
 
-def connection(state_dir: Path, state: State) -> Cluster:
+def connection(state_dir: Path, state: PlatformState) -> Cluster:
     """Connect to the platform's Ray cluster as a driver."""
     return Cluster(state.address, environment(state_dir, state))
 
 
-def environment(state_dir: Path, state: State) -> dict[str, str]:
+def environment(state_dir: Path, state: PlatformState) -> dict[str, str]:
     """What drivers need in their environment; nothing for a cluster that was joined."""
     return ray_head.environment(state_dir, state.instance) if state.head else {}
 
 
-def token_path(state_dir: Path, state: State) -> Path | None:
+def token_path(state_dir: Path, state: PlatformState) -> Path | None:
     """Where the cluster's token lies; None for a cluster that was joined."""
     return ray_head.token_file(state_dir) if state.head else None
 
@@ -88,7 +88,7 @@ def token_path(state_dir: Path, state: State) -> Path | None:
 def logs(state_dir: Path) -> Path | None:
     """Where the logs of consumers and replicas are: Ray's own while it runs, what was kept of them
     when it does not; None where there are none, or another cluster has them."""
-    state = State.load(state_dir)
+    state = PlatformState.load(state_dir)
     if state is not None and state.head is not None:
         return ray_head.logs(state.instance)
     kept = state_dir / KEPT

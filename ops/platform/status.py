@@ -12,7 +12,7 @@ from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import NotRunning, OpsError
 from ops.platform import operator_process
-from ops.platform.installation import State, token_path
+from ops.platform.installation import PlatformState, token_path
 from ops.serving.cluster import applications, fault_of
 from serve.contract import app_name
 from stream.errors import StreamError
@@ -103,7 +103,7 @@ def status(config: PlatformConfig) -> Status:
     Raises:
         NotRunning: The platform is not up.
     """
-    state = State.load(config.state_dir)
+    state = PlatformState.load(config.state_dir)
     if state is None:
         raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
     apps = _apps(config.state_dir, state)
@@ -132,7 +132,7 @@ def status(config: PlatformConfig) -> Status:
     )
 
 
-def _operator(state_dir: Path, state: State) -> OperatorStatus:
+def _operator(state_dir: Path, state: PlatformState) -> OperatorStatus:
     if not operator_process.is_supervised(state.instance):
         return OperatorStatus(
             running=False, message="not running; `bertstream up` starts it", api=state.api
@@ -141,7 +141,7 @@ def _operator(state_dir: Path, state: State) -> OperatorStatus:
     return OperatorStatus(running=fault is None, message=fault or "", api=state.api)
 
 
-def _apps(state_dir: Path, state: State) -> dict[str, AppStatus]:
+def _apps(state_dir: Path, state: PlatformState) -> dict[str, AppStatus]:
     try:
         found = applications(state.dashboard, token_path(state_dir, state))
     except OpsError:

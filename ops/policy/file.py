@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from ops.config.settings import Steps
+from ops.config.settings import KeyPath
 from ops.config.yaml_document import message_of, read
 from ops.errors import PolicyError
 from ops.policy.policy import Analysis, ApprovalRule, CanaryStep, MetricGate, Policy, Rollout
-from ops.policy.windows import Window, Windows, ever_starts, next_opening
+from ops.policy.windows import ReleaseWindow, Windows, ever_starts, next_opening
 from ops.problems import Problem, ProblemSeverity
 from serve.settings import Settings
 
@@ -21,13 +21,13 @@ MAX_BYTES = 65_536
 # A step that needs more than so many records a second of the whole stream is a slip of the pen.
 PLAUSIBLE_RECORDS_PER_S = 10_000
 
-Part = TypeVar("Part", bound=Settings)
+PolicyPart = TypeVar("PolicyPart", bound=Settings)
 
 
-class Finding(NamedTuple):
+class ContentFault(NamedTuple):
     """What is wrong at a path of the content."""
 
-    steps: Steps
+    steps: KeyPath
     message: str
     severity: ProblemSeverity = ProblemSeverity.ERROR
 
@@ -81,7 +81,7 @@ def examine(text: str, *, now: datetime) -> tuple[Policy | None, list[Problem]]:
     return (policy if usable else None), sorted(problems)
 
 
-def conflicts(content: dict[str, Any], now: datetime) -> Iterator[Finding]:
+def conflicts(content: dict[str, Any], now: datetime) -> Iterator[ContentFault]:
     """What does not fit together in a policy whose parts may each be right.
 
     Args:
@@ -100,7 +100,7 @@ def conflicts(content: dict[str, Any], now: datetime) -> Iterator[Finding]:
         yield from _analysis_conflicts(analysis)
 
 
-def _gate_conflicts(gates: list[tuple[Steps, MetricGate]]) -> Iterator[Finding]:
+def _gate_conflicts(gates: list[tuple[KeyPath, MetricGate]]) -> Iterator[ContentFault]:
     seen: set[str] = set()
     for steps, gate in gates:
         fitting, other = "at_least", "at_most"
@@ -108,86 +108,90 @@ def _gate_conflicts(gates: list[tuple[Steps, MetricGate]]) -> Iterator[Finding]:
             fitting, other = other, fitting
         if getattr(gate, other) is not None:
             message = f"where {gate.direction} is better the bound is {fitting}, not {other}"
-            yield Finding((*steps, other), message)
+            yield ContentFault((*steps, other), message)
         elif getattr(gate, fitting) is None and gate.not_worse_by is None:
-            yield Finding(steps, f"a gate needs {fitting} or not_worse_by; without, all would pass")
+            yield ContentFault(
+                steps, f"a gate needs {fitting} or not_worse_by; without, all would pass"
+            )
         if gate.name in seen:
-            yield Finding(steps, f"there is a gate on {gate.name} above; put them into one")
+            yield ContentFault(steps, f"there is a gate on {gate.name} above; put them into one")
         seen.add(gate.name)
 
 
-def _approval_conflicts(rules: list[tuple[Steps, ApprovalRule]]) -> Iterator[Finding]:
+def _approval_conflicts(rules: list[tuple[KeyPath, ApprovalRule]]) -> Iterator[ContentFault]:
     seen: set[str] = set()
     for steps, rule in rules:
         if rule.team in seen:
-            yield Finding((*steps, "team"), f"team {rule.team} stands above; put them into one")
+            yield ContentFault(
+                (*steps, "team"), f"team {rule.team} stands above; put them into one"
+            )
         seen.add(rule.team)
 
 
-def _window_conflicts(content: Any, now: datetime) -> Iterator[Finding]:
-    allow = _items(Window, content, "allow", above=("windows",))
+def _window_conflicts(content: Any, now: datetime) -> Iterator[ContentFault]:
+    allow = _items(ReleaseWindow, content, "allow", above=("windows",))
     never = [steps for steps, window in allow if not ever_starts(window, now)]
     for steps in never:
-        yield Finding((*steps, "cron"), "no date fits it, so the window would never open")
+        yield ContentFault((*steps, "cron"), "no date fits it, so the window would never open")
     windows = _part(Windows, {"windows": content or {}}, "windows")
     if windows is None or never or next_opening(windows, now) is not None:
         return
     message = "with these windows a release could not go out within two years"
-    yield Finding(("windows", "deny"), f"{message}: they forbid all that is allowed")
+    yield ContentFault(("windows", "deny"), f"{message}: they forbid all that is allowed")
 
 
-def _canary_conflicts(canary: list[tuple[Steps, CanaryStep]]) -> Iterator[Finding]:
+def _canary_conflicts(canary: list[tuple[KeyPath, CanaryStep]]) -> Iterator[ContentFault]:
     for (_, before), (steps, step) in pairwise(canary):
         if step.weight <= before.weight:
             message = f"weights must rise: {step.weight:g} comes after {before.weight:g}"
-            yield Finding((*steps, "weight"), message)
+            yield ContentFault((*steps, "weight"), message)
     for steps, step in canary:
         if not step.records:
             message = "with 0 records the step is passed without a look at the version"
-            yield Finding((*steps, "records"), message, ProblemSeverity.WARNING)
+            yield ContentFault((*steps, "records"), message, ProblemSeverity.WARNING)
         yield from _rate_warning(steps, step.records / step.weight, step)
 
 
-def _rollout_conflicts(rollout: Rollout) -> Iterator[Finding]:
+def _rollout_conflicts(rollout: Rollout) -> Iterator[ContentFault]:
     bake = rollout.bake
     judged = [step.records for step in rollout.canary] + ([bake.records] if bake else [])
     if not judged:
         message = "without canary and bake a version could never be rolled back by itself"
-        yield Finding(("rollout",), f"{message}; give it one of them")
+        yield ContentFault(("rollout",), f"{message}; give it one of them")
     elif not any(judged):
         message = "with 0 records in every step a version could never be rolled back by itself"
-        yield Finding(("rollout",), f"{message}; give one of them a number")
+        yield ContentFault(("rollout",), f"{message}; give one of them a number")
     if rollout.shadow is not None:
         yield from _rate_warning(("rollout", "shadow"), rollout.shadow.records, rollout.shadow)
     if bake is not None:
         yield from _rate_warning(("rollout", "bake"), bake.records, bake)
         if bake.timeout < bake.duration:
             message = "it is over before duration is, so the bake would always be inconclusive"
-            yield Finding(("rollout", "bake", "timeout"), message, ProblemSeverity.WARNING)
+            yield ContentFault(("rollout", "bake", "timeout"), message, ProblemSeverity.WARNING)
 
 
-def _rate_warning(steps: Steps, records: float, step: Any) -> Iterator[Finding]:
+def _rate_warning(steps: KeyPath, records: float, step: Any) -> Iterator[ContentFault]:
     """Whether a stream can bring ``records`` within the step's timeout."""
     needed = records / step.timeout.total_seconds()
     if needed > PLAUSIBLE_RECORDS_PER_S:
         message = f"to end in time the stream would need {needed:,.0f} records/s"
-        yield Finding((*steps, "timeout"), message, ProblemSeverity.WARNING)
+        yield ContentFault((*steps, "timeout"), message, ProblemSeverity.WARNING)
 
 
-def _analysis_conflicts(analysis: Analysis) -> Iterator[Finding]:
+def _analysis_conflicts(analysis: Analysis) -> Iterator[ContentFault]:
     latency = analysis.latency
     measured = latency is not None and (latency.max_ratio or latency.max_p99_ms)
     if analysis.errors is None and analysis.labels is None and not measured:
         message = "with errors, latency and labels off, nothing could fail a version that serves"
-        yield Finding(("analysis",), f"{message}, and it would never be rolled back by itself")
+        yield ContentFault(("analysis",), f"{message}, and it would never be rolled back by itself")
     elif latency is not None and not measured:
         message = "neither max_ratio nor max_p99_ms is set, so nothing is checked; null says so"
-        yield Finding(("analysis", "latency"), message, ProblemSeverity.WARNING)
+        yield ContentFault(("analysis", "latency"), message, ProblemSeverity.WARNING)
 
 
 def _items(
-    kind: type[Part], content: Any, key: str, *, above: Steps = ()
-) -> list[tuple[Steps, Part]]:
+    kind: type[PolicyPart], content: Any, key: str, *, above: KeyPath = ()
+) -> list[tuple[KeyPath, PolicyPart]]:
     """Those of a list that are right in themselves, with their paths."""
     items = content.get(key) if isinstance(content, dict) else None
     numbered = enumerate(items if isinstance(items, list) else ())
@@ -195,12 +199,12 @@ def _items(
     return [(at, part) for at, part in parts if part is not None]
 
 
-def _part(kind: type[Part], content: dict[str, Any], key: str) -> Part | None:
+def _part(kind: type[PolicyPart], content: dict[str, Any], key: str) -> PolicyPart | None:
     """A part, with its defaults where it is not there; None where it is wrong in itself."""
     return _valid(kind, content.get(key, {}))
 
 
-def _valid(kind: type[Part], content: Any) -> Part | None:
+def _valid(kind: type[PolicyPart], content: Any) -> PolicyPart | None:
     try:
         return kind.model_validate(content)
     except ValidationError:

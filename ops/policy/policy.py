@@ -32,11 +32,11 @@ def _weight(value: float) -> float:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=1_000_000_000)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Share = Annotated[Number, Field(gt=0, lt=1)]
-Weight = Annotated[Number, AfterValidator(_weight)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+RecordCount = Annotated[int, BeforeValidator(_number), Field(ge=0, le=1_000_000_000)]
+FiniteNumber = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Share = Annotated[FiniteNumber, Field(gt=0, lt=1)]
+Weight = Annotated[FiniteNumber, AfterValidator(_weight)]
+PolicyText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Cadence(Settings):
@@ -61,12 +61,12 @@ class MetricGate(Settings):
         not_worse_by: How much worse than the live version's it may be, in the metric's unit.
     """
 
-    metric: Name
-    slice: Name | None = None
+    metric: PolicyText
+    slice: PolicyText | None = None
     direction: Literal["higher", "lower"]
-    at_least: Number | None = None
-    at_most: Number | None = None
-    not_worse_by: Annotated[Number, Field(ge=0)] | None = None
+    at_least: FiniteNumber | None = None
+    at_most: FiniteNumber | None = None
+    not_worse_by: Annotated[FiniteNumber, Field(ge=0)] | None = None
 
     @property
     def name(self) -> str:
@@ -85,10 +85,10 @@ class GoldenGate(Settings):
             lets pass what precision and batching change, and no other vector space.
     """
 
-    min_agreement: Annotated[Number, Field(gt=0, le=1)] | None = None
-    not_worse_by: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    min_agreement: Annotated[FiniteNumber, Field(gt=0, le=1)] | None = None
+    not_worse_by: Annotated[FiniteNumber, Field(ge=0, lt=1)] | None = None
     exact: StrictBool = True
-    min_cosine: Annotated[Number, Field(gt=0, le=1)] = 0.99
+    min_cosine: Annotated[FiniteNumber, Field(gt=0, le=1)] = 0.99
 
 
 class ApprovalRule(Settings):
@@ -99,11 +99,11 @@ class ApprovalRule(Settings):
         count: How many of them, each of whom counts for one team only.
     """
 
-    team: Name
-    count: Annotated[Count, Field(ge=1)] = 1
+    team: PolicyText
+    count: Annotated[RecordCount, Field(ge=1)] = 1
 
 
-class Shadow(Settings):
+class ShadowStep(Settings):
     """The new version answers live records too, and nobody sees its answers.
 
     Attributes:
@@ -112,7 +112,7 @@ class Shadow(Settings):
         timeout: After which too few are inconclusive.
     """
 
-    records: Annotated[Count, Field(ge=1)] = 12_000
+    records: Annotated[RecordCount, Field(ge=1)] = 12_000
     timeout: LastingDuration = timedelta(hours=6)
 
 
@@ -126,7 +126,7 @@ class CanaryStep(Settings):
     """
 
     weight: Weight
-    records: Count = 500
+    records: RecordCount = 500
     timeout: LastingDuration = timedelta(hours=6)
 
 
@@ -140,7 +140,7 @@ class Bake(Settings):
     """
 
     duration: Duration = timedelta(minutes=10)
-    records: Count = 1000
+    records: RecordCount = 1000
     timeout: LastingDuration = timedelta(hours=1)
 
 
@@ -151,7 +151,7 @@ class Rollout(Settings):
         canary: Weights must rise; empty leaves them out.
     """
 
-    shadow: Shadow | None = Shadow()
+    shadow: ShadowStep | None = ShadowStep()
     canary: tuple[CanaryStep, ...] = (CanaryStep(weight=0.05), CanaryStep(weight=0.25))
     bake: Bake | None = Bake()
 
@@ -177,8 +177,8 @@ class LatencyAnalysis(Settings):
         max_p99_ms: Whatever the live version's is.
     """
 
-    max_ratio: Annotated[Number, Field(gt=1)] | None = 1.5
-    max_p99_ms: Annotated[Number, Field(gt=0)] | None = None
+    max_ratio: Annotated[FiniteNumber, Field(gt=1)] | None = 1.5
+    max_p99_ms: Annotated[FiniteNumber, Field(gt=0)] | None = None
 
 
 class LabelAnalysis(Settings):
@@ -210,14 +210,14 @@ class Analysis(Settings):
     agreement: AgreementAnalysis | None = AgreementAnalysis()
 
 
-class Retention(Settings):
+class RetentionPolicy(Settings):
     """Which versions are kept.
 
     Attributes:
         versions: The newest so many; the live one and the one to go back to besides.
     """
 
-    versions: Annotated[Count, Field(ge=2)] = 10
+    versions: Annotated[RecordCount, Field(ge=2)] = 10
 
 
 class CostLimit(Settings):
@@ -228,8 +228,8 @@ class CostLimit(Settings):
         warn_at: Share of the ceiling.
     """
 
-    ceiling_per_day: Annotated[Number, Field(gt=0)] | None = None
-    warn_at: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    ceiling_per_day: Annotated[FiniteNumber, Field(gt=0)] | None = None
+    warn_at: Annotated[FiniteNumber, Field(gt=0, le=1)] = 0.8
 
 
 class Policy(Settings):
@@ -261,7 +261,7 @@ class Policy(Settings):
     approvals: tuple[ApprovalRule, ...] = ()
     rollout: Rollout = Rollout()
     analysis: Analysis = Analysis()
-    retention: Retention = Retention()
+    retention: RetentionPolicy = RetentionPolicy()
     cost: CostLimit = CostLimit()
 
     def canonical(self) -> bytes:

@@ -42,7 +42,7 @@ MAX_WINDOWS = 20
 MAX_OPENINGS_A_DAY = 144
 
 
-class Window(Settings):
+class ReleaseWindow(Settings):
     """A time that comes again and again.
 
     Attributes:
@@ -99,12 +99,12 @@ class Windows(Settings):
         deny: Never inside one of them.
     """
 
-    allow: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
-    deny: Annotated[tuple[Window, ...], Field(max_length=MAX_WINDOWS)] = ()
+    allow: Annotated[tuple[ReleaseWindow, ...], Field(max_length=MAX_WINDOWS)] = ()
+    deny: Annotated[tuple[ReleaseWindow, ...], Field(max_length=MAX_WINDOWS)] = ()
 
     @field_validator("allow", "deny")
     @classmethod
-    def _few(cls, windows: tuple[Window, ...]) -> tuple[Window, ...]:
+    def _few(cls, windows: tuple[ReleaseWindow, ...]) -> tuple[ReleaseWindow, ...]:
         times = sum(len(_within_a_day(window.cron, window.duration)) for window in windows)
         if times > MAX_OPENINGS_A_DAY:
             message = (
@@ -169,7 +169,7 @@ def next_opening(windows: Windows, now: datetime) -> datetime | None:
     return now if state.open else state.next_change
 
 
-def next_starts(window: Window, now: datetime, count: int = 5) -> list[datetime]:
+def next_starts(window: ReleaseWindow, now: datetime, count: int = 5) -> list[datetime]:
     """When a window opens next, by the clock of its zone.
 
     Args:
@@ -180,7 +180,7 @@ def next_starts(window: Window, now: datetime, count: int = 5) -> list[datetime]
     return [begin.astimezone(zone) for begin in islice(found, count)]
 
 
-def ever_starts(window: Window, now: datetime) -> bool:
+def ever_starts(window: ReleaseWindow, now: datetime) -> bool:
     """Whether any date fits its cron; 30 February does not."""
     return next(_dates(window.cron, now.date()), None) is not None
 
@@ -192,7 +192,7 @@ def _why_closed(windows: Windows, now: datetime) -> tuple[str, str]:
     return "it is outside every window that allows it", windows.allow[0].time_zone
 
 
-def _holds(window: Window, now: datetime) -> bool:
+def _holds(window: ReleaseWindow, now: datetime) -> bool:
     nearby = _stretches(window, now, now + timedelta(microseconds=1))
     return any(stretch.begin <= now < stretch.end for stretch in nearby)
 
@@ -244,7 +244,7 @@ def _without(allowed: Iterable[_Stretch], denied: Iterator[_Stretch]) -> Iterato
             yield _Stretch(rest, allow.end)
 
 
-def _stretches(window: Window, since: datetime, until: datetime) -> Iterator[_Stretch]:
+def _stretches(window: ReleaseWindow, since: datetime, until: datetime) -> Iterator[_Stretch]:
     """When one window is open, in order: from before ``since`` to what begins by ``until``."""
     zone = ZoneInfo(window.time_zone)
     # Two days more than needed: a zone is up to a day away, and its clocks are put back.
@@ -256,7 +256,7 @@ def _stretches(window: Window, since: datetime, until: datetime) -> Iterator[_St
             yield stretch
 
 
-def _stretches_of(day: date, window: Window, zone: ZoneInfo) -> Iterator[_Stretch]:
+def _stretches_of(day: date, window: ReleaseWindow, zone: ZoneInfo) -> Iterator[_Stretch]:
     midnight, following = (datetime.combine(d, time(), zone) for d in (day, day + DAY))
     offsets = {moment.utcoffset() for moment in (midnight, following, following.replace(fold=1))}
     if len(offsets) == 1:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ops.policy.policy import ApprovalRule
 
 
-class Decision(StrEnum):
+class Vote(StrEnum):
     """What a person says of a version."""
 
     APPROVE = "approve"
@@ -35,7 +35,7 @@ class Approval(NamedTuple):
 
     person: str
     teams: frozenset[str]
-    decision: Decision
+    decision: Vote
     version_digest: str
     policy_digest: str
     at: datetime
@@ -63,7 +63,7 @@ class Void(NamedTuple):
     reason: str
 
 
-class Tally(NamedTuple):
+class ApprovalCount(NamedTuple):
     """How far the approvals are.
 
     Attributes:
@@ -84,7 +84,9 @@ class Tally(NamedTuple):
         return not self.missing and not self.rejected_by
 
 
-def tally(rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject: Subject) -> Tally:
+def tally(
+    rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject: Subject
+) -> ApprovalCount:
     """Count the approvals.
 
     Args:
@@ -100,17 +102,17 @@ def tally(rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject:
     reasons = {a.person: _void_reason(a, subject, teams) for a in last.values()}
     void = tuple(Void(a, reason) for a in last.values() if (reason := reasons[a.person]))
     decisions = [a for a in sorted(last.values(), key=_moment) if reasons[a.person] is None]
-    counted = _assigned(rules, [a for a in decisions if a.decision == Decision.APPROVE])
+    counted = _assigned(rules, [a for a in decisions if a.decision == Vote.APPROVE])
     short = {rule.team: rule.count - len(counted[rule.team]) for rule in rules}
-    return Tally(
+    return ApprovalCount(
         counted=counted,
         missing={team: count for team, count in short.items() if count},
-        rejected_by=tuple(a.person for a in decisions if a.decision == Decision.REJECT),
+        rejected_by=tuple(a.person for a in decisions if a.decision == Vote.REJECT),
         void=void,
     )
 
 
-def _moment(approval: Approval) -> tuple[datetime, str, Decision]:
+def _moment(approval: Approval) -> tuple[datetime, str, Vote]:
     return approval.at, approval.person, approval.decision
 
 
@@ -131,9 +133,9 @@ def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) ->
         return of_another
     if not approval.may_approve:
         return f"{person} may not approve any more"
-    if approval.decision == Decision.APPROVE and person == subject.author:
+    if approval.decision == Vote.APPROVE and person == subject.author:
         return f"{person} is the author and cannot approve"
-    if approval.decision == Decision.APPROVE and teams and not approval.teams & teams:
+    if approval.decision == Vote.APPROVE and teams and not approval.teams & teams:
         return f"{person} is in none of the teams that must approve"
     return None
 

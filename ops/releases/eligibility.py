@@ -21,8 +21,8 @@ from ops.catalogue.versions import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.policy import store as policy_store
 from ops.policy.policy import Policy
-from ops.releases.approvals import Approval, Decision, Subject, Tally, tally
-from ops.releases.explanation import Facts, OpenRelease
+from ops.releases.approvals import Approval, ApprovalCount, Subject, Vote, tally
+from ops.releases.explanation import ExplainedRelease, OpenRelease
 from ops.releases.releases import Release, last_live_at, open_of
 from ops.releases.routes import live_label
 from ops.sql.tables import approvals, principals, releases, versions
@@ -30,7 +30,7 @@ from ops.sql.tables import approvals, principals, releases, versions
 
 def facts_of(
     connection: Connection, policy: Policy, version: VersionId, *, may_break_glass: bool
-) -> Facts:
+) -> ExplainedRelease:
     """Read all that decides whether a version may go out.
 
     Args:
@@ -49,7 +49,7 @@ def facts_of(
     going_on = open_of(connection, version.model)
     if going_on is not None and going_on.version == version.number:
         going_on = None  # its own is not in its way
-    return Facts(
+    return ExplainedRelease(
         version=str(version.number),
         author=row.author,
         version_digest=row.digest,
@@ -116,7 +116,7 @@ def _approval(
     return Approval(
         person=row.person,
         teams=frozenset(groups),
-        decision=Decision(row.decision),
+        decision=Vote(row.decision),
         version_digest=row.version_digest,
         policy_digest=row.policy_digest,
         at=row.at,
@@ -128,7 +128,7 @@ class Standing(NamedTuple):
     """How far the approvals of a release are, by the policy in force."""
 
     policy: Policy
-    tally: Tally
+    tally: ApprovalCount
 
 
 def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int, Standing]:

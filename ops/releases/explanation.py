@@ -12,7 +12,7 @@ from ops.analysis.gates import GateResult
 from ops.config.duration import told
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open, next_opening
-from ops.releases.approvals import Approval, Subject, Tally, tally
+from ops.releases.approvals import Approval, ApprovalCount, Subject, tally
 
 ROLLBACK = "A rollback is never blocked by any of this."
 # Nearer than that a weekday alone says which day is meant.
@@ -53,7 +53,7 @@ class OpenRelease(NamedTuple):
     state: str
 
 
-class Facts(NamedTuple):
+class ExplainedRelease(NamedTuple):
     """What is known of a version that is to go out.
 
     Attributes:
@@ -113,7 +113,7 @@ class Explanation(NamedTuple):
     earliest: datetime | None
 
 
-def explain(policy: Policy, facts: Facts, now: datetime) -> Explanation:
+def explain(policy: Policy, facts: ExplainedRelease, now: datetime) -> Explanation:
     """Say whether a version may go out now, and if not, what is missing and from whom.
 
     Args:
@@ -138,7 +138,7 @@ def explain(policy: Policy, facts: Facts, now: datetime) -> Explanation:
     return Explanation(not missing, (*sentences, ROLLBACK), missing, earliest)
 
 
-def _others_in_the_way(policy: Policy, facts: Facts) -> list[Missing]:
+def _others_in_the_way(policy: Policy, facts: ExplainedRelease) -> list[Missing]:
     if facts.live == facts.version:
         return [Missing(Obstacle.LIVE, f"{policy.model}@{facts.version} is live already.")]
     other = facts.open_release
@@ -151,12 +151,14 @@ def _others_in_the_way(policy: Policy, facts: Facts) -> list[Missing]:
     return [Missing(Obstacle.OPEN_RELEASE, sentence)]
 
 
-def _failed_gates(facts: Facts) -> list[Missing]:
+def _failed_gates(facts: ExplainedRelease) -> list[Missing]:
     failed = [gate for gate in facts.gates or () if not gate.passed]
     return [Missing(Obstacle.GATE, f"Gate {g.name} failed: {g.sentence}") for g in failed]
 
 
-def _approvals_missing(policy: Policy, facts: Facts, counted: Tally) -> list[Missing]:
+def _approvals_missing(
+    policy: Policy, facts: ExplainedRelease, counted: ApprovalCount
+) -> list[Missing]:
     found = [
         Missing(Obstacle.REJECTION, f"Rejected by {person}, who can take it back.", (person,))
         for person in counted.rejected_by
@@ -167,7 +169,7 @@ def _approvals_missing(policy: Policy, facts: Facts, counted: Tally) -> list[Mis
     return found
 
 
-def _approval_missing(team: str, facts: Facts, counted: Tally) -> Missing:
+def _approval_missing(team: str, facts: ExplainedRelease, counted: ApprovalCount) -> Missing:
     """One team's; with who gave theirs, whose does not count, and who could give it."""
     count = counted.missing[team]
     members = facts.members.get(team, frozenset())
@@ -189,7 +191,7 @@ def _in_brackets(notes: Sequence[str]) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _cadence(policy: Policy, facts: Facts, now: datetime) -> list[Missing]:
+def _cadence(policy: Policy, facts: ExplainedRelease, now: datetime) -> list[Missing]:
     over = _cadence_over(policy, facts)
     if facts.last_live_at is None or over is None or over <= now:
         return []
@@ -200,7 +202,7 @@ def _cadence(policy: Policy, facts: Facts, now: datetime) -> list[Missing]:
     return [Missing(Obstacle.CADENCE, sentence, until=over)]
 
 
-def _cadence_over(policy: Policy, facts: Facts) -> datetime | None:
+def _cadence_over(policy: Policy, facts: ExplainedRelease) -> datetime | None:
     return facts.last_live_at and facts.last_live_at + policy.cadence.min_interval
 
 
@@ -225,12 +227,12 @@ def _moment(at: datetime, time_zone: str, now: datetime) -> str:
     return f"{day} {local:%H:%M} {time_zone} (in {told(at - now)})"
 
 
-def _earliest(policy: Policy, facts: Facts, now: datetime) -> datetime | None:
+def _earliest(policy: Policy, facts: ExplainedRelease, now: datetime) -> datetime | None:
     over = _cadence_over(policy, facts)
     return next_opening(policy.windows, max(now, over) if over else now)
 
 
-def _notes(facts: Facts, counted: Tally) -> list[str]:
+def _notes(facts: ExplainedRelease, counted: ApprovalCount) -> list[str]:
     """What is not in the way and yet to be known."""
     notes = [] if facts.gates is not None else ["Its gates are judged when the release starts."]
     told_already = counted.missing.keys()
@@ -240,7 +242,7 @@ def _notes(facts: Facts, counted: Tally) -> list[str]:
 
 def _ways_on(
     policy: Policy,
-    facts: Facts,
+    facts: ExplainedRelease,
     missing: Sequence[Missing],
     earliest: datetime | None,
     now: datetime,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ops.analysis.evidence import Outcome, Step
+from ops.analysis.evidence import ReleaseStep, StepOutcome
 from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.analysis.gathering import Gathered, Pair, disagreements
 from ops.analysis.limits import limits_of
@@ -19,9 +19,9 @@ from ops.catalogue.versions import VersionId, find, number_of
 from ops.policy.policy import Policy
 from ops.releases.eligibility import Standing, facts_of, standings_of
 from ops.releases.explanation import Explanation, Obstacle, explain
-from ops.releases.next_event import Answer, Facts
+from ops.releases.next_event import Condition, ReleaseFacts
 from ops.releases.releases import Release, policy_in_force
-from ops.releases.state_machine import STEPS, State
+from ops.releases.state_machine import STEPS, ReleaseState
 from ops.serving.apps import Apps
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
@@ -33,8 +33,8 @@ from serve.settings import ModelSettings
 LOAD_DEADLINE_S = 180.0
 # A step of which nothing new was told is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
-NO_FACTS = Facts()
-WAITING = frozenset({State.AWAITING_APPROVAL, State.SCHEDULED})
+NO_FACTS = ReleaseFacts()
+WAITING = frozenset({ReleaseState.AWAITING_APPROVAL, ReleaseState.SCHEDULED})
 
 
 @dataclass
@@ -43,7 +43,7 @@ class _Judged:
 
     gathered: Gathered
     seen: Seen = NOTHING
-    facts: Facts = NO_FACTS
+    facts: ReleaseFacts = NO_FACTS
     age_s: float = 0.0
 
 
@@ -103,25 +103,25 @@ class FactFinder:
         steps = {(release.id, release.entered_at) for release in found}
         known.judged = {key: judged for key, judged in known.judged.items() if key in steps}
 
-    def of(self, release: Release, now: datetime) -> Facts:
+    def of(self, release: Release, now: datetime) -> ReleaseFacts:
         """What is known of a release that its state asks for.
 
         Raises:
             OpsError, ServeError, StreamError: Something that was asked did not answer.
         """
         match release.position.state:
-            case State.DRAFT:
-                return self._policy_changed(release) or Facts(gates=self._gates(release))
-            case State.GATED | State.AWAITING_APPROVAL | State.SCHEDULED:
+            case ReleaseState.DRAFT:
+                return self._policy_changed(release) or ReleaseFacts(gates=self._gates(release))
+            case ReleaseState.GATED | ReleaseState.AWAITING_APPROVAL | ReleaseState.SCHEDULED:
                 return self._permission(release, now)
-            case State.LOADING:
-                return Facts(load=self._load(release, now))
-            case State.ROLLING_BACK:
-                return Facts(restored=self._restored(release, now))
-            case state if state in STEPS or state is State.PAUSED:
+            case ReleaseState.LOADING:
+                return ReleaseFacts(load=self._load(release, now))
+            case ReleaseState.ROLLING_BACK:
+                return ReleaseFacts(restored=self._restored(release, now))
+            case state if state in STEPS or state is ReleaseState.PAUSED:
                 return self._verdict(release, now)
             case _:
-                return Facts()
+                return ReleaseFacts()
 
     def serving(
         self, template: ModelSettings, label: str, changes: Mapping[str, Any]
@@ -143,9 +143,9 @@ class FactFinder:
 
     # --- before anything serves it --------------------------------------------------------
 
-    def _gates(self, release: Release) -> Answer:
+    def _gates(self, release: Release) -> Condition:
         if release.is_rollback:
-            return Answer(True, ("it was live before",))
+            return Condition(True, ("it was live before",))
         with self._database.read() as connection:
             candidate = find(connection, VersionId(release.model, release.version)).card
             live = None
@@ -154,7 +154,7 @@ class FactFinder:
         # The golden texts are answered when its replicas run.
         return _answer_of(judge_card(release.policy, candidate, live))
 
-    def _permission(self, release: Release, now: datetime) -> Facts:
+    def _permission(self, release: Release, now: datetime) -> ReleaseFacts:
         """Approvals, windows and cadence; by the policy in force now, not at the start."""
         unchanged = None if release.breaks_glass else self._still_waits(release, now)
         if unchanged is not None:
@@ -165,41 +165,41 @@ class FactFinder:
         rejected = Obstacle.REJECTION in kinds
         missing = tuple(m.sentence for m in found.missing if m.obstacle is Obstacle.APPROVAL)
         waits = [told[kind] for kind in (Obstacle.CADENCE, Obstacle.WINDOW) if kind in told]
-        no = Answer(rejected, (told.get(Obstacle.REJECTION, ""),))
+        no = Condition(rejected, (told.get(Obstacle.REJECTION, ""),))
         if changed := self._policy_changed(release):
             return changed._replace(rejected=no)
         if release.breaks_glass:
-            broken = Answer(True, (f"{release.author} broke the glass: {release.note}",))
-            return Facts(approved=broken, rejected=no, may_go=broken)
-        return Facts(
-            approved=Answer(not missing and not rejected, missing or ("everyone has agreed.",)),
+            broken = Condition(True, (f"{release.author} broke the glass: {release.note}",))
+            return ReleaseFacts(approved=broken, rejected=no, may_go=broken)
+        return ReleaseFacts(
+            approved=Condition(not missing and not rejected, missing or ("everyone has agreed.",)),
             rejected=no,
-            may_go=Answer(not waits, tuple(waits) or ("window and cadence allow it.",)),
+            may_go=Condition(not waits, tuple(waits) or ("window and cadence allow it.",)),
         )
 
-    def _policy_changed(self, release: Release) -> Facts | None:
+    def _policy_changed(self, release: Release) -> ReleaseFacts | None:
         """None where its gates were judged by the policy in force."""
         with self._database.read() as connection:
             digest = policy_in_force(connection, release.model)[1]
         if digest == release.policy_digest:
             return None
         anew = "the policy was changed; its gates are judged and its approvals asked anew."
-        return Facts(policy_changed=Answer(True, (anew,)))
+        return ReleaseFacts(policy_changed=Condition(True, (anew,)))
 
-    def _still_waits(self, release: Release, now: datetime) -> Facts | None:
+    def _still_waits(self, release: Release, now: datetime) -> ReleaseFacts | None:
         """What is known without looking further; None where something may have changed."""
         standing = self._remembered.standings.get(release.id)
         if standing is None or standing.tally.rejected_by:
             return None
         if standing.policy.digest() != release.policy_digest:
             return None
-        if release.position.state is State.AWAITING_APPROVAL:
-            lacking = Facts(approved=Answer(False, ("approvals are missing",)))
+        if release.position.state is ReleaseState.AWAITING_APPROVAL:
+            lacking = ReleaseFacts(approved=Condition(False, ("approvals are missing",)))
             return lacking if standing.tally.missing else None
         until = self._remembered.not_before.get((release.id, standing.policy.digest()))
         if standing.tally.missing or until is None or now >= until:
             return None
-        return Facts(may_go=Answer(False, (f"not before {until:%Y-%m-%d %H:%M} UTC",)))
+        return ReleaseFacts(may_go=Condition(False, (f"not before {until:%Y-%m-%d %H:%M} UTC",)))
 
     def explain(self, release: Release, now: datetime) -> Explanation:
         """What is in the way of a release, by the policy in force now."""
@@ -256,13 +256,13 @@ class FactFinder:
 
     # --- steps ----------------------------------------------------------------------------
 
-    def _verdict(self, release: Release, now: datetime) -> Facts:
+    def _verdict(self, release: Release, now: datetime) -> ReleaseFacts:
         """The verdict on the step that a release is in, or was paused in."""
         position = release.position
-        state = position.resume if position.state is State.PAUSED else position.state
+        state = position.resume if position.state is ReleaseState.PAUSED else position.state
         if state not in STEPS or release.previous_label is None:
-            return Facts()
-        step = Step(str(state))
+            return ReleaseFacts()
+        step = ReleaseStep(str(state))
         pair = Pair(release.label, release.previous_label)
         judged = self._judged(release, step, pair)
         age_s = (now - release.entered_at).total_seconds()
@@ -273,11 +273,11 @@ class FactFinder:
         judged.seen, judged.age_s = seen, age_s
         limits = limits_of(release.policy, step, position.step)
         verdict = judge(judged.gathered.evidence(age_s=age_s), limits)
-        report = {} if verdict.outcome is Outcome.WAITING else self._report(release, pair)
-        judged.facts = Facts(verdict=verdict, report=report)
+        report = {} if verdict.outcome is StepOutcome.WAITING else self._report(release, pair)
+        judged.facts = ReleaseFacts(verdict=verdict, report=report)
         return judged.facts
 
-    def _judged(self, release: Release, step: Step, pair: Pair) -> _Judged:
+    def _judged(self, release: Release, step: ReleaseStep, pair: Pair) -> _Judged:
         key = (release.id, release.entered_at)
         if key not in self._remembered.judged:
             gathered = Gathered(step, pair, since_ms=_ms(release.entered_at))
@@ -289,11 +289,11 @@ class FactFinder:
         compared = self._observations.comparisons(release.model, since_ms=since_ms)
         return disagreements(compared, pair)
 
-    def _restored(self, release: Release, now: datetime) -> Answer:
+    def _restored(self, release: Release, now: datetime) -> Condition:
         """Whether every consumer at work follows the route back and waits for no answer of the
         version that was taken out."""
         if not self._observations.is_current:
-            return Answer(False, ("what the consumers told is still being read",))
+            return Condition(False, ("what the consumers told is still being read",))
         since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
         entered_ms = _ms(release.entered_at)
         told = [
@@ -305,15 +305,15 @@ class FactFinder:
             if c.at_ms < entered_ms or release.label in c.versions
         ]
         if late:
-            return Answer(False, (f"not yet followed by {', '.join(late)}",))
-        return Answer(True, (f"all {len(told)} consumers at work follow the route back",))
+            return Condition(False, (f"not yet followed by {', '.join(late)}",))
+        return Condition(True, (f"all {len(told)} consumers at work follow the route back",))
 
 
 def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _answer_of(results: Sequence[GateResult]) -> Answer:
+def _answer_of(results: Sequence[GateResult]) -> Condition:
     failed = [result for result in results if not result.passed]
     told = tuple(f"Gate {r.name}: {r.sentence}" for r in failed or results)
-    return Answer(not failed, told, {r.name: dict(r.evidence) for r in results})
+    return Condition(not failed, told, {r.name: dict(r.evidence) for r in results})

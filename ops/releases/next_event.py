@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ops.analysis.evidence import Outcome, Verdict
-from ops.releases.state_machine import Event, Position, State, allowed
+from ops.analysis.evidence import StepOutcome, Verdict
+from ops.releases.state_machine import Event, Position, ReleaseState, allowed
 from ops.serving.readiness import Readiness
 
 
-class Answer(NamedTuple):
+class Condition(NamedTuple):
     """A yes or no that is found elsewhere, and its reasons in sentences."""
 
     yes: bool
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
     evidence: Mapping[str, Any] = {}
 
 
-class Facts(NamedTuple):
+class ReleaseFacts(NamedTuple):
     """What is known of a release; None where it is not known, or not asked in its state.
 
     Attributes:
@@ -36,15 +36,15 @@ class Facts(NamedTuple):
         restored: Whether every consumer follows the route back.
     """
 
-    policy_changed: Answer | None = None
-    gates: Answer | None = None
-    approved: Answer | None = None
-    rejected: Answer | None = None
-    may_go: Answer | None = None
+    policy_changed: Condition | None = None
+    gates: Condition | None = None
+    approved: Condition | None = None
+    rejected: Condition | None = None
+    may_go: Condition | None = None
     load: Readiness | None = None
     verdict: Verdict | None = None
     report: Mapping[str, Any] | None = None
-    restored: Answer | None = None
+    restored: Condition | None = None
 
 
 class Due(NamedTuple):
@@ -55,7 +55,7 @@ class Due(NamedTuple):
     evidence: Mapping[str, Any] = {}
 
 
-def due(position: Position, facts: Facts) -> Due | None:
+def due(position: Position, facts: ReleaseFacts) -> Due | None:
     """The event that is due; None while nothing is."""
     if facts.rejected and facts.rejected.yes and Event.REJECTED in allowed(position):
         return _by(Event.REJECTED, facts.rejected)
@@ -63,37 +63,37 @@ def due(position: Position, facts: Facts) -> Due | None:
     if changed and changed.yes and Event.POLICY_CHANGED in allowed(position):
         return _by(Event.POLICY_CHANGED, changed)
     match position.state:
-        case State.DRAFT:
+        case ReleaseState.DRAFT:
             return _either(facts.gates, Event.GATES_PASSED, Event.GATES_FAILED)
-        case State.GATED:
+        case ReleaseState.GATED:
             return _either(facts.approved, Event.APPROVED, Event.APPROVAL_NEEDED)
-        case State.AWAITING_APPROVAL:
+        case ReleaseState.AWAITING_APPROVAL:
             return _either(facts.approved, Event.APPROVED, None)
-        case State.SCHEDULED:
+        case ReleaseState.SCHEDULED:
             if facts.approved is None or not facts.approved.yes:
                 return _either(facts.approved, None, Event.APPROVAL_VOIDED)
             return _either(facts.may_go, Event.MAY_GO, None)
-        case State.LOADING:
+        case ReleaseState.LOADING:
             return _loading(facts.load)
-        case State.SHADOW | State.CANARY | State.BAKE:
+        case ReleaseState.SHADOW | ReleaseState.CANARY | ReleaseState.BAKE:
             return _judged(facts)
-        case State.PAUSED:
+        case ReleaseState.PAUSED:
             found = _judged(facts)
             return found if found and found.event is Event.STEP_FAILED else None
-        case State.ROLLING_BACK:
+        case ReleaseState.ROLLING_BACK:
             return _either(facts.restored, Event.RESTORED, None)
         case _:
             return None
 
 
-def _either(answer: Answer | None, if_yes: Event | None, if_no: Event | None) -> Due | None:
+def _either(answer: Condition | None, if_yes: Event | None, if_no: Event | None) -> Due | None:
     if answer is None:
         return None
     event = if_yes if answer.yes else if_no
     return None if event is None else _by(event, answer)
 
 
-def _by(event: Event, answer: Answer) -> Due:
+def _by(event: Event, answer: Condition) -> Due:
     return Due(event, " ".join(answer.reasons), answer.evidence)
 
 
@@ -111,13 +111,13 @@ def _loading(load: Readiness | None) -> Due | None:
 
 
 _BY_OUTCOME = {
-    Outcome.PASSED: Event.STEP_PASSED,
-    Outcome.FAILED: Event.STEP_FAILED,
-    Outcome.INCONCLUSIVE: Event.STEP_INCONCLUSIVE,
+    StepOutcome.PASSED: Event.STEP_PASSED,
+    StepOutcome.FAILED: Event.STEP_FAILED,
+    StepOutcome.INCONCLUSIVE: Event.STEP_INCONCLUSIVE,
 }
 
 
-def _judged(facts: Facts) -> Due | None:
+def _judged(facts: ReleaseFacts) -> Due | None:
     verdict = facts.verdict
     event = _BY_OUTCOME.get(verdict.outcome) if verdict else None
     if verdict is None or event is None:

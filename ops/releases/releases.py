@@ -34,8 +34,8 @@ from ops.releases.state_machine import (
     Event,
     Plan,
     Position,
+    ReleaseState,
     Sides,
-    State,
     after,
     asked,
     routes_of,
@@ -46,7 +46,9 @@ from stream.schema import ControlRecord
 OPERATOR = "operator"
 # Until a release loads, a change of its policy takes it back to its gates; from then on it follows
 # the one that it was gated and approved by.
-UNLOADED = frozenset({State.DRAFT, State.GATED, State.AWAITING_APPROVAL, State.SCHEDULED})
+UNLOADED = frozenset(
+    {ReleaseState.DRAFT, ReleaseState.GATED, ReleaseState.AWAITING_APPROVAL, ReleaseState.SCHEDULED}
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def start(connection: Connection, wanted: Start, now: datetime) -> Release:
     if label == live:
         raise VersionIsLive(f"{wanted.model}@{label} is live already, with the same settings")
     policy_text, policy_digest = policy_in_force(connection, wanted.model)
-    state = State.LOADING if wanted.is_rollback else State.DRAFT
+    state = ReleaseState.LOADING if wanted.is_rollback else ReleaseState.DRAFT
     values = {
         "model": wanted.model,
         "version": wanted.version,
@@ -231,7 +233,7 @@ def move(
         raise ReleaseMoved(f"{release} was moved by somebody else at the same moment; look again")
     moved = get(connection, release.id)
     _follow(connection, moved)
-    if reached.state is State.LIVE:
+    if reached.state is ReleaseState.LIVE:
         _supersede(connection, moved, now)
     entry = _entry(moved, f"release.{event}", actor, reason, evidence, now)
     append(
@@ -304,7 +306,7 @@ def history(
 
 def last_good(connection: Connection, model: str) -> Release | None:
     """The release that brought the live version; None where none did."""
-    query = _query().where(releases.c.model == model, releases.c.state == State.LIVE)
+    query = _query().where(releases.c.model == model, releases.c.state == ReleaseState.LIVE)
     found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
     return _release(found) if found else None
 
@@ -320,7 +322,7 @@ def rollback_target(connection: Connection, model: str) -> Release | None:
             releases.c.model == model,
             releases.c.label == live.label,
             releases.c.id < live.id,
-            releases.c.state.in_([State.LIVE, State.SUPERSEDED]),
+            releases.c.state.in_([ReleaseState.LIVE, ReleaseState.SUPERSEDED]),
         )
         found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
         live = _release(found) if found else None
@@ -329,7 +331,7 @@ def rollback_target(connection: Connection, model: str) -> Release | None:
 
 def last_live_at(connection: Connection, model: str) -> datetime | None:
     """When a version of the model last went live; rollbacks do not count."""
-    went_live = releases.c.state.in_([State.LIVE, State.SUPERSEDED])
+    went_live = releases.c.state.in_([ReleaseState.LIVE, ReleaseState.SUPERSEDED])
     query = select(func.max(releases.c.ended_at)).where(
         releases.c.model == model, went_live, releases.c.is_rollback.is_(False)
     )
@@ -340,16 +342,19 @@ def _supersede(connection: Connection, live: Release, now: datetime) -> None:
     """The release that was live before is no longer."""
     before = (
         (releases.c.model == live.model)
-        & (releases.c.state == State.LIVE)
+        & (releases.c.state == ReleaseState.LIVE)
         & (releases.c.id != live.id)
     )
     for row in connection.execute(_query().where(before)).all():
         old = _release(row)
-        values = {"state": State.SUPERSEDED, "revision": old.revision + 1}
+        values = {"state": ReleaseState.SUPERSEDED, "revision": old.revision + 1}
         connection.execute(update(releases).where(releases.c.id == old.id).values(values))
         reason = f"{live.model}@{live.label} is live"
         entry = _entry(old, f"release.{Event.SUPERSEDE}", OPERATOR, reason, {}, now)
-        append(connection, replace(entry, from_state=State.LIVE, to_state=State.SUPERSEDED))
+        append(
+            connection,
+            replace(entry, from_state=ReleaseState.LIVE, to_state=ReleaseState.SUPERSEDED),
+        )
 
 
 def _digest_of(connection: Connection, model: str, version: int) -> str:
@@ -372,8 +377,8 @@ def _query() -> Any:
 
 def _release(row: Row[Any]) -> Release:
     names = [name for name in Release.__dataclass_fields__ if name != "position"]
-    resume = State(row.resume_state) if row.resume_state else None
-    position = Position(State(row.state), row.step, resume)
+    resume = ReleaseState(row.resume_state) if row.resume_state else None
+    position = Position(ReleaseState(row.state), row.step, resume)
     return Release(position=position, **{name: getattr(row, name) for name in names})
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, lock_model, mark_deleted, number_of
 from ops.errors import VersionInUse
-from ops.releases.state_machine import State
+from ops.releases.state_machine import ReleaseState
 from ops.sql.database import Transactions
 from ops.sql.tables import releases, routes, versions
 from stream.schema import ControlRecord
@@ -91,7 +91,7 @@ def _releases_in_force(connection: Connection, name: str, serving: list[str]) ->
     newest = (
         select(func.max(releases.c.id))
         .where(releases.c.model == name, releases.c.label.in_(serving))
-        .where(releases.c.state.in_([State.LIVE, State.SUPERSEDED]))
+        .where(releases.c.state.in_([ReleaseState.LIVE, ReleaseState.SUPERSEDED]))
         .where(releases.c.is_rollback.is_(False))
         .group_by(releases.c.label)
     )

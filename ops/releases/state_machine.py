@@ -15,7 +15,7 @@ from ops.analysis.limits import MIRROR_SHARE
 from stream.schema import ControlRecord, VersionRoute
 
 
-class State(StrEnum):
+class ReleaseState(StrEnum):
     """Where a release stands."""
 
     DRAFT = "draft"  # started; its gates are not judged yet
@@ -61,9 +61,15 @@ class Event(StrEnum):
 
 # What people may ask for; the operator finds all others by itself.
 ASKED: Final = frozenset({Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT, Event.ROLLBACK})
-STEPS: Final = frozenset({State.SHADOW, State.CANARY, State.BAKE})
-ENDED: Final = frozenset({State.LIVE, State.ROLLED_BACK, State.ABORTED, State.SUPERSEDED})
-_WITH_CANDIDATE: Final = STEPS | {State.LOADING, State.LIVE, State.ROLLING_BACK}
+STEPS: Final = frozenset({ReleaseState.SHADOW, ReleaseState.CANARY, ReleaseState.BAKE})
+ENDED: Final = frozenset(
+    {ReleaseState.LIVE, ReleaseState.ROLLED_BACK, ReleaseState.ABORTED, ReleaseState.SUPERSEDED}
+)
+_WITH_CANDIDATE: Final = STEPS | {
+    ReleaseState.LOADING,
+    ReleaseState.LIVE,
+    ReleaseState.ROLLING_BACK,
+}
 
 
 class Position(NamedTuple):
@@ -74,9 +80,9 @@ class Position(NamedTuple):
         resume: Where a paused release goes on; None for any other.
     """
 
-    state: State
+    state: ReleaseState
     step: int = 0
-    resume: State | None = None
+    resume: ReleaseState | None = None
 
 
 class Plan(NamedTuple):
@@ -94,23 +100,23 @@ class Plan(NamedTuple):
     def first(self) -> Position:
         """Where a loaded version goes."""
         if self.shadow:
-            return Position(State.SHADOW)
+            return Position(ReleaseState.SHADOW)
         return self._canary_or_beyond(0)
 
     def following(self, position: Position) -> Position:
         """Where a passed step leads."""
         match position.state:
-            case State.SHADOW:
+            case ReleaseState.SHADOW:
                 return self._canary_or_beyond(0)
-            case State.CANARY:
+            case ReleaseState.CANARY:
                 return self._canary_or_beyond(position.step + 1)
             case _:
-                return Position(State.LIVE)
+                return Position(ReleaseState.LIVE)
 
     def _canary_or_beyond(self, step: int) -> Position:
         if step < len(self.weights):
-            return Position(State.CANARY, step)
-        return Position(State.BAKE if self.bake else State.LIVE)
+            return Position(ReleaseState.CANARY, step)
+        return Position(ReleaseState.BAKE if self.bake else ReleaseState.LIVE)
 
 
 _NO_STEPS: Final = Plan(shadow=False, weights=(), bake=False)
@@ -128,71 +134,71 @@ class _Move(StrEnum):
 
 
 # state: event: where it leads, or how to find that.
-_TABLE: Final[dict[State, dict[Event, State | _Move]]] = {
-    State.DRAFT: {
-        Event.GATES_PASSED: State.GATED,
-        Event.GATES_FAILED: State.ABORTED,
+_TABLE: Final[dict[ReleaseState, dict[Event, ReleaseState | _Move]]] = {
+    ReleaseState.DRAFT: {
+        Event.GATES_PASSED: ReleaseState.GATED,
+        Event.GATES_FAILED: ReleaseState.ABORTED,
         Event.POLICY_CHANGED: _Move.STAY,
-        Event.ABORT: State.ABORTED,
-        Event.REJECTED: State.ABORTED,
+        Event.ABORT: ReleaseState.ABORTED,
+        Event.REJECTED: ReleaseState.ABORTED,
     },
-    State.GATED: {
-        Event.APPROVAL_NEEDED: State.AWAITING_APPROVAL,
-        Event.APPROVED: State.SCHEDULED,
-        Event.POLICY_CHANGED: State.DRAFT,
-        Event.REJECTED: State.ABORTED,
-        Event.ABORT: State.ABORTED,
+    ReleaseState.GATED: {
+        Event.APPROVAL_NEEDED: ReleaseState.AWAITING_APPROVAL,
+        Event.APPROVED: ReleaseState.SCHEDULED,
+        Event.POLICY_CHANGED: ReleaseState.DRAFT,
+        Event.REJECTED: ReleaseState.ABORTED,
+        Event.ABORT: ReleaseState.ABORTED,
     },
-    State.AWAITING_APPROVAL: {
-        Event.APPROVED: State.SCHEDULED,
+    ReleaseState.AWAITING_APPROVAL: {
+        Event.APPROVED: ReleaseState.SCHEDULED,
         Event.APPROVAL_VOIDED: _Move.STAY,
-        Event.POLICY_CHANGED: State.DRAFT,
-        Event.REJECTED: State.ABORTED,
-        Event.ABORT: State.ABORTED,
+        Event.POLICY_CHANGED: ReleaseState.DRAFT,
+        Event.REJECTED: ReleaseState.ABORTED,
+        Event.ABORT: ReleaseState.ABORTED,
     },
-    State.SCHEDULED: {
-        Event.MAY_GO: State.LOADING,
-        Event.APPROVAL_VOIDED: State.AWAITING_APPROVAL,
-        Event.POLICY_CHANGED: State.DRAFT,
-        Event.REJECTED: State.ABORTED,
+    ReleaseState.SCHEDULED: {
+        Event.MAY_GO: ReleaseState.LOADING,
+        Event.APPROVAL_VOIDED: ReleaseState.AWAITING_APPROVAL,
+        Event.POLICY_CHANGED: ReleaseState.DRAFT,
+        Event.REJECTED: ReleaseState.ABORTED,
         Event.PAUSE: _Move.PAUSE,
-        Event.ABORT: State.ABORTED,
+        Event.ABORT: ReleaseState.ABORTED,
     },
-    State.LOADING: {
+    ReleaseState.LOADING: {
         Event.LOADED: _Move.FIRST,
-        Event.LOAD_FAILED: State.ABORTED,
-        Event.REJECTED: State.ABORTED,
-        Event.ABORT: State.ABORTED,
-        Event.ROLLBACK: State.ABORTED,
+        Event.LOAD_FAILED: ReleaseState.ABORTED,
+        Event.REJECTED: ReleaseState.ABORTED,
+        Event.ABORT: ReleaseState.ABORTED,
+        Event.ROLLBACK: ReleaseState.ABORTED,
     },
-    State.SHADOW: {
+    ReleaseState.SHADOW: {
         Event.STEP_PASSED: _Move.NEXT,
-        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.STEP_FAILED: ReleaseState.ROLLING_BACK,
         Event.STEP_INCONCLUSIVE: _Move.PAUSE,
         Event.PAUSE: _Move.PAUSE,
         Event.PROMOTE: _Move.NEXT,
-        Event.ABORT: State.ROLLING_BACK,
-        Event.ROLLBACK: State.ROLLING_BACK,
+        Event.ABORT: ReleaseState.ROLLING_BACK,
+        Event.ROLLBACK: ReleaseState.ROLLING_BACK,
     },
-    State.CANARY: {
+    ReleaseState.CANARY: {
         Event.STEP_PASSED: _Move.NEXT,
-        Event.STEP_FAILED: State.ROLLING_BACK,
+        Event.STEP_FAILED: ReleaseState.ROLLING_BACK,
         Event.STEP_INCONCLUSIVE: _Move.PAUSE,
         Event.PAUSE: _Move.PAUSE,
         Event.PROMOTE: _Move.NEXT,
-        Event.ABORT: State.ROLLING_BACK,
-        Event.ROLLBACK: State.ROLLING_BACK,
+        Event.ABORT: ReleaseState.ROLLING_BACK,
+        Event.ROLLBACK: ReleaseState.ROLLING_BACK,
     },
-    State.BAKE: {
-        Event.STEP_PASSED: State.LIVE,
-        Event.STEP_FAILED: State.ROLLING_BACK,
+    ReleaseState.BAKE: {
+        Event.STEP_PASSED: ReleaseState.LIVE,
+        Event.STEP_FAILED: ReleaseState.ROLLING_BACK,
         Event.STEP_INCONCLUSIVE: _Move.PAUSE,
         Event.PAUSE: _Move.PAUSE,
-        Event.PROMOTE: State.LIVE,
-        Event.ABORT: State.ROLLING_BACK,
-        Event.ROLLBACK: State.ROLLING_BACK,
+        Event.PROMOTE: ReleaseState.LIVE,
+        Event.ABORT: ReleaseState.ROLLING_BACK,
+        Event.ROLLBACK: ReleaseState.ROLLING_BACK,
     },
-    State.PAUSED: {
+    ReleaseState.PAUSED: {
         Event.RESUME: _Move.RESUME,
         Event.PROMOTE: _Move.NEXT,
         # It still answers records: what fails it while it waits takes it back.
@@ -200,17 +206,17 @@ _TABLE: Final[dict[State, dict[Event, State | _Move]]] = {
         Event.ABORT: _Move.BACK,
         Event.ROLLBACK: _Move.BACK,
     },
-    State.ROLLING_BACK: {
-        Event.RESTORED: State.ROLLED_BACK,
+    ReleaseState.ROLLING_BACK: {
+        Event.RESTORED: ReleaseState.ROLLED_BACK,
         # Asked again, by a person or by a verdict that came late.
         Event.ROLLBACK: _Move.STAY,
         Event.ABORT: _Move.STAY,
         Event.STEP_FAILED: _Move.STAY,
     },
-    State.LIVE: {Event.SUPERSEDE: State.SUPERSEDED},
-    State.ROLLED_BACK: {},
-    State.ABORTED: {},
-    State.SUPERSEDED: {},
+    ReleaseState.LIVE: {Event.SUPERSEDE: ReleaseState.SUPERSEDED},
+    ReleaseState.ROLLED_BACK: {},
+    ReleaseState.ABORTED: {},
+    ReleaseState.SUPERSEDED: {},
 }
 
 
@@ -224,20 +230,20 @@ def after(position: Position, event: Event, plan: Plan) -> Position | None:
     match target:
         case None:
             return None
-        case State():
+        case ReleaseState():
             return Position(target)
         case _Move.STAY:
             return position
         case _Move.FIRST:
             return plan.first()
         case _Move.PAUSE:
-            return Position(State.PAUSED, position.step, position.state)
+            return Position(ReleaseState.PAUSED, position.step, position.state)
         case _Move.RESUME:
             return _within(position)
         case _Move.BACK:
             # Paused before it loaded, it has answered nothing that there is to go back from.
             in_step = position.resume in STEPS
-            return Position(State.ROLLING_BACK if in_step else State.ABORTED)
+            return Position(ReleaseState.ROLLING_BACK if in_step else ReleaseState.ABORTED)
         case _Move.NEXT:
             within = _within(position)
             # A release that was paused before it loaded has no step to skip.
@@ -282,7 +288,7 @@ def routes_of(
         None where it asks for none: a model's first release, before it is live, and one whose
         successor has a route of its own.
     """
-    if position.state is State.SUPERSEDED:
+    if position.state is ReleaseState.SUPERSEDED:
         return None
     live, candidate = sides.live, sides.candidate
     weight = candidate_weight(position, plan)
@@ -295,8 +301,8 @@ def routes_of(
     return _route(model, epoch, shares, sides).model_copy(
         update={
             "fallback": live,
-            "shadow": live if within.state is State.BAKE else candidate,
-            "shadow_share": 1.0 if within.state is State.SHADOW else MIRROR_SHARE,
+            "shadow": live if within.state is ReleaseState.BAKE else candidate,
+            "shadow_share": 1.0 if within.state is ReleaseState.SHADOW else MIRROR_SHARE,
         }
     )
 
@@ -304,9 +310,9 @@ def routes_of(
 def candidate_weight(position: Position, plan: Plan) -> float:
     """Share of the records that the new version answers."""
     match _within(position):
-        case Position(State.CANARY, step):
+        case Position(ReleaseState.CANARY, step):
             return plan.weights[step]
-        case Position(State.BAKE | State.LIVE):
+        case Position(ReleaseState.BAKE | ReleaseState.LIVE):
             return 1.0
         case _:
             return 0.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from ops.scaling.rates import Rates, Sample, follow
+from ops.scaling.rates import OffsetSample, Rates, follow
 from stream.errors import StreamError
 from stream.records import GroupOffsets, Partition
 from stream.settings import PipelineSettings
@@ -112,7 +112,7 @@ class BacklogReader:
     def _read(self, door: OffsetsDoor, pipeline: PipelineSettings) -> None:
         offsets = door.offsets(pipeline.name, [*pipeline.input_topics]).values()
         before, now_s = self.of(pipeline.name), self._clock()
-        sample = Sample(now_s, sum(o.end for o in offsets), sum(o.committed for o in offsets))
+        sample = OffsetSample(now_s, sum(o.end for o in offsets), sum(o.committed for o in offsets))
         since_s = now_s if before.reachable_since_s is None else before.reachable_since_s
         rates = follow(before.rates, sample, half_life_s=self._half_life_s)
         self._found[pipeline.name] = Backlog(rates, len(offsets), now_s, since_s)

@@ -10,7 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from ops.config.scaling import ScalingSettings
-from ops.scaling.need import Memory, Need, Reading, count, figure, need_of
+from ops.scaling.need import Memory, Need, ScalingReading, count, figure, need_of
 from ops.scaling.rates import BUSY_SHARE, known
 
 # Up to this many times what was answered of late, arrivals without a backlog prove that what
@@ -20,7 +20,7 @@ PROVEN: Final = 1.5
 URGENT: Final = 2.0
 
 
-class State(NamedTuple):
+class ScalingState(NamedTuple):
     """What a decision leaves to the next; the first one is given ``State()``.
 
     Attributes:
@@ -38,42 +38,44 @@ class State(NamedTuple):
     highest_wish: int = 0
 
 
-class Decision(NamedTuple):
+class ScalingDecision(NamedTuple):
     """A target, the sentence that gives its reason, and what the next decision needs."""
 
     target: int
     reason: str
-    state: State
+    state: ScalingState
 
 
 class _Now(NamedTuple):
     """Everything that one decision goes by; ``held`` is the present target within the bounds."""
 
-    reading: Reading
+    reading: ScalingReading
     settings: ScalingSettings
-    state: State
+    state: ScalingState
     now_s: float
     held: int
     high: int
 
-    def stays(self, reason: str) -> Decision:
+    def stays(self, reason: str) -> ScalingDecision:
         """Hold, with no wish: whatever comes next has to stand for its whole delay."""
         sentence = f"stays at {_counted(self.held, self.reading.noun)}: {reason}"
-        return Decision(self.held, sentence, State(self.held, self.state.memory))
+        return ScalingDecision(self.held, sentence, ScalingState(self.held, self.state.memory))
 
-    def becomes(self, target: int, reason: str) -> Decision:
+    def becomes(self, target: int, reason: str) -> ScalingDecision:
         """Change; the next change has to stand for its whole delay."""
         sentence = f"{_counted(target, self.reading.noun)} instead of {self.held}: {reason}"
         raised_at_s = self.now_s if target > self.held else None
         memory = self.state.memory._replace(raised_at_s=raised_at_s)
-        return Decision(target, sentence, State(target, memory))
+        return ScalingDecision(target, sentence, ScalingState(target, memory))
 
     def remembers(self, memory: Memory) -> _Now:
         """The same with another memory."""
         return self._replace(state=self.state._replace(memory=memory))
 
 
-def decide(reading: Reading, settings: ScalingSettings, state: State, now_s: float) -> Decision:
+def decide(
+    reading: ScalingReading, settings: ScalingSettings, state: ScalingState, now_s: float
+) -> ScalingDecision:
     """How many are to run, and why. Never raises.
 
     Without a backlog the need is ``(lag / target_drain_s + arrival) / (rate * utilisation)``. With
@@ -124,7 +126,7 @@ def decide(reading: Reading, settings: ScalingSettings, state: State, now_s: flo
     return _fewer(fewer, str(need), now)
 
 
-def _idle(need: Need, now: _Now) -> Decision:
+def _idle(need: Need, now: _Now) -> ScalingDecision:
     """More would be of no use, and fewer would do the same: as many as are busy half of the time.
 
     Those would not ask for more, either: they are less than half busy by the dead band.
@@ -139,7 +141,7 @@ def _idle(need: Need, now: _Now) -> Decision:
     return _fewer(fewer, reason, now)
 
 
-def _more(need: Need, now: _Now) -> Decision:
+def _more(need: Need, now: _Now) -> ScalingDecision:
     if not need.backlog and need.arrival <= PROVEN * need.carried:
         return now.stays(f"{figure(need.arrival)} records/s are carried without a backlog")
     wish = _whole(need.replicas, now.high)
@@ -161,7 +163,7 @@ def _more(need: Need, now: _Now) -> Decision:
     return step_up._replace(state=step_up.state._replace(rising_since_s=since_s))
 
 
-def _fewer(wish: int, reason: str, now: _Now) -> Decision:
+def _fewer(wish: int, reason: str, now: _Now) -> ScalingDecision:
     since_s = _since(now.state.falling_since_s, now.now_s)
     for_s = now.now_s - since_s
     highest = wish if for_s == 0 else max(wish, now.state.highest_wish)
@@ -189,7 +191,7 @@ def _unusable(now: _Now) -> str | None:
     return None
 
 
-def _bounds(reading: Reading, settings: ScalingSettings) -> tuple[int, int]:
+def _bounds(reading: ScalingReading, settings: ScalingSettings) -> tuple[int, int]:
     high = settings.max_replicas
     if known(reading.limit) is not None:
         high = min(high, max(1, count(reading.limit)))

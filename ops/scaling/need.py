@@ -23,7 +23,7 @@ LEAST_SHARE: Final = 0.25
 ENOUGH: Final = 1e9
 
 
-class Reading(NamedTuple):
+class ScalingReading(NamedTuple):
     """How things stood. A number that is None, not finite or negative counts as unknown.
 
     Attributes:
@@ -76,7 +76,7 @@ class Memory(NamedTuple):
     raised_at_s: float | None = None
     start_s: float | None = None
 
-    def awaiting(self, reading: Reading, target: int | None, now_s: float) -> Memory:
+    def awaiting(self, reading: ScalingReading, target: int | None, now_s: float) -> Memory:
         """What is known by now of how long those take that were asked for last."""
         if self.raised_at_s is None or target is None:
             return self
@@ -85,7 +85,7 @@ class Memory(NamedTuple):
             return self._replace(raised_at_s=None, start_s=for_s)
         return self._replace(start_s=max(for_s, _start_s(self)))
 
-    def with_need(self, need: Need, reading: Reading, now_s: float) -> Memory:
+    def with_need(self, need: Need, reading: ScalingReading, now_s: float) -> Memory:
         """What a reading tells of the rate under a backlog, or of when one began."""
         read_at_s = now_s - (reading.age_s or 0.0)
         if not need.backlog:
@@ -125,7 +125,7 @@ NOTHING: Final = Need(0.0, 0.0, 0.0, 0.0, 0.0, False, 0.0)
 
 
 def need_of(
-    reading: Reading, settings: ScalingSettings, memory: Memory, *, held: int, now_s: float
+    reading: ScalingReading, settings: ScalingSettings, memory: Memory, *, held: int, now_s: float
 ) -> Need | None:
     """What a reading asks for.
 
@@ -172,7 +172,7 @@ class _Clock(NamedTuple):
     age_s: float
 
 
-def _clock(reading: Reading, memory: Memory, target_drain_s: float, now_s: float) -> _Clock:
+def _clock(reading: ScalingReading, memory: Memory, target_drain_s: float, now_s: float) -> _Clock:
     age_s = reading.age_s or 0.0
     start_s = min(_start_s(memory), target_drain_s)
     began_s = now_s - age_s if memory.kept_up_at_s is None else memory.kept_up_at_s
@@ -195,7 +195,7 @@ def _missing(lag: float, arrival: float, rate: float, counts: _Counts, clock: _C
     return missing / (rate * (clock.left_s - clock.start_s))
 
 
-def _counts(reading: Reading, held: int) -> _Counts:
+def _counts(reading: ScalingReading, held: int) -> _Counts:
     running = min(count(reading.current), held)
     return _Counts(running, held - running)
 

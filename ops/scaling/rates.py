@@ -18,7 +18,7 @@ BUSY_SHARE: Final = 0.5
 MIN_RATE: Final = 1e-6
 
 
-class Sample(NamedTuple):
+class OffsetSample(NamedTuple):
     """Offsets of all partitions of a pipeline, added up.
 
     Attributes:
@@ -41,7 +41,7 @@ class Rates(NamedTuple):
         drain_per_s: Records that are committed, smoothed; None until two samples were seen.
     """
 
-    sample: Sample
+    sample: OffsetSample
     arrival_per_s: float | None = None
     drain_per_s: float | None = None
 
@@ -51,7 +51,7 @@ class Rates(NamedTuple):
         return max(0.0, self.sample.end - self.sample.committed)
 
 
-class Load(NamedTuple):
+class ReplicaLoad(NamedTuple):
     """What replicas did in a window of telemetry.
 
     Attributes:
@@ -63,7 +63,7 @@ class Load(NamedTuple):
     busy: float | None
 
 
-def follow(rates: Rates | None, sample: Sample, *, half_life_s: float) -> Rates | None:
+def follow(rates: Rates | None, sample: OffsetSample, *, half_life_s: float) -> Rates | None:
     """Bring the rates up to date with one more sample.
 
     Offsets that went back (a topic made anew, offsets that were reset) begin anew; a sample that
@@ -79,7 +79,7 @@ def follow(rates: Rates | None, sample: Sample, *, half_life_s: float) -> Rates 
     at_s, end, committed = known(sample.at_s), known(sample.end), known(sample.committed)
     if at_s is None or end is None or committed is None:
         return rates
-    sample = Sample(at_s, end, committed)
+    sample = OffsetSample(at_s, end, committed)
     if rates is None:
         return Rates(sample)
     elapsed_s = at_s - rates.sample.at_s
@@ -97,7 +97,7 @@ def follow(rates: Rates | None, sample: Sample, *, half_life_s: float) -> Rates 
     )
 
 
-def measure(answers: float, *, busy_s: float, replica_s: float) -> Load:
+def measure(answers: float, *, busy_s: float, replica_s: float) -> ReplicaLoad:
     """Rate and use of replicas from a window of telemetry.
 
     Calls overlap within a replica, so that their seconds add up to more than it has; what is
@@ -111,9 +111,9 @@ def measure(answers: float, *, busy_s: float, replica_s: float) -> Load:
     """
     answered, worked_s, ran_s = known(answers), known(busy_s), positive(replica_s)
     if answered is None or worked_s is None or ran_s is None:
-        return Load(None, None)
+        return ReplicaLoad(None, None)
     worked_s = min(worked_s, ran_s)
-    return Load(positive(answered / worked_s if worked_s else None), worked_s / ran_s)
+    return ReplicaLoad(positive(answered / worked_s if worked_s else None), worked_s / ran_s)
 
 
 def replica_seconds(counts: Sequence[tuple[float, int]], begin_s: float, end_s: float) -> float:

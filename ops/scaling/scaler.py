@@ -14,9 +14,9 @@ from ops.config.scaling import ScalingSettings
 from ops.releases.releases import Release
 from ops.scaling.backlog import UNKNOWN, Backlog
 from ops.scaling.capacity import Room
-from ops.scaling.decision import State, decide
-from ops.scaling.need import Reading
-from ops.scaling.rates import Load, measure, rate_per_consumer, replica_seconds
+from ops.scaling.decision import ScalingState, decide
+from ops.scaling.need import ScalingReading
+from ops.scaling.rates import ReplicaLoad, measure, rate_per_consumer, replica_seconds
 from ops.scaling.share import share_to_carry
 from ops.serving.apps import RUNNING, Found
 from serve.contract import app_name
@@ -74,7 +74,7 @@ class Wish(NamedTuple):
     evidence: Mapping[str, Any]
 
 
-class Part(NamedTuple):
+class ScalableApp(NamedTuple):
     """An app that can be scaled, as far as it is known before the room is.
 
     Attributes:
@@ -85,7 +85,7 @@ class Part(NamedTuple):
     app: str
     model: str
     label: str | None
-    reading: Reading
+    reading: ScalingReading
     settings: ScalingSettings
 
 
@@ -116,9 +116,9 @@ class Scaler:
             for model in models
             if any(p.model == model.name for p in pipelines)
         }
-        self._states: dict[str, State] = {}
+        self._states: dict[str, ScalingState] = {}
         self._counts: dict[str, list[tuple[float, int]]] = {}
-        self.parts: Sequence[Part] = ()
+        self.parts: Sequence[ScalableApp] = ()
 
     def wishes(self, sight: Sight) -> list[Wish]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
@@ -138,7 +138,7 @@ class Scaler:
                 most = app.target - given_back
                 limit = most if reading.limit is None else min(most, reading.limit)
                 reading = reading._replace(limit=limit)
-            state = self._states.get(part.app, State())
+            state = self._states.get(part.app, ScalingState())
             decision = decide(reading, part.settings, state, sight.now_s)
             self._states[part.app] = decision.state
             if decision.target == app.target:
@@ -148,7 +148,7 @@ class Scaler:
             found.append(_wish(part, reading, app.target, decision.target, reason))
         return found
 
-    def _parts(self, sight: Sight) -> Iterator[Part]:
+    def _parts(self, sight: Sight) -> Iterator[ScalableApp]:
         versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
         for model, pipelines in self._pipelines.items():
             loads = {
@@ -167,9 +167,9 @@ class Scaler:
         self,
         model: str,
         release: Release | None,
-        loads: Mapping[str, Load],
+        loads: Mapping[str, ReplicaLoad],
         sight: Sight,
-    ) -> Iterator[Part]:
+    ) -> Iterator[ScalableApp]:
         route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
         whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
@@ -187,7 +187,7 @@ class Scaler:
                 announced=weight > present,
                 limit=sight.caps.get(model),
             )
-            yield Part(name, model, label, reading, settings)
+            yield ScalableApp(name, model, label, reading, settings)
 
     def _consumers_of(
         self,
@@ -195,7 +195,7 @@ class Scaler:
         pipelines: Sequence[PipelineSettings],
         busy: float | None,
         sight: Sight,
-    ) -> Iterator[Part]:
+    ) -> Iterator[ScalableApp]:
         for pipeline in pipelines:
             settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
             found = sight.apps.get(pipeline.app_name)
@@ -214,7 +214,7 @@ class Scaler:
                 limit=backlog.partitions,
                 noun="consumer",
             )
-            yield Part(pipeline.app_name, model, None, reading, settings)
+            yield ScalableApp(pipeline.app_name, model, None, reading, settings)
 
 
 def _versions(apps: Mapping[str, Found]) -> dict[str, list[str]]:
@@ -236,7 +236,7 @@ def _counted(
     return kept if kept and kept[-1][1] == replicas else [*kept, (now_s, replicas)]
 
 
-def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
+def _together(backlogs: Sequence[Backlog], now_s: float) -> ScalingReading:
     """One reading of all pipelines of a model; as old as the oldest of them."""
     rates = [backlog.rates for backlog in backlogs]
     ages = [now_s - b.read_at_s for b in backlogs if b.read_at_s is not None]
@@ -244,7 +244,7 @@ def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
     drains = [r.drain_per_s for r in rates if r and r.drain_per_s is not None]
     lags = [r.lag for r in rates if r]
     complete = len(backlogs)
-    return Reading(
+    return ScalingReading(
         age_s=max(ages) if len(ages) == complete else None,
         reachable=all(b.reachable_since_s is not None for b in backlogs),
         current=0,
@@ -256,11 +256,11 @@ def _together(backlogs: Sequence[Backlog], now_s: float) -> Reading:
 
 def _load(
     label: str, counts: Sequence[tuple[float, int]], windows: Sequence[TelemetryRecord]
-) -> Load:
+) -> ReplicaLoad:
     """What a replica of a version does in a second, and how busy it was."""
     own = [window for window in windows if window.version == label]
     if not own:
-        return Load(None, None)
+        return ReplicaLoad(None, None)
     begin_s, end_s = min(w.start_ms for w in own) / 1000, max(w.end_ms for w in own) / 1000
     return measure(
         sum(window.answers for window in own),
@@ -269,7 +269,9 @@ def _load(
     )
 
 
-def _wish(part: Part, reading: Reading, before: int, target: int, reason: str) -> Wish:
+def _wish(
+    part: ScalableApp, reading: ScalingReading, before: int, target: int, reason: str
+) -> Wish:
     evidence = {"app": part.app, **reading._asdict()}
     return Wish(
         app=part.app,

@@ -7,7 +7,7 @@ needs its replicas before.
 from __future__ import annotations
 
 from ops.releases.releases import Release
-from ops.releases.state_machine import STEPS, Plan, Position, State, candidate_weight
+from ops.releases.state_machine import STEPS, Plan, Position, ReleaseState, candidate_weight
 from stream.schema import ControlRecord
 
 
@@ -37,12 +37,12 @@ def _share_of(label: str, route: ControlRecord) -> float:
 
 def _coming(position: Position, plan: Plan) -> float:
     """What the next step of a release gives its version."""
-    if position.state is State.PAUSED and position.resume is not None:
+    if position.state is ReleaseState.PAUSED and position.resume is not None:
         position = Position(position.resume, position.step)
-    if position.state is State.LOADING:
+    if position.state is ReleaseState.LOADING:
         following = plan.first()
     elif position.state in STEPS:
         following = plan.following(position)
     else:
         return 0.0
-    return 1.0 if following.state is State.SHADOW else candidate_weight(following, plan)
+    return 1.0 if following.state is ReleaseState.SHADOW else candidate_weight(following, plan)

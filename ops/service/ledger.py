@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ops.access import ledger
-from ops.access.ledger import Broken, Head, Row
+from ops.access.ledger import Broken, LedgerHead, LedgerRow
 from ops.access.permissions import EVERYTHING, Permission
 from ops.access.transactions import Access, Actor, Attempt
 
@@ -26,7 +26,7 @@ class LedgerVerbs:
         since: datetime | None = None,
         limit: int = 50,
         before_id: int | None = None,
-    ) -> list[Row]:
+    ) -> list[LedgerRow]:
         """A page of rows, the newest first; takes ``read`` on the model, or on all models.
 
         Raises:
@@ -44,7 +44,7 @@ class LedgerVerbs:
                 before_id=before_id,
             )
 
-    def verify(self, actor: Actor) -> tuple[Head, Broken | None]:
+    def verify(self, actor: Actor) -> tuple[LedgerHead, Broken | None]:
         """Where the chain ends, and the first place where it does not hold; takes ``read`` on all.
 
         Raises:

@@ -19,7 +19,7 @@ from ops.catalogue.versions import VersionId, find
 from ops.errors import Conflict, Invalid, NotAllowed, OutsideWindow, UnknownRelease
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open
-from ops.releases.approvals import Decision
+from ops.releases.approvals import Vote
 from ops.releases.releases import (
     UNLOADED,
     Release,
@@ -33,7 +33,7 @@ from ops.releases.releases import (
     start,
 )
 from ops.releases.routes import all_routes
-from ops.releases.state_machine import Event, State
+from ops.releases.state_machine import Event, ReleaseState
 from ops.sql.tables import approvals, releases
 from stream.schema import ControlRecord
 
@@ -69,7 +69,7 @@ class Story(NamedTuple):
 
     release: Release
     route: ControlRecord | None
-    told: list[ledger.Row]
+    told: list[ledger.LedgerRow]
     since: datetime
     records: Mapping[str, int]
 
@@ -130,7 +130,7 @@ class ReleaseVerbs:
         self._wake()
         return release
 
-    def decide(self, actor: Actor, model: str, decision: Decision, *, comment: str = "") -> Release:
+    def decide(self, actor: Actor, model: str, decision: Vote, *, comment: str = "") -> Release:
         """Agree to the open release of a model or reject it; takes ``approve``.
 
         Who agrees takes back their rejection, also when it has ended the release, and also when
@@ -143,7 +143,7 @@ class ReleaseVerbs:
         """
         attempt = Attempt(f"release.{decision}", Permission.APPROVE, model)
         with self._access.change(actor, attempt) as change:
-            is_approval = decision is Decision.APPROVE
+            is_approval = decision is Vote.APPROVE
             ended = _rejected_by(change.connection, actor, model) if is_approval else None
             release = ended or _open(change.connection, model)
             if ended is None and _has_loaded(release):
@@ -306,7 +306,7 @@ def _open(connection: Connection, model: str) -> Release:
 def _rejected_by(connection: Connection, actor: Actor, model: str) -> Release | None:
     """The last release of a model, where it is over and this person's last word on it was no."""
     last = next(iter(history(connection, model, limit=1)), None)
-    if last is None or last.position.state is not State.ABORTED:
+    if last is None or last.position.state is not ReleaseState.ABORTED:
         return None
     return last if _has_rejected(connection, actor, last) else None
 
@@ -320,7 +320,7 @@ def _has_rejected(connection: Connection, actor: Actor, release: Release) -> boo
         .where(approvals.c.person == actor.name)
         .order_by(approvals.c.id.desc())
     )
-    return connection.scalars(said).first() == Decision.REJECT
+    return connection.scalars(said).first() == Vote.REJECT
 
 
 def _require_window(connection: Connection, model: str, now: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, PlatformRecord, TelemetryRecord
 
 # Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
 MAX_WINDOWS = 10_000
@@ -23,11 +23,10 @@ LATE_MS = 60_000
 # A heartbeat older than that is of a consumer that is gone.
 CONSUMER_SILENCE_S = 30.0
 
-Item = TypeVar("Item")
-Window = TypeVar("Window", TelemetryRecord, ComparisonRecord)
+Element = TypeVar("Element")
+WindowRecord = TypeVar("WindowRecord", TelemetryRecord, ComparisonRecord)
 NO_WINDOWS: Sequence[TelemetryRecord] = ()
 NO_COMPARISONS: Sequence[ComparisonRecord] = ()
-Told = TelemetryRecord | ComparisonRecord | ConsumerRecord
 
 
 class Seen(NamedTuple):
@@ -87,7 +86,7 @@ class Observations:
         self._newest_ms: dict[str, int] = {}
         self._deleted: dict[tuple[str, str], Loss] = {}
 
-    def add(self, told: Iterable[Told]) -> None:
+    def add(self, told: Iterable[PlatformRecord]) -> None:
         """Take in what was read, in the order of the topics."""
         with self._lock:
             for record in told:
@@ -160,7 +159,7 @@ class Observations:
             return [told for told in self._consumers.values() if told.at_ms >= since_ms]
 
 
-def _since(windows: Sequence[Window], since_ms: int) -> list[Window]:
+def _since(windows: Sequence[WindowRecord], since_ms: int) -> list[WindowRecord]:
     """From the right: the newest stand there, and few are asked for."""
     found = []
     for window in reversed(windows):
@@ -172,6 +171,6 @@ def _since(windows: Sequence[Window], since_ms: int) -> list[Window]:
     return found[::-1]
 
 
-def _last(windows: Sequence[Item], count: int) -> list[Item]:
+def _last(windows: Sequence[Element], count: int) -> list[Element]:
     newest = [*islice(reversed(windows), count)]
     return newest[::-1]

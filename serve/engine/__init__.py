@@ -1,1 +1,5 @@
-"""Engines: run padded batches of token ids through a compiled model, on a CPU or a GPU."""
+"""Engines: padded batches in, numbers out, on OpenVINO or torch.
+
+Which items make a batch is decided in ``serve.batching``. Begin with ``protocol.py``, then
+``choice.py``.
+"""

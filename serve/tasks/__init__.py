@@ -1,1 +1,4 @@
-"""Tasks: what the head on the encoder computes and how its numbers become a result."""
+"""What the numbers of a model mean: one class for each task.
+
+The shape of a record around a result is in ``stream.schema``. Begin with ``registry.py``.
+"""

@@ -12,7 +12,7 @@ from kafka import errors as kafka_errors
 from kafka.net import KafkaConnectionManager, KafkaNetClient, NetworkSelector
 
 from stream.errors import BrokerRefused, BrokerUnreachable, Fenced, StreamError
-from stream.kafka.login import LoginRefused, Server, check_login
+from stream.kafka.login import BrokerAddress, LoginRefused, check_login
 from stream.settings import KafkaSettings
 
 # A retried request sleeps this long whole: every transaction that meets the tail of the one
@@ -89,7 +89,7 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client 
             self.close()
             self._selector.close()
             if self.config["security_protocol"] != "PLAINTEXT":
-                servers = [Server(b.host, b.port) for b in self.cluster.bootstrap_brokers()]
+                servers = [BrokerAddress(b.host, b.port) for b in self.cluster.bootstrap_brokers()]
                 check_login(servers, self.config, timeout_s=LOGIN_TIMEOUT_S)
             raise
 

@@ -35,7 +35,7 @@ class LoginRefused(kafka_errors.KafkaError):  # type: ignore[misc]  # the client
         return str(self.args[0])
 
 
-class Server(NamedTuple):
+class BrokerAddress(NamedTuple):
     """Where a broker listens."""
 
     host: str
@@ -45,7 +45,9 @@ class Server(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
-def check_login(servers: list[Server], options: Mapping[str, Any], *, timeout_s: float) -> None:
+def check_login(
+    servers: list[BrokerAddress], options: Mapping[str, Any], *, timeout_s: float
+) -> None:
     """Log in to the first server that can be reached; content where none can.
 
     Args:
@@ -70,7 +72,7 @@ def check_login(servers: list[Server], options: Mapping[str, Any], *, timeout_s:
             return
 
 
-def _log_in(server: Server, options: Mapping[str, Any], *, timeout_s: float) -> None:
+def _log_in(server: BrokerAddress, options: Mapping[str, Any], *, timeout_s: float) -> None:
     protocol = options["security_protocol"]
     context = _tls(options) if protocol.endswith("SSL") else None
     connection = socket.create_connection(server, timeout=timeout_s)
@@ -106,7 +108,9 @@ def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _authenticate(conversation: _Conversation, server: Server, options: Mapping[str, Any]) -> None:
+def _authenticate(
+    conversation: _Conversation, server: BrokerAddress, options: Mapping[str, Any]
+) -> None:
     name, user = options["sasl_mechanism"], options["sasl_plain_username"]
     answer = conversation.ask(SaslHandshakeRequest(mechanism=name, version=1))
     if answer.error_code:
@@ -149,7 +153,7 @@ class _Conversation:
         return answers[0][1]
 
 
-def _tls_refusal(server: Server, exc: ssl.SSLError) -> str:
+def _tls_refusal(server: BrokerAddress, exc: ssl.SSLError) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return (
             f"the certificate of {server} is not trusted: {exc.verify_message}. Set ssl_cafile to "

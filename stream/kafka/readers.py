@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from stream.kafka import decoding
 from stream.kafka.connection import broker_errors, common_options
 from stream.records import Damaged, Record
-from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
+from stream.schema import ComparisonRecord, ConsumerRecord, PlatformRecord, TelemetryRecord
 from stream.settings import KafkaSettings
 from stream.topics import COMPARISONS_TOPIC, CONSUMERS_TOPIC, CONTROL_TOPIC, TELEMETRY_TOPIC
 
@@ -22,10 +22,9 @@ logger = logging.getLogger(__name__)
 
 READ_S = 5.0
 
-Telling = TelemetryRecord | ComparisonRecord | ConsumerRecord
-Told = TypeVar("Told", bound=BaseModel)
+RecordModel = TypeVar("RecordModel", bound=BaseModel)
 
-_TELLING: dict[str, type[Telling]] = {
+_TELLING: dict[str, type[PlatformRecord]] = {
     TELEMETRY_TOPIC: TelemetryRecord,
     COMPARISONS_TOPIC: ComparisonRecord,
     CONSUMERS_TOPIC: ConsumerRecord,
@@ -110,7 +109,7 @@ class TelemetryReader:
         """Whether all is read that was told before this reader began."""
         return all(self._consumer.position(part) >= end for part, end in self._ends.items())
 
-    def poll(self, timeout_s: float) -> list[Telling]:
+    def poll(self, timeout_s: float) -> list[PlatformRecord]:
         """What came since the last call; empty where nothing did in time.
 
         Raises:
@@ -160,7 +159,9 @@ def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRec
     return list({(record.pipeline, record.consumer): record for record in found}.values())
 
 
-def _valid(shape: type[Told], topic: str, records: Iterable[Record]) -> Iterator[Told]:
+def _valid(
+    shape: type[RecordModel], topic: str, records: Iterable[Record]
+) -> Iterator[RecordModel]:
     """What was told; what is none of it, as anybody may write, is passed over."""
     for record in records:
         try:
@@ -172,7 +173,9 @@ def _valid(shape: type[Told], topic: str, records: Iterable[Record]) -> Iterator
             logger.warning("%s is passed over: %s", place, exc)
 
 
-def _recent(kafka: KafkaSettings, topic: str, shape: type[Told], since_ms: int) -> list[Told]:
+def _recent(
+    kafka: KafkaSettings, topic: str, shape: type[RecordModel], since_ms: int
+) -> list[RecordModel]:
     """A topic's records since a moment; bounded by its end now."""
     partition = TopicPartition(topic, 0)
     with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
@@ -186,7 +189,7 @@ def _recent(kafka: KafkaSettings, topic: str, shape: type[Told], since_ms: int) 
             if found is None:
                 return []
             consumer.seek(partition, found.offset)
-            told: list[Told] = []
+            told: list[RecordModel] = []
             deadline = time.monotonic() + READ_S
             while consumer.position(partition) < end and time.monotonic() < deadline:
                 polled = consumer.poll(timeout_ms=500).get(partition, ())

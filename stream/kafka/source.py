@@ -46,7 +46,7 @@ Revoked = Callable[[set[Partition], bool], None]
 """Called inside ``poll`` with the partitions that go, and whether they are already lost."""
 
 
-class Source:
+class GroupSource:
     """One static member of the pipeline's group.
 
     Not safe for several threads. ``revoked`` runs on the client's own thread while ``poll``

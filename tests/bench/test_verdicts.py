@@ -19,7 +19,7 @@ from bench.verdicts import (
     long_canary,
     release,
 )
-from ops.analysis.evidence import Outcome
+from ops.analysis.evidence import StepOutcome
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def test_doubled_errors_are_found_by_the_default_policy() -> None:
 @pytest.mark.parametrize("candidate", [SLOW, FAILING, WORSE])
 def test_bad_versions_are_found(candidate: Candidate) -> None:
     found = ended(candidate, 30)
-    assert {one.outcome for one in found} == {Outcome.FAILED}
+    assert {one.outcome for one in found} == {StepOutcome.FAILED}
     # Most of them in shadow, before any of their answers counts.
     assert np.median([one.records for one in found]) <= 2000
 
@@ -61,10 +61,10 @@ def test_doubled_errors_are_found_in_a_long_canary() -> None:
 
 
 def test_a_row_counts_what_ended_how() -> None:
-    many = [Release(Outcome.FAILED, records) for records in range(1, 100)]
-    row = Row.of([*many, Release(Outcome.INCONCLUSIVE, 5)])
+    many = [Release(StepOutcome.FAILED, records) for records in range(1, 100)]
+    row = Row.of([*many, Release(StepOutcome.INCONCLUSIVE, 5)])
     assert row == Row(100, 0.99, 0.01, 50, 99)
-    assert Row.of([Release(Outcome.PASSED, 5)]) == Row(1, 0.0, 0.0, None, None)
+    assert Row.of([Release(StepOutcome.PASSED, 5)]) == Row(1, 0.0, 0.0, None, None)
 
 
 def test_the_line_has_what_is_asked_for() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.platform.installation import State, embedded_broker
+from ops.platform.installation import PlatformState, embedded_broker
 from ops.processes import children as processes
 from ops.serving.cluster import applications
 from tests.ray_head import Running
@@ -63,7 +63,7 @@ def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
     ):
         try:
             wait_for_line(told, "Ctrl-C ends it", process)
-            state = State.load(tmp_path / ".bertstream")
+            state = PlatformState.load(tmp_path / ".bertstream")
             assert state is not None
             assert (state.address, state.head) == (head.address, None)
             assert set(applications(head.dashboard, token)) == {"echo@1", "pipeline-words"}

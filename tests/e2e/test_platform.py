@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ops.platform import operator_process, ray_head
-from ops.platform.installation import State
+from ops.platform.installation import PlatformState
 from ops.processes import children as processes
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
@@ -55,8 +55,8 @@ class Platform:
         assert code is None or done.returncode == code, done.stderr + done.stdout
         return done.stdout
 
-    def state(self) -> State:
-        state = State.load(self.state_dir)
+    def state(self) -> PlatformState:
+        state = PlatformState.load(self.state_dir)
         assert state is not None
         return state
 
@@ -212,7 +212,7 @@ def test_failed_up_leaves_nothing(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert "dashboard_port" in done.stderr
-    assert State.load(broken.state_dir) is None
+    assert PlatformState.load(broken.state_dir) is None
     running = [p.info["cmdline"] or [] for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in running if str(tmp_path) in " ".join(line)]
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ops.platform import operator_process
-from ops.platform.installation import State
+from ops.platform.installation import PlatformState
 from ops.processes import children as processes
 from serve.artifact import MANIFEST_FILE, Artifact, seal
 from stream.settings import PipelineSettings
@@ -81,8 +81,8 @@ class Platform:
         assert code is None or done.returncode == code, done.stderr + done.stdout
         return done.stdout + done.stderr
 
-    def state(self) -> State:
-        state = State.load(self.state_dir)
+    def state(self) -> PlatformState:
+        state = PlatformState.load(self.state_dir)
         assert state is not None
         return state
 

@@ -15,7 +15,7 @@ import pytest
 
 from ops.access import ledger
 from ops.platform import operator_process
-from ops.platform.installation import State, token_path
+from ops.platform.installation import PlatformState, token_path
 from ops.processes import children as processes
 from ops.serving import cluster as deploy
 from ops.sql.database import Database
@@ -85,8 +85,8 @@ class Platform:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr + done.stdout
 
-    def state(self) -> State:
-        state = State.load(self.state_dir)
+    def state(self) -> PlatformState:
+        state = PlatformState.load(self.state_dir)
         assert state is not None
         return state
 

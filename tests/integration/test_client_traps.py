@@ -22,12 +22,12 @@ from stream.isolation import Caller
 from stream.kafka.admin import Admin
 from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainSink, Sink, TransactionalSink
-from stream.kafka.source import Source
+from stream.kafka.source import GroupSource
 from stream.outputs import TopicLimits
 from stream.pipeline import Pipeline
 from stream.records import Offsets, Output, Partition, Record
 from stream.settings import PipelineSettings
-from stream.shadow import Shadow
+from stream.shadow import ShadowCalls
 from stream.worker import HUNG_EXIT_CODE
 from tests.broker import Broker
 from tests.integration.harness import (
@@ -42,14 +42,14 @@ from tests.integration.harness import (
 
 pytestmark = [pytest.mark.kafka, leaves_sockets]
 
-SourceMaker = Callable[[Callable[[set[Partition], bool], None]], Source]
+SourceMaker = Callable[[Callable[[set[Partition], bool], None]], GroupSource]
 
 
 @contextmanager
 def running(
     bench: Bench,
     settings: PipelineSettings,
-    sink: Callable[[Source], Sink],
+    sink: Callable[[GroupSource], Sink],
     source: SourceMaker | None = None,
     model: FakeModel | None = None,
 ) -> Iterator[Pipeline]:
@@ -63,10 +63,11 @@ def running(
             return admin.limits(settings)
 
     doors = Doors(
-        source=source or (lambda revoked: Source(bench.kafka, settings, rank=0, revoked=revoked)),
+        source=source
+        or (lambda revoked: GroupSource(bench.kafka, settings, rank=0, revoked=revoked)),
         sink=sink,  # type: ignore[arg-type]
         caller=Caller(model or FakeModel(), settings, stopping),
-        shadow=Shadow(model or FakeModel(), settings, stopping, rank=0),
+        shadow=ShadowCalls(model or FakeModel(), settings, stopping, rank=0),
         table=follower.table,
         limits=limits,
     )
@@ -90,14 +91,14 @@ def running(
         assert not failures, failures
 
 
-def joined(bench: Bench, settings: PipelineSettings, *, rank: int = 0) -> Source:
+def joined(bench: Bench, settings: PipelineSettings, *, rank: int = 0) -> GroupSource:
     """A source that owns its partitions."""
-    source = Source(bench.kafka, settings, rank=rank, revoked=lambda gone, lost: None)
+    source = GroupSource(bench.kafka, settings, rank=rank, revoked=lambda gone, lost: None)
     wait_until(lambda: not source.poll(100) and bool(source.assignment()), "assigned")
     return source
 
 
-def read(source: Source, count: int) -> list[Record]:
+def read(source: GroupSource, count: int) -> list[Record]:
     found: list[Record] = []
 
     def enough() -> bool:
@@ -248,7 +249,7 @@ def test_a_commit_in_doubt_neither_loses_nor_doubles(bench: Bench, decided: bool
     ledger = bench.ledger(settings)
     ledger.produce(3_000)
 
-    def sink(source: Source) -> Sink:
+    def sink(source: GroupSource) -> Sink:
         made: Sink = kind(bench.kafka, settings, rank=0)
         return made
 
@@ -263,7 +264,7 @@ def test_a_stale_member_cannot_commit(bench: Bench) -> None:
     settings = bench.pipeline(partitions=1)
     ledger = bench.ledger(settings)
     ledger.produce(10)
-    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    source = GroupSource(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     read(source, 10)
     stale = source.group_metadata()
     sink = TransactionalSink(bench.kafka, settings, rank=0)
@@ -282,7 +283,7 @@ def test_waiting_paused_skips_nothing(bench: Bench) -> None:
     settings = bench.pipeline(partitions=2)
     ledger = bench.ledger(settings)
     ledger.produce(200)
-    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    source = GroupSource(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     found = read(source, 1)
     for _ in range(5):
         assert source.poll_nothing() == []
@@ -298,7 +299,7 @@ def test_a_partition_that_arrives_beside_a_full_window_is_paused(bench: Bench) -
     settings = bench.pipeline(partitions=1)
     ledger = bench.ledger(settings)
     ledger.produce(100)
-    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    source = GroupSource(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     brought: list[Record] = []
 
     def arrived() -> bool:
@@ -327,7 +328,7 @@ def test_going_back_where_nothing_was_committed(bench: Bench) -> None:
     assert [r.offset for r in again] == [r.offset for r in first] == [5, 6, 7, 8, 9]
 
 
-class OneThreadSource(Source):
+class OneThreadSource(GroupSource):
     """Notes from which threads the consumer is called."""
 
     threads: ClassVar[set[int]] = set()
@@ -354,15 +355,15 @@ def test_the_rebalance_listener_does_not_call_the_consumer(bench: Bench, deliver
     kind = type("OneThread", (OneThreadSource,), {"threads": set()})
     gone: list[set[Partition]] = []
 
-    def source(revoked: Callable[[set[Partition], bool], None]) -> Source:
+    def source(revoked: Callable[[set[Partition], bool], None]) -> GroupSource:
         def noted(partitions: set[Partition], lost: bool) -> None:
             revoked(partitions, lost)
             gone.append(partitions)
 
-        made: Source = kind(bench.kafka, settings, rank=0, revoked=noted)
+        made: GroupSource = kind(bench.kafka, settings, rank=0, revoked=noted)
         return made
 
-    def sink(of: Source) -> Sink:
+    def sink(of: GroupSource) -> Sink:
         if delivery == "exactly-once":
             return TransactionalSink(bench.kafka, settings, rank=0)
         return PlainSink(bench.kafka, settings, committer=of)
@@ -385,7 +386,7 @@ def test_a_join_that_ends_between_two_polls_is_not_forgotten(
     client would look at neither the partition nor its heartbeats again."""
     monkeypatch.setattr("stream.kafka.connection.METADATA_MAX_AGE_MS", 200)
     settings = bench.pipeline(partitions=1)
-    source = Source(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
+    source = GroupSource(bench.kafka, settings, rank=0, revoked=lambda gone, lost: None)
     wait_until(lambda: not source.poll(100) and len(source.assignment()) == 1, "it owns one")
     bench.ledger(settings).grow(2)
     client = source._consumer

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from stream.errors import CommitFailed
 from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainSink, Sink, TransactionalSink
-from stream.kafka.source import Source
+from stream.kafka.source import GroupSource
 from stream.records import Offsets, Output, Partition
 from tests.integration.harness import Bench, FakeModel, leaves_sockets, wait_until
 
@@ -83,16 +83,16 @@ def test_offsets_of_a_failed_commit_do_not_join_the_next(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client keeps them, and sends them along with those of its next transaction."""
-    model, membership, asked = FakeModel(), Source.group_metadata, list[Any]()
+    model, membership, asked = FakeModel(), GroupSource.group_metadata, list[Any]()
 
-    def stale_once(source: Source) -> Any:
+    def stale_once(source: GroupSource) -> Any:
         asked.append(membership(source))
         if len(asked) > 1:
             return asked[-1]
         model.slow.clear()
         return asked[0]._replace(generation_id=asked[0].generation_id - 1)
 
-    monkeypatch.setattr(Source, "group_metadata", stale_once)
+    monkeypatch.setattr(GroupSource, "group_metadata", stale_once)
     settings = bench.pipeline(partitions=2)
     ledger = bench.ledger(settings)
     ledger.produce(20, partition=0, text="slow")

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from serve.contract import BatchReply
-from stream.kafka.source import Source
+from stream.kafka.source import GroupSource
 from stream.pipeline import MAX_HELD_WINDOWS
 from stream.records import Record
 from tests.integration.harness import Bench, FakeModel, wait_until
@@ -40,13 +40,13 @@ def test_a_backlog_is_not_read_into_memory(bench: Bench) -> None:
 def test_no_more_is_read_than_the_next_micro_batch(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paused, poll_nothing = threading.Event(), Source.poll_nothing
+    paused, poll_nothing = threading.Event(), GroupSource.poll_nothing
 
-    def noted(source: Source) -> list[Record]:
+    def noted(source: GroupSource) -> list[Record]:
         paused.set()
         return poll_nothing(source)
 
-    monkeypatch.setattr(Source, "poll_nothing", noted)
+    monkeypatch.setattr(GroupSource, "poll_nothing", noted)
     pipeline = bench.pipeline()
     ledger = bench.ledger(pipeline)
     ledger.produce(5_000)

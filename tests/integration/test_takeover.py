@@ -9,8 +9,8 @@ import time
 import pytest
 
 from stream.kafka.admin import Admin
-from stream.kafka.source import Source
-from stream.pipeline import FULL_POLL_S, Progress
+from stream.kafka.source import GroupSource
+from stream.pipeline import FULL_POLL_S, LoopProgress
 from stream.worker import Worker
 from tests.integration.harness import (
     DYING_PLACES,
@@ -24,7 +24,7 @@ from tests.integration.harness import (
 pytestmark = [pytest.mark.kafka, leaves_sockets]
 
 
-def progress(worker: Worker) -> Progress:
+def progress(worker: Worker) -> LoopProgress:
     found = worker.state().progress
     assert found is not None
     return found
@@ -106,13 +106,13 @@ def test_what_was_read_before_the_session_expired_is_read_again_once(
 def test_a_rebalance_beside_a_full_window_needs_no_extra_rounds(bench: Bench) -> None:
     """The client throws away a join that completes between two polls, and begins anew."""
     pipeline = bench.pipeline(partitions=2)
-    old = Source(bench.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
+    old = GroupSource(bench.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
     wait_until(lambda: not old.poll(100) and len(old.assignment()) == 2, "the first owns all")
     generation = old.group_metadata().generation_id
     owns = threading.Event()
 
     def join() -> None:
-        new = Source(bench.kafka, pipeline, rank=1, revoked=lambda gone, lost: None)
+        new = GroupSource(bench.kafka, pipeline, rank=1, revoked=lambda gone, lost: None)
         wait_until(lambda: not new.poll(100) and bool(new.assignment()), "the second owns one")
         owns.set()
         new.close()

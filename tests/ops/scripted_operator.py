@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event, insert, select
 
-from ops.analysis.evidence import Outcome, Verdict
+from ops.analysis.evidence import StepOutcome, Verdict
 from ops.releases import releases
-from ops.releases.next_event import Answer, Facts, due
+from ops.releases.next_event import Condition, ReleaseFacts, due
 from ops.releases.releases import Release, Start
 from ops.releases.routes import mark_published, unpublished
 from ops.serving.readiness import Readiness
@@ -30,8 +30,8 @@ from stream.schema import ControlRecord
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL: Final = "sentiment"
 POLICY: Final = f"model: {MODEL}\nrollout: {{shadow: null, canary: [{{weight: 0.25}}]}}\n"
-OUTCOMES: Final = {1: Outcome.PASSED, 2: Outcome.PASSED, 3: Outcome.FAILED}
-YES: Final = Answer(True, ("It is so.",))
+OUTCOMES: Final = {1: StepOutcome.PASSED, 2: StepOutcome.PASSED, 3: StepOutcome.FAILED}
+YES: Final = Condition(True, ("It is so.",))
 
 
 class Killed(BaseException):
@@ -146,7 +146,7 @@ class Operator:
                 releases.start(connection, wanted, NOW)
 
     def _move(self, release: Release) -> None:
-        facts = Facts(
+        facts = ReleaseFacts(
             gates=YES,
             approved=YES,
             may_go=YES,

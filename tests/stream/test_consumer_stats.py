@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serve.contract import Answer
-from stream.consumer_stats import Tally
+from stream.consumer_stats import ConsumerStats
 from stream.offsets import Slot
 from stream.schema import TelemetryRecord
 from stream.settings import PipelineSettings
@@ -20,7 +20,7 @@ DAY_MS = 24 * 3600 * 1000
 def told(*timestamps_ms: int) -> TelemetryRecord:
     """The telemetry of answers to records with these timestamps."""
     settings = PipelineSettings(name="p", model="m", input_topics=("in",), output_topic="out")
-    tally = Tally(settings, rank=0, now_s=NOW_S - 60)
+    tally = ConsumerStats(settings, rank=0, now_s=NOW_S - 60)
     slots = [Slot(PlainRecord(timestamp=ms), "1") for ms in timestamps_ms]
     for slot in slots:
         slot.outcome = Answer(b"[]", None, "E", 1.0, 3, False)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from stream.control import (
     EMPTY_TABLE,
-    Change,
     ControlConsumer,
     ControlFollower,
     FollowerTimes,
+    RouteChange,
     Tombstone,
     Undecodable,
     apply,
@@ -240,7 +240,7 @@ CHANGES = st.lists(
 
 @settings(deadline=None)
 @given(CHANGES)
-def test_who_reads_after_compaction_has_the_same_table(changes: list[Change]) -> None:
+def test_who_reads_after_compaction_has_the_same_table(changes: list[RouteChange]) -> None:
     counted = [
         change if isinstance(change, Tombstone) else change.model_copy(update={"epoch": epoch // 2})
         for epoch, change in enumerate(changes)

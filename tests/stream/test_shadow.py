@@ -13,7 +13,7 @@ from stream.errors import ModelUnavailable
 from stream.isolation import Reply
 from stream.schema import ComparisonRecord
 from stream.settings import PipelineSettings
-from stream.shadow import MAX_PENDING, Order, Shadow
+from stream.shadow import MAX_PENDING, Order, ShadowCalls
 from stream.telemetry import quantile
 from tests.stream.records import PlainRecord
 
@@ -65,14 +65,14 @@ def candidate() -> Candidate:
 
 
 @pytest.fixture
-def shadow(candidate: Candidate) -> Iterator[Shadow]:
-    made = Shadow(candidate, SETTINGS, threading.Event(), rank=0, chance=random.Random(1))
+def shadow(candidate: Candidate) -> Iterator[ShadowCalls]:
+    made = ShadowCalls(candidate, SETTINGS, threading.Event(), rank=0, chance=random.Random(1))
     yield made
     candidate.goes_on.set()
     made.close()
 
 
-def told(shadow: Shadow, wanted: Callable[[ComparisonRecord], bool]) -> ComparisonRecord:
+def told(shadow: ShadowCalls, wanted: Callable[[ComparisonRecord], bool]) -> ComparisonRecord:
     """The first window that is as wanted; those before it must be empty."""
     ends = time.monotonic() + DEADLINE_S
     while time.monotonic() < ends:
@@ -90,7 +90,7 @@ def compared(found: ComparisonRecord) -> bool:
 
 
 def test_candidate_is_asked_before_the_live_version_has_answered(
-    shadow: Shadow, candidate: Candidate
+    shadow: ShadowCalls, candidate: Candidate
 ) -> None:
     mirrored = shadow.mirror(ORDER, RECORDS, 1.0)
     assert mirrored is not None
@@ -103,7 +103,7 @@ def test_candidate_is_asked_before_the_live_version_has_answered(
     assert (found.live, found.candidate) == ("1", "2")
 
 
-def test_what_is_timed_is_the_computing(shadow: Shadow, candidate: Candidate) -> None:
+def test_what_is_timed_is_the_computing(shadow: ShadowCalls, candidate: Candidate) -> None:
     candidate.goes_on.set()
     mirrored = shadow.mirror(ORDER, RECORDS, 1.0)
     assert mirrored is not None
@@ -114,7 +114,7 @@ def test_what_is_timed_is_the_computing(shadow: Shadow, candidate: Candidate) ->
 
 
 def test_candidate_that_was_asked_later_than_the_live_version_is_not_timed(
-    shadow: Shadow, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+    shadow: ShadowCalls, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shadow_module, "MAX_LATE_S", -1.0)
     candidate.goes_on.set()
@@ -125,7 +125,9 @@ def test_candidate_that_was_asked_later_than_the_live_version_is_not_timed(
     assert found.live_calls == found.candidate_calls == {}
 
 
-def test_micro_batch_of_several_calls_is_not_timed(shadow: Shadow, candidate: Candidate) -> None:
+def test_micro_batch_of_several_calls_is_not_timed(
+    shadow: ShadowCalls, candidate: Candidate
+) -> None:
     candidate.goes_on.set()
     mirrored = shadow.mirror(ORDER, RECORDS, 1.0)
     assert mirrored is not None
@@ -134,7 +136,7 @@ def test_micro_batch_of_several_calls_is_not_timed(shadow: Shadow, candidate: Ca
 
 
 def test_first_answers_of_a_replica_are_not_timed(
-    shadow: Shadow, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+    shadow: ShadowCalls, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shadow_module, "YOUNG_ANSWERS", 2)
     candidate.goes_on.set()
@@ -148,7 +150,7 @@ def test_first_answers_of_a_replica_are_not_timed(
     assert timed == [0, 0, 1, 1]
 
 
-def test_what_does_not_fit_into_the_queue_is_skipped(shadow: Shadow) -> None:
+def test_what_does_not_fit_into_the_queue_is_skipped(shadow: ShadowCalls) -> None:
     taken = [shadow.mirror(ORDER, RECORDS, 1.0) for _ in range(MAX_PENDING + 1)]
     assert [one is None for one in taken] == [False] * MAX_PENDING + [True]
     (output,) = shadow.take(0, 1)
@@ -161,7 +163,7 @@ def test_candidate_that_is_away_has_failed_on_every_record(
     monkeypatch.setattr(shadow_module, "CANDIDATE_DEADLINE_S", 0.01)
     candidate.fault = ModelUnavailable("no replica")
     candidate.goes_on.set()
-    shadow = Shadow(candidate, SETTINGS, threading.Event(), rank=0)
+    shadow = ShadowCalls(candidate, SETTINGS, threading.Event(), rank=0)
     mirrored = shadow.mirror(ORDER, RECORDS, 1.0)
     assert mirrored is not None
     shadow.compare(mirrored, reply("A", compute_s=0.020))
@@ -170,6 +172,6 @@ def test_candidate_that_is_away_has_failed_on_every_record(
     shadow.close()
 
 
-def test_share_of_none_asks_nobody(shadow: Shadow) -> None:
+def test_share_of_none_asks_nobody(shadow: ShadowCalls) -> None:
     assert shadow.mirror(ORDER, RECORDS, 0.0) is None
     assert shadow.take(0, 1) == []

@@ -15,7 +15,7 @@ from stream.telemetry import (
     MAX_LABELS,
     OTHER_LABELS,
     QUANTILE_ERROR,
-    Window,
+    TelemetryWindow,
     merge,
     quantile,
 )
@@ -40,8 +40,10 @@ CALLS = st.builds(
 )
 
 
-def window(*, consumer: int = 0, version: str = "4") -> Window:
-    return Window(pipeline="reviews", consumer=consumer, model="sentiment", version=version)
+def window(*, consumer: int = 0, version: str = "4") -> TelemetryWindow:
+    return TelemetryWindow(
+        pipeline="reviews", consumer=consumer, model="sentiment", version=version
+    )
 
 
 def answer(label: str | None = "positive", confidence: float | None = 0.9) -> Answer:

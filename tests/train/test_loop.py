@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from train.errors import TrainingDiverged
-from train.loop import Batch, Compute, learning_rate_factor, loss_of, optimise, shuffled
+from train.loop import Compute, TrainingBatch, learning_rate_factor, loss_of, optimise, shuffled
 from train.settings import TextClassificationSettings
 
 pytestmark = pytest.mark.model
@@ -26,14 +26,17 @@ def settings_of(**options: object) -> TextClassificationSettings:
     )
 
 
-def separable(count: int) -> Batch:
+def separable(count: int) -> TrainingBatch:
     """Points whose first coordinate's sign is their class."""
     points = torch.randn(count, 4)
-    return Batch((points,), (points[:, 0] > 0).long())
+    return TrainingBatch((points,), (points[:, 0] > 0).long())
 
 
 def run(
-    module: nn.Module, train: Callable[[], list[Batch]], val: Batch, **options: object
+    module: nn.Module,
+    train: Callable[[], list[TrainingBatch]],
+    val: TrainingBatch,
+    **options: object,
 ) -> list[tuple[int, int, float | None]]:
     calls: list[tuple[int, int, float | None]] = []
     optimise(
@@ -51,7 +54,7 @@ def test_best_epoch_is_kept_and_a_rising_loss_stops() -> None:
     torch.manual_seed(0)
     val = separable(64)
     # Learning from the wrong classes makes every epoch worse than the first.
-    wrong = Batch(val.inputs, 1 - val.targets)
+    wrong = TrainingBatch(val.inputs, 1 - val.targets)
     module = nn.Linear(4, 2)
     calls = run(module, lambda: [wrong], val, epochs=50, patience=2, head_lr=0.1, warmup_share=0)
     steps = len(calls) - 1  # the last call tells the end
@@ -73,13 +76,13 @@ def test_separable_points_are_learnt() -> None:
 def test_diverged_training_is_an_error() -> None:
     torch.manual_seed(0)
     val = separable(8)
-    endless = Batch((torch.full((8, 4), float("inf")),), val.targets)
+    endless = TrainingBatch((torch.full((8, 4), float("inf")),), val.targets)
     with pytest.raises(TrainingDiverged, match="lower --head-lr"):
         run(nn.Linear(4, 2), lambda: [endless], val, epochs=2)
 
 
 def test_shuffled_batches_hold_every_example_once() -> None:
-    examples = Batch((torch.arange(10),), torch.arange(10))
+    examples = TrainingBatch((torch.arange(10),), torch.arange(10))
     batches = shuffled(examples, 4)
     assert [len(batch.targets) for batch in batches] == [4, 4, 2]
     assert torch.cat([batch.targets for batch in batches]).sort().values.tolist() == list(range(10))

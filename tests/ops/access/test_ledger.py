@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from ops.access.ledger import Broken, Entry, Head, _fault, append, entries, head, verify
+from ops.access.ledger import Broken, Entry, LedgerHead, _fault, append, entries, head, verify
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from tests.postgres import UNGUARDED
@@ -295,7 +295,7 @@ def test_rows_stay_at_the_server_while_others_are_verified(
     """What the client library holds is in no count of Python's memory."""
     cursors = []
 
-    def look(row: dict[str, Any], last: Head) -> Broken | None:
+    def look(row: dict[str, Any], last: LedgerHead) -> Broken | None:
         cursors.append(
             connection.scalars(text("SELECT count(*) FROM pg_cursors WHERE name <> ''")).one()
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.access import grants, ledger, people, tokens
-from ops.access.ledger import Row
+from ops.access.ledger import LedgerRow
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
 from ops.errors import DatabaseUnavailable, NotAllowed, NotAuthenticated
@@ -35,7 +35,7 @@ def actor(there: Installation, name: str) -> Actor:
     return there.service.access.authenticate(there.secrets[name])
 
 
-def rows(there: Installation) -> list[Row]:
+def rows(there: Installation) -> list[LedgerRow]:
     """Of the ledger, the oldest first; the chain holds."""
     with there.database.read() as connection:
         assert ledger.verify(connection) is None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.analysis.evidence import Limits, Step
+from ops.analysis.evidence import Limits, ReleaseStep
 from ops.analysis.limits import judged_steps, limits_of
 from ops.policy.file import load
 from ops.policy.policy import Policy
@@ -21,10 +21,10 @@ def policy(text: str = "") -> Policy:
 def test_steps_of_the_default_policy() -> None:
     steps = judged_steps(policy())
     assert [(step.limits.step, step.weight, step.limits.records) for step in steps] == [
-        (Step.SHADOW, 0.0, 12_000),
-        (Step.CANARY, 0.05, 500),
-        (Step.CANARY, 0.25, 500),
-        (Step.BAKE, 1.0, 1000),
+        (ReleaseStep.SHADOW, 0.0, 12_000),
+        (ReleaseStep.CANARY, 0.05, 500),
+        (ReleaseStep.CANARY, 0.25, 500),
+        (ReleaseStep.BAKE, 1.0, 1000),
     ]
     assert [step.limits.duration_s for step in steps] == [0.0, 0.0, 0.0, 600.0]
     hours = [step.limits.timeout_s / 3600 for step in steps]
@@ -32,8 +32,8 @@ def test_steps_of_the_default_policy() -> None:
 
 
 def test_defaults_of_limits_are_those_of_the_default_policy() -> None:
-    found = limits_of(policy(), Step.SHADOW)
-    assert found == Limits(Step.SHADOW, records=found.records, timeout_s=found.timeout_s)
+    found = limits_of(policy(), ReleaseStep.SHADOW)
+    assert found == Limits(ReleaseStep.SHADOW, records=found.records, timeout_s=found.timeout_s)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,6 @@ def test_check_that_is_null_is_off() -> None:
     off = Policy.model_validate(
         {"model": "m", "analysis": dict.fromkeys(("errors", "latency", "labels", "agreement"))}
     )
-    found = limits_of(off, Step.SHADOW)
+    found = limits_of(off, ReleaseStep.SHADOW)
     assert not found.compare_errors
     assert found[6:] == (None,) * 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.verdicts import ERROR_RATE, Candidate, Plan, Row, release
-from ops.analysis.evidence import Limits, Step
+from ops.analysis.evidence import Limits, ReleaseStep
 from ops.analysis.limits import JudgedStep
 from ops.analysis.power import chance, found, told
 from ops.policy.file import load
@@ -25,7 +25,7 @@ def policy(rollout: str = "{}", analysis: str = "{}") -> Policy:
     return load(f"model: m\nrollout: {rollout}\nanalysis: {analysis}\n", now=NOW)
 
 
-def step(kind: Step, records: int, weight: float = 0.0) -> JudgedStep:
+def step(kind: ReleaseStep, records: int, weight: float = 0.0) -> JudgedStep:
     errors_alone = {"max_slowdown": None, "max_distance": None, "min_agreement": None}
     limits = Limits(kind, records, timeout_s=1e5, max_error_rate=None)
     return JudgedStep(limits._replace(**errors_alone), weight)
@@ -34,17 +34,17 @@ def step(kind: Step, records: int, weight: float = 0.0) -> JudgedStep:
 @pytest.mark.parametrize(
     ("judged", "factor"),
     [
-        (step(Step.SHADOW, 10_000), 2.0),
-        (step(Step.SHADOW, 4_000), 2.0),
-        (step(Step.SHADOW, 1_000), 4.0),
-        (step(Step.CANARY, 500, 0.05), 3.0),
-        (step(Step.CANARY, 3_000, 0.25), 2.0),
+        (step(ReleaseStep.SHADOW, 10_000), 2.0),
+        (step(ReleaseStep.SHADOW, 4_000), 2.0),
+        (step(ReleaseStep.SHADOW, 1_000), 4.0),
+        (step(ReleaseStep.CANARY, 500, 0.05), 3.0),
+        (step(ReleaseStep.CANARY, 3_000, 0.25), 2.0),
     ],
 )
 def test_chance_is_that_of_the_simulated_verdicts(judged: JudgedStep, factor: float) -> None:
     rng = np.random.default_rng(4)
     # As many windows as the step takes, of any length; none after it has its records.
-    per_window = 200 if judged.limits.step is Step.SHADOW else 1000
+    per_window = 200 if judged.limits.step is ReleaseStep.SHADOW else 1000
     windows = -(-judged.limits.records // (per_window * (judged.weight or 1)))
     plan = Plan(judged.limits._replace(timeout_s=10 * windows), judged.weight, int(per_window))
     candidate = Candidate(error_rate=factor * ERROR_RATE)
@@ -55,11 +55,11 @@ def test_chance_is_that_of_the_simulated_verdicts(judged: JudgedStep, factor: fl
 
 
 def test_more_records_and_more_errors_are_found_more_surely() -> None:
-    sizes = [chance(step(Step.SHADOW, records)) for records in (500, 3_000, 6_000, 12_000)]
-    factors = [chance(step(Step.CANARY, 500, 0.05), factor=n) for n in (1.5, 2, 3, 5)]
+    sizes = [chance(step(ReleaseStep.SHADOW, records)) for records in (500, 3_000, 6_000, 12_000)]
+    factors = [chance(step(ReleaseStep.CANARY, 500, 0.05), factor=n) for n in (1.5, 2, 3, 5)]
     assert sizes == sorted(sizes)
     assert factors == sorted(factors)
-    assert chance(step(Step.SHADOW, 49), factor=50) == 0.0
+    assert chance(step(ReleaseStep.SHADOW, 49), factor=50) == 0.0
 
 
 def test_steps_add_up() -> None:

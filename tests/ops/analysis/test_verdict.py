@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.analysis.evidence import (
-    Finding,
+    CheckResult,
     Limits,
-    Outcome,
     PairedEvidence,
-    Step,
+    ReleaseStep,
     StepEvidence,
+    StepOutcome,
     Verdict,
     VersionEvidence,
 )
@@ -35,7 +35,7 @@ SHADOW = StepEvidence(
 BAKE = StepEvidence(
     VersionEvidence("2", 990, 10, LABELS), VersionEvidence("1"), PairedEvidence(), 300.0
 )
-GOOD = {Step.SHADOW: SHADOW, Step.CANARY: CANARY, Step.BAKE: BAKE}
+GOOD = {ReleaseStep.SHADOW: SHADOW, ReleaseStep.CANARY: CANARY, ReleaseStep.BAKE: BAKE}
 
 COUNTS = st.integers(0, 10**6) | st.integers(0, 200)
 TIMES = st.lists(st.floats(0, 1e9), max_size=12)
@@ -52,7 +52,7 @@ def or_none(values: st.SearchStrategy[float]) -> st.SearchStrategy[float | None]
 
 LIMITS = st.builds(
     Limits,
-    step=st.sampled_from(Step),
+    step=st.sampled_from(ReleaseStep),
     records=st.integers(0, 2000),
     timeout_s=st.floats(0, 1e6),
     duration_s=st.floats(0, 1e6),
@@ -66,18 +66,18 @@ LIMITS = st.builds(
 )
 
 
-def limits_of(step: Step, **changed: float | bool | None) -> Limits:
+def limits_of(step: ReleaseStep, **changed: float | bool | None) -> Limits:
     return Limits(step, records=500, timeout_s=1800)._replace(**changed)
 
 
-def finding(verdict: Verdict, check: str) -> Finding:
+def finding(verdict: Verdict, check: str) -> CheckResult:
     (found,) = (found for found in verdict.findings if found.check == check)
     return found
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a_version_like_the_other_passes(step: Step) -> None:
-    assert judge(GOOD[step], limits_of(step)).outcome is Outcome.PASSED
+@pytest.mark.parametrize("step", ReleaseStep)
+def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
+    assert judge(GOOD[step], limits_of(step)).outcome is StepOutcome.PASSED
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
     [
         (
             "errors",
-            Step.CANARY,
+            ReleaseStep.CANARY,
             CANARY._replace(
                 candidate=VersionEvidence("2", 381, 21), baseline=VersionEvidence("1", 7881, 30)
             ),
@@ -94,21 +94,21 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
         ),
         (
             "errors",
-            Step.SHADOW,
+            ReleaseStep.SHADOW,
             SHADOW._replace(paired=PAIRED._replace(compared=475, failed=25, baseline_failed=0)),
             {},
             "errors: failed on 25 of 500 (5.0 %) where version 1 answered, answered 0",
         ),
         (
             "error_rate",
-            Step.BAKE,
+            ReleaseStep.BAKE,
             BAKE._replace(candidate=VersionEvidence("2", 45, 15)),
             {},
             "error rate: 15 of 60 (25.0 %), at most 5.0 % wanted; evidence",
         ),
         (
             "latency",
-            Step.SHADOW,
+            ReleaseStep.SHADOW,
             SHADOW._replace(
                 paired=PAIRED._replace(
                     baseline_p99_ms=USUAL_MS * 2, candidate_p99_ms=[3 * p for p in USUAL_MS * 2]
@@ -119,21 +119,21 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
         ),
         (
             "p99",
-            Step.BAKE,
+            ReleaseStep.BAKE,
             BAKE._replace(paired=PairedEvidence(candidate_p99_ms=[1250.0] * 12)),
             {"max_p99_ms": 900.0},
             "p99: 1,250.0 ms (median of 12 windows, 12 of them above 900 ms); evidence",
         ),
         (
             "labels",
-            Step.CANARY,
+            ReleaseStep.CANARY,
             CANARY._replace(candidate=VersionEvidence("2", 500, 5, {"good": 480, "bad": 20})),
             {},
             "between 500 answers and 9,500 of version 1, at most 0.15 wanted",
         ),
         (
             "agreement",
-            Step.SHADOW,
+            ReleaseStep.SHADOW,
             SHADOW._replace(
                 paired=PAIRED._replace(
                     agreed=294, matrix={("a", "a"): 294, ("a", "b"): 120, ("b", "a"): 76}
@@ -147,29 +147,29 @@ def test_a_version_like_the_other_passes(step: Step) -> None:
 )
 def test_each_check_fails_at_once_and_says_why(
     check: str,
-    step: Step,
+    step: ReleaseStep,
     evidence: StepEvidence,
     limits: Mapping[str, float],
     sentence: str,
 ) -> None:
     verdict = judge(evidence, limits_of(step, records=10**6, **limits))
-    assert verdict.outcome is Outcome.FAILED
-    failed = [found for found in verdict.findings if found.outcome is Outcome.FAILED]
+    assert verdict.outcome is StepOutcome.FAILED
+    failed = [found for found in verdict.findings if found.outcome is StepOutcome.FAILED]
     assert [found.check for found in failed] == [check]
     assert sentence in failed[0].sentence
     assert verdict.reasons == (failed[0].sentence,)
 
 
-@pytest.mark.parametrize("step", Step)
-def test_a_step_without_a_record_never_passes(step: Step) -> None:
+@pytest.mark.parametrize("step", ReleaseStep)
+def test_a_step_without_a_record_never_passes(step: ReleaseStep) -> None:
     nothing = StepEvidence(
         VersionEvidence("2"), VersionEvidence("1"), PairedEvidence(), age_s=1799.0
     )
     for records in (0, 500):
         limits = limits_of(step, records=records)
-        assert judge(nothing, limits).outcome is Outcome.WAITING
+        assert judge(nothing, limits).outcome is StepOutcome.WAITING
         verdict = judge(nothing._replace(age_s=1800.0), limits)
-        assert verdict.outcome is Outcome.INCONCLUSIVE
+        assert verdict.outcome is StepOutcome.INCONCLUSIVE
         wanted = f"records: version 2 had 0 of the {records} that the step wants, in 1,800 s"
         assert wanted in verdict.reasons
 
@@ -180,43 +180,51 @@ FEW = 49
 @pytest.mark.parametrize(
     ("check", "step", "evidence"),
     [
-        ("records", Step.CANARY, CANARY._replace(candidate=VersionEvidence("2", 490, 5, LABELS))),
-        ("errors", Step.CANARY, CANARY._replace(baseline=VersionEvidence("1", FEW, 0, LABELS))),
+        (
+            "records",
+            ReleaseStep.CANARY,
+            CANARY._replace(candidate=VersionEvidence("2", 490, 5, LABELS)),
+        ),
         (
             "errors",
-            Step.SHADOW,
+            ReleaseStep.CANARY,
+            CANARY._replace(baseline=VersionEvidence("1", FEW, 0, LABELS)),
+        ),
+        (
+            "errors",
+            ReleaseStep.SHADOW,
             SHADOW._replace(paired=PAIRED._replace(compared=FEW - 7, agreed=FEW - 7)),
         ),
         (
             "latency",
-            Step.CANARY,
+            ReleaseStep.CANARY,
             CANARY._replace(
                 paired=PairedEvidence(
                     baseline_p99_ms=USUAL_MS, candidate_p99_ms=USUAL_MS[: MIN_WINDOWS - 1]
                 )
             ),
         ),
-        ("labels", Step.CANARY, CANARY._replace(baseline=VersionEvidence("1", 9500, 95))),
-        ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(compared=FEW))),
+        ("labels", ReleaseStep.CANARY, CANARY._replace(baseline=VersionEvidence("1", 9500, 95))),
+        ("agreement", ReleaseStep.SHADOW, SHADOW._replace(paired=PAIRED._replace(compared=FEW))),
         # On the right side of the limit, and on the wrong one, but not by enough to know.
-        ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=400))),
-        ("agreement", Step.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=385))),
+        ("agreement", ReleaseStep.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=400))),
+        ("agreement", ReleaseStep.SHADOW, SHADOW._replace(paired=PAIRED._replace(agreed=385))),
     ],
 )
 def test_too_little_seen_waits_and_is_inconclusive_in_the_end(
-    check: str, step: Step, evidence: StepEvidence
+    check: str, step: ReleaseStep, evidence: StepEvidence
 ) -> None:
     found = judge(evidence, limits_of(step))
-    assert found.outcome is Outcome.WAITING
-    assert finding(found, check).outcome is Outcome.WAITING
+    assert found.outcome is StepOutcome.WAITING
+    assert finding(found, check).outcome is StepOutcome.WAITING
     assert finding(found, check).sentence in found.reasons
-    assert judge(evidence, limits_of(step, timeout_s=300.0)).outcome is Outcome.INCONCLUSIVE
+    assert judge(evidence, limits_of(step, timeout_s=300.0)).outcome is StepOutcome.INCONCLUSIVE
 
 
 def test_a_rate_above_its_limit_that_might_be_chance_waits() -> None:
     evidence = BAKE._replace(candidate=VersionEvidence("2", 470, 30))
-    found = finding(judge(evidence, limits_of(Step.BAKE)), "error_rate")
-    assert found.outcome is Outcome.WAITING
+    found = finding(judge(evidence, limits_of(ReleaseStep.BAKE)), "error_rate")
+    assert found.outcome is StepOutcome.WAITING
 
 
 def test_a_slow_version_with_few_windows_fails_at_the_end_of_the_step() -> None:
@@ -225,9 +233,9 @@ def test_a_slow_version_with_few_windows_fails_at_the_end_of_the_step() -> None:
         candidate_p99_ms=[2 * p for p in USUAL_MS[:MIN_WINDOWS]],
     )
     evidence = SHADOW._replace(paired=windows)
-    before = judge(evidence, limits_of(Step.SHADOW, records=501))
-    after = judge(evidence, limits_of(Step.SHADOW))
-    assert (before.outcome, after.outcome) == (Outcome.WAITING, Outcome.FAILED)
+    before = judge(evidence, limits_of(ReleaseStep.SHADOW, records=501))
+    after = judge(evidence, limits_of(ReleaseStep.SHADOW))
+    assert (before.outcome, after.outcome) == (StepOutcome.WAITING, StepOutcome.FAILED)
     assert "0.0011 by chance (fails at 0.002)" in finding(after, "latency").sentence
 
 
@@ -235,26 +243,29 @@ def test_a_slowdown_below_the_limit_passes_however_sure_it_is() -> None:
     windows = PAIRED._replace(
         baseline_p99_ms=USUAL_MS * 10, candidate_p99_ms=[1.4 * p for p in USUAL_MS * 10]
     )
-    assert judge(SHADOW._replace(paired=windows), limits_of(Step.SHADOW)).outcome is Outcome.PASSED
+    assert (
+        judge(SHADOW._replace(paired=windows), limits_of(ReleaseStep.SHADOW)).outcome
+        is StepOutcome.PASSED
+    )
 
 
 def test_in_a_bake_what_was_not_measured_is_left_out_and_what_was_can_fail() -> None:
-    checks = [found.check for found in judge(BAKE, limits_of(Step.BAKE)).findings]
+    checks = [found.check for found in judge(BAKE, limits_of(ReleaseStep.BAKE)).findings]
     assert checks == ["records", "error_rate"]
     pairs = PairedEvidence(compared=170, agreed=168, failed=30)
-    verdict = judge(BAKE._replace(paired=pairs), limits_of(Step.BAKE))
-    assert finding(verdict, "errors").outcome is Outcome.FAILED
+    verdict = judge(BAKE._replace(paired=pairs), limits_of(ReleaseStep.BAKE))
+    assert finding(verdict, "errors").outcome is StepOutcome.FAILED
 
 
-@pytest.mark.parametrize("step", Step)
-def test_errors_that_are_not_to_be_compared_are_not(step: Step) -> None:
+@pytest.mark.parametrize("step", ReleaseStep)
+def test_errors_that_are_not_to_be_compared_are_not(step: ReleaseStep) -> None:
     pairs = PAIRED._replace(failed=200, baseline_failed=0)
     worse = GOOD[step]._replace(candidate=VersionEvidence("2", 400, 100, LABELS), paired=pairs)
-    assert finding(judge(worse, limits_of(step)), "errors").outcome is Outcome.FAILED
+    assert finding(judge(worse, limits_of(step)), "errors").outcome is StepOutcome.FAILED
     limits = limits_of(step, compare_errors=False, max_error_rate=None)
     verdict = judge(worse, limits)
     assert {"errors", "error_rate"}.isdisjoint(found.check for found in verdict.findings)
-    assert verdict.outcome is Outcome.PASSED
+    assert verdict.outcome is StepOutcome.PASSED
 
 
 def test_the_share_that_was_observed_counts_not_the_weight() -> None:
@@ -263,15 +274,15 @@ def test_the_share_that_was_observed_counts_not_the_weight() -> None:
         candidate=VersionEvidence("2", 4950, 50, LABELS),
         baseline=VersionEvidence("1", 4950, 50, LABELS),
     )
-    assert judge(even, limits_of(Step.CANARY)).outcome is Outcome.PASSED
+    assert judge(even, limits_of(ReleaseStep.CANARY)).outcome is StepOutcome.PASSED
 
 
 def test_a_bake_lasts() -> None:
-    limits = limits_of(Step.BAKE, duration_s=600.0)
+    limits = limits_of(ReleaseStep.BAKE, duration_s=600.0)
     young = judge(BAKE, limits)
-    assert young.outcome is Outcome.WAITING
+    assert young.outcome is StepOutcome.WAITING
     assert young.reasons == ("duration: 300 s of the 600 s that the step must last",)
-    assert judge(BAKE._replace(age_s=600.0), limits).outcome is Outcome.PASSED
+    assert judge(BAKE._replace(age_s=600.0), limits).outcome is StepOutcome.PASSED
 
 
 def test_a_model_without_labels_is_not_asked_for_them() -> None:
@@ -279,12 +290,14 @@ def test_a_model_without_labels_is_not_asked_for_them() -> None:
         candidate=CANARY.candidate._replace(labels={}),
         baseline=CANARY.baseline._replace(labels={}),
     )
-    assert judge(evidence, limits_of(Step.CANARY)).outcome is Outcome.PASSED
+    assert judge(evidence, limits_of(ReleaseStep.CANARY)).outcome is StepOutcome.PASSED
 
 
 def test_evidence_beyond_a_float_is_still_told() -> None:
     everything = VersionEvidence("2", 0, 10**6)
-    found = finding(judge(BAKE._replace(candidate=everything), limits_of(Step.BAKE)), "error_rate")
+    found = finding(
+        judge(BAKE._replace(candidate=everything), limits_of(ReleaseStep.BAKE)), "error_rate"
+    )
     assert "evidence 1e1300" in found.sentence
 
 
@@ -296,14 +309,14 @@ def test_every_evidence_has_a_verdict(evidence: StepEvidence, limits: Limits) ->
         json.dumps(found.evidence)
     assert verdict.reasons
     assert verdict.outcome is max(
-        (found.outcome for found in verdict.findings), key=list(Outcome).index
+        (found.outcome for found in verdict.findings), key=list(StepOutcome).index
     )
-    if verdict.outcome is Outcome.PASSED:
+    if verdict.outcome is StepOutcome.PASSED:
         assert evidence.candidate.records >= max(1, limits.records)
         assert evidence.age_s >= limits.duration_s
-    if verdict.outcome is Outcome.WAITING:
+    if verdict.outcome is StepOutcome.WAITING:
         assert evidence.age_s < limits.timeout_s
-    if verdict.outcome is Outcome.INCONCLUSIVE:
+    if verdict.outcome is StepOutcome.INCONCLUSIVE:
         assert evidence.age_s >= limits.timeout_s
 
 
@@ -311,7 +324,7 @@ def test_every_evidence_has_a_verdict(evidence: StepEvidence, limits: Limits) ->
 def test_more_errors_never_rescue_a_failed_version(
     evidence: StepEvidence, limits: Limits, more: int, instead: bool
 ) -> None:
-    if judge(evidence, limits).outcome is not Outcome.FAILED:
+    if judge(evidence, limits).outcome is not StepOutcome.FAILED:
         return
     ours = evidence.candidate
     more = min(more, ours.answers) if instead else more
@@ -319,7 +332,7 @@ def test_more_errors_never_rescue_a_failed_version(
     worse = ours._replace(errors=ours.errors + more, answers=answers)
     paired = evidence.paired._replace(failed=evidence.paired.failed + more)
     after = judge(evidence._replace(candidate=worse, paired=paired), limits)
-    assert after.outcome is Outcome.FAILED
+    assert after.outcome is StepOutcome.FAILED
 
 
 @given(
@@ -327,10 +340,10 @@ def test_more_errors_never_rescue_a_failed_version(
     st.integers(0, 300),
     MIXES,
     st.integers(1, 40),
-    st.sampled_from([Step.SHADOW, Step.CANARY]),
+    st.sampled_from([ReleaseStep.SHADOW, ReleaseStep.CANARY]),
 )
 def test_versions_that_do_the_same_never_fail(
-    answers: int, errors: int, mix: Mapping[str, int], times: int, step: Step
+    answers: int, errors: int, mix: Mapping[str, int], times: int, step: ReleaseStep
 ) -> None:
     evidence = StepEvidence(
         VersionEvidence("2", answers, errors, mix),
@@ -340,18 +353,18 @@ def test_versions_that_do_the_same_never_fail(
         PairedEvidence(answers, answers, errors, errors, {}, USUAL_MS, USUAL_MS),
         age_s=0.0,
     )
-    assert judge(evidence, limits_of(step, max_error_rate=None)).outcome is not Outcome.FAILED
+    assert judge(evidence, limits_of(step, max_error_rate=None)).outcome is not StepOutcome.FAILED
 
 
-@given(st.integers(0, FEW), st.integers(0, 10**6), st.sampled_from(Step))
-def test_a_handful_of_records_decides_nothing(errors: int, usual: int, step: Step) -> None:
+@given(st.integers(0, FEW), st.integers(0, 10**6), st.sampled_from(ReleaseStep))
+def test_a_handful_of_records_decides_nothing(errors: int, usual: int, step: ReleaseStep) -> None:
     evidence = StepEvidence(
         VersionEvidence("2", FEW - errors, errors, {"odd": FEW - errors}),
         VersionEvidence("1", usual, 0, {"usual": usual}),
         PairedEvidence(FEW - errors, 0, errors),
         age_s=0.0,
     )
-    assert judge(evidence, limits_of(step)).outcome is Outcome.WAITING
+    assert judge(evidence, limits_of(step)).outcome is StepOutcome.WAITING
 
 
 def test_an_exact_threshold() -> None:
@@ -359,16 +372,18 @@ def test_an_exact_threshold() -> None:
     outcomes = []
     for errors in range(5, 30):
         ours = VersionEvidence("2", 500 - errors, errors, LABELS)
-        found = finding(judge(CANARY._replace(candidate=ours), limits_of(Step.CANARY)), "errors")
+        found = finding(
+            judge(CANARY._replace(candidate=ours), limits_of(ReleaseStep.CANARY)), "errors"
+        )
         decisive = found.evidence["log_evidence"] >= math.log(80)
         outcomes.append(found.outcome)
-        assert (found.outcome is Outcome.FAILED) == decisive
-    assert outcomes == sorted(outcomes, key=list(Outcome).index)
-    assert set(outcomes) == {Outcome.PASSED, Outcome.FAILED}
+        assert (found.outcome is StepOutcome.FAILED) == decisive
+    assert outcomes == sorted(outcomes, key=list(StepOutcome).index)
+    assert set(outcomes) == {StepOutcome.PASSED, StepOutcome.FAILED}
 
 
 def test_a_canary_that_waits_says_what_share_of_the_records_it_had() -> None:
     few = CANARY._replace(candidate=VersionEvidence("2", 0, 0), age_s=1800.0)
-    verdict = judge(few, limits_of(Step.CANARY, records=500))
+    verdict = judge(few, limits_of(ReleaseStep.CANARY, records=500))
     total = CANARY.baseline.records
     assert any(f"; of all records 0 of {total:,}" in reason for reason in verdict.reasons)

@@ -17,9 +17,9 @@ from fastapi import APIRouter, FastAPI
 
 from ops import errors
 from ops.access import ledger
-from ops.access.ledger import Row
+from ops.access.ledger import LedgerRow
 from ops.api.app import MAX_BODY_BYTES, STATUS, create_app
-from ops.api.authentication import Caller
+from ops.api.authentication import Authenticated
 from ops.catalogue.archive import unpack
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
@@ -37,7 +37,7 @@ extra = APIRouter()
 
 
 @extra.get("/extra")
-def _extra(actor: Caller) -> str:
+def _extra(actor: Authenticated) -> str:
     return actor.name
 
 
@@ -101,7 +101,7 @@ def refused(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     return body
 
 
-def denials(there: Installation) -> list[Row]:
+def denials(there: Installation) -> list[LedgerRow]:
     with there.database.read() as connection:
         assert ledger.verify(connection) is None
         return [row for row in ledger.entries(connection) if row.denied]

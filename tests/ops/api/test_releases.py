@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ops.access import grants, ledger
-from ops.access.ledger import Row
+from ops.access.ledger import LedgerRow
 from ops.access.permissions import Permission
 from ops.api.app import create_app
 from ops.catalogue.deployments import keep_deployment
@@ -117,7 +117,7 @@ def error(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]
 
 
-def rows(there: Installation) -> list[Row]:
+def rows(there: Installation) -> list[LedgerRow]:
     with there.database.read() as connection:
         assert ledger.verify(connection) is None
         return ledger.entries(connection)

@@ -11,7 +11,7 @@ from ops.access.permissions import Permission
 from ops.config.prices import NodePrice, PriceTable
 from ops.cost import usage, workloads
 from ops.cost.advice import Size, Workload
-from ops.cost.billing import Source, Usage
+from ops.cost.billing import Usage, UsageSource
 from ops.health import alerts
 from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity
@@ -27,10 +27,10 @@ DAY = timedelta(days=1)
 def used(there: Installation) -> Installation:
     """An hour of two replicas and a consumer today, and an hour yesterday."""
     rows = [
-        Usage(HOUR, Source("sentiment", "3"), 7200, 7200, 0, 500_000),
-        Usage(HOUR, Source("sentiment", pipeline="words"), 3600, 900),
-        Usage(HOUR, Source("topics", "1"), 3600, 36_000, 0, 0),
-        Usage(HOUR - DAY, Source("sentiment", "2"), 3600, 3600, 0, 100),
+        Usage(HOUR, UsageSource("sentiment", "3"), 7200, 7200, 0, 500_000),
+        Usage(HOUR, UsageSource("sentiment", pipeline="words"), 3600, 900),
+        Usage(HOUR, UsageSource("topics", "1"), 3600, 36_000, 0, 0),
+        Usage(HOUR - DAY, UsageSource("sentiment", "2"), 3600, 3600, 0, 100),
     ]
     with there.database.begin() as connection:
         usage.add(connection, rows)
@@ -134,7 +134,7 @@ def test_advice_of_few_days_and_before_anything_was_seen(
 
 
 def test_advice_uses_the_prices_of_the_nodes(bertstream: Bertstream, watched: Installation) -> None:
-    spot = Usage(HOUR, Source("sentiment", "3", node_type="spot"), 360_000, 1)
+    spot = Usage(HOUR, UsageSource("sentiment", "3", node_type="spot"), 360_000, 1)
     with watched.database.begin() as connection:
         usage.add(connection, [spot])
     prices = PriceTable(cpu_hour=0.5, node_types={"spot": NodePrice(cpu_hour=0.1)})

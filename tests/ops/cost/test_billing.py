@@ -15,10 +15,10 @@ from ops.cost.billing import (
     HOUR,
     NO_TEAM,
     CeilingState,
-    Sample,
-    Source,
     Spending,
     Usage,
+    UsageSample,
+    UsageSource,
     ceiling,
     money,
     summarise,
@@ -27,18 +27,18 @@ from ops.cost.billing import (
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LIVE = Source("sentiment", "3")
-CONSUMERS = Source("sentiment", None, "reviews")
+LIVE = UsageSource("sentiment", "3")
+CONSUMERS = UsageSource("sentiment", None, "reviews")
 PRICES = PriceTable(cpu_hour=0.05, gpu_hour=2.0, node_types={"spot": NodePrice(cpu_hour=0.01)})
 
 
 def sample(
-    minutes: float, replicas: int = 2, predictions: int = 0, source: Source = LIVE
-) -> Sample:
-    return Sample(NINE + minutes * MINUTE, source, replicas, 0.5, 0.25, predictions)
+    minutes: float, replicas: int = 2, predictions: int = 0, source: UsageSource = LIVE
+) -> UsageSample:
+    return UsageSample(NINE + minutes * MINUTE, source, replicas, 0.5, 0.25, predictions)
 
 
-def used(*samples: Sample) -> list[Usage]:
+def used(*samples: UsageSample) -> list[Usage]:
     return usage_of(samples, max_gap=10 * MINUTE)
 
 
@@ -75,8 +75,8 @@ def test_sources_are_kept_apart_and_order_does_not_matter() -> None:
 
 def test_the_hour_that_summer_skips_is_not_paid() -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    before = Sample(datetime(2026, 3, 29, 1, 55, tzinfo=berlin), LIVE, 1, 1.0)
-    after = Sample(datetime(2026, 3, 29, 3, 5, tzinfo=berlin), LIVE, 1, 1.0)
+    before = UsageSample(datetime(2026, 3, 29, 1, 55, tzinfo=berlin), LIVE, 1, 1.0)
+    after = UsageSample(datetime(2026, 3, 29, 3, 5, tzinfo=berlin), LIVE, 1, 1.0)
     assert [row.replica_s for row in used(before, after)] == [300.0, 300.0]
 
 
@@ -122,9 +122,9 @@ def test_money_goes_by_what_is_reserved_and_by_the_node() -> None:
 ROWS = [
     Usage(NINE, LIVE, 3600.0, 3600.0, 0.0, 400_000),
     Usage(NINE + HOUR, LIVE, 3600.0, 3600.0, 0.0, 100_000, 60.0),
-    Usage(NINE, Source("sentiment", "4"), 7200.0, 14_400.0, 0.0, 0),
+    Usage(NINE, UsageSource("sentiment", "4"), 7200.0, 14_400.0, 0.0, 0),
     Usage(NINE, CONSUMERS, 3600.0, 900.0),
-    Usage(NINE, Source("topics", "1"), 3600.0, 3600.0, 3600.0, 1_000),
+    Usage(NINE, UsageSource("topics", "1"), 3600.0, 3600.0, 3600.0, 1_000),
 ]
 
 

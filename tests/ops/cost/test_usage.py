@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ops.cost import usage
-from ops.cost.billing import Source, Usage
+from ops.cost.billing import Usage, UsageSource
 from ops.sql.database import Database
 
 HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NEXT = HOUR + timedelta(hours=1)
-THIRD, CONSUMER = Source("m", "3"), Source("m", pipeline="words")
+THIRD, CONSUMER = UsageSource("m", "3"), UsageSource("m", pipeline="words")
 
 
 def test_hours_add_up(database: Database) -> None:
@@ -30,7 +30,7 @@ def test_hours_add_up(database: Database) -> None:
 
 
 def test_version_with_other_settings_is_the_same_version(database: Database) -> None:
-    rows = [Usage(HOUR, Source("m", label), 10, 10, 0, 5) for label in ("3", "3.1", "4")]
+    rows = [Usage(HOUR, UsageSource("m", label), 10, 10, 0, 5) for label in ("3", "3.1", "4")]
     with database.begin() as connection:
         usage.add(connection, rows)
         found = usage.between(connection, HOUR, NEXT)
@@ -42,7 +42,7 @@ def test_version_with_other_settings_is_the_same_version(database: Database) -> 
 
 def test_nodes_and_models_are_told_apart(database: Database) -> None:
     with database.begin() as connection:
-        for source in (THIRD, THIRD._replace(node_type="big"), Source("other", "1")):
+        for source in (THIRD, THIRD._replace(node_type="big"), UsageSource("other", "1")):
             usage.add(connection, [Usage(HOUR, source, 1)])
         found = usage.between(connection, HOUR, NEXT, model="m")
     assert [row.source.node_type for row in found] == [None, "big"]

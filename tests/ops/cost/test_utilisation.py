@@ -12,8 +12,8 @@ from ops.config.scaling import ScalingSettings
 from ops.cost import workloads
 from ops.cost.advice import Size, Workload
 from ops.cost.utilisation import Survey, computes_bf16
-from ops.scaling.need import Reading
-from ops.scaling.scaler import Part
+from ops.scaling.need import ScalingReading
+from ops.scaling.scaler import ScalableApp
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -22,9 +22,9 @@ from tests.ops.upkeep import NOW, Apps, Clock, running
 
 SETTINGS = ScalingSettings(min_replicas=1, max_replicas=3, target_drain_s=60)
 # At the minimum, and busy for a quarter of the time.
-LIGHT = Reading(0.0, True, 1, 0, 25, 25, 100, 0.25)
+LIGHT = ScalingReading(0.0, True, 1, 0, 25, 25, 100, 0.25)
 # At the maximum, busy and behind.
-HEAVY = Reading(0.0, True, 3, 90_000, 500, 300, 100, 1.0)
+HEAVY = ScalingReading(0.0, True, 3, 90_000, 500, 300, 100, 1.0)
 
 
 class Platform:
@@ -40,8 +40,8 @@ class Platform:
         times = {"start_ms": now_ms - 5_000, "end_ms": now_ms}
         self.told.add([window().model_copy(update={**times, **fields})])
 
-    def run(self, seconds: int, reading: Reading, *, step: int = 5, **part: Any) -> None:
-        seen = Part("m@1", "m", "1", reading, SETTINGS)._replace(**part)
+    def run(self, seconds: int, reading: ScalingReading, *, step: int = 5, **part: Any) -> None:
+        seen = ScalableApp("m@1", "m", "1", reading, SETTINGS)._replace(**part)
         for _ in range(0, seconds, step):
             self.survey.tick(self.clock.advance(step), [seen])
 

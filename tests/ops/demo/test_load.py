@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ops.demo.load import Tally
+from ops.demo.load import DemoCounts
 
 
 def test_the_first_transaction_is_where_the_clock_begins() -> None:
-    tally = Tally()
+    tally = DemoCounts()
     # 300 at once, then 100 a second in transactions of 100: it is not 400 in a second.
     tally.came_s = dict.fromkeys(range(300), 10.0)
     tally.came_s |= {300 + number: 11.0 + number // 100 for number in range(200)}
@@ -18,7 +18,7 @@ def test_the_first_transaction_is_where_the_clock_begins() -> None:
 
 
 def test_latencies_are_those_of_a_range_of_events() -> None:
-    tally = Tally()
+    tally = DemoCounts()
     tally.latencies_ms = {number: float(number) for number in range(0, 200, 2)}  # odd ones are bad
     assert tally.percentile_ms(0, 200, 0.5) == 100.0
     assert tally.percentile_ms(0, 100, 0.99) == 98.0

@@ -36,7 +36,14 @@ from ops.health.probes import (
     certificate,
     telling,
 )
-from ops.health.readings import DatabaseReading, Expected, Fault, Readings, RoundTrip, Telling
+from ops.health.readings import (
+    DatabaseReading,
+    Expected,
+    Fault,
+    PipelineReports,
+    Readings,
+    RoundTrip,
+)
 from ops.health.rules import Health, judge
 from ops.health.wiring import expected_of
 from ops.releases.routes import mark_published, put_route
@@ -48,7 +55,7 @@ from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, BatchStats, CallOptions, Failure, FailureKind
 from stream.errors import BrokerUnreachable, ModelUnavailable
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
-from stream.telemetry import Window
+from stream.telemetry import TelemetryWindow
 from tests.certificates import VALID_FOR, write_certificates
 from tests.ops.installation import Installation, client, install, served
 
@@ -86,7 +93,7 @@ def monitor(tmp_path: Path, deadline_s: float = 5.0, **probes: Scripted) -> Heal
     return HealthMonitor(
         NOTHING,
         {name: Schedule(probe, deadline_s, every_s=0.0) for name, probe in probes.items()},
-        lambda _now: Telling(),
+        lambda _now: PipelineReports(),
         clock=lambda: datetime.now(UTC),
         state_dir=tmp_path,
     )
@@ -146,7 +153,7 @@ def test_a_rare_question_is_not_asked_in_every_round(tmp_path: Path) -> None:
     probe = Scripted(lambda: None)
     probes = {"golden": Schedule(probe, 5.0, every_s=120.0)}
     rare = HealthMonitor(
-        NOTHING, probes, lambda _: Telling(), clock=lambda: NOW, state_dir=tmp_path
+        NOTHING, probes, lambda _: PipelineReports(), clock=lambda: NOW, state_dir=tmp_path
     )
     rare.look(NOW, ())
     rare.look(NOW, ())
@@ -157,7 +164,7 @@ def test_a_question_may_wait_until_others_are_done(tmp_path: Path) -> None:
     probe = Scripted(lambda: None)
     probes = {"golden": Schedule(probe, 5.0, every_s=120.0, first_after_s=60.0)}
     later = HealthMonitor(
-        NOTHING, probes, lambda _: Telling(), clock=lambda: NOW, state_dir=tmp_path
+        NOTHING, probes, lambda _: PipelineReports(), clock=lambda: NOW, state_dir=tmp_path
     )
     later.look(NOW, ())
     assert probe.asked == 0
@@ -188,7 +195,7 @@ def test_what_is_kept_and_cannot_be_read_counts_for_nothing(tmp_path: Path) -> N
 def test_a_judgement_that_is_old_says_so(tmp_path: Path) -> None:
     clock = {"now": datetime.now(UTC)}
     watching = HealthMonitor(
-        NOTHING, {}, lambda _: Telling(), clock=lambda: clock["now"], state_dir=tmp_path
+        NOTHING, {}, lambda _: PipelineReports(), clock=lambda: clock["now"], state_dir=tmp_path
     )
     with pytest.raises(NotReady, match="not looked at yet"):
         watching.require_fresh()
@@ -356,7 +363,7 @@ def test_machine_looks_at_the_files_of_the_configuration(tmp_path: Path) -> None
 
 def test_what_the_pipelines_told_of_themselves() -> None:
     now_ms = int(NOW.timestamp() * 1000)
-    window = Window(pipeline="reviews", consumer=0, model="sentiment", version="1")
+    window = TelemetryWindow(pipeline="reviews", consumer=0, model="sentiment", version="1")
     answer = Answer(b"[]", None, None, None, 3, False)
     window.observe_answers([answer] * 110, [1.0] * 110)
     window.observe_failures([FailureKind.POISON] * 10)
@@ -398,7 +405,7 @@ def test_what_the_pipelines_told_of_themselves() -> None:
 
 def test_a_pipeline_that_was_idle_for_an_hour_is_not_behind_with_its_telemetry() -> None:
     """Its last window is far older than those that are looked at for rates."""
-    window = Window(pipeline="reviews", consumer=0, model="sentiment", version="1")
+    window = TelemetryWindow(pipeline="reviews", consumer=0, model="sentiment", version="1")
     window.observe_answers([Answer(b"[]", None, None, None, 3, False)], [1.0])
     ended_ms = int((NOW - timedelta(hours=1)).timestamp() * 1000)
     beat = ConsumerRecord(

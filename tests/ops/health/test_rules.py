@@ -23,10 +23,10 @@ from ops.health.readings import (
     KafkaReading,
     LagSample,
     MachineReading,
+    PipelineReports,
     Readings,
     RoundTrip,
     RouteReading,
-    Telling,
 )
 from ops.health.rules import Health, judge
 from ops.telemetry.observations import Loss
@@ -110,7 +110,7 @@ HEALTHY = Readings(
     database=database(),
     golden={"sentiment@3": GoldenReading(NOW, 16, 16)},
     machine=expires(timedelta(days=90)),
-    telling=Telling((consumer(0), consumer(1)), {"reviews": ago(6)}, {"reviews": 100.0}),
+    telling=PipelineReports((consumer(0), consumer(1)), {"reviews": ago(6)}, {"reviews": 100.0}),
 )
 OLDER = ROUTE.model_copy(update={"epoch": 6})
 BROKEN: dict[str, Any] = {"why": "it does not answer", "since": ago(30)}

@@ -11,13 +11,13 @@ from ops.sql.database import Database
 from ops.sql.tables import ledger
 from ops.telemetry.observations import MAX_LOSSES, Loss, Observations
 from stream.records import Deleted, Partition
-from stream.telemetry import Window
+from stream.telemetry import TelemetryWindow
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def telling(first: int, following: int, *, end_ms: int = 5) -> Observations:
-    window = Window(pipeline="p", consumer=0, model="m", version=None)
+    window = TelemetryWindow(pipeline="p", consumer=0, model="m", version=None)
     window.observe_deleted(Deleted(Partition("in", 3), first, following))
     found = Observations()
     found.add([window.to_record(0, end_ms, replica=None)])
@@ -35,7 +35,7 @@ def test_what_is_told_names_partition_and_offsets() -> None:
 def test_what_is_kept_of_them_is_bounded() -> None:
     found = Observations()
     for first in range(MAX_LOSSES + 5):
-        window = Window(pipeline="p", consumer=0, model="m", version=None)
+        window = TelemetryWindow(pipeline="p", consumer=0, model="m", version=None)
         window.observe_deleted(Deleted(Partition("in", 0), first, first + 1))
         found.add([window.to_record(0, first, replica=None)])
     losses = found.losses()

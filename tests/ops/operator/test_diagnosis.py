@@ -17,7 +17,7 @@ from ops.operator.diagnosis import (
     WITHIN,
     Act,
     Ailment,
-    Watched,
+    WatchedPipeline,
     ailment_of_app,
     ailment_of_pipeline,
     next_step,
@@ -48,7 +48,7 @@ def told(rank: int = 0, *, age_s: float = 1.0, **changes: Any) -> ConsumerRecord
 
 
 def ailing(*heartbeats: ConsumerRecord, **changes: Any) -> str | None:
-    watched = Watched(1, 1.0, 3600.0, {h.consumer: h for h in heartbeats}, True)
+    watched = WatchedPipeline(1, 1.0, 3600.0, {h.consumer: h for h in heartbeats}, True)
     found = ailment_of_pipeline(watched._replace(**changes), NOW_MS)
     return found and found.what
 

@@ -16,7 +16,7 @@ from ops.operator.loop import Operator
 from ops.releases import releases
 from ops.releases.releases import Release
 from ops.releases.routes import all_routes
-from ops.releases.state_machine import Event, State
+from ops.releases.state_machine import Event, ReleaseState
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import routes
@@ -90,36 +90,39 @@ def canary(database: Database, tmp_path: Path) -> Canary:
 
 
 def test_route_of_a_rollback_waits_for_a_broker_that_is_gone_in_mid_canary(canary: Canary) -> None:
-    assert canary.tick().position.state is State.CANARY
+    assert canary.tick().position.state is ReleaseState.CANARY
     before = canary.topic.records[-1].epoch
     canary.topic.away = True
     canary.roll_back()
     for _ in range(3):
         with pytest.raises(BrokerUnreachable):
             canary.tick()
-    assert canary.reread().position.state is State.ROLLING_BACK
+    assert canary.reread().position.state is ReleaseState.ROLLING_BACK
     assert canary.epochs() == (before + 1, before)
 
     canary.topic.away = False
-    assert canary.tick().position.state is State.ROLLED_BACK
+    assert canary.tick().position.state is ReleaseState.ROLLED_BACK
     assert [record.epoch for record in canary.topic.records] == [before, before + 1]
     assert canary.topic.records[-1].versions.keys() == {"1"}
     assert canary.epochs() == (before + 1, before + 1)
 
 
 def test_rollback_is_not_over_before_it_is_read_what_the_consumers_told(canary: Canary) -> None:
-    assert canary.tick().position.state is State.CANARY
+    assert canary.tick().position.state is ReleaseState.CANARY
     canary.there.told.is_current = False
     canary.roll_back()
-    assert canary.tick().position.state is State.ROLLING_BACK
+    assert canary.tick().position.state is ReleaseState.ROLLING_BACK
     canary.there.told.is_current = True
-    assert canary.tick().position.state is State.ROLLED_BACK
+    assert canary.tick().position.state is ReleaseState.ROLLED_BACK
 
 
 def test_canary_that_never_gets_a_record_is_paused_and_keeps_its_traffic(canary: Canary) -> None:
-    assert canary.tick(timedelta(minutes=9)).position.state is State.CANARY
+    assert canary.tick(timedelta(minutes=9)).position.state is ReleaseState.CANARY
     paused = canary.tick(timedelta(minutes=2))
-    assert (paused.position.state, paused.position.resume) == (State.PAUSED, State.CANARY)
+    assert (paused.position.state, paused.position.resume) == (
+        ReleaseState.PAUSED,
+        ReleaseState.CANARY,
+    )
     with canary.database.read() as connection:
         assert ledger.verify(connection) is None
         last = ledger.entries(connection, release=paused.id, limit=1)[0]
@@ -147,7 +150,7 @@ def test_release_goes_on_from_its_row_when_the_database_comes_back(
     (tmp_path / "away.db").rename(path)
 
     assert canary.reread() == before
-    assert canary.tick().position.state is State.ROLLED_BACK
+    assert canary.tick().position.state is ReleaseState.ROLLED_BACK
     database.close()
 
 

@@ -10,7 +10,7 @@ from ops.access.ledger import entries, verify
 from ops.health import alerts
 from ops.operator.repairs import Repairs, Round
 from ops.releases.releases import Release
-from ops.releases.state_machine import Position, State
+from ops.releases.state_machine import Position, ReleaseState
 from ops.scaling.backlog import Backlog
 from ops.serving import apps
 from ops.sql.database import Database
@@ -185,7 +185,7 @@ def test_nothing_is_done_while_up_or_down_is_at_work(platform: Platform) -> None
 
 def test_version_that_a_release_loads_is_the_releases_affair(platform: Platform) -> None:
     class Loading:
-        model, label, position = "m", "1", Position(State.LOADING)
+        model, label, position = "m", "1", Position(ReleaseState.LOADING)
 
     platform.releases = [cast(Release, Loading())]
     platform.apps.found[VERSION] = running(0, status="DEPLOY_FAILED")

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from ops.config.settings import ApiSettings, PlatformConfig
-from ops.platform.installation import State
+from ops.platform.installation import PlatformState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 
 def test_operator_whose_api_cannot_listen_ends_and_says_where(tmp_path: Path) -> None:
     """It would go on unseen: no command would reach it, and its supervisor would see no death."""
-    nowhere = State(instance="test", bootstrap_servers="127.0.0.1:1", dashboard="http://[::1]:1")
+    nowhere = PlatformState(
+        instance="test", bootstrap_servers="127.0.0.1:1", dashboard="http://[::1]:1"
+    )
     nowhere.save(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -22,7 +22,7 @@ from ops.operator.upkeep import Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
 from ops.scaling.backlog import Backlog
-from ops.scaling.rates import Rates, Sample
+from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler
 from ops.serving import apps
 from ops.sql.database import Database
@@ -38,7 +38,7 @@ from tests.ops.upkeep import NODES, NOW, Apps, Clock, Kafka, running
 WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")
 MODEL = ModelSettings(name="m", path=Path("."))
 SCALING = ScalingSettings(max_replicas=50, target_drain_s=10, up_delay_s=0)
-FULL = Rates(Sample(0.0, 4000.0, 0.0), 0.0, 100.0)
+FULL = Rates(OffsetSample(0.0, 4000.0, 0.0), 0.0, 100.0)
 
 
 class Serve(Apps):
@@ -157,7 +157,9 @@ def test_each_change_of_size_is_one_row_of_the_ledger(platform: Platform) -> Non
 
 def test_size_keeps_to_what_the_machines_have_left(platform: Platform) -> None:
     # Of 10 CPUs half a one is the consumer's; 19 replicas of half a CPU fit into the rest.
-    platform.kafka.backlogs["words"] = Backlog(FULL._replace(sample=Sample(0.0, 1e6, 0)), 4, 0, 0)
+    platform.kafka.backlogs["words"] = Backlog(
+        FULL._replace(sample=OffsetSample(0.0, 1e6, 0)), 4, 0, 0
+    )
     for _ in range(5):
         platform.tick()
     assert platform.serve.scaled[-1] == ("m@1", 19)

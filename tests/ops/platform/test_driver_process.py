@@ -12,8 +12,8 @@ import pytest
 
 from ops.errors import DriverDied, NoRoom, PlatformError
 from ops.platform import driver_process
-from ops.platform.driver_process import Task, Told, Watched, run
-from ops.platform.installation import State
+from ops.platform.driver_process import DriverReport, DriverTask, WatchedProcess, run
+from ops.platform.installation import PlatformState
 
 Child = Callable[[str], None]
 SAYS = """
@@ -33,14 +33,16 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Child:
     return does
 
 
-def told_by(folder: Path, *watched: Watched) -> list[Told]:
-    told: list[Told] = []
-    run(Task(state=State(instance="i")), b"{}", folder, watched, told.append)
+def told_by(folder: Path, *watched: WatchedProcess) -> list[DriverReport]:
+    told: list[DriverReport] = []
+    run(DriverTask(state=PlatformState(instance="i")), b"{}", folder, watched, told.append)
     return told
 
 
-def one(folder: Path, *, is_alive: bool) -> Watched:
-    return Watched("Ray's head", folder / "ray.log", lambda: is_alive, lambda: "out of memory")
+def one(folder: Path, *, is_alive: bool) -> WatchedProcess:
+    return WatchedProcess(
+        "Ray's head", folder / "ray.log", lambda: is_alive, lambda: "out of memory"
+    )
 
 
 def test_what_it_tells_arrives_in_order(child: Child, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ops.platform import kafka_setup
 from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from stream.errors import BrokerUnreachable, TopicUnfit
 from stream.kafka.admin import Admin
-from stream.kafka.source import Source
+from stream.kafka.source import GroupSource
 from stream.settings import PipelineSettings
 from stream.topics import pipeline_topics
 from tests.broker import Broker, NewTopic
@@ -109,9 +109,9 @@ def test_a_group_of_another_application_is_told_with_its_members(
             ensure_groups(admin, new, running)
 
 
-def member(broker: Broker, pipeline: PipelineSettings) -> Source:
+def member(broker: Broker, pipeline: PipelineSettings) -> GroupSource:
     """A consumer of a pipeline, that has joined."""
-    source = Source(broker.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
+    source = GroupSource(broker.kafka, pipeline, rank=0, revoked=lambda gone, lost: None)
     end = time.monotonic() + DEADLINE_S
     try:
         while not source.assignment():

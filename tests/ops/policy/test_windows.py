@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ops.policy.windows import HORIZON, Window, Windows, is_open, next_opening, next_starts
+from ops.policy.windows import HORIZON, ReleaseWindow, Windows, is_open, next_opening, next_starts
 
 MINUTE = timedelta(minutes=1)
 SPAN = timedelta(days=3)
@@ -35,8 +35,8 @@ def berlin(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Berlin"))
 
 
-def daily(cron: str, duration: str, time_zone: str = "Europe/Berlin") -> Window:
-    return Window(cron=cron, duration=duration, time_zone=time_zone)
+def daily(cron: str, duration: str, time_zone: str = "Europe/Berlin") -> ReleaseWindow:
+    return ReleaseWindow(cron=cron, duration=duration, time_zone=time_zone)
 
 
 def fits(field: str, value: int) -> bool:
@@ -80,7 +80,7 @@ def clock(time_zone: str, first: datetime, end: datetime) -> dict[datetime, list
     return shown
 
 
-def open_minutes(window: Window, start: datetime, end: datetime) -> list[bool]:
+def open_minutes(window: ReleaseWindow, start: datetime, end: datetime) -> list[bool]:
     """Whether each minute is within the window."""
     result = [False] * ((end - start) // MINUTE)
     margin = timedelta(days=1)
@@ -222,7 +222,7 @@ def test_change_beyond_the_horizon_is_not_told() -> None:
     ],
 )
 def test_next_starts(cron: str, days: list[str]) -> None:
-    window = Window(cron=cron, duration="1h")
+    window = ReleaseWindow(cron=cron, duration="1h")
     found = next_starts(window, datetime(2026, 11, 27, tzinfo=UTC))
     assert [f"{moment:%d %b}" for moment in found] == days
 
@@ -238,4 +238,4 @@ def test_next_starts(cron: str, days: list[str]) -> None:
 )
 def test_what_is_not_understood_is_refused_by_name(cron: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Window(cron=cron, duration="1h")
+        ReleaseWindow(cron=cron, duration="1h")

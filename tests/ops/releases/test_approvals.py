@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.policy.policy import ApprovalRule
-from ops.releases.approvals import Approval, Decision, Subject, tally
+from ops.releases.approvals import Approval, Subject, Vote, tally
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SUBJECT = Subject(author="ben", version_digest="v" * 64, policy_digest="p" * 64)
@@ -19,7 +19,7 @@ RISK = ApprovalRule(team="risk")
 
 def given_by(person: str, *teams: str, minute: int = 0, **other: str) -> Approval:
     approval = Approval(
-        *(person, frozenset(teams), Decision(other.pop("decision", "approve"))),
+        *(person, frozenset(teams), Vote(other.pop("decision", "approve"))),
         *(SUBJECT.version_digest, SUBJECT.policy_digest, NOON + timedelta(minutes=minute)),
     )
     return approval._replace(**other)  # type: ignore[arg-type]

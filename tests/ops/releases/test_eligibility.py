@@ -14,9 +14,9 @@ from ops.catalogue.versions import VersionId
 from ops.errors import UnknownVersion
 from ops.policy.policy import ApprovalRule, Policy
 from ops.releases import releases
-from ops.releases.approvals import Decision, Subject, tally
+from ops.releases.approvals import Subject, Vote, tally
 from ops.releases.eligibility import approvers, facts_of, standings_of
-from ops.releases.explanation import Facts, OpenRelease
+from ops.releases.explanation import ExplainedRelease, OpenRelease
 from ops.releases.releases import Start
 from ops.sql.database import Database
 from ops.sql.tables import approvals
@@ -38,7 +38,7 @@ def there(database: Database, tmp_path: Path) -> Installation:
     return made
 
 
-def facts(there: Installation, version: VersionId) -> Facts:
+def facts(there: Installation, version: VersionId) -> ExplainedRelease:
     with there.database.read() as connection:
         return facts_of(connection, POLICY, version, may_break_glass=False)
 
@@ -75,7 +75,7 @@ def test_approvals_of_the_version_with_the_teams(there: Installation) -> None:
         "release_id": release.id,
         "person": "bob",
         "team": "risk",
-        "decision": Decision.APPROVE,
+        "decision": Vote.APPROVE,
         "version_digest": release.version_digest,
         "policy_digest": POLICY.digest(),
         "at": NOW,
@@ -96,7 +96,7 @@ def test_decision_of_somebody_who_is_disabled_does_not_count(there: Installation
         "release_id": release.id,
         "person": "bob",
         "team": "risk",
-        "decision": Decision.REJECT,
+        "decision": Vote.REJECT,
         "version_digest": release.version_digest,
         "policy_digest": POLICY.digest(),
         "at": NOW,
@@ -110,10 +110,8 @@ def test_decision_of_somebody_who_is_disabled_does_not_count(there: Installation
         assert not standings_of(connection, [release])[release.id].tally.void
 
 
-@pytest.mark.parametrize("decision", Decision)
-def test_decision_counts_while_its_person_may_approve(
-    there: Installation, decision: Decision
-) -> None:
+@pytest.mark.parametrize("decision", Vote)
+def test_decision_counts_while_its_person_may_approve(there: Installation, decision: Vote) -> None:
     root = there.service.access.authenticate(there.secrets["root"])
     there.service.policies.put(root, "model: risk-cards\napprovals: [{team: risk, count: 1}]\n")
     release = start(there, FIRST)
@@ -153,7 +151,7 @@ def test_team_that_somebody_has_left_is_not_theirs(there: Installation) -> None:
         "release_id": release.id,
         "person": "bob",
         "team": "risk",
-        "decision": Decision.APPROVE,
+        "decision": Vote.APPROVE,
         "version_digest": release.version_digest,
         "policy_digest": POLICY.digest(),
         "at": NOW,
@@ -206,7 +204,7 @@ def test_standing_of_many_is_the_tally_of_each(there: Installation, tmp_path: Pa
         "release_id": waiting[0].id,
         "person": "bob",
         "team": "risk",
-        "decision": Decision.APPROVE,
+        "decision": Vote.APPROVE,
         "version_digest": waiting[0].version_digest,
         "policy_digest": POLICY.digest(),
         "at": NOW,

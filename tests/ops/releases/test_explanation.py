@@ -10,15 +10,22 @@ import pytest
 from ops.analysis.gates import GateResult
 from ops.policy.file import load
 from ops.policy.policy import Policy
-from ops.releases.approvals import Approval, Decision
-from ops.releases.explanation import ROLLBACK, Explanation, Facts, Obstacle, OpenRelease, explain
+from ops.releases.approvals import Approval, Vote
+from ops.releases.explanation import (
+    ROLLBACK,
+    ExplainedRelease,
+    Explanation,
+    Obstacle,
+    OpenRelease,
+    explain,
+)
 
 # A Saturday.
 NOW = datetime(2026, 11, 21, 5, tzinfo=ZoneInfo("Europe/Berlin"))
 OFFICE = 'windows: {allow: [{cron: "0 9 * * 1-5", duration: 8h, time_zone: Europe/Berlin}]}\n'
 RISK = "approvals: [{team: risk, count: 2}]\n"
 DAILY = "cadence: {min_interval: 24h}\n"
-FACTS = Facts(version="4", author="ben", version_digest="v" * 64, gates=(), live="3")
+FACTS = ExplainedRelease(version="4", author="ben", version_digest="v" * 64, gates=(), live="3")
 
 
 def policy(text: str = "") -> Policy:
@@ -27,7 +34,7 @@ def policy(text: str = "") -> Policy:
 
 def approval(person: str, rules: Policy, **other: object) -> Approval:
     digests = (FACTS.version_digest, rules.digest())
-    decision = (person, frozenset({"risk"}), Decision.APPROVE)
+    decision = (person, frozenset({"risk"}), Vote.APPROVE)
     return Approval(*decision, *digests, NOW)._replace(**other)  # type: ignore[arg-type]
 
 
@@ -137,7 +144,7 @@ def test_void_approval_that_is_not_needed_is_told() -> None:
 
 def test_rejection() -> None:
     rules = policy()
-    no = approval("dora", rules, decision=Decision.REJECT)
+    no = approval("dora", rules, decision=Vote.REJECT)
     explanation = explain(rules, FACTS._replace(approvals=(no,), may_break_glass=True), NOW)
     assert explanation.missing[0][:3] == (
         *(Obstacle.REJECTION, "Rejected by dora, who can take it back."),

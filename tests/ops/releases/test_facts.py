@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from ops.access import grants
 from ops.access.permissions import Permission
-from ops.analysis.evidence import Outcome
+from ops.analysis.evidence import StepOutcome
 from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.releases import releases
@@ -230,13 +230,13 @@ def test_step_is_judged_by_what_came_and_when_its_time_is_over(there: Releases) 
         return found
 
     finder.look([release])
-    assert seen(1).outcome is Outcome.WAITING
+    assert seen(1).outcome is StepOutcome.WAITING
     there.told.add([window("2", start=began_ms, answers=[GOOD] * 7)])
     told = " ".join(finding.sentence for finding in seen(2).findings)
     assert "7" in told
     same = seen(2 + JUDGED_EVERY_S / 2)
     assert same is seen(3)  # nothing new was told
-    assert seen(601).outcome is Outcome.INCONCLUSIVE
+    assert seen(601).outcome is StepOutcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ops.analysis.evidence import Finding, Outcome, Verdict
-from ops.releases.next_event import Answer, Due, Facts, due
-from ops.releases.state_machine import STEPS, Event, Plan, Position, State, after
+from ops.analysis.evidence import CheckResult, StepOutcome, Verdict
+from ops.releases.next_event import Condition, Due, ReleaseFacts, due
+from ops.releases.state_machine import STEPS, Event, Plan, Position, ReleaseState, after
 from ops.serving.readiness import Readiness
 
 # What each state makes of the facts, those that come first before the others. Whatever is not
@@ -31,7 +31,7 @@ bake              verdict=inconclusive:step_inconclusive
 paused            verdict=failed:step_failed
 rolling_back      restored=yes:restored
 """
-ANSWER = {"yes": Answer(True, ("It is so.",)), "no": Answer(False, ("It is not so.",))}
+ANSWER = {"yes": Condition(True, ("It is so.",)), "no": Condition(False, ("It is not so.",))}
 KNOWN: dict[str, dict[str, Any]] = {
     "policy_changed": ANSWER,
     "gates": ANSWER,
@@ -45,23 +45,26 @@ KNOWN: dict[str, dict[str, Any]] = {
         "late": Readiness(ready=False, age_s=180.1),
         "fault": Readiness(ready=True, fault="the file is not there"),
     },
-    "verdict": {str(outcome): Verdict(outcome, ()) for outcome in Outcome},
+    "verdict": {str(outcome): Verdict(outcome, ()) for outcome in StepOutcome},
 }
 NAMES = [("unknown", *answers) for answers in KNOWN.values()]
 PLAN = Plan(True, (0.05, 0.25), True)
 PLACES = [
-    *(Position(state) for state in State if state is not State.PAUSED),
-    Position(State.CANARY, 1),
-    *(Position(State.PAUSED, 0, within) for within in [State.SCHEDULED, *sorted(STEPS)]),
+    *(Position(state) for state in ReleaseState if state is not ReleaseState.PAUSED),
+    Position(ReleaseState.CANARY, 1),
+    *(
+        Position(ReleaseState.PAUSED, 0, within)
+        for within in [ReleaseState.SCHEDULED, *sorted(STEPS)]
+    ),
 ]
 
 
-def facts(**said: str) -> Facts:
+def facts(**said: str) -> ReleaseFacts:
     known = {fact: KNOWN[fact][name] for fact, name in said.items() if name != "unknown"}
-    return Facts(**known)
+    return ReleaseFacts(**known)
 
 
-def order(state: State) -> list[tuple[str, str, Event | None]]:
+def order(state: ReleaseState) -> list[tuple[str, str, Event | None]]:
     """Fact, its value, and what is due then; a hyphen stands for nothing."""
     lines = [line.split() for line in ORDER.strip().splitlines()]
     rules = [rule for head, *rules in lines for rule in rules if head == state]
@@ -85,14 +88,14 @@ def test_what_is_due_always_leads_somewhere(position: Position) -> None:
         assert event is None or after(position, event, PLAN) is not None, event
 
 
-@pytest.mark.parametrize("state", State)
-def test_nothing_is_due_where_nothing_is_known(state: State) -> None:
-    assert due(Position(state), Facts()) is None
+@pytest.mark.parametrize("state", ReleaseState)
+def test_nothing_is_due_where_nothing_is_known(state: ReleaseState) -> None:
+    assert due(Position(state), ReleaseFacts()) is None
 
 
 def test_reasons_and_evidence_come_along() -> None:
-    answer = Answer(False, ("accuracy is 0.7.", "It must be 0.8."), {"accuracy": 0.7})
-    found = due(Position(State.DRAFT), Facts(gates=answer))
+    answer = Condition(False, ("accuracy is 0.7.", "It must be 0.8."), {"accuracy": 0.7})
+    found = due(Position(ReleaseState.DRAFT), ReleaseFacts(gates=answer))
     assert found == Due(Event.GATES_FAILED, "accuracy is 0.7. It must be 0.8.", {"accuracy": 0.7})
 
 
@@ -112,21 +115,21 @@ def test_reasons_and_evidence_come_along() -> None:
     ],
 )
 def test_end_of_loading_says_why(load: Readiness, reason: str) -> None:
-    found = due(Position(State.LOADING), Facts(load=load))
+    found = due(Position(ReleaseState.LOADING), ReleaseFacts(load=load))
     assert found is not None
     assert found.reason == reason
 
 
 def test_verdict_brings_its_sentences_and_all_numbers() -> None:
     verdict = Verdict(
-        Outcome.FAILED,
+        StepOutcome.FAILED,
         (
-            Finding("records", Outcome.PASSED, "600 of 500 records", {"seen": 600}),
-            Finding("errors", Outcome.FAILED, "errors: 21 of 402", {"errors": 21}),
-            Finding("p99", Outcome.FAILED, "p99: 900 ms", {"p99_ms": 900.0}),
+            CheckResult("records", StepOutcome.PASSED, "600 of 500 records", {"seen": 600}),
+            CheckResult("errors", StepOutcome.FAILED, "errors: 21 of 402", {"errors": 21}),
+            CheckResult("p99", StepOutcome.FAILED, "p99: 900 ms", {"p99_ms": 900.0}),
         ),
     )
-    found = due(Position(State.CANARY, 1), Facts(verdict=verdict))
+    found = due(Position(ReleaseState.CANARY, 1), ReleaseFacts(verdict=verdict))
 
     assert found is not None
     assert found.reason == "errors: 21 of 402; p99: 900 ms"

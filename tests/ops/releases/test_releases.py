@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from ops.access.ledger import Row, entries, verify
+from ops.access.ledger import LedgerRow, entries, verify
 from ops.catalogue.deployments import deployment
 from ops.errors import (
     EventRefused,
@@ -23,7 +23,7 @@ from ops.policy.policy import Policy
 from ops.releases import releases
 from ops.releases.releases import Release, Start
 from ops.releases.routes import all_routes, live_label, mark_published, unpublished
-from ops.releases.state_machine import Event, Plan, State
+from ops.releases.state_machine import Event, Plan, ReleaseState
 from ops.sql.database import Database
 from ops.sql.tables import deployments, models, policies, versions
 from stream.schema import ControlRecord, VersionRoute
@@ -95,7 +95,7 @@ def live(database: Database, version: int, *, now: datetime = NOW, **wanted: Any
     release = start(database, version, now=now, **wanted)
     first = (Event.LOADED,) if release.is_rollback else LOADED
     release = move(database, release, *first, now=now)
-    while release.position.state is not State.LIVE:
+    while release.position.state is not ReleaseState.LIVE:
         release = move(database, release, Event.PROMOTE, now=now)
     return release
 
@@ -105,7 +105,7 @@ def route(database: Database) -> ControlRecord:
         return all_routes(connection)[MODEL]
 
 
-def rows(database: Database, release: Release) -> list[Row]:
+def rows(database: Database, release: Release) -> list[LedgerRow]:
     """Of the ledger, oldest first."""
     with database.read() as connection:
         assert verify(connection) is None
@@ -142,7 +142,7 @@ def test_release_begins_as_it_was_asked_for(database: Database) -> None:
     first = live(database, 1, settings={"replicas": 1})
     release = start(database, 2, note="better", now=NOW + timedelta(hours=1))
 
-    assert release.position.state is State.DRAFT
+    assert release.position.state is ReleaseState.DRAFT
     assert (release.version, release.label, release.version_digest) == (2, "2", "2s" * 32)
     assert (release.previous, release.previous_label) == (1, "1")
     assert release.previous_digest == first.version_digest == "1s" * 32
@@ -243,14 +243,17 @@ def test_release_keeps_the_policy_that_it_was_gated_by(database: Database) -> No
     release = move(database, release, Event.GATES_PASSED)
     assert release.policy == Policy(model=MODEL)
     release = move(database, release, Event.POLICY_CHANGED)
-    assert release.position.state is State.DRAFT
+    assert release.position.state is ReleaseState.DRAFT
     assert release.plan == Plan(shadow=False, weights=(0.25,), bake=True)
     assert release.policy_digest == release.policy.digest() != Policy(model=MODEL).digest()
     release = move(database, release, *TO_LOADING)
     set_policy(database, f"model: {MODEL}\n")
     release = move(database, release, Event.LOADED)
 
-    assert (release.position.state, release.policy.rollout.canary[0].weight) == (State.CANARY, 0.25)
+    assert (release.position.state, release.policy.rollout.canary[0].weight) == (
+        ReleaseState.CANARY,
+        0.25,
+    )
     digests = [row.policy_digest for row in rows(database, release)]
     assert digests == [*[Policy(model=MODEL).digest()] * 2, *[release.policy_digest] * 5]
 
@@ -279,12 +282,12 @@ def test_rollback_has_no_gates_and_no_steps(database: Database) -> None:
     live(database, 1)
     bad = live(database, 2)
     release = start(database, 1, is_rollback=True)
-    assert (release.position.state, release.plan) == (State.LOADING, Plan(False, (), False))
+    assert (release.position.state, release.plan) == (ReleaseState.LOADING, Plan(False, (), False))
     release = move(database, release, Event.LOADED)
-    assert release.position.state is State.LIVE
+    assert release.position.state is ReleaseState.LIVE
     assert {label: way.weight for label, way in route(database).versions.items()} == {"1": 1.0}
     assert [row.action for row in rows(database, release)] == ["rollback.start", "release.loaded"]
-    assert reread(database, bad).position.state is State.SUPERSEDED
+    assert reread(database, bad).position.state is ReleaseState.SUPERSEDED
 
 
 def test_event_that_means_nothing_is_refused_with_those_that_do(database: Database) -> None:
@@ -385,7 +388,7 @@ def test_route_stays_in_the_outbox_until_it_is_published(database: Database) -> 
 def test_canary_leaves_the_live_version_the_live_one(database: Database) -> None:
     live(database, 1)
     release = move(database, start(database, 2), *LOADED, *[Event.PROMOTE] * 3)
-    assert release.position.state is State.BAKE
+    assert release.position.state is ReleaseState.BAKE
     with database.read() as connection:
         assert live_label(connection, MODEL) == "1"
         assert live_label(connection, "unknown") is None
@@ -395,12 +398,12 @@ def test_live_version_is_followed_by_the_next_in_the_same_move(database: Databas
     first = live(database, 1)
     second = live(database, 2, now=NOW + timedelta(hours=1))
     old = reread(database, first)
-    assert (old.position.state, old.ended_at) == (State.SUPERSEDED, NOW)
+    assert (old.position.state, old.ended_at) == (ReleaseState.SUPERSEDED, NOW)
     row = rows(database, first)[-1]
     assert (row.action, row.actor) == ("release.supersede", "operator")
     assert (row.from_state, row.to_state) == ("live", "superseded")
     assert (row.at, row.reason) == (NOW + timedelta(hours=1), "sentiment@2 is live")
-    assert reread(database, second).position.state is State.LIVE
+    assert reread(database, second).position.state is ReleaseState.LIVE
     with pytest.raises(EventRefused, match="is superseded"):
         move(database, old, Event.SUPERSEDE)
 
@@ -410,7 +413,7 @@ def test_followed_by_hand_it_keeps_its_time_and_the_route(database: Database) ->
     second = live(database, 2)
     before = route(database)
     old = move(database, second, Event.SUPERSEDE, now=NOW + timedelta(hours=1))
-    assert (old.position.state, old.ended_at) == (State.SUPERSEDED, NOW)
+    assert (old.position.state, old.ended_at) == (ReleaseState.SUPERSEDED, NOW)
     assert route(database) == before
 
 
@@ -427,7 +430,7 @@ def test_last_time_live_is_known_whatever_came_after(database: Database) -> None
     assert last() == hours[1]
     live(database, 1, now=hours[2], is_rollback=True)
     assert last() == hours[1]
-    assert reread(database, second).position.state is State.SUPERSEDED
+    assert reread(database, second).position.state is ReleaseState.SUPERSEDED
     failed = move(database, start(database, 3, now=hours[3]), *LOADED, Event.ROLLBACK)
     move(database, failed, Event.RESTORED, now=hours[4])
     assert last() == hours[1]
@@ -437,9 +440,9 @@ def test_pause_is_kept_with_where_to_go_on(database: Database) -> None:
     live(database, 1)
     release = move(database, start(database, 2), *LOADED, *[Event.STEP_PASSED] * 2)
     paused = move(database, release, Event.PAUSE, now=NOW + timedelta(hours=1))
-    assert reread(database, paused).position == (State.PAUSED, 1, State.CANARY)
+    assert reread(database, paused).position == (ReleaseState.PAUSED, 1, ReleaseState.CANARY)
     again = move(database, paused, Event.RESUME, now=NOW + timedelta(hours=2))
-    assert reread(database, again).position == release.position == (State.CANARY, 1, None)
+    assert reread(database, again).position == release.position == (ReleaseState.CANARY, 1, None)
     assert again.entered_at == NOW + timedelta(hours=2)
 
 
@@ -450,7 +453,10 @@ def test_asking_again_does_not_begin_a_state_anew(database: Database) -> None:
     assert (again.position, again.entered_at) == (release.position, NOW)
     assert again.revision == release.revision + 1
     over = move(database, again, Event.RESTORED, now=NOW + timedelta(hours=2))
-    assert (over.position.state, over.ended_at) == (State.ROLLED_BACK, NOW + timedelta(hours=2))
+    assert (over.position.state, over.ended_at) == (
+        ReleaseState.ROLLED_BACK,
+        NOW + timedelta(hours=2),
+    )
 
 
 def test_releases_are_found(database: Database) -> None:

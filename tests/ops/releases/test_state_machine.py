@@ -14,8 +14,8 @@ from ops.releases.state_machine import (
     Event,
     Plan,
     Position,
+    ReleaseState,
     Sides,
-    State,
     after,
     allowed,
     asked,
@@ -62,7 +62,7 @@ superseded
 SIDES = Sides("2", "3", {"2": "b" * 64, "3": "c" * 64})
 FIRST = Sides(None, "3", {"3": "c" * 64})
 FULL = Plan(True, (0.05, 0.25), True)
-BACKWARDS = {Position(State.ROLLING_BACK), Position(State.ROLLED_BACK)}
+BACKWARDS = {Position(ReleaseState.ROLLING_BACK), Position(ReleaseState.ROLLED_BACK)}
 BACK = (Event.ROLLBACK, Event.ABORT, Event.STEP_FAILED)
 
 plans = st.builds(
@@ -77,9 +77,9 @@ def position(name: str) -> Position:
     """``canary[1]`` or ``paused@canary[1]``."""
     if name.startswith("paused@"):
         within = position(name.removeprefix("paused@"))
-        return Position(State.PAUSED, within.step, within.state)
+        return Position(ReleaseState.PAUSED, within.step, within.state)
     state, step = re.fullmatch(r"(\w+)(?:\[(\d)\])?", name).groups(default="0")  # type: ignore[union-attr]
-    return Position(State(state), int(step))
+    return Position(ReleaseState(state), int(step))
 
 
 def expected(way: str) -> dict[Position, dict[Event, Position]]:
@@ -101,7 +101,7 @@ def expected(way: str) -> dict[Position, dict[Event, Position]]:
 
 def walk(plan: Plan, data: st.DataObject) -> Iterator[tuple[Position, Event, Position]]:
     """Moves of a release to which anything happens that can."""
-    here = Position(State.DRAFT)
+    here = Position(ReleaseState.DRAFT)
     # Most events end a release early: the walk begins anywhere on the way to a step.
     for event in data.draw(st.sampled_from([(), TO_LOADING, (*TO_LOADING, Event.LOADED)])):
         here = onward(here, event, plan)
@@ -147,7 +147,7 @@ def test_every_event_has_its_answer_in_every_state(way: str, plan: Plan) -> None
 
 @pytest.mark.parametrize(("way", "plan"), WAYS.items())
 def test_every_place_of_the_table_can_be_reached_and_no_other(way: str, plan: Plan) -> None:
-    seen, open_ = set(), [Position(State.DRAFT)]
+    seen, open_ = set(), [Position(ReleaseState.DRAFT)]
     while open_:
         here = open_.pop()
         seen.add(here)
@@ -158,10 +158,10 @@ def test_every_place_of_the_table_can_be_reached_and_no_other(way: str, plan: Pl
     assert seen == set(expected(way)) - never
 
 
-@pytest.mark.parametrize("state", State)
-def test_what_is_over_stays_so(state: State) -> None:
+@pytest.mark.parametrize("state", ReleaseState)
+def test_what_is_over_stays_so(state: ReleaseState) -> None:
     takes = {event for event in Event if after(Position(state), event, FULL)}
-    over = {State.LIVE: {Event.SUPERSEDE}}.get(state, set())
+    over = {ReleaseState.LIVE: {Event.SUPERSEDE}}.get(state, set())
     assert (takes == over) == (state in ENDED)
 
 
@@ -172,7 +172,7 @@ def test_weight_moves_by_one_step_of_the_plan_or_back_to_nothing(
     ladder = [0.0, *plan.weights, 1.0]
     for here, event, reached in walk(plan, data):
         before, now = candidate_weight(here, plan), candidate_weight(reached, plan)
-        if reached.state in {State.ROLLING_BACK, State.SUPERSEDED}:
+        if reached.state in {ReleaseState.ROLLING_BACK, ReleaseState.SUPERSEDED}:
             assert now == 0.0
         elif event in {Event.STEP_PASSED, Event.PROMOTE, Event.LOADED}:
             assert now == before or now == ladder[ladder.index(before) + 1]
@@ -183,7 +183,7 @@ def test_weight_moves_by_one_step_of_the_plan_or_back_to_nothing(
 @given(plans, st.data())
 def test_paused_release_goes_on_exactly_where_it_was(plan: Plan, data: st.DataObject) -> None:
     for here, _, paused in walk(plan, data):
-        if paused.state is State.PAUSED:
+        if paused.state is ReleaseState.PAUSED:
             assert after(paused, Event.RESUME, plan) == here
             assert candidate_weight(paused, plan) == candidate_weight(here, plan)
             assert needs_candidate(paused) == needs_candidate(here)
@@ -200,19 +200,19 @@ def test_one_event_leads_back_from_wherever_it_answers(
             continue
         if "3" in route(here, plan).versions:
             back = onward(here, event, plan)
-            assert back.state is State.ROLLING_BACK
+            assert back.state is ReleaseState.ROLLING_BACK
             assert weights(route(back, plan)) == {"2": 1.0}
             # The replicas stay until nobody follows the old route any more.
             assert needs_candidate(back)
             over = onward(back, Event.RESTORED, plan)
-            assert (over.state, needs_candidate(over)) == (State.ROLLED_BACK, False)
+            assert (over.state, needs_candidate(over)) == (ReleaseState.ROLLED_BACK, False)
             assert route(over, plan) == route(back, plan)
 
 
 @given(plans, st.data())
 def test_every_route_is_one_that_the_stream_can_follow(plan: Plan, data: st.DataObject) -> None:
     for _, _, here in walk(plan, data):
-        if here.state is State.SUPERSEDED:
+        if here.state is ReleaseState.SUPERSEDED:
             continue
         record = route(here, plan)
         assert sum(weights(record).values()) == pytest.approx(1, abs=1e-12)
@@ -255,14 +255,14 @@ def test_traffic_of_each_state(
 
 
 def test_what_another_has_followed_asks_for_no_route() -> None:
-    over = Position(State.SUPERSEDED)
+    over = Position(ReleaseState.SUPERSEDED)
     assert routes_of(over, FULL, SIDES, model="sentiment", epoch=1) is None
     assert not needs_candidate(over)
 
 
 def test_first_version_answers_nothing_before_it_is_live() -> None:
     plan = WAYS["loading live"]
-    here = Position(State.DRAFT)
+    here = Position(ReleaseState.DRAFT)
     for event in (*TO_LOADING, Event.LOADED):
         assert routes_of(here, plan, FIRST, model="sentiment", epoch=1) is None
         here = onward(here, event, plan)
@@ -272,8 +272,8 @@ def test_first_version_answers_nothing_before_it_is_live() -> None:
 
 @pytest.mark.parametrize("event", BACK)
 def test_pause_before_it_loaded_ends_as_if_it_had_never_begun(event: Event) -> None:
-    paused = onward(Position(State.SCHEDULED), Event.PAUSE, FULL)
-    assert after(paused, event, FULL) == Position(State.ABORTED)
+    paused = onward(Position(ReleaseState.SCHEDULED), Event.PAUSE, FULL)
+    assert after(paused, event, FULL) == Position(ReleaseState.ABORTED)
     assert after(paused, Event.PROMOTE, FULL) is None
     assert Event.PROMOTE not in allowed(paused)
 
@@ -281,5 +281,5 @@ def test_pause_before_it_loaded_ends_as_if_it_had_never_begun(event: Event) -> N
 @given(st.floats(0.001, 0.999))
 @settings(max_examples=30)
 def test_shares_add_up_for_any_weight(weight: float) -> None:
-    record = route(Position(State.CANARY), Plan(True, (weight,), True))
+    record = route(Position(ReleaseState.CANARY), Plan(True, (weight,), True))
     assert weights(record)["3"] == weight

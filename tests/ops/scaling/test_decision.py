@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ops.config.scaling import ScalingSettings
-from ops.scaling.decision import Decision, State, decide
-from ops.scaling.need import Memory, Reading, need_of
-from ops.scaling.rates import BACKLOG_SHARE, Rates, Sample, follow, measure
+from ops.scaling.decision import ScalingDecision, ScalingState, decide
+from ops.scaling.need import Memory, ScalingReading, need_of
+from ops.scaling.rates import BACKLOG_SHARE, OffsetSample, Rates, follow, measure
 from tests.ops.scaling.test_rates import ANY_NUMBER
 
 AT_ONCE = ScalingSettings(max_replicas=20, up_delay_s=0, down_delay_s=0)
 # 3,000 records and 60 s of 250/s are 18,000; two do 80/s each for 60 s, and
 # others, which take 10 s to start, for 50 s: 2 + (18,000 - 9,600) / 4,000 = 4.1.
-BUSY = Reading(0.0, True, 2, 3_000, 250, 200, 100, 1.0)
+BUSY = ScalingReading(0.0, True, 2, 3_000, 250, 200, 100, 1.0)
 QUIET = BUSY._replace(lag=0, arrival_per_s=190)
 
 
-def now(reading: Reading, target: int | None = None, **settings: Any) -> Decision:
-    return decide(reading, AT_ONCE.model_copy(update=settings), State(target), 0.0)
+def now(reading: ScalingReading, target: int | None = None, **settings: Any) -> ScalingDecision:
+    return decide(reading, AT_ONCE.model_copy(update=settings), ScalingState(target), 0.0)
 
 
 def test_backlog_and_arrivals_decide() -> None:
@@ -44,7 +44,7 @@ def test_version_is_sized_for_its_share() -> None:
 
 
 def test_share_that_is_announced_is_prepared_without_a_backlog() -> None:
-    canary = Reading(0.0, True, 1, 0, 1_000, 1_000, 100, 0.5, weight=0.05)
+    canary = ScalingReading(0.0, True, 1, 0, 1_000, 1_000, 100, 0.5, weight=0.05)
     assert now(canary).target == 1
     assert now(canary._replace(weight=0.25)).target == 4
 
@@ -93,7 +93,7 @@ def test_large_steps_are_divided() -> None:
 
 def test_more_must_be_wished_for_without_a_break() -> None:
     settings = AT_ONCE.model_copy(update={"up_delay_s": 10.0})
-    state = State()
+    state = ScalingState()
     targets = []
     more, enough = BUSY._replace(current=3), QUIET._replace(current=3)
     for at_s, reading in [(0, more), (8, more), (9, enough), (12, more), (21, more), (22, more)]:
@@ -104,15 +104,15 @@ def test_more_must_be_wished_for_without_a_break() -> None:
 
 def test_backlog_that_takes_twice_as_many_waits_for_nothing() -> None:
     patient = AT_ONCE.model_copy(update={"up_delay_s": 10.0})
-    assert decide(BUSY, patient, State(), 0.0).target == 5
+    assert decide(BUSY, patient, ScalingState(), 0.0).target == 5
     announced = QUIET._replace(arrival_per_s=1_000)
-    assert decide(announced, AT_ONCE, State(), 0.0).target == 8  # in steps
-    assert decide(announced, patient, State(), 0.0).target == 2
+    assert decide(announced, AT_ONCE, ScalingState(), 0.0).target == 8  # in steps
+    assert decide(announced, patient, ScalingState(), 0.0).target == 2
 
 
 def test_steps_follow_each_other_without_another_delay() -> None:
     settings = AT_ONCE.model_copy(update={"up_delay_s": 10.0, "max_step_up": 1.5})
-    state, targets = State(), []
+    state, targets = ScalingState(), []
     for at_s, current in [(0, 3), (10, 3), (11, 3), (12, 4)]:
         # 4.5 are needed, of which one more at a time is allowed.
         reading = BUSY._replace(current=current, arrival_per_s=285)
@@ -145,7 +145,7 @@ def test_less_time_takes_more_and_what_starts_already_counts() -> None:
 
 def test_start_of_replicas_is_measured() -> None:
     starts = []
-    _, _, state = decide(BUSY, AT_ONCE, State(), 0.0)
+    _, _, state = decide(BUSY, AT_ONCE, ScalingState(), 0.0)
     for at_s, current in [(5.0, 2), (15.0, 4), (18.0, 5)]:
         enough = QUIET._replace(current=current, arrival_per_s=320)
         _, _, state = decide(enough, AT_ONCE, state, at_s)
@@ -154,7 +154,7 @@ def test_start_of_replicas_is_measured() -> None:
 
 
 def test_time_in_which_nothing_could_be_read_does_not_count() -> None:
-    _, _, state = decide(QUIET, AT_ONCE, State(2), 0.0)
+    _, _, state = decide(QUIET, AT_ONCE, ScalingState(2), 0.0)
     _, _, state = decide(BUSY._replace(reachable=False), AT_ONCE, state, 50.0)
     assert decide(BUSY, AT_ONCE, state, 100.0).target == now(BUSY).target
 
@@ -162,19 +162,19 @@ def test_time_in_which_nothing_could_be_read_does_not_count() -> None:
 def test_replicas_that_are_idle_in_spite_of_a_backlog_go_after_the_delay() -> None:
     settings = AT_ONCE.model_copy(update={"down_delay_s": 60.0})
     idle = BUSY._replace(current=10, busy=0.1)
-    state, targets = State(10), []
+    state, targets = ScalingState(10), []
     for at_s, current in [(0, 10), (60, 10), (61, 5), (121, 5), (122, 3)]:
         target, reason, state = decide(idle._replace(current=current), settings, state, at_s)
         targets.append(target)
     assert targets == [10, 5, 5, 3, 3]
     assert "busy 10% of the time: something else is slow" in reason
     # Fewer would be busy for half of the time, and then not be fewer than of use.
-    assert decide(BUSY._replace(busy=0.34), AT_ONCE, State(3), 0.0).target == 2
+    assert decide(BUSY._replace(busy=0.34), AT_ONCE, ScalingState(3), 0.0).target == 2
 
 
 def test_fewer_goes_by_the_highest_wish_of_the_delay() -> None:
     settings = AT_ONCE.model_copy(update={"down_delay_s": 60.0})
-    state = State(8)
+    state = ScalingState(8)
     quiet = QUIET._replace(current=8)
     targets = []
     for at_s, arrival in [(0, 10), (30, 440), (60, 10), (61, 10), (121, 10), (182, 10)]:
@@ -191,7 +191,7 @@ def test_fewer_waits_until_the_backlog_is_drained() -> None:
 
 
 def test_idle_goes_to_the_minimum_though_no_rate_is_known() -> None:
-    idle = Reading(0.0, True, 2, 0, 0.0, 0.0)
+    idle = ScalingReading(0.0, True, 2, 0, 0.0, 0.0)
     assert now(idle).target == 1
 
 
@@ -235,7 +235,7 @@ def test_rate_under_load_is_remembered_for_quiet_times() -> None:
 
 def test_backlog_is_met_with_the_rate_of_now_and_not_with_the_remembered_one() -> None:
     slower = BUSY._replace(rate_per_replica=50)
-    assert decide(slower, AT_ONCE, State(2, Memory(100.0)), 0.0).target == 8
+    assert decide(slower, AT_ONCE, ScalingState(2, Memory(100.0)), 0.0).target == 8
 
 
 REASONABLE = st.builds(
@@ -250,7 +250,7 @@ REASONABLE = st.builds(
     max_step_up=st.floats(1.01, 1e300),
 )
 READINGS = st.builds(
-    Reading,
+    ScalingReading,
     age_s=ANY_NUMBER,
     reachable=st.sampled_from([True, True, True, False]),
     current=ANY_NUMBER,
@@ -264,7 +264,7 @@ READINGS = st.builds(
     limit=ANY_NUMBER,
 )
 STATES = st.builds(
-    State,
+    ScalingState,
     target=st.none() | st.integers(),
     memory=st.builds(
         Memory,
@@ -281,7 +281,7 @@ STATES = st.builds(
 
 @given(READINGS, REASONABLE, STATES, st.floats())
 def test_any_numbers_give_a_target_within_the_bounds(
-    reading: Reading, settings: ScalingSettings, state: State, now_s: float
+    reading: ScalingReading, settings: ScalingSettings, state: ScalingState, now_s: float
 ) -> None:
     target, reason, after = decide(reading, settings, state, now_s)
     assert isinstance(target, int)
@@ -294,13 +294,13 @@ def test_any_numbers_give_a_target_within_the_bounds(
 
 @given(READINGS, REASONABLE, st.integers(1, 5), st.floats(0, 1e6))
 def test_more_behind_never_means_fewer(
-    reading: Reading, settings: ScalingSettings, target: int, more: float
+    reading: ScalingReading, settings: ScalingSettings, target: int, more: float
 ) -> None:
     at_once = settings.model_copy(update={"up_delay_s": 0.0, "down_delay_s": 0.0})
     reading = reading._replace(age_s=0.0, reachable=True, lag=100.0, busy=1.0, weight=1.0)
-    less = decide(reading, at_once, State(target), 0.0).target
+    less = decide(reading, at_once, ScalingState(target), 0.0).target
     behind = reading._replace(lag=100.0 + more)
-    assert decide(behind, at_once, State(target), 0.0).target >= less
+    assert decide(behind, at_once, ScalingState(target), 0.0).target >= less
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ class Queue:
         self.now = 0
         self.end = self.committed = 0.0
         self.rates: Rates | None = None
-        self.state = State()
+        self.state = ScalingState()
         self.seconds: deque[tuple[float, float, int]] = deque(maxlen=WINDOW_S)
         self.rate = RATE
         self.served = math.inf
@@ -369,7 +369,7 @@ class Queue:
         for _ in range(seconds):
             self._second(load)
             if self.now % READ_S == 0 and reachable:
-                sample = Sample(self.now, self.end, self.committed)
+                sample = OffsetSample(self.now, self.end, self.committed)
                 self.rates = follow(self.rates, sample, half_life_s=self.settings.smoothing_s)
             if self.now % TICK_S == 0:
                 self._tick(reachable)
@@ -399,7 +399,7 @@ class Queue:
         answers, busy_s, replica_s = (sum(column) for column in zip(*self.seconds, strict=True))
         wrong = self.bias * self.random.uniform(1 - self.noise, 1 + self.noise)
         load = measure(answers * wrong, busy_s=busy_s, replica_s=replica_s)
-        reading = Reading(
+        reading = ScalingReading(
             age_s=self.now - self.rates.sample.at_s,
             reachable=reachable,
             current=self.running,

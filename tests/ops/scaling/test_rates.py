@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.scaling.rates import (
-    Load,
+    OffsetSample,
     Rates,
-    Sample,
+    ReplicaLoad,
     follow,
     known,
     measure,
@@ -31,7 +31,7 @@ ANY_NUMBER = st.one_of(
 def followed(*samples: tuple[float, float, float], half_life_s: float = 1.0) -> Rates:
     rates = None
     for sample in samples:
-        rates = follow(rates, Sample(*sample), half_life_s=half_life_s)
+        rates = follow(rates, OffsetSample(*sample), half_life_s=half_life_s)
     assert rates is not None
     return rates
 
@@ -54,7 +54,7 @@ def test_smoothing_goes_by_time_and_not_by_the_number_of_samples() -> None:
 
 @pytest.mark.parametrize("back", [(2.0, 50, 100), (2.0, 300, 0)])
 def test_offsets_that_went_back_begin_anew(back: tuple[float, float, float]) -> None:
-    assert followed((0.0, 0, 0), (1.0, 200, 100), back) == Rates(Sample(*back))
+    assert followed((0.0, 0, 0), (1.0, 200, 100), back) == Rates(OffsetSample(*back))
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ def test_sample_that_cannot_be_changes_nothing(bad: tuple[float, float, float]) 
 
 
 def test_unusable_first_sample_is_not_a_beginning() -> None:
-    assert follow(None, Sample(0.0, math.nan, 0.0), half_life_s=1.0) is None
+    assert follow(None, OffsetSample(0.0, math.nan, 0.0), half_life_s=1.0) is None
 
 
 def test_seconds_of_calls_that_overlap_are_not_counted_beyond_those_that_ran() -> None:
-    assert measure(3_000, busy_s=90.0, replica_s=30.0) == Load(100.0, 1.0)
+    assert measure(3_000, busy_s=90.0, replica_s=30.0) == ReplicaLoad(100.0, 1.0)
 
 
 def test_replica_with_pauses_is_measured_by_its_busy_seconds() -> None:
-    assert measure(300, busy_s=3.0, replica_s=30.0) == Load(100.0, 0.1)
+    assert measure(300, busy_s=3.0, replica_s=30.0) == ReplicaLoad(100.0, 0.1)
 
 
 def test_without_answers_there_is_no_rate() -> None:
-    assert measure(0, busy_s=0.0, replica_s=30.0) == Load(None, 0.0)
-    assert measure(0, busy_s=30.0, replica_s=30.0) == Load(None, 1.0)
-    assert measure(5, busy_s=1.0, replica_s=0.0) == Load(None, None)
+    assert measure(0, busy_s=0.0, replica_s=30.0) == ReplicaLoad(None, 0.0)
+    assert measure(0, busy_s=30.0, replica_s=30.0) == ReplicaLoad(None, 1.0)
+    assert measure(5, busy_s=1.0, replica_s=0.0) == ReplicaLoad(None, None)
 
 
 @given(ANY_NUMBER, ANY_NUMBER, ANY_NUMBER)
@@ -94,7 +94,7 @@ def test_measure_takes_any_numbers(answers: float, busy_s: float, replica_s: flo
 def test_follow_takes_any_numbers(samples: list[tuple[float, float, float]]) -> None:
     rates = None
     for sample in samples:
-        rates = follow(rates, Sample(*sample), half_life_s=5.0)
+        rates = follow(rates, OffsetSample(*sample), half_life_s=5.0)
     if rates is not None:
         assert rates.lag >= 0
         assert rates.arrival_per_s is None or rates.arrival_per_s >= 0
@@ -112,7 +112,7 @@ def test_follow_takes_any_numbers(samples: list[tuple[float, float, float]]) -> 
 def test_rate_of_a_consumer_shows_only_where_consumers_limit(
     lag: int, busy: float | None, rate: float | None
 ) -> None:
-    rates = Rates(Sample(0.0, lag, 0.0), 300.0, 100.0)
+    rates = Rates(OffsetSample(0.0, lag, 0.0), 300.0, 100.0)
     assert rate_per_consumer(rates, consumers=2, busy=busy, target_drain_s=60.0) == rate
 
 

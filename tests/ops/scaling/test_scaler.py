@@ -10,9 +10,9 @@ import pytest
 
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.releases.releases import Release
-from ops.releases.state_machine import Plan, Position, State
+from ops.releases.state_machine import Plan, Position, ReleaseState
 from ops.scaling.backlog import Backlog
-from ops.scaling.rates import Rates, Sample
+from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler, Sight, Wish
 from ops.serving.apps import Found
 from serve.settings import ModelSettings
@@ -54,7 +54,7 @@ def window(version: str = "1", *, answers: int = 1000, busy_s: float = 10.0) -> 
 
 
 def backlog(lag: float = 0.0, *, arrival: float = 0.0, drain: float = 0.0, **more: Any) -> Backlog:
-    rates = Rates(Sample(100.0, lag, 0.0), arrival, drain)
+    rates = Rates(OffsetSample(100.0, lag, 0.0), arrival, drain)
     return Backlog(rates, 4, 100.0, 0.0)._replace(**more)
 
 
@@ -174,7 +174,7 @@ def test_version_that_waits_for_its_share_is_not_taken_for_useless() -> None:
             "m": [window("1", answers=10, busy_s=0.1), window("2", answers=8000, busy_s=80.0)]
         },
     )
-    bakes = [cast(Release, Going(Position(State.BAKE)))]
+    bakes = [cast(Release, Going(Position(ReleaseState.BAKE)))]
     for releases, sizes in ((bakes, {8}), ([], {4})):
         scaler, found = Scaler(SCALING, [MODEL], [WORDS]), {8}
         for second in (0, 10):
@@ -242,7 +242,7 @@ def test_version_that_does_not_run_is_left_alone() -> None:
 def test_candidate_is_sized_for_its_coming_share_before_it_has_answered() -> None:
     # 300 records/s at 100/s each: the live version needs 4, half of it needs 2.
     apps = {"m@1": app(4), "m@2": app(1), "pipeline-words": app()}
-    release = cast(Release, Going(Position(State.LOADING)))
+    release = cast(Release, Going(Position(ReleaseState.LOADING)))
     windows = {"m": [window(answers=3000, busy_s=30.0)]}
     scaler = Scaler(SCALING, [MODEL], [WORDS])
     seen = sight(
@@ -269,7 +269,7 @@ def test_old_version_keeps_what_it_needs_to_take_all_back() -> None:
     seen = sight(
         apps=apps,
         routes={"m": route},
-        releases=[cast(Release, Going(Position(State.BAKE)))],
+        releases=[cast(Release, Going(Position(ReleaseState.BAKE)))],
         windows=windows,
         backlogs={"words": backlog(0, arrival=300, drain=300)},
     )

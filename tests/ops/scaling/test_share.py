@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ops.analysis.limits import MIRROR_SHARE
 from ops.releases.releases import Release
-from ops.releases.state_machine import Plan, Position, Sides, State, routes_of
+from ops.releases.state_machine import Plan, Position, ReleaseState, Sides, routes_of
 from ops.scaling.share import share_to_carry
 from stream.schema import ControlRecord, VersionRoute
 
@@ -44,14 +44,14 @@ def test_without_a_release_by_its_weight() -> None:
 @pytest.mark.parametrize(
     ("position", "new"),
     [
-        (Position(State.SCHEDULED), 0.0),
-        (Position(State.LOADING), 1.0),  # in shadow it sees everything
-        (Position(State.SHADOW), 1.0),
-        (Position(State.CANARY, 0), 0.25),
-        (Position(State.CANARY, 1), 1.0),
-        (Position(State.PAUSED, 0, State.CANARY), 0.25),
-        (Position(State.BAKE), 1.0),
-        (Position(State.ROLLING_BACK), 0.0),
+        (Position(ReleaseState.SCHEDULED), 0.0),
+        (Position(ReleaseState.LOADING), 1.0),  # in shadow it sees everything
+        (Position(ReleaseState.SHADOW), 1.0),
+        (Position(ReleaseState.CANARY, 0), 0.25),
+        (Position(ReleaseState.CANARY, 1), 1.0),
+        (Position(ReleaseState.PAUSED, 0, ReleaseState.CANARY), 0.25),
+        (Position(ReleaseState.BAKE), 1.0),
+        (Position(ReleaseState.ROLLING_BACK), 0.0),
     ],
 )
 def test_new_version_is_ready_for_its_next_step(position: Position, new: float) -> None:
@@ -62,21 +62,21 @@ def test_new_version_is_ready_for_its_next_step(position: Position, new: float) 
 
 def test_canary_answers_its_share_and_a_part_of_the_rest_twice() -> None:
     plan = Plan(shadow=False, weights=(0.5, 0.51), bake=True)
-    assert shares(Position(State.CANARY, 0), plan)[1] == 0.5 + 0.5 * MIRROR_SHARE
+    assert shares(Position(ReleaseState.CANARY, 0), plan)[1] == 0.5 + 0.5 * MIRROR_SHARE
 
 
 def test_without_shadow_and_canary_it_takes_all_when_it_is_loaded() -> None:
     plan = Plan(shadow=False, weights=(), bake=False)
-    assert shares(Position(State.LOADING), plan)[1] == 1.0
+    assert shares(Position(ReleaseState.LOADING), plan)[1] == 1.0
 
 
 @given(st.data())
 def test_no_step_asks_for_less_than_it_gives(data: Any) -> None:
     weights = sorted(data.draw(st.lists(st.floats(0.01, 0.99), max_size=3)))
     plan = Plan(data.draw(st.booleans()), tuple(weights), data.draw(st.booleans()))
-    states = [State.SHADOW, State.BAKE] + [State.CANARY] * bool(weights)
+    states = [ReleaseState.SHADOW, ReleaseState.BAKE] + [ReleaseState.CANARY] * bool(weights)
     state = data.draw(st.sampled_from(states))
-    step = data.draw(st.integers(0, len(weights) - 1)) if state is State.CANARY else 0
+    step = data.draw(st.integers(0, len(weights) - 1)) if state is ReleaseState.CANARY else 0
     route = routes_of(Position(state, step), plan, SIDES, model="m", epoch=1)
     assert route is not None
     found = share_to_carry("2", route, cast(Release, Going(Position(state, step), plan)))

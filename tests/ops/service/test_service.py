@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from ops.access import grants, ledger
-from ops.access.ledger import Row
+from ops.access.ledger import LedgerRow
 from ops.access.permissions import Kind, Permission
 from ops.access.transactions import Actor
 from ops.catalogue.versions import VersionId
@@ -46,7 +46,7 @@ def actor(there: Installation, name: str) -> Actor:
     return there.service.access.authenticate(there.secrets[name])
 
 
-def last_row(there: Installation) -> Row:
+def last_row(there: Installation) -> LedgerRow:
     with there.database.read() as connection:
         assert ledger.verify(connection) is None
         return ledger.entries(connection, limit=1)[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.analysis.evidence import PairedEvidence, Step, StepEvidence, VersionEvidence
+from ops.analysis.evidence import PairedEvidence, ReleaseStep, StepEvidence, VersionEvidence
 from ops.analysis.gathering import Gathered, Pair, evidence_of, records_of
 from ops.telemetry import observations
 from ops.telemetry.observations import LATE_MS, MAX_WINDOWS, Observations, Seen
@@ -17,7 +17,7 @@ from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison
 from stream.records import Record
 from stream.schema import ComparisonRecord, ConsumerRecord, TelemetryRecord
-from stream.telemetry import QUANTILE_ERROR, Window, merge
+from stream.telemetry import QUANTILE_ERROR, TelemetryWindow, merge
 
 PAIR = Pair(candidate="3", baseline="2")
 DEADLINE_S = 30.0
@@ -41,7 +41,7 @@ def window(
     failures: Sequence[FailureKind] = (),
     rescued: int = 0,
 ) -> TelemetryRecord:
-    seen = Window(pipeline="reviews", consumer=consumer, model=model, version=version)
+    seen = TelemetryWindow(pipeline="reviews", consumer=consumer, model=model, version=version)
     seen.observe_answers(answers, [12.0] * len(answers))
     seen.observe_failures(failures)
     if rescued:
@@ -97,7 +97,7 @@ def told(*records: TelemetryRecord | ComparisonRecord | ConsumerRecord) -> Obser
 
 
 def evidence(
-    step: Step,
+    step: ReleaseStep,
     *,
     windows: Sequence[TelemetryRecord] = (),
     comparisons: Sequence[ComparisonRecord] = (),
@@ -199,7 +199,7 @@ def test_canary_counts_both_versions_by_their_windows() -> None:
         window("3", answers=[BAD], consumer=1),
         window("1", answers=[GOOD] * 9),
     ]
-    found = evidence(Step.CANARY, windows=windows)
+    found = evidence(ReleaseStep.CANARY, windows=windows)
     assert found.candidate == VersionEvidence("3", 4, 6, {"good": 2, "bad": 2})
     assert found.baseline == VersionEvidence("2", 5, 1, {"good": 5})
     assert (found.paired, found.age_s) == (NOTHING, 60.0)
@@ -208,12 +208,12 @@ def test_canary_counts_both_versions_by_their_windows() -> None:
 @pytest.mark.parametrize("kind", FailureKind)
 def test_only_what_the_version_is_to_blame_for_counts_as_its_error(kind: FailureKind) -> None:
     blamed = kind in {FailureKind.POISON, FailureKind.TOO_LONG}
-    found = evidence(Step.CANARY, windows=[window(failures=[kind] * 3, answers=[GOOD])])
+    found = evidence(ReleaseStep.CANARY, windows=[window(failures=[kind] * 3, answers=[GOOD])])
     assert found.candidate == VersionEvidence("3", 1, 3 if blamed else 0, {"good": 1})
 
 
-@pytest.mark.parametrize("step", Step)
-def test_nothing_seen_is_nothing_counted(step: Step) -> None:
+@pytest.mark.parametrize("step", ReleaseStep)
+def test_nothing_seen_is_nothing_counted(step: ReleaseStep) -> None:
     nothing = StepEvidence(VersionEvidence("3"), VersionEvidence("2"), NOTHING, 60.0)
     assert evidence(step) == nothing
 
@@ -223,7 +223,7 @@ def test_shadow_counts_by_the_comparison_alone() -> None:
     candidate = [GOOD, BAD, BAD, POISON, GOOD, NOT_JSON, POISON]
     windows = [window("2", answers=[GOOD] * 90), window("3", answers=[GOOD] * 80)]
     compared = [comparison(live, candidate), comparison([GOOD], [GOOD])]
-    found = evidence(Step.SHADOW, windows=windows, comparisons=compared)
+    found = evidence(ReleaseStep.SHADOW, windows=windows, comparisons=compared)
 
     assert found.paired == NOTHING._replace(
         compared=4,
@@ -242,7 +242,7 @@ def test_calls_are_compared_window_by_window() -> None:
         comparison(),
         comparison(calls=[(0.010, 0.040)]),
     ]
-    found = evidence(Step.SHADOW, comparisons=compared).paired
+    found = evidence(ReleaseStep.SHADOW, comparisons=compared).paired
     assert found.baseline_p99_ms == pytest.approx([11, 10], rel=QUANTILE_ERROR)
     assert found.candidate_p99_ms == pytest.approx([21, 40], rel=QUANTILE_ERROR)
     assert found.slowdowns == pytest.approx([2, 4], rel=2 * QUANTILE_ERROR)
@@ -252,7 +252,7 @@ def test_comparisons_with_other_versions_are_left_out() -> None:
     others = [
         comparison([GOOD], [GOOD], pair=pair) for pair in [("1", "3"), ("2", "4"), ("3.1", "2")]
     ]
-    assert evidence(Step.SHADOW, comparisons=others).paired == NOTHING
+    assert evidence(ReleaseStep.SHADOW, comparisons=others).paired == NOTHING
 
 
 def test_bake_turns_the_comparison_round() -> None:
@@ -263,7 +263,7 @@ def test_bake_turns_the_comparison_round() -> None:
         window("2", answers=[GOOD]),
     ]
     compared = [comparison(live, shadow, pair=("3", "2"), calls=[(0.030, 0.010)])]
-    found = evidence(Step.BAKE, windows=windows, comparisons=compared)
+    found = evidence(ReleaseStep.BAKE, windows=windows, comparisons=compared)
 
     assert found.candidate == VersionEvidence("3", 4, 3, {"good": 3, "bad": 1})
     assert found.baseline == VersionEvidence("2", 1, 0, {"good": 1})
@@ -292,7 +292,9 @@ def test_either_side_of_a_comparison_tells_the_same(
     old, new = [a for a, _ in outcomes], [b for _, b in outcomes]
     ahead = comparison(old, new, pair=("2", "3"), calls=calls)
     behind = comparison(new, old, pair=("3", "2"), calls=[(b, a) for a, b in calls])
-    assert evidence(Step.SHADOW, comparisons=[ahead]) == evidence(Step.SHADOW, comparisons=[behind])
+    assert evidence(ReleaseStep.SHADOW, comparisons=[ahead]) == evidence(
+        ReleaseStep.SHADOW, comparisons=[behind]
+    )
 
 
 @given(st.lists(both, max_size=20), calls)
@@ -300,8 +302,8 @@ def test_turning_it_twice_changes_nothing(
     outcomes: list[tuple[Outcome, Outcome]], calls: list[tuple[float, float]]
 ) -> None:
     compared = comparison([a for a, _ in outcomes], [b for _, b in outcomes], calls=calls)
-    straight = evidence(Step.SHADOW, comparisons=[compared])
-    turned = evidence(Step.SHADOW, comparisons=[compared], pair=Pair("2", "3"))
+    straight = evidence(ReleaseStep.SHADOW, comparisons=[compared])
+    turned = evidence(ReleaseStep.SHADOW, comparisons=[compared], pair=Pair("2", "3"))
     assert mirrored(turned) == straight
 
 
@@ -353,7 +355,7 @@ def test_evidence_gathered_piece_by_piece_is_that_of_all_at_once(
                 made.append(comparison([GOOD], [BAD], pair=("3", "9"), start=start))
     windows = [record for record in made if isinstance(record, TelemetryRecord)]
     comparisons = [record for record in made if isinstance(record, ComparisonRecord)]
-    for step in Step:
+    for step in ReleaseStep:
         gathered, told, seen = Gathered(step, PAIR, since_ms=BEGAN), Observations(), Seen()
         before = comparison([GOOD], [GOOD], start=BEGAN - 1)
         rest = [window("3", start=BEGAN - 1, answers=[GOOD]), before, *made]

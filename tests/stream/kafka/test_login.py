@@ -15,7 +15,7 @@ from stream.errors import BrokerRefused
 from stream.kafka import connection
 from stream.kafka.admin import Admin
 from stream.kafka.connection import common_options
-from stream.kafka.login import LoginRefused, Server, check_login
+from stream.kafka.login import BrokerAddress, LoginRefused, check_login
 from stream.kafka.sink import PlainProducer
 from stream.kafka.topic_io import read_topic
 from stream.settings import KafkaSettings
@@ -28,9 +28,9 @@ DEADLINE_S = 20.0
 WRONG_PASSWORD = {"sasl_password": SecretStr("not-the-one")}
 
 
-def server(kafka: KafkaSettings) -> Server:
+def server(kafka: KafkaSettings) -> BrokerAddress:
     host, _, port = kafka.bootstrap_servers.partition(":")
-    return Server(host, int(port))
+    return BrokerAddress(host, int(port))
 
 
 def options(kafka: KafkaSettings) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_refusal_names_what_to_correct(
 
 
 def test_right_login_and_absent_brokers_are_passed_over(secure_broker: Broker) -> None:
-    right, away = secure_broker.kafka, Server("127.0.0.1", 1)
+    right, away = secure_broker.kafka, BrokerAddress("127.0.0.1", 1)
     check_login([server(right)], options(right), timeout_s=DEADLINE_S)
     wrong = right.model_copy(update=WRONG_PASSWORD)
     check_login([away], options(wrong), timeout_s=DEADLINE_S)
@@ -73,7 +73,7 @@ def test_right_login_and_absent_brokers_are_passed_over(secure_broker: Broker) -
 
 def test_server_that_never_answers_costs_no_more_than_the_timeout(secure_broker: Broker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        servers = [Server(*silent.getsockname())] * 100
+        servers = [BrokerAddress(*silent.getsockname())] * 100
         check_login(servers, options(secure_broker.kafka), timeout_s=0.2)
 
 
