@@ -49,7 +49,7 @@ from ops.scaling.backlog import Backlog
 from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler
 from ops.service.service import Service
-from ops.serving.apps import Apps, Found
+from ops.serving.apps import Apps, ObservedApp
 from ops.serving.cluster import Node
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
@@ -107,13 +107,15 @@ class StandingApps:
     def __init__(self, models: list[str]) -> None:
         names = [app_name(model, label) for model in models for label in ("1", "2")]
         names += [pipeline_of(model).app_name for model in models]
-        standing = Found("RUNNING", 1, "", resources={"CPU": 1.0}, nodes={"node": 1})
-        self.found: Mapping[str, Found] = dict.fromkeys(names, standing)
+        standing = ObservedApp("RUNNING", 1, "", resources={"CPU": 1.0}, nodes={"node": 1})
+        self.found: Mapping[str, ObservedApp] = dict.fromkeys(names, standing)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Nothing has changed."""
 
-    def want(self, wanted: Mapping[str, object], known: set[str], _others: Container[str]) -> None:
+    def reconcile(
+        self, wanted: Mapping[str, object], known: set[str], _others: Container[str]
+    ) -> None:
         """All of it is there."""
         assert set(wanted) <= set(self.found), known
 
@@ -270,7 +272,7 @@ def _upkeep(
     """A pipeline of each model, prices and all that follows."""
     pipelines, backlogs = [pipeline_of(name) for name in templates], Steady()
     machines = Machines(lambda: [Node("node", None, {"CPU": 1000.0})], grows=False)
-    machines.look()
+    machines.refresh()
     deploys: dict[str, Deploy] = {p.app_name: lambda _cluster: None for p in pipelines}
     return Upkeep(
         database,

@@ -46,7 +46,7 @@ class Problem(NamedTuple):
         warning = "" if self.severity == ProblemSeverity.ERROR else "warning: "
         return f"{place}{warning}{self.path + ': ' if self.path else ''}{self.message}"
 
-    def told_of(self, file: Path) -> str:
+    def located_in(self, file: Path) -> str:
         """As compilers say it, ``file:line:column: path: message``."""
         place = f":{self.line}:{self.column}" if self.line else ""
         without_place = self._replace(line=0)

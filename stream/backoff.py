@@ -20,7 +20,7 @@ MAX_PAUSE_S = 5.0
 PASSING = (BrokerUnreachable, CommitFailed, TopicUnfit)
 
 
-class Trouble:
+class Backoff:
     """Keeps and tells what is wrong at the moment; any thread may read it.
 
     Attributes:

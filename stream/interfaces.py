@@ -26,7 +26,7 @@ class RecordSource(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-class Doors(NamedTuple):
+class Adapters(NamedTuple):
     """How a pipeline reaches the world.
 
     Attributes:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from serve.contract import OF_THE_VERSION, Failure, FailureKind
-from stream.backoff import PASSING, Trouble
+from stream.backoff import PASSING, Backoff
 from stream.consumer_stats import ConsumerStats, RescueReason
 from stream.dispatch import Queues
 from stream.errors import ModelUnavailable, OutputRefused, StreamError, SystemFault
-from stream.interfaces import Doors, RecordSource
+from stream.interfaces import Adapters, RecordSource
 from stream.isolation import Reply
 from stream.kafka.sink import Sink
 from stream.offsets import OffsetTracker, Slot
@@ -83,7 +83,7 @@ class Pipeline:
     def __init__(
         self,
         settings: PipelineSettings,
-        doors: Doors,
+        doors: Adapters,
         *,
         rank: int,
         stopping: threading.Event,
@@ -102,7 +102,7 @@ class Pipeline:
         self._calls = Calls(doors.caller, window=settings.window, clock=clock)
         self._tally = ConsumerStats(settings, rank=rank, now_s=wall_clock())
         self._routes = Routes(settings.model, doors.table)
-        self._trouble = Trouble(settings.name, stopping)
+        self._trouble = Backoff(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
         self._has_committed = False
         self._places: dict[Partition, int] = {}

@@ -95,7 +95,7 @@ class GroupOffsets(NamedTuple):
         return max(0, self.end - self.committed)
 
 
-class Held(NamedTuple):
+class OpenTransaction(NamedTuple):
     """An open transaction on a partition, and what waits behind it.
 
     Attributes:

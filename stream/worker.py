@@ -18,7 +18,7 @@ from typing import NamedTuple
 from stream.control import ControlFollower
 from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
-from stream.interfaces import Doors
+from stream.interfaces import Adapters
 from stream.interfaces import RecordSource as SourceDoor
 from stream.isolation import Caller, ReplicaClient
 from stream.kafka.admin import Admin
@@ -199,14 +199,14 @@ class Worker:
             # Its thread has ended; the process is replaced and begins anew.
             raise BrokerUnreachable(f"the routing table cannot be read: {exc}") from exc
 
-    def _doors(self, follower: ControlFollower) -> Doors:
+    def _doors(self, follower: ControlFollower) -> Adapters:
         def sink(source: SourceDoor) -> Sink:
             kafka, settings, batch_bytes = self._kafka, self._settings, min(self._limits)
             if settings.delivery == "exactly-once":
                 return TransactionalSink(kafka, settings, rank=self.rank, batch_bytes=batch_bytes)
             return PlainSink(kafka, settings, committer=source, batch_bytes=batch_bytes)
 
-        return Doors(
+        return Adapters(
             source=lambda revoked: GroupSource(
                 self._kafka, self._settings, rank=self.rank, revoked=revoked
             ),

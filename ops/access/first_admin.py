@@ -40,7 +40,9 @@ def ensure_local_admin(database: Database, state_dir: Path, *, now: datetime) ->
     """
     name, path = _local_name(), state_dir / TOKEN_FILE
     with database.begin() as connection:
-        people.hold(connection, to_change=True)  # of two that start at once, one is the first
+        people.lock_rights(
+            connection, to_change=True
+        )  # of two that start at once, one is the first
         if people.is_empty(connection):
             people.add(connection, name, Kind.PERSON, now=now)
             given = grants.give(connection, name, Permission.ADMIN, EVERYTHING, by=name, now=now)

@@ -37,7 +37,7 @@ class Principal(NamedTuple):
     disabled_at: datetime | None
 
 
-def hold(connection: Connection, *, to_change: bool) -> None:
+def lock_rights(connection: Connection, *, to_change: bool) -> None:
     """Let nobody's rights change before this transaction ends.
 
     Take it before every other lock. Without it a change could stand in the ledger behind the

@@ -88,7 +88,7 @@ class Change:
     entry: Entry = field(repr=False)
     _is_written: bool = True
 
-    def tell(self, **fields: Any) -> None:
+    def describe(self, **fields: Any) -> None:
         """Fill fields of the entry: evidence, reason, digests."""
         self.entry = replace(self.entry, **fields)
 
@@ -144,7 +144,7 @@ class Access:
         return actor
 
     @contextmanager
-    def look(self, actor: Actor, attempt: Attempt) -> Iterator[Connection]:
+    def reading(self, actor: Actor, attempt: Attempt) -> Iterator[Connection]:
         """A transaction that reads, for an actor who may.
 
         Raises:
@@ -172,7 +172,7 @@ class Access:
             DatabaseUnavailable: Retriable.
         """
         with self._denials_told(actor, attempt), self._database.begin() as connection:
-            people.hold(connection, to_change=rights)
+            people.lock_rights(connection, to_change=rights)
             token = tokens.by_id(connection, actor.token_id)
             fault = token.fault(self.clock())
             if fault is not None:

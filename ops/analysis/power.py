@@ -72,7 +72,7 @@ def found(policy: Policy, *, factor: float = FACTOR) -> float:
     return 1 - missed
 
 
-def told(policy: Policy) -> str:
+def in_words(policy: Policy) -> str:
     """In a sentence: how surely errors doubled from 1 % are found, and what it would take."""
     steps = judged_steps(policy)
     if policy.analysis.errors is None:

@@ -14,12 +14,12 @@ import typer
 from ops.cli.api_client import connected
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
 from ops.cli.session import print_json
-from ops.cli.terminal import out, told_plainly
+from ops.cli.terminal import errors_in_words, out
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning
 from ops.health.findings import REPORT_FILE, Severity
 from ops.platform.installation import logs
-from ops.platform.supervisor import Note
+from ops.platform.supervisor import SupervisorNote
 
 # A report that is not older than this is still being written.
 FRESH = timedelta(seconds=60)
@@ -34,7 +34,7 @@ def health(
     as_json: JsonOption = False,
 ) -> None:
     """Say how the platform stands; exit code 0 healthy, 1 degraded, 2 down."""
-    with told_plainly():
+    with errors_in_words():
         place = state_dir_of(state_dir)
         try:
             found = connected(api, place).get("/health")
@@ -68,7 +68,7 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
         lives: It refused, as without its database, and may still look and report.
     """
     now = datetime.now(UTC)
-    note = Note.load(state_dir)
+    note = SupervisorNote.load(state_dir)
     if note is not None and note.deaths:
         why = f"{why}; {note.sentence()}"
     report = _report(state_dir / REPORT_FILE)
@@ -94,7 +94,7 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
     }
 
 
-def _todo(note: Note | None, log: Path) -> str:
+def _todo(note: SupervisorNote | None, log: Path) -> str:
     if note is not None and note.next_at is not None:
         left_s = max(0.0, note.next_at - time.time())
         return f"see {log}; it is started again by itself, in {left_s:.0f} s"

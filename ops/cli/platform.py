@@ -14,9 +14,9 @@ from ops.cli.terminal import (
     StepPrinter,
     configuration,
     err,
+    errors_in_words,
     json_line,
     out,
-    told_plainly,
 )
 from ops.config.state_dir import state_dir_of
 
@@ -38,7 +38,7 @@ def up(
     """Bring up Kafka, Ray, models and pipelines; what runs already is left alone."""
     from ops.platform import bring_up
 
-    with told_plainly():
+    with errors_in_words():
         settings = configuration(config)
         with StepPrinter() as step:
             bring_up.up(settings, step)
@@ -81,7 +81,7 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
     """Let the pipelines finish and end everything that `up` started."""
     from ops.platform import bring_up
 
-    with told_plainly():
+    with errors_in_words():
         place = state_dir_of(state_dir)
         with StepPrinter() as step:
             ended = bring_up.down(place, step)
@@ -94,7 +94,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from ops.cli.status_tables import status_table
     from ops.platform.status import status as read_status
 
-    with told_plainly():
+    with errors_in_words():
         now = read_status(configuration(config))
         if as_json:
             json_line(now.model_dump_json())
@@ -109,7 +109,7 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
     """Start the embedded Kafka and leave it running."""
     from ops.platform.installation import embedded_broker
 
-    with told_plainly():
+    with errors_in_words():
         embedded = embedded_broker(state_dir_of(state_dir))
         StepPrinter()("Kafka: starting")
         out.print(embedded.start())
@@ -120,7 +120,7 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
     """Stop the embedded Kafka; its data stays."""
     from ops.platform.installation import embedded_broker
 
-    with told_plainly():
+    with errors_in_words():
         place = state_dir_of(state_dir)
         embedded = embedded_broker(place)
         if embedded.is_running():
@@ -136,7 +136,7 @@ def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = Fals
     from ops.embedded_kafka import status as status_of_broker
     from ops.platform.installation import embedded_broker
 
-    with told_plainly():
+    with errors_in_words():
         now = status_of_broker.broker_status(embedded_broker(state_dir_of(state_dir)))
         if as_json:
             json_line(now.model_dump_json())
@@ -153,7 +153,7 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
 
     problems = check(file)
     for problem in problems:
-        out.print(problem.told_of(file), markup=False, soft_wrap=True)
+        out.print(problem.located_in(file), markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_USAGE)
     out.print(f"{file}: fine")

@@ -11,7 +11,7 @@ import typer
 from ops.cli.models import VersionArgument, path_of
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
 from ops.cli.session import print_json, print_problems, say, session
-from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, told_plainly
+from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:  # not loaded by commands that only ask
@@ -32,11 +32,11 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     from ops.analysis import power
     from ops.policy.file import examine
 
-    with told_plainly():
+    with errors_in_words():
         now = datetime.now(UTC)
         policy, found = examine(_text(file), now=now)
         problems = [problem._asdict() for problem in found]
-        finds = power.told(policy) if policy else None
+        finds = power.in_words(policy) if policy else None
         starts = _next_starts(policy, now) if policy else []
         if as_json:
             print_json({"problems": problems, "finds": finds, "windows": starts})

@@ -15,10 +15,10 @@ from ops.cli.terminal import (
     EXIT_USAGE,
     StepPrinter,
     configuration,
+    errors_in_words,
     fail,
     json_line,
     out,
-    told_plainly,
 )
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
@@ -37,7 +37,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Answer texts without Kafka."""
-    with told_plainly():
+    with errors_in_words():
         wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
         if not wanted:
             fail("there is no text: give some as arguments or on stdin", EXIT_USAGE)
@@ -65,7 +65,7 @@ def import_(
     golden: GoldenOption = None,
 ) -> None:
     """Make a sealed model directory of a model from elsewhere."""
-    with told_plainly():
+    with errors_in_words():
         artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
         out.print(
             f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}", soft_wrap=True

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from ops.cli.options import ConfigOption, JsonOption
-from ops.cli.terminal import EXIT_USAGE, configuration, err, fail, json_line, out, told_plainly
+from ops.cli.terminal import EXIT_USAGE, configuration, err, errors_in_words, fail, json_line, out
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import NoJsonObject, NotRunning
 from serve.json_fields import has_only_json, literal_fields
@@ -45,7 +45,7 @@ def produce(
     config: ConfigOption = None,
 ) -> None:
     """Send each line of a file as one record: JSON lines or plain text."""
-    with told_plainly():
+    with errors_in_words():
         if key_field is not None and form == "text":
             fail("--key-field names a field of JSON lines: leave out --format text", EXIT_USAGE)
         kafka = _kafka(config)
@@ -83,7 +83,7 @@ def consume(
 
     # Closed whatever happens: the client's thread would keep the command from ending.
     with (
-        told_plainly(),
+        errors_in_words(),
         closing(
             read_topic(
                 _kafka(config), topic, from_beginning=from_beginning, timeout_s=timeout_s or None

@@ -12,7 +12,7 @@ from typing import Any
 
 from ops.cli.api_client import ApiClient, connected
 from ops.cli.tables import plain, table_lines
-from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, fail, json_line, told_plainly
+from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words, fail, json_line
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused
 
@@ -23,7 +23,7 @@ WRONG_USE = (400, 413, 422)
 @contextmanager
 def session(api: str | None, state_dir: Path | None) -> Iterator[ApiClient]:
     """A client for the time of a command; every refusal is one sentence and an exit code."""
-    with told_plainly():
+    with errors_in_words():
         try:
             yield connected(api, state_dir_of(state_dir))
         except ApiRefused as refused:

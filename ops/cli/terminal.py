@@ -63,7 +63,7 @@ err = cast("Console", _LateConsole(stderr=True))
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def errors_in_words() -> Iterator[None]:
     """Show an error of ours as one sentence and leave with its exit code."""
     try:
         yield

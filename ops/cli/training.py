@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from ops.cli.options import GoldenOption, JsonOption
-from ops.cli.terminal import err, json_line, out, told_plainly, warn
+from ops.cli.terminal import err, errors_in_words, json_line, out, warn
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def train_text_classification(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a text classifier and write its model directory."""
-    with told_plainly():
+    with errors_in_words():
         artifact = train_with_progress(
             {
                 "data": data,

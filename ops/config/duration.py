@@ -40,7 +40,7 @@ def written(span: timedelta) -> str:
     return f"{seconds // SECONDS[unit]}{unit}"
 
 
-def told(span: timedelta) -> str:
+def in_words(span: timedelta) -> str:
     """A span for people, by its two largest units: ``2 d 4 h``; below two days in hours."""
     seconds = max(0, round(span.total_seconds()))
     units = [unit for unit in SECONDS if unit != "d" or seconds >= DAYS_FROM]

@@ -29,7 +29,7 @@ def load(path: Path) -> PlatformConfig:
     """
     config, problems = _read(path)
     if config is None:
-        lines = "\n".join(f"  {problem.told_of(path)}" for problem in problems)
+        lines = "\n".join(f"  {problem.located_in(path)}" for problem in problems)
         raise ConfigError(f"{path} cannot be used:\n{lines}")
     return config
 

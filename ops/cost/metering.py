@@ -30,7 +30,7 @@ from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
-from ops.serving.apps import Apps, Found
+from ops.serving.apps import Apps, ObservedApp
 from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -61,10 +61,10 @@ class Machines:
     def run(self, stopping: threading.Event) -> None:
         """Ask until told to stop."""
         while not stopping.is_set():
-            self.look()
+            self.refresh()
             stopping.wait(MACHINES_EVERY_S)
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Ask once; without an answer the last one holds."""
         try:
             self._nodes = {node.id: node for node in self._ask()}
@@ -142,7 +142,7 @@ class Accounts:
         }
         self._before, self._next = samples, now + EVERY
 
-    def _of(self, name: str, app: Found, now: datetime) -> Iterator[UsageSample]:
+    def _of(self, name: str, app: ObservedApp, now: datetime) -> Iterator[UsageSample]:
         """One for each kind of node that an app is on."""
         pipeline = self._pipelines.get(name)
         model, _, label = name.rpartition("@")

@@ -21,7 +21,7 @@ from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo import versions as demo_models
 from ops.demo.events import events
 from ops.demo.stream import REVIEWS, own_folder, step
-from ops.demo.traffic import Census, Traffic
+from ops.demo.traffic import AnswerCounts, Traffic
 from ops.errors import OpsError
 from ops.platform import bring_up, operator_process
 from ops.releases.state_machine import STEPS, ReleaseState
@@ -130,7 +130,7 @@ def _chapters(folder: Path) -> list[Chapter]:
     ]
 
 
-def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
+def _release(chapter: Chapter, client: ApiClient, census: AnswerCounts) -> Ending:
     """Make a version, register and release it, and watch what becomes of it."""
     step(chapter.title)
     directory = chapter.make()
@@ -151,9 +151,9 @@ def _release(chapter: Chapter, client: ApiClient, census: Census) -> Ending:
     )
 
 
-def _with_census(lines: list[Text], census: Census) -> list[Text]:
+def _with_census(lines: list[Text], census: AnswerCounts) -> list[Text]:
     head, *moves = lines
-    return [head.append(f"   answered {census.told()}", style="dim"), *moves]
+    return [head.append(f"   answered {census.in_words()}", style="dim"), *moves]
 
 
 def _ending(story: dict[str, Any]) -> Ending:
@@ -191,7 +191,7 @@ def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
         seed += 1
 
 
-def _summary(endings: dict[str, Ending], census: Census, sent: int) -> dict[str, Any]:
+def _summary(endings: dict[str, Ending], census: AnswerCounts, sent: int) -> dict[str, Any]:
     bad = {name: ending for name, ending in endings.items() if name != "good"}
     labels = {ending.label for ending in bad.values()}
     switches = [

@@ -18,7 +18,7 @@ DRAIN_DEADLINE_S = 60.0
 LISTEN_ON_S = 2.0
 
 
-class Census:
+class AnswerCounts:
     """What a ``read_committed`` consumer saw; filled by reading threads, one of the results.
 
     Attributes:
@@ -68,7 +68,7 @@ class Census:
         """Answers beyond the first, over all records."""
         return sum(times - 1 for times in self.sources.values())
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Results by version, in words."""
         return ", ".join(f"{v}: {n}" for v, n in sorted(self._by_version.items())) or "nothing"
 
@@ -88,7 +88,7 @@ class Traffic:
         *,
         rate_per_s: float,
     ) -> None:
-        self.census = Census()
+        self.census = AnswerCounts()
         self.sent = 0
         self._kafka = kafka
         self._pipeline = pipeline

@@ -16,7 +16,7 @@ from stream.errors import StreamError
 from stream.kafka.admin import Admin
 from stream.kafka.readers import ControlReader
 from stream.kafka.sink import PlainProducer
-from stream.records import Held, Partition
+from stream.records import OpenTransaction, Partition
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings
 from stream.topics import TopicSpec
@@ -79,7 +79,7 @@ class KafkaProbe:
         kept = {name: tuple(samples) for name, samples in self._lags.items()}
         return KafkaReading(frozenset(topics), kept, unread, held)
 
-    def _aged(self, pipeline: str, found: list[Held]) -> tuple[Held, ...]:
+    def _aged(self, pipeline: str, found: list[OpenTransaction]) -> tuple[OpenTransaction, ...]:
         """With the time since it was seen first, where the broker does not say how old it is."""
         now = self._clock()
         before = self._open.get(pipeline, {})

@@ -129,13 +129,13 @@ class HealthMonitor:
         began, earlier = self._clock(), self._kept()
         while not self._stopping.is_set():
             started = time.monotonic()
-            health = self.look(began, earlier)
+            health = self.refresh(began, earlier)
             self._health, earlier = health, health.findings
             self._first.set()
             self._save(health)
             self._stopping.wait(max(0.0, EVERY_S - (time.monotonic() - started)))
 
-    def look(self, began: datetime, earlier: Iterable[Finding]) -> Health:
+    def refresh(self, began: datetime, earlier: Iterable[Finding]) -> Health:
         """One round."""
         for lane in self._lanes.values():
             lane.begin(self._clock())

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ops.health.findings import Finding
-from ops.telemetry.observations import Loss
-from stream.records import Held
+from ops.telemetry.observations import DeletedRecords
+from stream.records import OpenTransaction
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
@@ -63,7 +63,7 @@ class KafkaReading:
     topics: frozenset[str]
     lags: Mapping[str, tuple[LagSample, ...]]
     unread: Mapping[str, str] = field(default_factory=dict)
-    held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict)
+    held: Mapping[str, tuple[OpenTransaction, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class PipelineReports:
     consumers: tuple[ConsumerRecord, ...] = ()
     windows: Mapping[str, datetime] = field(default_factory=dict)
     drained_per_s: Mapping[str, float] = field(default_factory=dict)
-    losses: tuple[Loss, ...] = ()
+    losses: tuple[DeletedRecords, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ops.access.ledger import Entry, append
 from ops.health import alerts
 from ops.health.alerts import Notice
 from ops.health.findings import Finding, Severity
-from ops.platform.supervisor import Note
+from ops.platform.supervisor import SupervisorNote
 from ops.releases.releases import OPERATOR
 from ops.sql import tables
 
@@ -26,7 +26,7 @@ WITHIN: Final = timedelta(hours=1)
 REPEATED: Final = 3
 
 
-def write_down(connection: Connection, note: Note, now: datetime) -> None:
+def record(connection: Connection, note: SupervisorNote, now: datetime) -> None:
     """Tell of the predecessor's death; nothing where it is the supervisor's first child."""
     if not note.deaths:
         return
@@ -41,7 +41,7 @@ def write_down(connection: Connection, note: Note, now: datetime) -> None:
     append(connection, entry)
 
 
-def see_to_alert(connection: Connection, note: Note, now: datetime) -> None:
+def see_to_alert(connection: Connection, note: SupervisorNote, now: datetime) -> None:
     """Open the alert, bring it up to date, or close it, by the deaths of the last hour."""
     lately = lately_died(note, now)
     if len(lately) < REPEATED:
@@ -67,7 +67,7 @@ def finding(connection: Connection) -> Finding | None:
     return Finding(KEY, Severity(row.severity), row.what, row.since, row.hurts, row.todo)
 
 
-def lately_died(note: Note, now: datetime) -> list[datetime]:
+def lately_died(note: SupervisorNote, now: datetime) -> list[datetime]:
     """When, within the last hour; the oldest first."""
     moments = (datetime.fromtimestamp(died_at, UTC) for died_at in note.deaths)
     return [moment for moment in moments if now - moment < WITHIN]

@@ -12,19 +12,19 @@ from ops.access.ledger import Entry, append
 from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 from ops.sql.tables import ledger
-from ops.telemetry.observations import Loss
+from ops.telemetry.observations import DeletedRecords
 
 ACTION: Final = "records.deleted-unread"
 
 
-class Losses:
+class DeletedRecordsLog:
     """Writes each down once, whoever was the operator when it was told."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._written: set[Loss] = set()
+        self._written: set[DeletedRecords] = set()
 
-    def write_down(self, found: Sequence[Loss], now: datetime) -> None:
+    def record(self, found: Sequence[DeletedRecords], now: datetime) -> None:
         """Bring the ledger up to date.
 
         Raises:

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from ops.config.duration import told as told_duration
-from ops.serving.apps import Found
+from ops.config.duration import in_words as told_duration
+from ops.serving.apps import ObservedApp
 from stream.schema import ConsumerRecord
 
 # At most so many attempts on one app within the hour; from then on it is an alert.
@@ -32,7 +32,7 @@ SILENT_S: Final = 30.0
 STALLED_S: Final = 600.0
 
 
-class Ailment(NamedTuple):
+class AppFault(NamedTuple):
     """Something is wrong with an app.
 
     Attributes:
@@ -77,7 +77,7 @@ class RepairStep(NamedTuple):
     reason: str
 
 
-def ailment_of_app(found: Found | None, fault: str | None) -> Ailment | None:
+def ailment_of_app(found: ObservedApp | None, fault: str | None) -> AppFault | None:
     """What is wrong with an app by what Serve tells; None where nothing is.
 
     Args:
@@ -86,17 +86,17 @@ def ailment_of_app(found: Found | None, fault: str | None) -> Ailment | None:
     """
     if found is None:
         if fault is not None:
-            return Ailment(f"it could not be deployed: {fault}", timedelta(0))
-        return Ailment("it is not there", GONE_FOR)
+            return AppFault(f"it could not be deployed: {fault}", timedelta(0))
+        return AppFault("it is not there", GONE_FOR)
     why = f": {found.message}" if found.message else ""
     if found.status == "DEPLOY_FAILED":
-        return Ailment(f"its deployment failed{why}", FAILED_FOR)
+        return AppFault(f"its deployment failed{why}", FAILED_FOR)
     if found.status == "UNHEALTHY":
-        return Ailment(f"its replicas are not healthy{why}", UNHEALTHY_FOR)
+        return AppFault(f"its replicas are not healthy{why}", UNHEALTHY_FOR)
     return None
 
 
-def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> Ailment | None:
+def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> AppFault | None:
     """What is wrong with a pipeline by what its consumers tell, although Serve says it runs.
 
     Args:
@@ -109,20 +109,20 @@ def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> Ailment | None
         told = watched.heartbeats.get(rank)
         age_s = (now_ms - told.at_ms) / 1000 if told else watched.seen_for_s
         if told is None or age_s > silent_s:
-            return Ailment(f"consumer {rank} has told nothing for {age_s:.0f} s", SILENT_FOR)
+            return AppFault(f"consumer {rank} has told nothing for {age_s:.0f} s", SILENT_FOR)
         if told.ended:
-            return Ailment(f"consumer {rank} has ended: {told.trouble or 'no reason'}", ENDED_FOR)
+            return AppFault(f"consumer {rank} has ended: {told.trouble or 'no reason'}", ENDED_FOR)
         if told.trouble and watched.model_runs:
-            return Ailment(f"consumer {rank} does not go on: {told.trouble}", TROUBLED_FOR)
+            return AppFault(f"consumer {rank} does not go on: {told.trouble}", TROUBLED_FOR)
         if told.waiting and (told.committed_ago_s or 0.0) > STALLED_S:
             since = f"{told.committed_ago_s:.0f} s"
             what = f"consumer {rank} has committed nothing for {since} and {told.waiting} wait"
-            return Ailment(what, STALLED_FOR)
+            return AppFault(what, STALLED_FOR)
     return None
 
 
 def next_step(
-    ailment: Ailment, since: datetime, attempts: Sequence[datetime], now: datetime
+    ailment: AppFault, since: datetime, attempts: Sequence[datetime], now: datetime
 ) -> RepairStep:
     """What to do about an app that ails.
 

@@ -18,9 +18,9 @@ from typing import Protocol
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
-from ops.operator.deleted_records import Losses
+from ops.operator.deleted_records import DeletedRecordsLog
 from ops.operator.repairs import Round
-from ops.operator.round_robin import Turns
+from ops.operator.round_robin import RoundRobin
 from ops.operator.upkeep import Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.next_event import due
@@ -93,11 +93,11 @@ class Operator:
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
         self._upkeep = upkeep
-        self._losses = Losses(database)
+        self._losses = DeletedRecordsLog(database)
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True
-        self._turns = Turns(STEERING_S, time.monotonic)
+        self._turns = RoundRobin(STEERING_S, time.monotonic)
 
     def wake(self) -> None:
         """Have the next tick come at once; from any thread."""
@@ -134,13 +134,15 @@ class Operator:
         if not self.leads:
             return
         self.publish()  # first: a rollback waits for nothing else
-        self._losses.write_down(self._observations.losses(), now)
+        self._losses.record(self._observations.losses(), now)
         is_seen = self._look()
         with self._database.read() as connection:
             found = open_releases(connection)
-        self._facts.look(found)
+        self._facts.refresh(found)
         by_model = {release.model: release for release in found}
-        moved = [self._steer(by_model[model], now) for model in self._turns.through([*by_model])]
+        moved = [
+            self._steer(by_model[model], now) for model in self._turns.run_in_turn([*by_model])
+        ]
         if self._turns.has_left_some:
             self.wake()
         if any(moved):
@@ -174,7 +176,7 @@ class Operator:
 
     def _look(self) -> bool:
         try:
-            self._apps.look()
+            self._apps.refresh()
         except NotRunning as exc:
             logger.warning("%s", exc)
             return False
@@ -228,7 +230,7 @@ class Operator:
         others = self._upkeep.others if self._upkeep is not None else frozenset()
         is_known = self._observations.is_current  # else it may be in use
         spare = self._ours() - self._in_use() if is_known else set()
-        self._apps.want(wanted, spare, others)
+        self._apps.reconcile(wanted, spare, others)
         return Round(now, routes, coming, wanted)
 
     def _made(self, model: str, label: str) -> ModelSettings:

@@ -22,7 +22,7 @@ from ops.health.findings import Severity
 from ops.operator.diagnosis import (
     WITHIN,
     Act,
-    Ailment,
+    AppFault,
     RepairStep,
     WatchedPipeline,
     ailment_of_app,
@@ -32,7 +32,7 @@ from ops.operator.diagnosis import (
 from ops.releases.releases import OPERATOR, Release
 from ops.releases.state_machine import ReleaseState
 from ops.scaling.backlog import Backlog
-from ops.serving.apps import RUNNING, Apps, Found, Make
+from ops.serving.apps import RUNNING, Apps, Make, ObservedApp
 from ops.serving.cluster import Cluster
 from ops.sql.database import Database
 from ops.sql.tables import ledger
@@ -151,7 +151,7 @@ class Repairs:
     def _deploy(self, make: Make, cluster: Cluster) -> None:
         cluster.deploy_model(make(), deadline_s=self._deadline_s)
 
-    def _ailment(self, name: str, now: datetime) -> Ailment | None:
+    def _ailment(self, name: str, now: datetime) -> AppFault | None:
         app = self._apps.found.get(name)
         ailment = ailment_of_app(app, self._apps.fault(name))
         pipeline = self._pipelines.get(name)
@@ -160,7 +160,7 @@ class Repairs:
         now_ms = int(now.timestamp() * 1000)
         return ailment_of_pipeline(self._watched(app, pipeline), now_ms)
 
-    def _watched(self, app: Found, pipeline: PipelineSettings) -> WatchedPipeline:
+    def _watched(self, app: ObservedApp, pipeline: PipelineSettings) -> WatchedPipeline:
         now_s = self._clock()
         running_since_s = self._running_since_s.get((pipeline.app_name, app.target), now_s)
         reachable_since_s = self._backlogs.of(pipeline.name).reachable_since_s
@@ -233,7 +233,7 @@ class Repairs:
         assert self._attempts is not None  # remembered at the first round
         self._attempts.setdefault(name, []).append(now)
         self._ailing_since.pop(name, None)
-        self._apps.remake(name, deploy)
+        self._apps.redeploy(name, deploy)
 
     def _model_of(self, name: str) -> str:
         pipeline = self._pipelines.get(name)

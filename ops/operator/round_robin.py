@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 
-class Turns:
+class RoundRobin:
     """Goes through names for a time; those that were left out come first in the next round.
 
     One at least has its turn in each round, so nobody waits longer than there are others.
@@ -27,7 +27,7 @@ class Turns:
         """Whether the last round was too short for all."""
         return bool(self._left)
 
-    def through(self, names: Sequence[str]) -> Iterator[str]:
+    def run_in_turn(self, names: Sequence[str]) -> Iterator[str]:
         """The names whose turn it is, one after the other."""
         ends = self._clock() + self._lasts_s
         left = [name for name in self._left if name in names]

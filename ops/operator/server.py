@@ -28,19 +28,19 @@ from ops.config.settings import PlatformConfig
 from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey, computes_bf16
 from ops.errors import NotRunning, OpsError, PlatformError
-from ops.health.restarts import see_to_alert, write_down
+from ops.health.restarts import record, see_to_alert
 from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
 from ops.operator.upkeep import Upkeep
 from ops.platform.installation import PlatformState, connection, is_at_work, token_path
-from ops.platform.supervisor import Note, end_with_parent, yield_to_others
+from ops.platform.supervisor import SupervisorNote, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
 from ops.releases.releases import open_releases
 from ops.scaling.backlog import BacklogReader
 from ops.scaling.scaler import Scaler
 from ops.service.service import Service
-from ops.serving.apps import Apps, Ray
+from ops.serving.apps import Apps, RayAccess
 from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
@@ -121,7 +121,7 @@ class OperatorServer:
         self._database = Database(config.database_url(), timeout_s=5.0)
         self._store = ArtifactStore(config.artifact_store(), staging=config.state_dir / "uploads")
         self._observations = Observations(counted_from_ms=int(time.time() * 1000), is_current=False)
-        ray = Ray(
+        ray = RayAccess(
             connect=lambda: connection(config.state_dir, state),
             dashboard=state.dashboard,
             token_path=token_path(config.state_dir, state),
@@ -149,7 +149,7 @@ class OperatorServer:
             OpsError: The database does not answer, or the control API does not listen.
         """
         self._database.migrate()
-        self._tell_of_deaths(write_down)
+        self._record_deaths(record)
         kafka, stopping = self._kafka, self._stopping
         api = self._thread("api", self._answer)
         self._thread("telemetry", follow, kafka, self._observations, self._since_ms(), stopping)
@@ -160,7 +160,7 @@ class OperatorServer:
         self._monitor.start()
         logger.info("operating")
         while not stopping.wait(DEATHS_EVERY_S):
-            self._tell_of_deaths(see_to_alert)
+            self._record_deaths(see_to_alert)
         self._api.should_exit = True
         self._operator.wake()
         self._monitor.stop()
@@ -184,14 +184,16 @@ class OperatorServer:
         thread.start()
         return thread
 
-    def _tell_of_deaths(self, tell: Callable[[Connection, Note, datetime], None]) -> None:
+    def _record_deaths(
+        self, record: Callable[[Connection, SupervisorNote, datetime], None]
+    ) -> None:
         """What the supervisor noted, into the database; without it at another time."""
-        note = Note.load(self._config.state_dir)
+        note = SupervisorNote.load(self._config.state_dir)
         if note is None or not note.deaths:
             return
         try:
             with self._database.begin() as connection:
-                tell(connection, note, datetime.now(UTC))
+                record(connection, note, datetime.now(UTC))
         except OpsError as exc:
             logger.warning("a restart was not written down: %s", exc)
 

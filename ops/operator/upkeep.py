@@ -13,7 +13,7 @@ from ops.cost.metering import Accounts, Machines
 from ops.cost.utilisation import Survey
 from ops.operator.repairs import Backlogs, Repairs, Round
 from ops.releases.releases import OPERATOR
-from ops.scaling.scaler import MEASURED_S, Scaler, Sight
+from ops.scaling.scaler import MEASURED_S, PlatformSnapshot, Scaler
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -91,11 +91,11 @@ class Upkeep:
                 append(connection, entry)
         self._survey.tick(found.now, self._scaler.parts)
 
-    def _sight(self, found: Round) -> Sight:
+    def _sight(self, found: Round) -> PlatformSnapshot:
         now_ms = int(found.now.timestamp() * 1000)
         since_ms = now_ms - int(MEASURED_S * 1000)
         models = {pipeline.model for pipeline in self._pipelines}
-        return Sight(
+        return PlatformSnapshot(
             now_s=self._clock(),
             now_ms=now_ms,
             apps=self._apps.found,

@@ -33,7 +33,7 @@ from stream.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
-Tell = Callable[..., None]
+Report = Callable[..., None]
 CONTROL_DEADLINE_S: Final = 15.0
 
 
@@ -41,13 +41,13 @@ class _Deployment:
     """Brings the apps of a configuration up, each of which is looked at first."""
 
     def __init__(
-        self, config: PlatformConfig, task: DriverTask, cluster: Cluster, tell: Tell
+        self, config: PlatformConfig, task: DriverTask, cluster: Cluster, report: Report
     ) -> None:
         self._config = config
         self._task = task
         self._kafka = task.state.kafka(config.kafka)
         self._cluster = cluster
-        self._tell = tell
+        self._report = report
         self._database = bootstrap.opened(config)
 
     def run(self) -> None:
@@ -82,12 +82,12 @@ class _Deployment:
 
     def _is_current(self, name: str, digest: str) -> bool:
         current = name in self._task.running and self._task.state.apps.get(name) == digest
-        self._tell("step", f"{name}: {'running' if current else 'deploying'}")
+        self._report("step", f"{name}: {'running' if current else 'deploying'}")
         return current
 
     def _deployed(self, name: str, digest: str, what: str) -> None:
-        self._tell("deployed", name, digest)
-        self._tell("step", f"{name}: ready, {what}")
+        self._report("deployed", name, digest)
+        self._report("step", f"{name}: ready, {what}")
 
     def _remove_stale(self, served: list[ModelSettings]) -> None:
         """Take away what an earlier configuration had: pipelines first. Versions of a model that
@@ -100,10 +100,10 @@ class _Deployment:
             {n for n in known if n not in wanted and n.partition("@")[0] not in models}
         )
         if stale:
-            self._tell("step", f"Removing {', '.join(stale)}")
+            self._report("step", f"Removing {', '.join(stale)}")
             self._cluster.delete(stale)
             for name in stale:
-                self._tell("removed", name)
+                self._report("removed", name)
 
 
 def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:
@@ -129,14 +129,14 @@ def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) ->
     producer.close()
 
 
-def _do(task: DriverTask, config: PlatformConfig, tell: Tell) -> None:
+def _do(task: DriverTask, config: PlatformConfig, report: Report) -> None:
     with connection(config.state_dir, task.state) as cluster:
         if task.delete is not None:
             cluster.delete(list(task.delete))
             return
         if not task.state.dashboard:
-            tell("dashboard", cluster.dashboard)
-        _Deployment(config, task, cluster, tell).run()
+            report("dashboard", cluster.dashboard)
+        _Deployment(config, task, cluster, report).run()
 
 
 def main() -> None:
@@ -149,24 +149,24 @@ def main() -> None:
     channel: TextIO = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to the log
 
-    def tell(kind: str, text: str = "", more: str = "") -> None:
-        told = DriverReport.model_validate({"kind": kind, "text": text, "more": more})
-        channel.write(told.model_dump_json() + "\n")
+    def report(kind: str, text: str = "", more: str = "") -> None:
+        message = DriverReport.model_validate({"kind": kind, "text": text, "more": more})
+        channel.write(message.model_dump_json() + "\n")
         channel.flush()
 
     config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
     task = DriverTask.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
-        _do(task, config, tell)
+        _do(task, config, report)
     except (OpsError, ServeError, StreamError) as exc:
-        tell("failed", str(exc), type(exc).__name__)
+        report("failed", str(exc), type(exc).__name__)
     except Exception as exc:
         logger.exception("the task failed")
         what = str(exc).strip().partition("\n")[0]
-        tell("failed", f"{type(exc).__name__}: {what}; see {config.state_dir / LOG}")
+        report("failed", f"{type(exc).__name__}: {what}; see {config.state_dir / LOG}")
     else:
-        tell("done")
+        report("done")
 
 
 def _end_with_parent() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from ops.errors import PlatformError
-from ops.platform.supervisor import GRACE_S, NOTE_FILE, OPERATOR, Note
+from ops.platform.supervisor import GRACE_S, NOTE_FILE, OPERATOR, SupervisorNote
 from ops.processes import children as processes
 from ops.processes.start_limits import Patience
 
@@ -65,7 +65,7 @@ def _wait_for_api(supervisor: subprocess.Popen[bytes], state_dir: Path, api: str
     host, port = api.rpartition("//")[2].rsplit(":", 1)
     patience = Patience(API_DEADLINE_S)
     while supervisor.poll() is None and not patience.is_over():
-        note = Note.load(state_dir)
+        note = SupervisorNote.load(state_dir)
         if note is not None and note.deaths:
             raise PlatformError(
                 f"the operator does not start: {note.sentence()}; see {state_dir / LOG}"
@@ -88,7 +88,7 @@ def is_supervised(instance: str) -> bool:
 
 def fault(state_dir: Path) -> str | None:
     """Why the operator does not run while its supervisor lives, in words; None where it does."""
-    note = Note.load(state_dir)
+    note = SupervisorNote.load(state_dir)
     if note is None or note.next_at is None:
         return None
     return f"{note.sentence()}; it is started again by itself, see {state_dir / LOG}"

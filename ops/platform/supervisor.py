@@ -37,7 +37,7 @@ ORPHAN_S: Final = 10.0
 NICENESS: Final = 5
 
 
-class Note(NamedTuple):
+class SupervisorNote(NamedTuple):
     """How the operator's process stands; moments in seconds since 1970.
 
     Attributes:
@@ -55,7 +55,7 @@ class Note(NamedTuple):
     next_at: float | None = None
 
     @classmethod
-    def load(cls, state_dir: Path) -> Note | None:
+    def load(cls, state_dir: Path) -> SupervisorNote | None:
         """Read it; None where no supervisor runs."""
         try:
             known = json.loads((state_dir / NOTE_FILE).read_bytes())
@@ -123,7 +123,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start, wait, and start again until told to end; no child is left then."""
-        note, short_lives = Note(), 0
+        note, short_lives = SupervisorNote(), 0
         while self._told is None:
             began_s = time.monotonic()
             child = self._start()
@@ -136,7 +136,9 @@ class Supervisor:
             wait_s = pause_s(short_lives)
             now = time.time()
             deaths = (*note.deaths, now)[-KEPT_DEATHS:]
-            note = Note(None, deaths, how(child.returncode), round(lived_s, 1), now + wait_s)
+            note = SupervisorNote(
+                None, deaths, how(child.returncode), round(lived_s, 1), now + wait_s
+            )
             note.save(self._state_dir)
             logger.error("the operator: %s; the next starts in %g s", note.sentence(), wait_s)
             self._pause(wait_s)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from ops.analysis.gates import GateResult
-from ops.config.duration import told
+from ops.config.duration import in_words
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open, next_opening
 from ops.releases.approvals import Approval, ApprovalCount, Subject, tally
@@ -196,8 +196,9 @@ def _cadence(policy: Policy, facts: ExplainedRelease, now: datetime) -> list[Mis
     if facts.last_live_at is None or over is None or over <= now:
         return []
     sentence = (
-        f"Not now: the last release went live {told(now - facts.last_live_at)} ago; the policy "
-        f"wants {told(policy.cadence.min_interval)} between, which are over in {told(over - now)}."
+        f"Not now: the last release went live {in_words(now - facts.last_live_at)} ago; the policy "
+        f"wants {in_words(policy.cadence.min_interval)} between, which are over in "
+        f"{in_words(over - now)}."
     )
     return [Missing(Obstacle.CADENCE, sentence, until=over)]
 
@@ -224,7 +225,7 @@ def _moment(at: datetime, time_zone: str, now: datetime) -> str:
     """``Monday 09:00 Europe/Berlin (in 2 d 4 h)``; with its date where it is further away."""
     local = at.astimezone(ZoneInfo(time_zone))
     day = f"{local:%A}" if at - now < WEEK else f"{local:%A} {local:%Y-%m-%d}"
-    return f"{day} {local:%H:%M} {time_zone} (in {told(at - now)})"
+    return f"{day} {local:%H:%M} {time_zone} (in {in_words(at - now)})"
 
 
 def _earliest(policy: Policy, facts: ExplainedRelease, now: datetime) -> datetime | None:

@@ -25,7 +25,7 @@ from ops.releases.state_machine import STEPS, ReleaseState
 from ops.serving.apps import Apps
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
-from ops.telemetry.observations import CONSUMER_SILENCE_S, NOTHING, Observations, Seen
+from ops.telemetry.observations import CONSUMER_SILENCE_S, NOTHING, Observations, ReadPosition
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
@@ -42,7 +42,7 @@ class _Judged:
     """A step that is being judged, and what was found last."""
 
     gathered: Gathered
-    seen: Seen = NOTHING
+    seen: ReadPosition = NOTHING
     facts: ReleaseFacts = NO_FACTS
     age_s: float = 0.0
 
@@ -91,7 +91,7 @@ class FactFinder:
         self._load_deadline_s = load_deadline_s
         self._remembered = _Remembered()
 
-    def look(self, found: Sequence[Release]) -> None:
+    def refresh(self, found: Sequence[Release]) -> None:
         """Read at once what is asked of many; the open releases are about to be gone through."""
         known = self._remembered
         with self._database.read() as connection:

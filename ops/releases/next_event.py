@@ -47,7 +47,7 @@ class ReleaseFacts(NamedTuple):
     restored: Condition | None = None
 
 
-class Due(NamedTuple):
+class DueEvent(NamedTuple):
     """An event, why, and by which numbers."""
 
     event: Event
@@ -55,7 +55,7 @@ class Due(NamedTuple):
     evidence: Mapping[str, Any] = {}
 
 
-def due(position: Position, facts: ReleaseFacts) -> Due | None:
+def due(position: Position, facts: ReleaseFacts) -> DueEvent | None:
     """The event that is due; None while nothing is."""
     if facts.rejected and facts.rejected.yes and Event.REJECTED in allowed(position):
         return _by(Event.REJECTED, facts.rejected)
@@ -86,27 +86,29 @@ def due(position: Position, facts: ReleaseFacts) -> Due | None:
             return None
 
 
-def _either(answer: Condition | None, if_yes: Event | None, if_no: Event | None) -> Due | None:
+def _either(answer: Condition | None, if_yes: Event | None, if_no: Event | None) -> DueEvent | None:
     if answer is None:
         return None
     event = if_yes if answer.yes else if_no
     return None if event is None else _by(event, answer)
 
 
-def _by(event: Event, answer: Condition) -> Due:
-    return Due(event, " ".join(answer.reasons), answer.evidence)
+def _by(event: Event, answer: Condition) -> DueEvent:
+    return DueEvent(event, " ".join(answer.reasons), answer.evidence)
 
 
-def _loading(load: Readiness | None) -> Due | None:
+def _loading(load: Readiness | None) -> DueEvent | None:
     if load is None:
         return None
     if load.fault is not None:
-        return Due(Event.LOAD_FAILED, load.fault)
+        return DueEvent(Event.LOAD_FAILED, load.fault)
     if load.ready:
-        return Due(Event.LOADED, f"its replicas answer after {load.age_s:.0f} s")
+        return DueEvent(Event.LOADED, f"its replicas answer after {load.age_s:.0f} s")
     if load.age_s > load.deadline_s:
         lacking = load.waiting_for or "it did not say why"
-        return Due(Event.LOAD_FAILED, f"it was not ready within {load.deadline_s:g} s: {lacking}")
+        return DueEvent(
+            Event.LOAD_FAILED, f"it was not ready within {load.deadline_s:g} s: {lacking}"
+        )
     return None
 
 
@@ -117,7 +119,7 @@ _BY_OUTCOME = {
 }
 
 
-def _judged(facts: ReleaseFacts) -> Due | None:
+def _judged(facts: ReleaseFacts) -> DueEvent | None:
     verdict = facts.verdict
     event = _BY_OUTCOME.get(verdict.outcome) if verdict else None
     if verdict is None or event is None:
@@ -128,4 +130,4 @@ def _judged(facts: ReleaseFacts) -> Due | None:
     }
     if facts.report:
         findings["disagreements"] = dict(facts.report)
-    return Due(event, "; ".join(verdict.reasons), findings)
+    return DueEvent(event, "; ".join(verdict.reasons), findings)

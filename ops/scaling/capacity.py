@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from ops.serving.apps import Found
+from ops.serving.apps import ObservedApp
 
 # What is left of tenths that were added up.
 ROUNDING = 1e-3
 
 
-class Room:
+class Capacity:
     """CPUs and GPUs during one round of decisions."""
 
-    def __init__(self, free: Mapping[str, float] | None, apps: Iterable[Found]) -> None:
+    def __init__(self, free: Mapping[str, float] | None, apps: Iterable[ObservedApp]) -> None:
         """Know what nothing has reserved.
 
         Args:
@@ -33,7 +33,7 @@ class Room:
             for resource, each in app.resources.items():
                 self._when_gone[resource] = self._when_gone.get(resource, 0.0) + each * leaving
 
-    def for_more(self, app: Found) -> int | None:
+    def for_more(self, app: ObservedApp) -> int | None:
         """How many more fit; None where the cluster grows, or where they reserve nothing."""
         if self._free is None:
             return None
@@ -44,7 +44,7 @@ class Room:
         ]
         return min(fitting, default=None)
 
-    def missing(self, app: Found) -> int:
+    def missing(self, app: ObservedApp) -> int:
         """How many of an app have to go for all that is asked for to fit, as far as they help."""
         if self._free is None:
             return 0
@@ -57,7 +57,7 @@ class Room:
             default=0,
         )
 
-    def take(self, app: Found, more: int) -> None:
+    def take(self, app: ObservedApp, more: int) -> None:
         """Count replicas that an app is given, or gives back where ``more`` is below 0."""
         for resource, each in app.resources.items():
             if self._free is not None:

@@ -13,12 +13,12 @@ from ops.catalogue.versions import number_of
 from ops.config.scaling import ScalingSettings
 from ops.releases.releases import Release
 from ops.scaling.backlog import UNKNOWN, Backlog
-from ops.scaling.capacity import Room
+from ops.scaling.capacity import Capacity
 from ops.scaling.decision import ScalingState, decide
 from ops.scaling.need import ScalingReading
 from ops.scaling.rates import ReplicaLoad, measure, rate_per_consumer, replica_seconds
 from ops.scaling.share import share_to_carry
-from ops.serving.apps import RUNNING, Found
+from ops.serving.apps import RUNNING, ObservedApp
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord
@@ -29,7 +29,7 @@ MEASURED_S = 30.0
 MAKES_ROOM = "makes room for what has none"
 
 
-class Sight(NamedTuple):
+class PlatformSnapshot(NamedTuple):
     """What is known at a moment.
 
     Attributes:
@@ -46,7 +46,7 @@ class Sight(NamedTuple):
 
     now_s: float
     now_ms: int
-    apps: Mapping[str, Found]
+    apps: Mapping[str, ObservedApp]
     routes: Mapping[str, ControlRecord]
     releases: Sequence[Release]
     backlogs: Mapping[str, Backlog]
@@ -55,7 +55,7 @@ class Sight(NamedTuple):
     free: Mapping[str, float] | None = None
 
 
-class Wish(NamedTuple):
+class TargetSize(NamedTuple):
     """An app that is to have another size.
 
     Attributes:
@@ -120,14 +120,14 @@ class Scaler:
         self._counts: dict[str, list[tuple[float, int]]] = {}
         self.parts: Sequence[ScalableApp] = ()
 
-    def wishes(self, sight: Sight) -> list[Wish]:
+    def wishes(self, sight: PlatformSnapshot) -> list[TargetSize]:
         """Apps whose size is not what it should be; one that does not run is left alone."""
         self._states = {app: state for app, state in self._states.items() if app in sight.apps}
         self._counts = {
             name: _counted(self._counts.get(name, ()), sight.now_ms / 1000, app.replicas)
             for name, app in sight.apps.items()
         }
-        room = Room(sight.free, sight.apps.values())
+        room = Capacity(sight.free, sight.apps.values())
         found = []
         self.parts = [*self._parts(sight)]
         for part in self.parts:
@@ -148,7 +148,7 @@ class Scaler:
             found.append(_wish(part, reading, app.target, decision.target, reason))
         return found
 
-    def _parts(self, sight: Sight) -> Iterator[ScalableApp]:
+    def _parts(self, sight: PlatformSnapshot) -> Iterator[ScalableApp]:
         versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
         for model, pipelines in self._pipelines.items():
             loads = {
@@ -168,7 +168,7 @@ class Scaler:
         model: str,
         release: Release | None,
         loads: Mapping[str, ReplicaLoad],
-        sight: Sight,
+        sight: PlatformSnapshot,
     ) -> Iterator[ScalableApp]:
         route, pipelines = sight.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
@@ -194,7 +194,7 @@ class Scaler:
         model: str,
         pipelines: Sequence[PipelineSettings],
         busy: float | None,
-        sight: Sight,
+        sight: PlatformSnapshot,
     ) -> Iterator[ScalableApp]:
         for pipeline in pipelines:
             settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
@@ -217,7 +217,7 @@ class Scaler:
             yield ScalableApp(pipeline.app_name, model, None, reading, settings)
 
 
-def _versions(apps: Mapping[str, Found]) -> dict[str, list[str]]:
+def _versions(apps: Mapping[str, ObservedApp]) -> dict[str, list[str]]:
     """Labels of those that run, by model."""
     labels: dict[str, list[str]] = {}
     for name, found in apps.items():
@@ -271,9 +271,9 @@ def _load(
 
 def _wish(
     part: ScalableApp, reading: ScalingReading, before: int, target: int, reason: str
-) -> Wish:
+) -> TargetSize:
     evidence = {"app": part.app, **reading._asdict()}
-    return Wish(
+    return TargetSize(
         app=part.app,
         model=part.model,
         version=number_of(part.label) if part.label else None,

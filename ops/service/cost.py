@@ -77,7 +77,7 @@ class CostVerbs:
         """
         since, tomorrow = self._days(days)
         attempt = Attempt("cost.read", Permission.READ, model or EVERYTHING)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             rows = usage.between(connection, since, tomorrow, model=model)
             held = grants.in_force(connection)
         teams = {name: paying_team(name, held) for name in {row.source.model for row in rows}}
@@ -94,7 +94,7 @@ class CostVerbs:
         """
         since, tomorrow = self._days(days)
         attempt = Attempt("cost.read", Permission.READ, model or EVERYTHING)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             done = workloads.since(connection, since, model=model)
             used = usage.between(connection, since, tomorrow, model=model)
         newest = {(row.model, row.label): row.until for row in done}
@@ -130,7 +130,7 @@ class AlertVerbs:
     ) -> list[Alert]:
         """Those that the actor may read, the newest first."""
         shown: list[Alert] = []
-        with self._access.look(actor, Attempt("alerts.read", None)) as connection:
+        with self._access.reading(actor, Attempt("alerts.read", None)) as connection:
             while len(shown) < limit:
                 found = alerts.page(
                     connection, open_only=not closed_too, limit=limit, before_id=before_id

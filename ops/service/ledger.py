@@ -33,7 +33,7 @@ class LedgerVerbs:
             NotAllowed: Not retriable.
         """
         attempt = Attempt("ledger.read", Permission.READ, model or EVERYTHING)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             return ledger.entries(
                 connection,
                 model=model,
@@ -51,5 +51,5 @@ class LedgerVerbs:
             NotAllowed: Not retriable.
         """
         attempt = Attempt("ledger.verify", Permission.READ)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             return ledger.head(connection), ledger.verify(connection)

@@ -21,7 +21,7 @@ from ops.releases.retention import Retention
 from serve.settings import NAME_PATTERN
 
 
-class _Asked:
+class _PermittedTransactions:
     """The transactions of the registry for one attempt: each begins with the check."""
 
     def __init__(self, access: Access, actor: Actor, attempt: Attempt) -> None:
@@ -31,7 +31,7 @@ class _Asked:
         return self._access.permitted(self._actor, self._attempt)
 
     def read(self) -> AbstractContextManager[Connection]:
-        return self._access.look(self._actor, self._attempt)
+        return self._access.reading(self._actor, self._attempt)
 
 
 class ModelVerbs:
@@ -110,7 +110,7 @@ class ModelVerbs:
             UnknownVersion, NotAllowed, ArtifactError: Not retriable.
             StoreUnavailable: Retriable.
         """
-        with self._access.look(actor, _reading("version.diff", after)):
+        with self._access.reading(actor, _reading("version.diff", after)):
             pass
         return self._registry(actor, _reading("version.diff", before)).diff(before, after)
 
@@ -133,7 +133,7 @@ class ModelVerbs:
             StoreUnavailable: Retriable.
         """
         attempt = Attempt("version.delete", Permission.ADMIN, *version)
-        retention = Retention(_Asked(self._access, actor, attempt), self._store)
+        retention = Retention(_PermittedTransactions(self._access, actor, attempt), self._store)
         retention.delete(version, actor=actor.name, now=self._now(), reason=reason)
 
     def _registering(self, actor: Actor, name: str) -> Registry:
@@ -141,12 +141,12 @@ class ModelVerbs:
         if not re.fullmatch(NAME_PATTERN, name):
             raise BadModelName(f"{name!r} cannot name a model; see `bertstream models list`")
         attempt = Attempt("version.register", Permission.REGISTER, name)
-        with self._access.look(actor, attempt):
+        with self._access.reading(actor, attempt):
             pass  # before anything is read
         return self._registry(actor, attempt)
 
     def _registry(self, actor: Actor, attempt: Attempt) -> Registry:
-        return Registry(_Asked(self._access, actor, attempt), self._store)
+        return Registry(_PermittedTransactions(self._access, actor, attempt), self._store)
 
     def _now(self) -> datetime:
         return self._access.clock()

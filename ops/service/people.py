@@ -13,7 +13,7 @@ from ops.access.tokens import Issued, Token
 from ops.access.transactions import Access, Actor, Attempt
 
 
-class Portrait(NamedTuple):
+class PrincipalProfile(NamedTuple):
     """All about one principal.
 
     Attributes:
@@ -47,7 +47,7 @@ class PeopleVerbs:
         """
         attempt = Attempt("principal.add", Permission.ADMIN)
         with self._access.change(actor, attempt, rights=True) as change:
-            change.tell(evidence={"name": name, "kind": kind})
+            change.describe(evidence={"name": name, "kind": kind})
             return people.add(change.connection, name, kind, now=change.now)
 
     def disable(self, actor: Actor, name: str) -> Principal:
@@ -58,7 +58,7 @@ class PeopleVerbs:
         """
         attempt = Attempt("principal.disable", Permission.ADMIN)
         with self._access.change(actor, attempt, rights=True) as change:
-            change.tell(evidence={"name": name})
+            change.describe(evidence={"name": name})
             people.disable(change.connection, name, now=change.now)
             grants.require_an_admin(change.connection)
             return people.find(change.connection, name)
@@ -71,7 +71,7 @@ class PeopleVerbs:
         """
         attempt = Attempt("principal.enable", Permission.ADMIN)
         with self._access.change(actor, attempt, rights=True) as change:
-            change.tell(evidence={"name": name})
+            change.describe(evidence={"name": name})
             people.enable(change.connection, name)
             return people.find(change.connection, name)
 
@@ -79,13 +79,13 @@ class PeopleVerbs:
         self, actor: Actor, kinds: tuple[Kind, ...], *, limit: int, after: str = ""
     ) -> list[Principal]:
         """Principals that the actor may see, by name, those behind ``after``."""
-        with self._access.look(actor, Attempt("principal.list", None)) as connection:
+        with self._access.reading(actor, Attempt("principal.list", None)) as connection:
             if _sees_all(actor):
                 return people.page(connection, kinds=kinds, limit=limit, after=after)
             own = [people.find(connection, name) for name in sorted(_own(actor)) if name > after]
         return [principal for principal in own if principal.kind in kinds][:limit]
 
-    def show(self, actor: Actor, name: str) -> Portrait:
+    def show(self, actor: Actor, name: str) -> PrincipalProfile:
         """One principal with its groups, members and grants; oneself, a group of one's own, or
         as an admin.
 
@@ -94,13 +94,13 @@ class PeopleVerbs:
         """
         permission = None if _sees_all(actor) or name in _own(actor) else Permission.ADMIN
         attempt = Attempt("principal.show", permission, is_read=True)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             principal = people.find(connection, name)
             groups = groups_of(name, people.memberships_above(connection, name))
             inside = people.all_memberships(connection)
             held = grants.held_by(connection, [name, *groups])
         direct = (membership.member for membership in inside if membership.group == name)
-        return Portrait(principal, tuple(groups), tuple(direct), tuple(held))
+        return PrincipalProfile(principal, tuple(groups), tuple(direct), tuple(held))
 
     def join(self, actor: Actor, member: str, group: str) -> None:
         """Put a principal into a team or department.
@@ -110,7 +110,7 @@ class PeopleVerbs:
         """
         attempt = Attempt("membership.add", Permission.ADMIN)
         with self._access.change(actor, attempt, rights=True) as change:
-            change.tell(evidence=Membership(member, group)._asdict())
+            change.describe(evidence=Membership(member, group)._asdict())
             people.join(change.connection, member, group)
 
     def leave(self, actor: Actor, member: str, group: str) -> None:
@@ -121,7 +121,7 @@ class PeopleVerbs:
         """
         attempt = Attempt("membership.remove", Permission.ADMIN)
         with self._access.change(actor, attempt, rights=True) as change:
-            change.tell(evidence=Membership(member, group)._asdict())
+            change.describe(evidence=Membership(member, group)._asdict())
             people.leave(change.connection, member, group)
             grants.require_an_admin(change.connection)
 
@@ -137,7 +137,7 @@ class PeopleVerbs:
             row = grants.give(
                 change.connection, holder, permission, pattern, by=actor.name, now=change.now
             )
-            change.tell(evidence={"id": row.id, **row.grant._asdict()})
+            change.describe(evidence={"id": row.id, **row.grant._asdict()})
             return row
 
     def take(self, actor: Actor, number: int) -> GrantRow:
@@ -146,12 +146,12 @@ class PeopleVerbs:
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
         """
-        with self._access.look(actor, Attempt("grant.show", None)) as connection:
+        with self._access.reading(actor, Attempt("grant.show", None)) as connection:
             pattern = grants.find_row(connection, number).grant.pattern  # it never changes
         attempt = Attempt("grant.remove", Permission.ADMIN, pattern)
         with self._access.change(actor, attempt, rights=True) as change:
             row = grants.find_row(change.connection, number)
-            change.tell(evidence={"id": row.id, **row.grant._asdict()})
+            change.describe(evidence={"id": row.id, **row.grant._asdict()})
             grants.take(change.connection, row)
             return row
 
@@ -159,7 +159,7 @@ class PeopleVerbs:
         self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
     ) -> list[GrantRow]:
         """Grants that the actor may see, by their numbers, those behind ``after_id``."""
-        with self._access.look(actor, Attempt("grant.list", None)) as connection:
+        with self._access.reading(actor, Attempt("grant.list", None)) as connection:
             if _sees_all(actor):
                 return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
             rows = grants.page(connection, holder=holder, after_id=after_id)
@@ -181,7 +181,7 @@ class PeopleVerbs:
             issued = tokens.issue(
                 change.connection, holder, lifetime=lifetime, now=change.now, maker=maker
             )
-            change.tell(evidence=_evidence(issued.token))
+            change.describe(evidence=_evidence(issued.token))
             return issued
 
     def revoke(self, actor: Actor, number: int) -> Token:
@@ -190,12 +190,12 @@ class PeopleVerbs:
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
         """
-        with self._access.look(actor, Attempt("token.show", None)) as connection:
+        with self._access.reading(actor, Attempt("token.show", None)) as connection:
             holder = tokens.by_id(connection, number).holder  # it never changes
         attempt = Attempt("token.revoke", _of_another(actor, holder))
         with self._access.change(actor, attempt, rights=True) as change:
             token = tokens.by_id(change.connection, number)
-            change.tell(evidence=_evidence(token))
+            change.describe(evidence=_evidence(token))
             tokens.revoke(change.connection, token, now=change.now)
             return tokens.by_id(change.connection, number)
 
@@ -208,7 +208,7 @@ class PeopleVerbs:
             NotAllowed: Not retriable.
         """
         attempt = Attempt("token.list", _of_another(actor, holder), is_read=True)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             return tokens.page(connection, holder=holder, limit=limit, after_id=after_id)
 
 

@@ -53,7 +53,7 @@ class PolicyVerbs:
     def check(self, text: str) -> CheckedPolicy:
         """Every mistake in a text, and what it finds; open to everybody who has a token."""
         policy, problems = examine(text, now=self._access.clock())
-        return CheckedPolicy(tuple(problems), power.told(policy) if policy else None)
+        return CheckedPolicy(tuple(problems), power.in_words(policy) if policy else None)
 
     def put(self, actor: Actor, text: str) -> SetPolicy:
         """Put a policy into force for the model that it names; takes ``admin``.
@@ -77,7 +77,7 @@ class PolicyVerbs:
                 change.connection, policy, text, author=actor.name, now=change.now
             )
             evidence = {"before": before and before.digest}
-            change.tell(policy_digest=kept.digest, evidence=evidence)
+            change.describe(policy_digest=kept.digest, evidence=evidence)
             return SetPolicy(kept, True, problems)
 
     def show(self, actor: Actor, model: str) -> KeptPolicy:
@@ -87,7 +87,7 @@ class PolicyVerbs:
             NotFound, NotAllowed: Not retriable.
         """
         attempt = Attempt("policy.show", Permission.READ, model)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             return policy_store.require(connection, model)
 
     def explain(self, actor: Actor, version: VersionId) -> Explanation:
@@ -100,10 +100,10 @@ class PolicyVerbs:
             UnknownVersion, NotAllowed: Not retriable.
         """
         attempt = Attempt("policy.explain", Permission.READ, *version)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             kept = policy_store.in_force(connection, version.model)
             policy = Policy(model=version.model) if kept is None else kept.policy()
             glass = actor.may(Permission.BREAK_GLASS, version.model)
             facts = facts_of(connection, policy, version, may_break_glass=glass)
         found = explain(policy, facts, self._access.clock())
-        return found._replace(sentences=(*found.sentences, power.told(policy)))
+        return found._replace(sentences=(*found.sentences, power.in_words(policy)))

@@ -171,7 +171,7 @@ class ReleaseVerbs:
                 "at": change.now,
             }
             change.connection.execute(insert(approvals).values(values))
-            change.tell(
+            change.describe(
                 version=release.version,
                 release_id=release.id,
                 reason=comment,
@@ -215,7 +215,7 @@ class ReleaseVerbs:
             NotAllowed: Not retriable.
         """
         attempt = Attempt("release.rollback", Permission.ROLLBACK, model)
-        with self._access.look(actor, attempt) as connection:
+        with self._access.reading(actor, attempt) as connection:
             going_on = open_of(connection, model)
         if going_on is not None and _has_loaded(going_on):
             return self.command(actor, model, Event.ROLLBACK, reason=reason)
@@ -252,9 +252,9 @@ class ReleaseVerbs:
         Raises:
             UnknownRelease, NotAllowed: Not retriable.
         """
-        with self._access.look(actor, Attempt("release.show", None)) as connection:
+        with self._access.reading(actor, Attempt("release.show", None)) as connection:
             model = get(connection, release).model
-        with self._access.look(
+        with self._access.reading(
             actor, Attempt("release.show", Permission.READ, model)
         ) as connection:
             return self._story(connection, get(connection, release))
@@ -265,7 +265,7 @@ class ReleaseVerbs:
         Raises:
             UnknownRelease, NotAllowed: Not retriable.
         """
-        with self._access.look(
+        with self._access.reading(
             actor, Attempt("release.show", Permission.READ, model)
         ) as connection:
             found = history(connection, model, limit=1)
@@ -278,7 +278,7 @@ class ReleaseVerbs:
     ) -> list[Release]:
         """Releases, newest first; takes ``read`` on the model, or on all."""
         on = Attempt("release.history", Permission.READ, model or "*")
-        with self._access.look(actor, on) as connection:
+        with self._access.reading(actor, on) as connection:
             return history(connection, model, limit=limit, before_id=before_id)
 
     def _story(self, connection: Connection, release: Release) -> Story:

@@ -34,7 +34,7 @@ Make = Callable[[], ModelSettings]
 GRACE_S = 5.0
 
 
-class Found(NamedTuple):
+class ObservedApp(NamedTuple):
     """An app, as Serve tells.
 
     Attributes:
@@ -53,7 +53,7 @@ class Found(NamedTuple):
     nodes: Mapping[str, int] = {}
 
 
-class Ray(NamedTuple):
+class RayAccess(NamedTuple):
     """How to reach the cluster.
 
     Attributes:
@@ -70,7 +70,7 @@ class Ray(NamedTuple):
 class Apps:
     """Brings what is there to what is wanted, one app after the other; for one operator."""
 
-    def __init__(self, ray: Ray, *, deadline_s: float) -> None:
+    def __init__(self, ray: RayAccess, *, deadline_s: float) -> None:
         """Look and do nothing yet.
 
         Args:
@@ -85,9 +85,9 @@ class Apps:
         self._busy: set[str] = set()
         self._faults: dict[str, str] = {}
         self._unwanted_since: dict[str, float] = {}
-        self.found: Mapping[str, Found] = {}
+        self.found: Mapping[str, ObservedApp] = {}
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Ask Serve how its apps stand.
 
         Raises:
@@ -96,7 +96,7 @@ class Apps:
         apps = applications(self._ray.dashboard, self._ray.token_path)
         self.found = {name: _found(app) for name, app in apps.items()}
 
-    def want(
+    def reconcile(
         self, wanted: Mapping[str, Make], known: set[str], others: Container[str] = ()
     ) -> None:
         """Deploy what is missing and take away what is not wanted any more.
@@ -118,7 +118,7 @@ class Apps:
             held = self._faults.items()
             self._faults = {name: why for name, why in held if name in wanted or name in others}
 
-    def remake(self, name: str, work: Callable[[Cluster], object]) -> None:
+    def redeploy(self, name: str, work: Callable[[Cluster], object]) -> None:
         """Deploy an app anew: what runs of it is replaced; nothing where it is at that already."""
         with self._lock:
             self._faults.pop(name, None)
@@ -221,10 +221,10 @@ class Apps:
             return self._cluster
 
 
-def _found(app: Mapping[str, Any]) -> Found:
+def _found(app: Mapping[str, Any]) -> ObservedApp:
     deployments = app.get("deployments", {}).values()
     running = [r for d in deployments for r in d.get("replicas", ()) if r.get("state") == RUNNING]
-    return Found(
+    return ObservedApp(
         app.get("status", "UNKNOWN"),
         len(running),
         fault_of(app),

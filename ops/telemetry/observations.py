@@ -29,17 +29,17 @@ NO_WINDOWS: Sequence[TelemetryRecord] = ()
 NO_COMPARISONS: Sequence[ComparisonRecord] = ()
 
 
-class Seen(NamedTuple):
+class ReadPosition(NamedTuple):
     """How much of a model's windows and comparisons somebody has looked at."""
 
     windows: int = 0
     comparisons: int = 0
 
 
-NOTHING = Seen()
+NOTHING = ReadPosition()
 
 
-class Loss(NamedTuple):
+class DeletedRecords(NamedTuple):
     """Records that were deleted before a pipeline read them.
 
     Attributes:
@@ -78,13 +78,13 @@ class Observations:
         self.is_current = is_current
         self._lock = threading.Lock()
         self._counted_from_ms = counted_from_ms
-        self._counted: dict[str, Seen] = {}
+        self._counted: dict[str, ReadPosition] = {}
         self._answers: Counter[tuple[str, str]] = Counter()
         self._windows: dict[str, deque[TelemetryRecord]] = {}
         self._comparisons: dict[str, deque[ComparisonRecord]] = {}
         self._consumers: dict[tuple[str, int], ConsumerRecord] = {}
         self._newest_ms: dict[str, int] = {}
-        self._deleted: dict[tuple[str, str], Loss] = {}
+        self._deleted: dict[tuple[str, str], DeletedRecords] = {}
 
     def add(self, told: Iterable[PlatformRecord]) -> None:
         """Take in what was read, in the order of the topics."""
@@ -94,31 +94,31 @@ class Observations:
                     case TelemetryRecord(model=str(model)):
                         name = record.pipeline or ""
                         for place, count in record.deleted.items():
-                            self._lose(Loss(name, place, count, record.end_ms))
+                            self._lose(DeletedRecords(name, place, count, record.end_ms))
                         newest_ms = self._newest_ms.get(name, record.end_ms)
                         self._newest_ms[name] = max(record.end_ms, newest_ms)
                         self._windows.setdefault(model, deque(maxlen=MAX_WINDOWS)).append(record)
                         windows, comparisons = self._counted.get(model, NOTHING)
-                        self._counted[model] = Seen(windows + 1, comparisons)
+                        self._counted[model] = ReadPosition(windows + 1, comparisons)
                         if record.end_ms >= self._counted_from_ms:
                             self._answers[model, record.version or ""] += record.answers
                     case ComparisonRecord():
                         kept = self._comparisons.setdefault(record.model, deque(maxlen=MAX_WINDOWS))
                         kept.append(record)
                         windows, comparisons = self._counted.get(record.model, NOTHING)
-                        self._counted[record.model] = Seen(windows, comparisons + 1)
+                        self._counted[record.model] = ReadPosition(windows, comparisons + 1)
                     case ConsumerRecord():
                         self._consumers[(record.pipeline, record.consumer)] = record
                     case _:
                         pass  # a window of no model is nobody's
 
-    def _lose(self, loss: Loss) -> None:
+    def _lose(self, loss: DeletedRecords) -> None:
         self._deleted.pop((loss.pipeline, loss.place), None)
         self._deleted[loss.pipeline, loss.place] = loss
         if len(self._deleted) > MAX_LOSSES:
             del self._deleted[next(iter(self._deleted))]
 
-    def losses(self) -> list[Loss]:
+    def losses(self) -> list[DeletedRecords]:
         """Records that were deleted before they were read; the latest last."""
         with self._lock:
             return [*self._deleted.values()]
@@ -134,8 +134,8 @@ class Observations:
             return _since(self._comparisons.get(model, ()), since_ms)
 
     def news(
-        self, model: str, seen: Seen
-    ) -> tuple[list[TelemetryRecord], list[ComparisonRecord], Seen]:
+        self, model: str, seen: ReadPosition
+    ) -> tuple[list[TelemetryRecord], list[ComparisonRecord], ReadPosition]:
         """What came since somebody looked, and where to go on from."""
         with self._lock:
             counted = self._counted.get(model, NOTHING)

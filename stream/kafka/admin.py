@@ -27,7 +27,7 @@ from stream.fitness import TopicState, faults, purposes
 from stream.group import Group, Member
 from stream.kafka.connection import broker_errors, common_options
 from stream.outputs import TopicLimits
-from stream.records import GroupOffsets, Held, Partition
+from stream.records import GroupOffsets, OpenTransaction, Partition
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.topics import (
     COMPARISONS_TOPIC,
@@ -201,7 +201,7 @@ class Admin:
             found[Partition(*one)] = GroupOffsets(stable[one].offset, place, held)
         return found
 
-    def held(self, offsets: Mapping[Partition, GroupOffsets]) -> list[Held]:
+    def held(self, offsets: Mapping[Partition, GroupOffsets]) -> list[OpenTransaction]:
         """Open transactions, by whom as far as the broker says.
 
         Args:
@@ -226,7 +226,7 @@ class Admin:
         except StreamError as exc:
             logger.info("%s", exc)  # not permitted, or it has ended meanwhile
         return [
-            Held(partition, at.end, at.held, *opened.get(partition, (None, None)))
+            OpenTransaction(partition, at.end, at.held, *opened.get(partition, (None, None)))
             for partition, at in waiting.items()
         ]
 

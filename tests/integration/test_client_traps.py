@@ -17,7 +17,7 @@ from kafka.errors import KafkaTimeoutError
 
 from stream.control import ControlFollower
 from stream.errors import CommitFailed, Fenced, StreamError
-from stream.interfaces import Doors
+from stream.interfaces import Adapters
 from stream.isolation import Caller
 from stream.kafka.admin import Admin
 from stream.kafka.readers import ControlReader
@@ -62,7 +62,7 @@ def running(
         with Admin(bench.kafka) as admin:
             return admin.limits(settings)
 
-    doors = Doors(
+    doors = Adapters(
         source=source
         or (lambda revoked: GroupSource(bench.kafka, settings, rank=0, revoked=revoked)),
         sink=sink,  # type: ignore[arg-type]

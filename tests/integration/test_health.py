@@ -75,7 +75,7 @@ def test_pipeline_at_work_and_one_that_waits(bench: Bench, tmp_path: Path) -> No
         )
 
         def look() -> Health:
-            return watching.look(datetime.fromtimestamp(0, UTC), ())
+            return watching.refresh(datetime.fromtimestamp(0, UTC), ())
 
         ledger = bench.ledger(pipeline)
         bench.worker(pipeline, model)

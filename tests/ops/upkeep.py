@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.scaling.backlog import Backlog
-from ops.serving.apps import Found
+from ops.serving.apps import ObservedApp
 from ops.serving.cluster import Node
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 RESOURCES = {"CPU": 0.5}
 
 
-def running(replicas: int = 1, **changes: Any) -> Found:
+def running(replicas: int = 1, **changes: Any) -> ObservedApp:
     nodes = {"node-a": replicas}
-    made = Found("RUNNING", replicas, "", target=replicas, resources=RESOURCES, nodes=nodes)
+    made = ObservedApp("RUNNING", replicas, "", target=replicas, resources=RESOURCES, nodes=nodes)
     return made._replace(**changes)
 
 
@@ -25,7 +25,7 @@ def running(replicas: int = 1, **changes: Any) -> Found:
 class Apps:
     """What there is, and what was asked for; deploying works at once or fails."""
 
-    found: dict[str, Found] = field(default_factory=dict)
+    found: dict[str, ObservedApp] = field(default_factory=dict)
     scaled: list[tuple[str, int]] = field(default_factory=list)
     remade: list[str] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Apps:
         self.scaled.append((name, replicas))
         self.found[name] = running(replicas)
 
-    def remake(self, name: str, work: Callable[[Any], object]) -> None:
+    def redeploy(self, name: str, work: Callable[[Any], object]) -> None:
         self.remade.append(name)
 
     def fault(self, name: str) -> str | None:

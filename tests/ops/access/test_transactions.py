@@ -92,7 +92,7 @@ def test_use_of_a_token_is_noted(there: Installation) -> None:
 
 def test_change_and_its_row_are_there_together(there: Installation, access: Access) -> None:
     with access.change(actor(there, "ana"), REGISTER) as change:
-        change.tell(reason="as agreed", evidence={"size": 7})
+        change.describe(reason="as agreed", evidence={"size": 7})
     (row,) = rows(there)
     assert (row.actor, row.action, row.model, row.version) == (
         "ana",

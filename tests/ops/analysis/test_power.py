@@ -10,7 +10,7 @@ import pytest
 from bench.verdicts import ERROR_RATE, Candidate, Plan, Row, release
 from ops.analysis.evidence import Limits, ReleaseStep
 from ops.analysis.limits import JudgedStep
-from ops.analysis.power import chance, found, told
+from ops.analysis.power import chance, found, in_words
 from ops.policy.file import load
 from ops.policy.policy import Policy
 
@@ -71,7 +71,7 @@ def test_steps_add_up() -> None:
 
 def test_default_policy_is_said_to_find_doubled_errors() -> None:
     assert found(policy()) >= 0.99
-    assert told(policy()) == f"{HEAD}99 of 100 releases."
+    assert in_words(policy()) == f"{HEAD}99 of 100 releases."
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_default_policy_is_said_to_find_doubled_errors() -> None:
     ],
 )
 def test_policy_that_does_not_is_told_what_it_would_take(rollout: str, words: str) -> None:
-    assert words in told(policy(rollout)), told(policy(rollout))
+    assert words in in_words(policy(rollout)), in_words(policy(rollout))
 
 
 def test_what_it_would_take_is_enough() -> None:
@@ -95,5 +95,5 @@ def test_what_it_would_take_is_enough() -> None:
 
 
 def test_errors_that_are_switched_off() -> None:
-    assert "analysis.errors is null" in told(policy(analysis="{errors: null}"))
+    assert "analysis.errors is null" in in_words(policy(analysis="{errors: null}"))
     assert found(policy(analysis="{errors: null}")) == 0.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.config.duration import parsed, told, written
+from ops.config.duration import in_words, parsed, written
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_written_is_parsed_back(seconds: int) -> None:
     ],
 )
 def test_told_by_two_units(span: timedelta, words: str) -> None:
-    assert told(span) == words
+    assert in_words(span) == words

@@ -165,16 +165,16 @@ def test_what_is_no_configuration_at_all(tmp_path: Path, text: str, complaint: s
 
 def test_places_are_told_as_compilers_do(tmp_path: Path) -> None:
     file = written(tmp_path, "models:\n  - {name: a, path: p, replicas: 0}\n  - {name: }\n")
-    told = [problem.told_of(file) for problem in check(file)]
+    told = [problem.located_in(file) for problem in check(file)]
     assert told[0].startswith(f"{file}:2:24: models.0.replicas: ")
     assert told[1] == f"{file}:3:5: models.1.path: path is missing"
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert all(line in str(caught.value) for line in told)
     (broken,) = check(written(tmp_path, "models: ]\n"))
-    assert broken.told_of(file).startswith(f"{file}:1:9: not YAML: ")
+    assert broken.located_in(file).startswith(f"{file}:1:9: not YAML: ")
     missing = tmp_path / "none.yaml"
-    assert [p.told_of(missing) for p in check(missing)] == [f"{missing}: there is no such file"]
+    assert [p.located_in(missing) for p in check(missing)] == [f"{missing}: there is no such file"]
 
 
 def test_key_that_stands_twice_is_told(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Platform:
         self.apps = Apps({"m@1": running(2), "pipeline-words": running(), "stranger": running()})
         self.told = Observations(counted_from_ms=5_000)
         machines = Machines(lambda: NODES, grows=False)
-        machines.look()
+        machines.refresh()
         self.accounts = Accounts(
             database,
             self.told,
@@ -137,12 +137,12 @@ def test_machines_of_a_cluster_that_does_not_grow() -> None:
 
     machines = Machines(ask, grows=False)
     assert machines.total() is None
-    machines.look()
+    machines.refresh()
     assert machines.total() == {"CPU": 10.0, "GPU": 1.0}
     assert [machines.kind(node) for node in ("node-a", "node-b", "node-c")] == [None, "big", None]
     found.clear()
-    machines.look()
+    machines.refresh()
     assert machines.total() == {"CPU": 10.0, "GPU": 1.0}  # the last answer holds
     growing = Machines(lambda: [*NODES], grows=True)
-    growing.look()
+    growing.refresh()
     assert growing.total() is None

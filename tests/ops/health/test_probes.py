@@ -113,8 +113,8 @@ def test_a_probe_that_hangs_is_a_finding_and_no_other_waits_for_it(tmp_path: Pat
     quick = Scripted(lambda: DatabaseReading(1.0, {}, None, None))
     watching = monitor(tmp_path, 0.2, round_trip=hanging, database=quick)
     began = datetime.now(UTC)
-    first = watching.look(began, ())
-    second = watching.look(began, first.findings)
+    first = watching.refresh(began, ())
+    second = watching.refresh(began, first.findings)
     fault = readings(second).round_trip
     assert isinstance(fault, Fault)
     assert "no answer about round trip within" in fault.why
@@ -126,7 +126,7 @@ def test_a_probe_that_hangs_is_a_finding_and_no_other_waits_for_it(tmp_path: Pat
     end = time.monotonic() + DEADLINE_S
     while isinstance(readings(second).round_trip, Fault):
         assert time.monotonic() < end
-        second = watching.look(began, second.findings)
+        second = watching.refresh(began, second.findings)
     assert readings(second).round_trip == RoundTrip(1.0)
 
 
@@ -135,16 +135,16 @@ def test_a_probe_that_hangs_is_a_finding_and_no_other_waits_for_it(tmp_path: Pat
 )
 def test_a_probe_that_fails_is_a_finding(tmp_path: Path, error: Exception) -> None:
     watching = monitor(tmp_path, machine=failing(error))
-    health = watching.look(datetime.now(UTC), ())
+    health = watching.refresh(datetime.now(UTC), ())
     assert [(f.key, f.what) for f in health.findings] == [("machine/files", "gone")]
-    again = watching.look(datetime.now(UTC), health.findings)
+    again = watching.refresh(datetime.now(UTC), health.findings)
     assert again.findings[0].since == health.findings[0].since
 
 
 def test_a_probe_that_is_wrong_is_a_finding_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    health = monitor(tmp_path, machine=failing(ZeroDivisionError("by zero"))).look(NOW, ())
+    health = monitor(tmp_path, machine=failing(ZeroDivisionError("by zero"))).refresh(NOW, ())
     assert health.findings[0].what == "ZeroDivisionError: by zero"
     assert "health: machine" in caplog.text
 
@@ -155,8 +155,8 @@ def test_a_rare_question_is_not_asked_in_every_round(tmp_path: Path) -> None:
     rare = HealthMonitor(
         NOTHING, probes, lambda _: PipelineReports(), clock=lambda: NOW, state_dir=tmp_path
     )
-    rare.look(NOW, ())
-    rare.look(NOW, ())
+    rare.refresh(NOW, ())
+    rare.refresh(NOW, ())
     assert probe.asked == 1
 
 
@@ -166,7 +166,7 @@ def test_a_question_may_wait_until_others_are_done(tmp_path: Path) -> None:
     later = HealthMonitor(
         NOTHING, probes, lambda _: PipelineReports(), clock=lambda: NOW, state_dir=tmp_path
     )
-    later.look(NOW, ())
+    later.refresh(NOW, ())
     assert probe.asked == 0
 
 

@@ -12,9 +12,9 @@ from ops.health import alerts
 from ops.health.findings import Severity
 from ops.health.probes import DatabaseProbe
 from ops.health.readings import Expected, Readings
-from ops.health.restarts import ACTION, KEY, WITHIN, see_to_alert, write_down
+from ops.health.restarts import ACTION, KEY, WITHIN, record, see_to_alert
 from ops.health.rules import judge
-from ops.platform.supervisor import Note
+from ops.platform.supervisor import SupervisorNote
 from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 
@@ -22,14 +22,14 @@ NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NOTHING = Expected((), frozenset(), frozenset(), frozenset())
 
 
-def died(*minutes_ago: float) -> Note:
+def died(*minutes_ago: float) -> SupervisorNote:
     moments = tuple((NOW - timedelta(minutes=ago)).timestamp() for ago in minutes_ago)
-    return Note(pid=1, deaths=moments, how="SIGKILL", lived_s=35.0)
+    return SupervisorNote(pid=1, deaths=moments, how="SIGKILL", lived_s=35.0)
 
 
 def test_first_start_is_no_restart(database: Database) -> None:
     with database.begin() as connection:
-        write_down(connection, Note(pid=1), NOW)
+        record(connection, SupervisorNote(pid=1), NOW)
     with database.read() as connection:
         assert ledger.entries(connection) == []
         assert alerts.open_keys(connection) == set()
@@ -38,11 +38,11 @@ def test_first_start_is_no_restart(database: Database) -> None:
 def test_a_death_is_a_row_and_the_third_in_an_hour_an_alert(database: Database) -> None:
     for note in (died(50), died(50, 20)):
         with database.begin() as connection:
-            write_down(connection, note, NOW)
+            record(connection, note, NOW)
     with database.read() as connection:
         assert alerts.open_keys(connection) == set()
     with database.begin() as connection:
-        write_down(connection, died(50, 20, 1), NOW)
+        record(connection, died(50, 20, 1), NOW)
     with database.read() as connection:
         row, *others = ledger.entries(connection)
         (alert,) = alerts.page(connection)
@@ -56,7 +56,7 @@ def test_a_death_is_a_row_and_the_third_in_an_hour_an_alert(database: Database) 
 def test_health_tells_of_it_until_an_hour_has_passed(database: Database) -> None:
     note = died(50, 20, 1)
     with database.begin() as connection:
-        write_down(connection, note, NOW)
+        record(connection, note, NOW)
     probe = DatabaseProbe(database, lambda: NOW)
 
     def troubles() -> dict[str, datetime]:

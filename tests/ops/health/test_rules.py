@@ -29,8 +29,8 @@ from ops.health.readings import (
     RouteReading,
 )
 from ops.health.rules import Health, judge
-from ops.telemetry.observations import Loss
-from stream.records import Held, Partition
+from ops.telemetry.observations import DeletedRecords
+from stream.records import OpenTransaction, Partition
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
 
@@ -126,8 +126,8 @@ def telling(*consumers: ConsumerRecord, **rest: Any) -> dict[str, Any]:
 
 def test_records_that_are_gone_are_told_of_for_an_hour() -> None:
     losses = (
-        Loss("reviews", "in/3/10", 5, _ms(ago(3_601))),
-        Loss("others", "in/3/10", 5, _ms(ago(5))),
+        DeletedRecords("reviews", "in/3/10", 5, _ms(ago(3_601))),
+        DeletedRecords("others", "in/3/10", 5, _ms(ago(5))),
     )
     readings = replace(HEALTHY, **telling(consumer(0), consumer(1), losses=losses))
     assert not [f.key for f in pipeline_findings(EXPECTED, readings) if "deleted" in f.key]
@@ -144,7 +144,7 @@ def standing(*counts: int, **last: Any) -> dict[str, Any]:
 
 
 def held(open_s: float) -> dict[str, Any]:
-    one = Held(Partition("in", 3), 5, 7, "shop", open_s)
+    one = OpenTransaction(Partition("in", 3), 5, 7, "shop", open_s)
     return {"kafka": KafkaReading(EXPECTED.topics, {}, held={"reviews": (one,)})}
 
 
@@ -245,7 +245,11 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         "no PEM",
     ),
     (
-        telling(consumer(0), consumer(1), losses=(Loss("reviews", "in/3/10", 5, _ms(ago(3_500))),)),
+        telling(
+            consumer(0),
+            consumer(1),
+            losses=(DeletedRecords("reviews", "in/3/10", 5, _ms(ago(3_500))),),
+        ),
         "pipeline/reviews/deleted/in/3/10",
         DEGRADED,
         "5 records of in/3, offsets 10 to 14,",

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
-from ops.operator.deleted_records import ACTION, Losses
+from ops.operator.deleted_records import ACTION, DeletedRecordsLog
 from ops.sql.database import Database
 from ops.sql.tables import ledger
-from ops.telemetry.observations import MAX_LOSSES, Loss, Observations
+from ops.telemetry.observations import MAX_LOSSES, DeletedRecords, Observations
 from stream.records import Deleted, Partition
 from stream.telemetry import TelemetryWindow
 
@@ -26,7 +26,7 @@ def telling(first: int, following: int, *, end_ms: int = 5) -> Observations:
 
 def test_what_is_told_names_partition_and_offsets() -> None:
     (loss,) = telling(10, 1_510).losses()
-    assert loss == Loss("p", "in/3/10", 1_500, 5)
+    assert loss == DeletedRecords("p", "in/3/10", 1_500, 5)
     assert loss.sentence() == (
         "1,500 records of in/3, offsets 10 to 1509, were deleted before pipeline p read them"
     )
@@ -45,11 +45,11 @@ def test_what_is_kept_of_them_is_bounded() -> None:
 
 def test_each_is_one_row_of_the_ledger_whoever_writes_it(database: Database) -> None:
     found = telling(10, 12).losses()
-    writer = Losses(database)
-    writer.write_down(found, NOW)
-    writer.write_down(found, NOW + timedelta(seconds=5))
-    Losses(database).write_down(found, NOW + timedelta(hours=1))
-    Losses(database).write_down(telling(12, 13).losses(), NOW + timedelta(hours=2))
+    writer = DeletedRecordsLog(database)
+    writer.record(found, NOW)
+    writer.record(found, NOW + timedelta(seconds=5))
+    DeletedRecordsLog(database).record(found, NOW + timedelta(hours=1))
+    DeletedRecordsLog(database).record(telling(12, 13).losses(), NOW + timedelta(hours=2))
     with database.read() as connection:
         rows = connection.execute(select(ledger).where(ledger.c.action == ACTION)).all()
     assert [row.evidence["first"] for row in rows] == ["in/3/10", "in/3/12"]

@@ -16,18 +16,18 @@ from ops.operator.diagnosis import (
     STALLED_S,
     WITHIN,
     Act,
-    Ailment,
+    AppFault,
     WatchedPipeline,
     ailment_of_app,
     ailment_of_pipeline,
     next_step,
 )
-from ops.serving.apps import Found
+from ops.serving.apps import ObservedApp
 from stream.schema import ConsumerRecord
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
-BROKEN = Ailment("it is broken", timedelta(seconds=30))
+BROKEN = AppFault("it is broken", timedelta(seconds=30))
 
 
 def told(rank: int = 0, *, age_s: float = 1.0, **changes: Any) -> ConsumerRecord:
@@ -55,7 +55,7 @@ def ailing(*heartbeats: ConsumerRecord, **changes: Any) -> str | None:
 
 @pytest.mark.parametrize("status", ["RUNNING", "DEPLOYING", "NOT_STARTED", "DELETING"])
 def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
-    assert ailment_of_app(Found(status, 1, ""), None) is None
+    assert ailment_of_app(ObservedApp(status, 1, ""), None) is None
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
     [
         (None, None, "it is not there"),
         (None, "no room", "it could not be deployed: no room"),
-        (Found("DEPLOY_FAILED", 0, "boom"), None, "its deployment failed: boom"),
-        (Found("UNHEALTHY", 1, ""), None, "its replicas are not healthy"),
+        (ObservedApp("DEPLOY_FAILED", 0, "boom"), None, "its deployment failed: boom"),
+        (ObservedApp("UNHEALTHY", 1, ""), None, "its replicas are not healthy"),
     ],
 )
-def test_ailments_of_apps(found: Found | None, fault: str | None, what: str) -> None:
+def test_ailments_of_apps(found: ObservedApp | None, fault: str | None, what: str) -> None:
     ailment = ailment_of_app(found, fault)
     assert ailment is not None
     assert ailment.what == what

@@ -37,17 +37,17 @@ class Topic:
 
 
 class NoReleases:
-    def look(self, found: object) -> None:
+    def refresh(self, found: object) -> None:
         pass
 
 
 class NoApps:
-    found: dict[str, apps.Found] = {}  # noqa: RUF012
+    found: dict[str, apps.ObservedApp] = {}  # noqa: RUF012
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         pass
 
-    def want(self, *_: object) -> None:
+    def reconcile(self, *_: object) -> None:
         pass
 
 

@@ -48,11 +48,11 @@ class Serve(Apps):
     wanted: Mapping[str, Any] = {}
     others: Container[str] = ()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         if self.away:
             raise NotRunning("away")
 
-    def want(self, wanted: Mapping[str, Any], known: set[str], others: Container[str]) -> None:
+    def reconcile(self, wanted: Mapping[str, Any], known: set[str], others: Container[str]) -> None:
         self.wanted, self.others = wanted, others
 
 
@@ -62,7 +62,7 @@ class Topic:
 
 
 class NoReleases:
-    def look(self, found: object) -> None:
+    def refresh(self, found: object) -> None:
         pass
 
 
@@ -80,7 +80,7 @@ class Platform:
         told.add([window().model_copy(update=engine | times)])
         doors = cast(apps.Apps, self.serve)
         machines = Machines(lambda: NODES, grows=False)
-        machines.look()
+        machines.refresh()
         deploys = {"pipeline-words": lambda cluster: None}
         upkeep = Upkeep(
             database,

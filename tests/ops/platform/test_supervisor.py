@@ -14,7 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.platform.supervisor import FIRST_PAUSE_S, MAX_PAUSE_S, NOTE_FILE, Note, how, pause_s
+from ops.platform.supervisor import (
+    FIRST_PAUSE_S,
+    MAX_PAUSE_S,
+    NOTE_FILE,
+    SupervisorNote,
+    how,
+    pause_s,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +86,7 @@ def child_of(folder: Path, before: int = 0) -> int:
     """The child's process number, once it has said so itself."""
     told = folder / "told"
     wait_until(lambda: told.exists() and len(lines_of(told)) > before, "no child has begun")
-    note = Note.load(folder)
+    note = SupervisorNote.load(folder)
     assert note is not None
     assert note.pid is not None
     return note.pid
@@ -106,7 +113,7 @@ def test_killed_child_is_followed_by_another_of_the_same_name(tmp_path: Path) ->
         lines = lines_of(told)
         assert lines[0] == lines[1]  # configuration, and the holder of the lease
         assert lines[0].startswith('{"password": "secret"} ')
-        note = Note.load(tmp_path)
+        note = SupervisorNote.load(tmp_path)
         assert note is not None
         assert (len(note.deaths), note.how, note.next_at) == (1, "SIGKILL", None)
         supervisor.terminate()
@@ -136,10 +143,10 @@ def test_child_that_is_stuck_ends_without_its_parent(tmp_path: Path) -> None:
 
 def test_child_that_cannot_start_is_tried_again_ever_more_slowly(tmp_path: Path) -> None:
     with supervised(tmp_path, "-c", "raise SystemExit(3)") as supervisor:
-        notes: list[Note] = []
+        notes: list[SupervisorNote] = []
 
         def died_thrice() -> bool:
-            note = Note.load(tmp_path)
+            note = SupervisorNote.load(tmp_path)
             if note is not None and note.next_at and (not notes or note != notes[-1]):
                 notes.append(note)
             return bool(notes) and len(notes[-1].deaths) == 3
@@ -188,6 +195,6 @@ def test_an_end_has_a_name() -> None:
 
 
 def test_a_broken_note_is_none(tmp_path: Path) -> None:
-    assert Note.load(tmp_path) is None
+    assert SupervisorNote.load(tmp_path) is None
     (tmp_path / NOTE_FILE).write_text('{"pid": 3')
-    assert Note.load(tmp_path) is None
+    assert SupervisorNote.load(tmp_path) is None

@@ -17,7 +17,7 @@ from ops.catalogue.deployments import keep_deployment
 from ops.catalogue.store import ArtifactStore
 from ops.releases import releases
 from ops.releases.facts import JUDGED_EVERY_S, FactFinder
-from ops.releases.next_event import Due, due
+from ops.releases.next_event import DueEvent, due
 from ops.releases.releases import Release, Start
 from ops.releases.routes import put_route
 from ops.releases.state_machine import Event
@@ -117,11 +117,13 @@ class Releases:
         served = cast(apps.Apps, replicas)
         return FactFinder(self.database, store, self.told, served, cache_dir=self.there.folder)
 
-    def due(self, release: Release, now: datetime, finder: FactFinder | None = None) -> Due | None:
+    def due(
+        self, release: Release, now: datetime, finder: FactFinder | None = None
+    ) -> DueEvent | None:
         """By the operator; one that has looked at all before must say the same."""
         finder = finder or self.finder()
         alone = due(release.position, self.finder().of(release, now))
-        finder.look([release])
+        finder.refresh([release])
         known = due(release.position, finder.of(release, now))
         assert known == alone
         return known
@@ -132,7 +134,7 @@ def there(database: Database, tmp_path: Path) -> Releases:
     return Releases(install(database, tmp_path), tmp_path)
 
 
-def event_of(found: Due | None) -> Event | None:
+def event_of(found: DueEvent | None) -> Event | None:
     return found.event if found else None
 
 
@@ -229,7 +231,7 @@ def test_step_is_judged_by_what_came_and_when_its_time_is_over(there: Releases) 
         assert found is not None
         return found
 
-    finder.look([release])
+    finder.refresh([release])
     assert seen(1).outcome is StepOutcome.WAITING
     there.told.add([window("2", start=began_ms, answers=[GOOD] * 7)])
     told = " ".join(finding.sentence for finding in seen(2).findings)
@@ -265,9 +267,9 @@ def test_golden_texts_are_asked_once_and_forgotten_with_their_release(there: Rel
     release, replicas = there.start(*TO_LOADING), Replicas([0.6, 0.8])
     finder = there.finder(replicas)
     for _ in range(3):
-        finder.look([release])
+        finder.refresh([release])
         finder.of(release, NOW)
     assert replicas.asked == 1
-    finder.look([])
+    finder.refresh([])
     finder.of(release, NOW)
     assert replicas.asked == 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ops.analysis.evidence import CheckResult, StepOutcome, Verdict
-from ops.releases.next_event import Condition, Due, ReleaseFacts, due
+from ops.releases.next_event import Condition, DueEvent, ReleaseFacts, due
 from ops.releases.state_machine import STEPS, Event, Plan, Position, ReleaseState, after
 from ops.serving.readiness import Readiness
 
@@ -96,7 +96,9 @@ def test_nothing_is_due_where_nothing_is_known(state: ReleaseState) -> None:
 def test_reasons_and_evidence_come_along() -> None:
     answer = Condition(False, ("accuracy is 0.7.", "It must be 0.8."), {"accuracy": 0.7})
     found = due(Position(ReleaseState.DRAFT), ReleaseFacts(gates=answer))
-    assert found == Due(Event.GATES_FAILED, "accuracy is 0.7. It must be 0.8.", {"accuracy": 0.7})
+    assert found == DueEvent(
+        Event.GATES_FAILED, "accuracy is 0.7. It must be 0.8.", {"accuracy": 0.7}
+    )
 
 
 @pytest.mark.parametrize(

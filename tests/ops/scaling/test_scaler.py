@@ -13,8 +13,8 @@ from ops.releases.releases import Release
 from ops.releases.state_machine import Plan, Position, ReleaseState
 from ops.scaling.backlog import Backlog
 from ops.scaling.rates import OffsetSample, Rates
-from ops.scaling.scaler import Scaler, Sight, Wish
-from ops.serving.apps import Found
+from ops.scaling.scaler import PlatformSnapshot, Scaler, TargetSize
+from ops.serving.apps import ObservedApp
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
 from stream.settings import PipelineSettings
@@ -37,9 +37,9 @@ class Going:
         self.label, self.previous_label = "2", "1"
 
 
-def app(replicas: int = 1, *, status: str = "RUNNING", target: int | None = None) -> Found:
+def app(replicas: int = 1, *, status: str = "RUNNING", target: int | None = None) -> ObservedApp:
     size = replicas if target is None else target
-    return Found(status, replicas, "", target=size, resources=RESOURCES)
+    return ObservedApp(status, replicas, "", target=size, resources=RESOURCES)
 
 
 def window(version: str = "1", *, answers: int = 1000, busy_s: float = 10.0) -> TelemetryRecord:
@@ -58,7 +58,7 @@ def backlog(lag: float = 0.0, *, arrival: float = 0.0, drain: float = 0.0, **mor
     return Backlog(rates, 4, 100.0, 0.0)._replace(**more)
 
 
-def sight(**changes: Any) -> Sight:
+def sight(**changes: Any) -> PlatformSnapshot:
     known: Mapping[str, Any] = {
         "now_s": 100.0,
         "now_ms": 10_000,
@@ -68,10 +68,10 @@ def sight(**changes: Any) -> Sight:
         "backlogs": {"words": backlog()},
         "windows": {"m": [window()]},
     }
-    return Sight(**{**known, **changes})
+    return PlatformSnapshot(**{**known, **changes})
 
 
-def wishes(seen: Sight, scaler: Scaler | None = None) -> dict[str, Wish]:
+def wishes(seen: PlatformSnapshot, scaler: Scaler | None = None) -> dict[str, TargetSize]:
     scaler = scaler or Scaler(SCALING, [MODEL], [WORDS])
     return {wish.app: wish for wish in scaler.wishes(seen)}
 

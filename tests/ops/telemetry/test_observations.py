@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ops.analysis.evidence import PairedEvidence, ReleaseStep, StepEvidence, VersionEvidence
 from ops.analysis.gathering import Gathered, Pair, evidence_of, records_of
 from ops.telemetry import observations
-from ops.telemetry.observations import LATE_MS, MAX_WINDOWS, Observations, Seen
+from ops.telemetry.observations import LATE_MS, MAX_WINDOWS, Observations, ReadPosition
 from serve.contract import Answer, Failure, FailureKind, Outcome
 from stream.comparison import Comparison
 from stream.records import Record
@@ -322,16 +322,16 @@ def mirrored(found: StepEvidence) -> StepEvidence:
 
 
 def test_news_go_on_from_where_somebody_looked() -> None:
-    told, seen = Observations(), Seen()
+    told, seen = Observations(), ReadPosition()
     for start in range(3):
         told.add([window(start=BEGAN + start), comparison([GOOD], [GOOD], start=BEGAN + start)])
         windows, comparisons, seen = told.news("sentiment", seen)
         assert [record.start_ms for record in windows] == [BEGAN + start]
         assert [record.start_ms for record in comparisons] == [BEGAN + start]
         assert told.news("sentiment", seen) == ([], [], seen)
-    windows, comparisons, everything = told.news("sentiment", Seen())
+    windows, comparisons, everything = told.news("sentiment", ReadPosition())
     assert (len(windows), len(comparisons), everything) == (3, 3, seen)
-    assert told.news("unknown", Seen()) == ([], [], Seen())
+    assert told.news("unknown", ReadPosition()) == ([], [], ReadPosition())
 
 
 @given(st.lists(st.sampled_from(["window", "rescued", "pair", "turned", "other"])), st.data())
@@ -356,7 +356,7 @@ def test_evidence_gathered_piece_by_piece_is_that_of_all_at_once(
     windows = [record for record in made if isinstance(record, TelemetryRecord)]
     comparisons = [record for record in made if isinstance(record, ComparisonRecord)]
     for step in ReleaseStep:
-        gathered, told, seen = Gathered(step, PAIR, since_ms=BEGAN), Observations(), Seen()
+        gathered, told, seen = Gathered(step, PAIR, since_ms=BEGAN), Observations(), ReadPosition()
         before = comparison([GOOD], [GOOD], start=BEGAN - 1)
         rest = [window("3", start=BEGAN - 1, answers=[GOOD]), before, *made]
         while rest:
