@@ -18,6 +18,7 @@ from functools import partial
 import uvicorn
 from sqlalchemy import Connection
 
+from ops.access.transactions import utc_now
 from ops.analysis.gathering import records_of
 from ops.api.app import create_app
 from ops.api.uploads import Uploads
@@ -33,6 +34,7 @@ from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
 from ops.operator.upkeep import Upkeep
+from ops.operator.version_cleaner import VersionCleaner
 from ops.platform.installation import PlatformState, connection, is_at_work, token_path
 from ops.platform.supervisor import SupervisorNote, end_with_parent, yield_to_others
 from ops.releases.facts import FactFinder
@@ -134,6 +136,9 @@ class OperatorServer:
         )
         self._machines = Machines(self._apps.nodes, grows=not self._owns_cluster)
         self._operator = self._made_operator(holder)
+        self._cleaner = VersionCleaner(
+            self._database, self._store, leads=lambda: self._operator.leads, clock=utc_now
+        )
         self._monitor = monitor_of(config, state, self._database, self._observations, self._apps)
         self._api = self._made_api()
         self._is_deaf = False
@@ -155,6 +160,7 @@ class OperatorServer:
         self._thread("telemetry", follow, kafka, self._observations, self._since_ms(), stopping)
         self._thread("backlogs", self._backlogs.run, stopping)
         self._thread("machines", self._machines.run, stopping)
+        self._thread("retention", self._cleaner.run, stopping)
         ticking = partial(self._operator.run, stopping, tick_s=self._config.tick_s)
         operator = self._thread("operator", ticking)
         self._monitor.start()
