@@ -30,16 +30,13 @@ OpsError
 |   |-- BadModelName          a name that a model cannot have
 |   |-- UnknownVersion        no such model or version, or its files were deleted
 |   `-- VersionInUse          it serves, or a rollback could need it
-`-- ReleaseError              a release cannot do what was asked
-    |-- UnknownRelease        there is none of that number, or none that is open
-    |-- ReleaseOpen           another release of the model is not over
-    |-- VersionIsLive         it serves already, with the same settings
-    |-- EventRefused          what was asked means nothing in its state
-    |-- OutsideWindow         the policy refuses releases at this time
-    `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
-
-
-|-- PolicyError               a model's policy says something that cannot be
+|-- ReleaseError              a release cannot do what was asked
+|   |-- UnknownRelease        there is none of that number, or none that is open
+|   |-- ReleaseOpen           another release of the model is not over
+|   |-- VersionIsLive         it serves already, with the same settings
+|   |-- EventRefused          what was asked means nothing in its state
+|   |-- OutsideWindow         the policy refuses releases at this time
+|   `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
 |-- RequestError              what somebody asked of the control API
 |   |-- NotAuthenticated      no token, or none that counts
 |   |-- NotAllowed            a permission is missing
