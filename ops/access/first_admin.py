@@ -6,7 +6,6 @@ Whoever has locked themselves out gets a new token by starting it again.
 from __future__ import annotations
 
 import getpass
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from ops.access.ledger import Entry
 from ops.access.people import RESERVED
 from ops.access.permissions import EVERYTHING, Kind, Permission, decide, groups_of
 from ops.errors import PlatformError
+from ops.processes.state_file import replace_file
 from ops.sql.database import Database
 
 TOKEN_FILE = "token"
@@ -98,12 +98,8 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, secret: str) -> None:
     """Whole or not at all, and never readable for others, not even for a moment."""
-    draft = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secret + "\n")
-        draft.replace(path)
+        replace_file(path, secret + "\n", private=True)
     except OSError as exc:
         raise PlatformError(f"the token cannot be written to {path}: {exc}") from exc

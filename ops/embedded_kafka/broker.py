@@ -33,6 +33,7 @@ from ops.processes import children as processes
 from ops.processes.log_files import last_error
 from ops.processes.ports import HOST, can_listen, free_port, kafka_answers
 from ops.processes.start_limits import Patience
+from ops.processes.state_file import replace_file
 from serve.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -256,9 +257,7 @@ class EmbeddedBroker:
             return None
 
     def _write_state(self, state: BrokerState) -> None:
-        partial = self._state_file.with_suffix(".partial")
-        partial.write_text(state.model_dump_json())
-        partial.replace(self._state_file)
+        replace_file(self._state_file, state.model_dump_json())
 
 
 def cluster_id(source: uuid.UUID) -> str:

@@ -21,6 +21,7 @@ from ops.errors import NotReady, OpsError
 from ops.health.findings import REPORT_FILE, Finding, Severity
 from ops.health.readings import Expected, Fault, PipelineReports, Readings
 from ops.health.rules import Health, judge
+from ops.processes.state_file import replace_file
 from stream.errors import StreamError
 
 logger = logging.getLogger(__name__)
@@ -153,10 +154,8 @@ class HealthMonitor:
         return health.findings
 
     def _save(self, health: Health) -> None:
-        draft = self._file.with_suffix(".tmp")
         try:
-            draft.write_bytes(_KEPT.dump_json(replace(health, readings=None)))
-            draft.replace(self._file)
+            replace_file(self._file, _KEPT.dump_json(replace(health, readings=None)))
         except OSError as exc:
             logger.info("%s cannot be written: %s", self._file, exc)
 

@@ -17,6 +17,7 @@ from ops.errors import Busy
 from ops.platform import ray_head
 from ops.platform.ray_head import RayHead
 from ops.processes.log_files import KEPT
+from ops.processes.state_file import replace_file
 from ops.serving.cluster import Cluster
 from stream.settings import KafkaSettings
 
@@ -60,10 +61,7 @@ class PlatformState(BaseModel):
 
     def save(self, state_dir: Path) -> None:
         """Write it, whole or not at all."""
-        path = state_dir / STATE_FILE
-        draft = path.with_suffix(".tmp")
-        draft.write_text(self.model_dump_json(indent=2))
-        draft.replace(path)
+        replace_file(state_dir / STATE_FILE, self.model_dump_json(indent=2))
 
     def kafka(self, settings: KafkaSettings) -> KafkaSettings:
         """The Kafka settings with the address that is really in use."""

@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ops.processes.state_file import replace_file
+
 logger = logging.getLogger(__name__)
 
 OPERATOR: Final = (sys.executable, "-m", "ops.operator.server")
@@ -66,10 +68,8 @@ class SupervisorNote(NamedTuple):
     def save(self, state_dir: Path) -> None:
         """Write it, whole or not at all; what cannot be written is logged."""
         path = state_dir / NOTE_FILE
-        draft = path.with_suffix(".tmp")
         try:
-            draft.write_text(json.dumps(self._asdict()))
-            draft.replace(path)
+            replace_file(path, json.dumps(self._asdict()))
         except OSError as exc:
             logger.error("%s cannot be written: %s", path, exc)
 
