@@ -25,7 +25,16 @@ from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md")
+GUIDES = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+DOCUMENTS = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "DECISIONS.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *GUIDES,
+)
+MAX_README_BYTES = 12_000
 PACKAGES = ("serve", "stream", "train", "ops", "bench")
 SETTINGS: tuple[type[Settings], ...] = (
     PlatformConfig,
@@ -67,6 +76,10 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w./~:>})`*-])/[a-z][\w.-]*/[\w./-]+")
 
 def text_of(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
+
+
+def guides() -> str:
+    return "\n".join(text_of(document) for document in GUIDES)
 
 
 def spans(text: str) -> list[str]:
@@ -123,16 +136,16 @@ def as_documented(default: object) -> str:
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda kind: kind.__name__)
 def test_settings_table_has_every_field_with_its_default(settings: type[Settings]) -> None:
     fields = {name: as_documented(f.default) for name, f in settings.model_fields.items()}
-    assert settings_table(text_of("README.md"), settings.__name__) == fields
+    assert settings_table(guides(), settings.__name__) == fields
 
 
 def test_there_is_no_other_settings_table() -> None:
-    named = re.findall(r"<!-- settings: (\w+) -->", text_of("README.md"))
+    named = re.findall(r"<!-- settings: (\w+) -->", guides())
     assert sorted(named) == sorted(settings.__name__ for settings in SETTINGS)
 
 
 def test_bad_input_table_names_every_kind_of_failure() -> None:
-    faults = section(text_of("README.md"), "## Bad input and faults")
+    faults = text_of("docs/faults.md")
     kinds = [cells[0].strip("`") for cells in rows(faults) if cells[0].startswith("`")]
     assert sorted(kinds) == sorted(FailureKind)
 
@@ -226,8 +239,24 @@ def test_decisions_are_numbered_and_short() -> None:
         assert len(part.strip().splitlines()) <= MAX_DECISION_LINES, part.splitlines()[0]
 
 
-def test_families_that_the_readme_lists_are_those_of_the_code_and_of_the_tests() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
+def test_readme_is_short_and_names_every_guide() -> None:
+    readme = text_of("README.md")
+    assert len(readme.encode()) <= MAX_README_BYTES
+    assert set(re.findall(r"\]\(([^)]+)\)", readme)) >= set(GUIDES)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    missing = [
+        f"{document}: {link}"
+        for document in DOCUMENTS
+        for link in re.findall(r"\]\(([^)#]+)\)", text_of(document))
+        if "://" not in link and not (ROOT / document).parent.joinpath(link).exists()
+    ]
+    assert missing == []
+
+
+def test_families_that_the_guide_lists_are_those_of_the_code_and_of_the_tests() -> None:
+    lines = text_of("docs/models.md").splitlines()
     begin = lines.index("| answers | families |") + 2
     rows = [line.strip("| ").split(" | ") for line in lines[begin : lines.index("", begin)]]
     told = {words: families.split(", ") for words, families in rows}
