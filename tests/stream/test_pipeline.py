@@ -32,7 +32,7 @@ from tests.stream.fake_kafka import (
     TransactionalFake,
 )
 
-DEADLINE_S = 60.0
+DEADLINE_S = 20.0
 MAX_CONSUMERS = 40
 ROUTES = {"m": ControlRecord(model="m", epoch=1, versions={"1": VersionRoute(weight=1.0)})}
 KEYS = ("a", "b", "c", "d", "poison", "killer")
