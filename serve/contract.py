@@ -60,6 +60,7 @@ class Answer(NamedTuple):
 Outcome = Answer | Failure
 
 TOP_K: Final = 100
+PIPELINE_PREFIX: Final = "pipeline-"
 """Labels of a result: of a model with thousands, all of them would fill a Kafka record."""
 
 
@@ -124,9 +125,36 @@ class ReplicaInfo(NamedTuple):
     device: str
 
 
+class AppName(NamedTuple):
+    """Name of a Serve app: ``sentiment@3`` serves a version, ``pipeline-reviews`` is a pipeline.
+
+    Attributes:
+        model: Empty for a pipeline.
+        label: Of the version; empty for a pipeline, and where only a model is named.
+        pipeline: Empty for a version.
+    """
+
+    model: str = ""
+    label: str = ""
+    pipeline: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> AppName:
+        """Read a name; any text without ``@`` and prefix is the name of a model."""
+        model, at, label = text.partition("@")
+        if not at and text.startswith(PIPELINE_PREFIX):
+            return cls(pipeline=text.removeprefix(PIPELINE_PREFIX))
+        return cls(model, label)
+
+    def __str__(self) -> str:
+        if self.pipeline:
+            return f"{PIPELINE_PREFIX}{self.pipeline}"
+        return f"{self.model}@{self.label}" if self.label else self.model
+
+
 def app_name(model: str, version: str) -> str:
     """Name of the Serve app of a model version, and of the version everywhere else."""
-    return f"{model}@{version}"
+    return str(AppName(model, version))
 
 
 class Predictor(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from serve.contract import Answer, Failure, FailureKind, Outcome, ReplicaInfo
+from serve.contract import Answer, Failure, FailureKind, Outcome, ReplicaInfo, app_name
 from stream.deadletter import Rejection, dead_letter, fits
 from stream.offsets import Slot
 from stream.records import Output
@@ -96,7 +96,7 @@ class OutputMaker:
             partition=record.partition,
             offset=record.offset,
             attempt=attempt,
-            model=f"{info.model}@{info.version}" if info else None,
+            model=app_name(info.model, info.version) if info else None,
             time_ms=now_ms,
         )
         letter = dead_letter(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from serve.contract import TOP_K, CallOptions
+from serve.contract import TOP_K, AppName, CallOptions
 from serve.settings import NAME_PATTERN, Settings
 
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -162,7 +162,7 @@ class PipelineSettings(Settings):
     @property
     def app_name(self) -> str:
         """Name of the pipeline's Serve app."""
-        return f"pipeline-{self.name}"
+        return str(AppName(pipeline=self.name))
 
     @property
     def dead_letters(self) -> str:

@@ -14,6 +14,7 @@ from ops.cli.api_client import ApiClient
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
 from ops.cli.session import moment, print_json, print_more, print_table, say, session
 from ops.errors import ArtifactStoreError, ConfigError
+from serve.contract import AppName
 
 DIGEST_HEADER = "bertstream-digest"
 SHOWN_ANSWERS = 10
@@ -176,7 +177,7 @@ def parts_of(version: str) -> tuple[str, int]:
     Raises:
         ConfigError: It is not of that form. Not retriable.
     """
-    name, _, number = version.partition("@")
+    name, number, _ = AppName.parse(version)
     if not (name and number.isdecimal()):
         raise ConfigError(f"{version!r} names no version; write it as sentiment@3")
     return name, int(number)

@@ -22,7 +22,7 @@ from ops.cli.terminal import (
 )
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from serve.contract import Answer, CallOptions, Outcome
+from serve.contract import Answer, AppName, CallOptions, Outcome
 
 if TYPE_CHECKING:
     from serve.artifact import Artifact
@@ -114,7 +114,7 @@ def _from_platform(model: str, values: list[bytes], config: Path | None) -> list
 
     settings = configuration(config)
     state = PlatformState.load(settings.state_dir)
-    name, _, version = model.partition("@")
+    name, version, _ = AppName.parse(model)
     versions = [m.version for m in settings.models if m.name == name]
     if state is None or not versions:
         known = ", ".join(sorted({m.name for m in settings.models})) or "none"

@@ -34,6 +34,7 @@ from ops.serving.apps import Apps, ObservedApp
 from ops.serving.cluster import Node
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from serve.contract import AppName
 from stream.settings import PipelineSettings
 
 EVERY = timedelta(seconds=15)
@@ -145,7 +146,7 @@ class Accounts:
     def _of(self, name: str, app: ObservedApp, now: datetime) -> Iterator[UsageSample]:
         """One for each kind of node that an app is on."""
         pipeline = self._pipelines.get(name)
-        model, _, label = name.rpartition("@")
+        model, label, _ = AppName.parse(name)
         if pipeline is not None:
             source, predictions = UsageSource(pipeline.model, pipeline=pipeline.name), 0
         elif model in self._least:

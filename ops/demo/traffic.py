@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from ops.errors import OpsError
+from serve.contract import AppName
 from stream.kafka.topic_io import TopicWriter, read_topic
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
@@ -48,7 +49,7 @@ class AnswerCounts:
         if self._seen_at is not None:
             self.longest_gap_s = max(self.longest_gap_s, now - self._seen_at)
         self._seen_at = now
-        version = (headers["bertstream-model"] or b"").decode().rpartition("@")[2]
+        version = AppName.parse((headers["bertstream-model"] or b"").decode()).label
         self._by_version[version] += 1
         self._last_at[version] = time.time()
         partition, _, offset = source.rpartition("/")

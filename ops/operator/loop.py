@@ -31,7 +31,7 @@ from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 from serve.settings import ModelSettings
 from stream.errors import StreamError
 from stream.schema import ControlRecord
@@ -241,11 +241,11 @@ class Operator:
 
     def _ours(self) -> set[str]:
         """Apps of versions that the catalogue gave a number."""
-        split = (name.rpartition("@") for name in self._apps.found)
         return {
-            f"{model}@{label}"
-            for model, _, label in split
-            if model in self._templates and number_of(label) is not None
+            name
+            for name in self._apps.found
+            if (app := AppName.parse(name)).model in self._templates
+            and number_of(app.label) is not None
         }
 
     def _in_use(self) -> set[str]:

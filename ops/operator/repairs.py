@@ -37,7 +37,7 @@ from ops.serving.cluster import Cluster
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from ops.telemetry.observations import Observations
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
 
@@ -178,7 +178,9 @@ class Repairs:
     def _note_running(self) -> None:
         """Which models run, and since when each pipeline has at its size, without a pause."""
         found = self._apps.found.items()
-        self._running_models = {n.rpartition("@")[0] for n, app in found if app.status == RUNNING}
+        self._running_models = {
+            AppName.parse(name).model for name, app in found if app.status == RUNNING
+        }
         now_s, before = self._clock(), self._running_since_s
         running = {
             (name, self._apps.found[name].target)
@@ -237,7 +239,7 @@ class Repairs:
 
     def _model_of(self, name: str) -> str:
         pipeline = self._pipelines.get(name)
-        return pipeline.model if pipeline else name.rpartition("@")[0]
+        return pipeline.model if pipeline else AppName.parse(name).model
 
 
 def _key(name: str) -> str:
@@ -245,7 +247,7 @@ def _key(name: str) -> str:
 
 
 def _notice(name: str, reason: str, since: datetime) -> Notice:
-    is_version = "@" in name
+    is_version = not AppName.parse(name).pipeline
     return Notice(
         key=_key(name),
         severity=Severity.DOWN,

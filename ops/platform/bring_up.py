@@ -34,6 +34,7 @@ from ops.processes import children as processes
 from ops.processes.ports import free_port
 from ops.serving.cluster import applications
 from serve.artifact import load
+from serve.contract import AppName
 from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings, secret_of
 
@@ -275,9 +276,9 @@ def _watched(state_dir: Path, state: PlatformState) -> list[WatchedProcess]:
 
 def _own_apps(state_dir: Path, state: PlatformState) -> set[str]:
     """Apps that `up` or the operator deployed."""
-    models = {name.partition("@")[0] for name in state.apps}
+    models = {AppName.parse(name).model for name in state.apps} - {""}
     running = _running_apps(state_dir, state)
-    return set(state.apps) | {name for name in running if name.partition("@")[0] in models}
+    return set(state.apps) | {name for name in running if AppName.parse(name).model in models}
 
 
 def _running_apps(state_dir: Path, state: PlatformState) -> set[str]:

@@ -21,7 +21,7 @@ from ops.platform import bootstrap
 from ops.platform.driver_process import LOG, DriverReport, DriverTask, digest_of, pipelines_first
 from ops.platform.installation import connection
 from ops.serving.cluster import Cluster
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 from serve.errors import ServeError
 from serve.settings import ModelSettings
 from stream.control import ControlFollower, publish
@@ -97,7 +97,7 @@ class _Deployment:
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
         known = self._task.state.apps
         stale = pipelines_first(
-            {n for n in known if n not in wanted and n.partition("@")[0] not in models}
+            {n for n in known if n not in wanted and AppName.parse(n).model not in models}
         )
         if stale:
             self._report("step", f"Removing {', '.join(stale)}")

@@ -28,6 +28,7 @@ from ops import errors
 from ops.errors import DriverDied, PlatformError
 from ops.platform.installation import PlatformState
 from ops.platform.supervisor import how
+from serve.contract import AppName
 from serve.settings import Settings
 
 COMMAND: Final = (sys.executable, "-m", "ops.platform.driver")
@@ -194,7 +195,7 @@ def _sentence(name: str, doing: str, cause: str, log: Path) -> str:
 
 def pipelines_first(names: set[str]) -> list[str]:
     """The order in which apps are taken away."""
-    return sorted(names, key=lambda name: (not name.startswith("pipeline-"), name))
+    return sorted(names, key=lambda name: (not AppName.parse(name).pipeline, name))
 
 
 def digest_of(settings: Settings, more: str = "") -> str:

@@ -14,7 +14,7 @@ from ops.errors import NotRunning, OpsError
 from ops.platform import operator_process
 from ops.platform.installation import PlatformState, token_path
 from ops.serving.cluster import applications, fault_of
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
 from stream.kafka.readers import recent_consumers, recent_telemetry
@@ -162,7 +162,9 @@ def _app(name: str, app: dict[str, Any]) -> AppStatus:
 
 def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:
     """Whether some version of a model runs."""
-    return any(app.status == RUNNING for name, app in apps.items() if name.startswith(f"{model}@"))
+    return any(
+        app.status == RUNNING for name, app in apps.items() if AppName.parse(name).model == model
+    )
 
 
 def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:

@@ -19,7 +19,7 @@ from ops.scaling.need import ScalingReading
 from ops.scaling.rates import ReplicaLoad, measure, rate_per_consumer, replica_seconds
 from ops.scaling.share import share_to_carry
 from ops.serving.apps import RUNNING, ObservedApp
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord
 from stream.settings import PipelineSettings
@@ -221,8 +221,8 @@ def _versions(apps: Mapping[str, ObservedApp]) -> dict[str, list[str]]:
     """Labels of those that run, by model."""
     labels: dict[str, list[str]] = {}
     for name, found in apps.items():
-        model, _, label = name.rpartition("@")
-        if model and found.status == RUNNING:
+        model, label, _ = AppName.parse(name)
+        if label and found.status == RUNNING:
             labels.setdefault(model, []).append(label)
     return labels
 

@@ -11,6 +11,7 @@ from ops.access.transactions import Actor
 from ops.errors import NotReady
 from ops.health.findings import Severity
 from ops.health.rules import Health
+from serve.contract import AppName
 
 # Findings and alerts whose key names a model, or a version of one, behind this.
 OF_MODELS: Final = frozenset({"app", "golden", "control", "cost", "repair"})
@@ -73,5 +74,5 @@ def may_read_key(actor: Actor, key: str, models: Mapping[str, str]) -> bool:
     if kind == "pipeline":
         model = models.get(name, EVERYTHING)
     else:
-        model = name.partition("@")[0] if kind in OF_MODELS else EVERYTHING
+        model = AppName.parse(name).model if kind in OF_MODELS else EVERYTHING
     return actor.may(Permission.READ, model or EVERYTHING)

@@ -24,7 +24,7 @@ import orjson
 
 from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
 from ops.processes.start_limits import Patience
-from serve.contract import BatchReply, CallOptions, ReplicaInfo, app_name
+from serve.contract import AppName, BatchReply, CallOptions, ReplicaInfo, app_name
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings
 
@@ -267,7 +267,7 @@ def scale(dashboard: str, token_path: Path | None, app: str, replicas: int) -> N
     Raises:
         NotRunning: The API does not answer, or refuses.
     """
-    deployment = MODEL_DEPLOYMENT if "@" in app else PIPELINE_DEPLOYMENT
+    deployment = PIPELINE_DEPLOYMENT if AppName.parse(app).pipeline else MODEL_DEPLOYMENT
     place = f"{quote(app)}/deployments/{deployment}/scale"
     content = orjson.dumps({"target_num_replicas": replicas})
     _ask(f"{dashboard}/api/v1/applications/{place}", token_path, content)
