@@ -49,8 +49,9 @@ from ops.scaling.backlog import Backlog
 from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler
 from ops.service.service import Service
-from ops.serving.apps import Apps, ObservedApp
+from ops.serving.apps import Apps
 from ops.serving.cluster import Node
+from ops.serving.observed_app import ObservedApp
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ops.embedded_kafka.status import BrokerStatus
 from ops.platform.status import Status
+from ops.serving.observed_app import RUNNING
 
 
 def status_table(now: Status) -> Group:
@@ -16,7 +17,7 @@ def status_table(now: Status) -> Group:
     for column in ("app", "status", "replicas", "message"):
         apps.add_column(column, overflow="ellipsis", no_wrap=column != "message")
     for app in now.apps:
-        colour = "green" if app.status == "RUNNING" else "red"
+        colour = "green" if app.status == RUNNING else "red"
         state = Text(app.status, style=colour)
         apps.add_row(app.name, state, str(app.replicas), app.message[-300:])
     pipelines = Table(box=None, pad_edge=False)

@@ -30,8 +30,9 @@ from ops.health.alerts import Notice, raise_alert
 from ops.health.findings import Severity
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
-from ops.serving.apps import Apps, ObservedApp
+from ops.serving.apps import Apps
 from ops.serving.cluster import Node
+from ops.serving.observed_app import ObservedApp
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from serve.contract import AppName

@@ -28,7 +28,8 @@ from ops.health.readings import (
     RouteReading,
 )
 from ops.releases.routes import all_routes, unpublished
-from ops.serving.cluster import RUNNING, applications
+from ops.serving.cluster import applications
+from ops.serving.observed_app import observed
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
 from ops.telemetry.observations import Observations
@@ -96,16 +97,13 @@ class AppsProbe:
         """Nothing is kept open."""
 
     def _reading(self, name: str, app: Mapping[str, Any]) -> AppReading:
-        deployments = app.get("deployments", {}).values()
-        states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
-        messages = [app.get("message", ""), *(d.get("message", "") for d in deployments)]
-        message = " ".join(next((m for m in messages if m.strip()), "").split())
+        found = observed(app)
         mortality = self._mortality.setdefault(name, Mortality())
         return AppReading(
-            status=app.get("status", "UNKNOWN"),
-            message=message[-500:],
-            target=sum(d.get("target_num_replicas", 0) for d in deployments),
-            running=states.count(RUNNING),
+            status=found.status,
+            message=found.message,
+            target=found.target,
+            running=found.replicas,
             deaths=mortality.observe(app, self._clock()),
         )
 

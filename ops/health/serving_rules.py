@@ -13,9 +13,9 @@ from ops.health.readings import (
     GoldenReading,
     Readings,
 )
+from ops.serving.observed_app import RUNNING
 from serve.contract import app_name
 
-RUNNING = "RUNNING"
 REPEATED_DEATHS = 3
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from ops.config.duration import in_words as told_duration
-from ops.serving.apps import ObservedApp
+from ops.serving.observed_app import ObservedApp
 from stream.schema import ConsumerRecord
 
 # At most so many attempts on one app within the hour; from then on it is an alert.

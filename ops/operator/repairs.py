@@ -32,8 +32,9 @@ from ops.operator.diagnosis import (
 from ops.releases.releases import OPERATOR, Release
 from ops.releases.state_machine import ReleaseState
 from ops.scaling.backlog import Backlog
-from ops.serving.apps import RUNNING, Apps, Make, ObservedApp
+from ops.serving.apps import Apps, Make
 from ops.serving.cluster import Cluster
+from ops.serving.observed_app import ObservedApp
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from ops.telemetry.observations import Observations
@@ -155,7 +156,7 @@ class Repairs:
         app = self._apps.found.get(name)
         ailment = ailment_of_app(app, self._apps.fault(name))
         pipeline = self._pipelines.get(name)
-        if ailment is not None or app is None or pipeline is None or app.status != RUNNING:
+        if ailment is not None or app is None or pipeline is None or not app.is_running:
             return ailment
         now_ms = int(now.timestamp() * 1000)
         return ailment_of_pipeline(self._watched(app, pipeline), now_ms)
@@ -178,15 +179,13 @@ class Repairs:
     def _note_running(self) -> None:
         """Which models run, and since when each pipeline has at its size, without a pause."""
         found = self._apps.found.items()
-        self._running_models = {
-            AppName.parse(name).model for name, app in found if app.status == RUNNING
-        }
+        self._running_models = {AppName.parse(name).model for name, app in found if app.is_running}
         now_s, before = self._clock(), self._running_since_s
         running = {
             (name, self._apps.found[name].target)
             for name in self._pipelines
             if name in self._apps.found
-            and self._apps.found[name].status == RUNNING
+            and self._apps.found[name].is_running
             and not self._apps.is_busy(name)
         }
         self._running_since_s = {key: before.get(key, now_s) for key in running}

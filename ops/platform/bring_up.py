@@ -33,6 +33,7 @@ from ops.platform.kafka_setup import ensure_groups, ensure_topics
 from ops.processes import children as processes
 from ops.processes.ports import free_port
 from ops.serving.cluster import applications
+from ops.serving.observed_app import observed
 from serve.artifact import load
 from serve.contract import AppName
 from stream.kafka.admin import Admin
@@ -283,7 +284,7 @@ def _own_apps(state_dir: Path, state: PlatformState) -> set[str]:
 
 def _running_apps(state_dir: Path, state: PlatformState) -> set[str]:
     apps = _serve_apps(state_dir, state)
-    return {name for name, app in apps.items() if app.get("status") == "RUNNING"}
+    return {name for name, app in apps.items() if observed(app).is_running}
 
 
 def _serve_apps(state_dir: Path, state: PlatformState) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ops.config.settings import PlatformConfig
 from ops.errors import NotRunning, OpsError
 from ops.platform import operator_process
 from ops.platform.installation import PlatformState, token_path
-from ops.serving.cluster import applications, fault_of
+from ops.serving.cluster import applications
+from ops.serving.observed_app import RUNNING, observed
 from serve.contract import AppName, app_name
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
@@ -26,7 +27,6 @@ LAST_WORDS_S = 3600.0
 # A transaction is ordinarily over before.
 OPEN_S = 5.0
 WINDOW_S = 30.0
-RUNNING = "RUNNING"
 
 
 class AppStatus(BaseModel):
@@ -150,14 +150,8 @@ def _apps(state_dir: Path, state: PlatformState) -> dict[str, AppStatus]:
 
 
 def _app(name: str, app: dict[str, Any]) -> AppStatus:
-    deployments = app.get("deployments", {}).values()
-    states = [r.get("state") for d in deployments for r in d.get("replicas", ())]
-    return AppStatus(
-        name=name,
-        status=app.get("status", "UNKNOWN"),
-        replicas=states.count(RUNNING),
-        message=fault_of(app),
-    )
+    found = observed(app)
+    return AppStatus(name=name, status=found.status, replicas=found.replicas, message=found.message)
 
 
 def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:

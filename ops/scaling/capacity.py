@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from ops.serving.apps import ObservedApp
+from ops.serving.observed_app import ObservedApp
 
 # What is left of tenths that were added up.
 ROUNDING = 1e-3

@@ -18,7 +18,7 @@ from ops.scaling.decision import ScalingState, decide
 from ops.scaling.need import ScalingReading
 from ops.scaling.rates import ReplicaLoad, measure, rate_per_consumer, replica_seconds
 from ops.scaling.share import share_to_carry
-from ops.serving.apps import RUNNING, ObservedApp
+from ops.serving.observed_app import ObservedApp
 from serve.contract import AppName, app_name
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord
@@ -199,7 +199,7 @@ class Scaler:
         for pipeline in pipelines:
             settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
             found = sight.apps.get(pipeline.app_name)
-            if found is None or found.status != RUNNING:
+            if found is None or not found.is_running:
                 continue
             backlog = sight.backlogs.get(pipeline.name, UNKNOWN)
             reading = _together([backlog], sight.now_s)._replace(
@@ -222,7 +222,7 @@ def _versions(apps: Mapping[str, ObservedApp]) -> dict[str, list[str]]:
     labels: dict[str, list[str]] = {}
     for name, found in apps.items():
         model, label, _ = AppName.parse(name)
-        if label and found.status == RUNNING:
+        if label and found.is_running:
             labels.setdefault(model, []).append(label)
     return labels
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ops.errors import OpsError
-from ops.serving.cluster import Cluster, Node, applications, fault_of, nodes, scale
+from ops.serving.cluster import Cluster, Node, applications, nodes, scale
+from ops.serving.observed_app import ObservedApp, observed
 from ops.serving.readiness import Readiness
 from serve.contract import Answer, BatchReply, CallOptions
 from serve.errors import ServeError
@@ -26,31 +26,11 @@ from stream.errors import StreamError
 
 logger = logging.getLogger(__name__)
 
-RUNNING = "RUNNING"
 # Finds out what an app is made of: its files may have to be fetched and are compared, so this is
 # asked only when it is deployed, and beside the operator's rounds.
 Make = Callable[[], ModelSettings]
 # What may still be on its way to an app that is no longer wanted.
 GRACE_S = 5.0
-
-
-class ObservedApp(NamedTuple):
-    """An app, as Serve tells.
-
-    Attributes:
-        replicas: Those that run.
-        message: Why it is not running; empty where it is.
-        target: Replicas that it shall have.
-        resources: What each reserves, by Ray's names, such as CPU.
-        nodes: Those that run, by the node they are on.
-    """
-
-    status: str
-    replicas: int
-    message: str
-    target: int = 1
-    resources: Mapping[str, float] = {}
-    nodes: Mapping[str, int] = {}
 
 
 class RayAccess(NamedTuple):
@@ -94,7 +74,7 @@ class Apps:
             NotRunning: Ray's API does not answer.
         """
         apps = applications(self._ray.dashboard, self._ray.token_path)
-        self.found = {name: _found(app) for name, app in apps.items()}
+        self.found = {name: observed(app) for name, app in apps.items()}
 
     def reconcile(
         self, wanted: Mapping[str, Make], known: set[str], others: Container[str] = ()
@@ -149,7 +129,7 @@ class Apps:
         with self._lock:
             fault = self._faults.get(name)
             busy = name in self._busy
-        ready = found is not None and found.status == RUNNING and not busy
+        ready = found is not None and found.is_running and not busy
         waiting_for = found.message if found else "it waits for another app to be deployed"
         return Readiness(ready, fault, age_s, deadline_s, waiting_for)
 
@@ -219,16 +199,3 @@ class Apps:
             if self._cluster is None:
                 self._cluster = self._ray.connect()
             return self._cluster
-
-
-def _found(app: Mapping[str, Any]) -> ObservedApp:
-    deployments = app.get("deployments", {}).values()
-    running = [r for d in deployments for r in d.get("replicas", ()) if r.get("state") == RUNNING]
-    return ObservedApp(
-        app.get("status", "UNKNOWN"),
-        len(running),
-        fault_of(app),
-        target=sum(d.get("target_num_replicas", 0) for d in deployments),
-        resources=next((d["required_resources"] for d in deployments), {}),
-        nodes=Counter(str(replica.get("node_id")) for replica in running),
-    )

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import orjson
 
 from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
 from ops.processes.start_limits import Patience
+from ops.serving.observed_app import RUNNING, cause_of
 from serve.contract import AppName, BatchReply, CallOptions, ReplicaInfo, app_name
 from serve.settings import ModelSettings
 from stream.settings import KafkaSettings, PipelineSettings
@@ -42,9 +42,7 @@ PIPELINE_DEPLOYMENT = "pipeline"
 # Where KubeRay names the group of a node.
 NODE_GROUP = "ray.io/node-group"
 MAX_NODES = 1000
-RUNNING, FAILED = "RUNNING", {"DEPLOY_FAILED", "UNHEALTHY"}
-# Errors of ours are sentences, which need no class in front.
-OUR_ERROR = re.compile(r"^(?:serve|stream|ops)\.errors\.\w+: ")
+FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
 class Wanted(NamedTuple):
@@ -339,26 +337,3 @@ def _no_room(
         f"{total.get(resource, 0.0):g}, {free.get(resource, 0.0):g} of them free: lower "
         f"num_{resource.lower()}s, replicas or consumers, or give the cluster more"
     )
-
-
-def fault_of(app: Mapping[str, Any]) -> str:
-    """Why one of ``applications`` is not running; empty where nothing is said."""
-    deployments = app.get("deployments", {}).values()
-    return cause_of([app.get("message", ""), *(d.get("message", "") for d in deployments)])
-
-
-def cause_of(messages: Sequence[str]) -> str:
-    """What is wrong with an app, of all that Serve says of it and of its deployments.
-
-    Serve puts the traceback of a replica that failed into one of them, whose end is the cause, and
-    into another that some deployment has failed.
-
-    Returns:
-        A sentence; empty where nothing is said.
-    """
-    longest = max(messages, key=len, default="")
-    lines = [line.strip() for line in longest.splitlines() if line.strip()]
-    causes = [line for line in lines if "Error" in line or "errors." in line]
-    if causes:
-        return OUR_ERROR.sub("", causes[-1])
-    return next((message.strip() for message in messages if message.strip()), "")[:500]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.scaling.backlog import Backlog
-from ops.serving.apps import ObservedApp
 from ops.serving.cluster import Node
+from ops.serving.observed_app import ObservedApp
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 RESOURCES = {"CPU": 0.5}

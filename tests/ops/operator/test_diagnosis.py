@@ -22,7 +22,7 @@ from ops.operator.diagnosis import (
     ailment_of_pipeline,
     next_step,
 )
-from ops.serving.apps import ObservedApp
+from ops.serving.observed_app import ObservedApp
 from stream.schema import ConsumerRecord
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

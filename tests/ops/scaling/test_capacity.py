@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.scaling.capacity import Capacity
-from ops.serving.apps import ObservedApp
+from ops.serving.observed_app import ObservedApp
 
 HALF = ObservedApp("RUNNING", 2, "", target=2, resources={"CPU": 0.5, "GPU": 1.0})
 NOTHING = HALF._replace(resources={})

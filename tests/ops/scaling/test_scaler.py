@@ -14,7 +14,7 @@ from ops.releases.state_machine import Plan, Position, ReleaseState
 from ops.scaling.backlog import Backlog
 from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import PlatformSnapshot, Scaler, TargetSize
-from ops.serving.apps import ObservedApp
+from ops.serving.observed_app import ObservedApp
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
 from stream.settings import PipelineSettings

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ops.serving.cluster import cause_of, fault_of
+from ops.serving.observed_app import cause_of, fault_of
 
 FAILED = "Failed to update the deployments ['Model']."
 # As Ray Serve puts it.
