@@ -11,7 +11,7 @@ from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import BeforeId, Limit, OfModel, Page, Shape, page_of
 from ops.cost.advice import LOWER_AFTER_H, RAISE_AFTER_H
 from ops.cost.billing import ALL_COLUMNS, Column
-from ops.health.findings import Severity
+from ops.health.alerts import Alert
 
 MAX_DAYS = 366
 
@@ -106,20 +106,6 @@ class AdvisedShape(Shape):
     advice: list[AdviceShape]
 
 
-class AlertShape(Shape):
-    """What somebody should see to; ``closed_at`` is None while it is so."""
-
-    id: int
-    key: str
-    severity: Severity
-    what: str
-    hurts: str
-    todo: str
-    since: datetime
-    opened_at: datetime
-    closed_at: datetime | None
-
-
 @router.get("/cost", tags=["cost"], summary="What models used, and what it cost")
 def cost(
     actor: Authenticated,
@@ -168,7 +154,7 @@ def alerts(
     closed: Annotated[bool, Query(description="Also those that are over.")] = False,
     limit: Limit = 50,
     before: BeforeId = None,
-) -> Page[AlertShape]:
+) -> Page[Alert]:
     """For everybody with a token."""
     found = service.alerts.page(actor, closed_too=closed, limit=limit, before_id=before)
-    return Page[AlertShape].model_validate(page_of(found, limit, "id"))
+    return Page[Alert].model_validate(page_of(found, limit, "id"))

@@ -10,22 +10,11 @@ from pydantic import TypeAdapter
 
 from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import Shape
-from ops.health.findings import Severity
+from ops.health.findings import Finding, Severity
 from ops.health.readings import Readings
 
 router = APIRouter(tags=["health"])
 _READINGS = TypeAdapter(Readings | None)
-
-
-class FindingShape(Shape):
-    """Something that was looked at; ``hurts`` and ``todo`` are empty where all is well."""
-
-    key: str
-    severity: Severity
-    what: str
-    since: datetime
-    hurts: str
-    todo: str
 
 
 class HealthShape(Shape):
@@ -43,7 +32,7 @@ class HealthShape(Shape):
     grade: int
     at: datetime
     age_s: float
-    findings: list[FindingShape]
+    findings: list[Finding]
     hidden: int
     readings: dict[str, Any] | None
 
@@ -59,6 +48,6 @@ def health(actor: Authenticated, service: Served) -> HealthShape:
         hidden=shown.hidden,
         at=found.at,
         age_s=round((datetime.now(UTC) - found.at).total_seconds(), 3),
-        findings=[FindingShape.model_validate(finding) for finding in found.findings],
+        findings=[*found.findings],
         readings=_READINGS.dump_python(found.readings, mode="json"),
     )

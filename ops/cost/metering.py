@@ -26,8 +26,8 @@ from ops.cost.billing import (
 )
 from ops.errors import NotRunning
 from ops.health import alerts
-from ops.health.alerts import Notice, raise_alert
-from ops.health.findings import Severity
+from ops.health.alerts import raise_alert
+from ops.health.findings import Finding, Severity
 from ops.policy import store as policy_store
 from ops.releases.releases import OPERATOR
 from ops.serving.apps import Apps
@@ -216,7 +216,7 @@ class Accounts:
 
 def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: datetime) -> None:
     """Bring the alerts to what is so; what begins is a row of the ledger, too."""
-    found = {model: _notice(model, known, now) for model, known in ceilings.items()}
+    found = {model: _finding(model, known, now) for model, known in ceilings.items()}
     notices = {model: notice for model, notice in found.items() if notice is not None}
     keys = {notice.key for notice in notices.values()}
     for key in alerts.open_keys(connection, KEYS) - keys:
@@ -230,9 +230,9 @@ def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: d
         append(connection, entry)
 
 
-def _notice(model: str, found: Ceiling | None, now: datetime) -> Notice | None:
+def _finding(model: str, found: Ceiling | None, now: datetime) -> Finding | None:
     if found is None:
-        return Notice(
+        return Finding(
             f"{KEYS}unpriced/{model}",
             Severity.DEGRADED,
             f"the policy of {model} has a ceiling of cost, and the configuration has no prices",
@@ -243,7 +243,7 @@ def _notice(model: str, found: Ceiling | None, now: datetime) -> Notice | None:
     if found.state is CeilingState.OK:
         return None
     capped = found.state is CeilingState.CAP
-    return Notice(
+    return Finding(
         f"{KEYS}{found.state}/{model}",
         Severity.DEGRADED,
         f"{model}: {found.sentence}",

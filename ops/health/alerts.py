@@ -4,59 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from sqlalchemy import Connection, desc, insert, select, update
 
-from ops.health.findings import Severity
+from ops.health.findings import Finding, Severity
 from ops.sql.tables import alerts
 
 
-class Notice(NamedTuple):
-    """What an alert says.
-
-    Attributes:
-        key: The same as long as it is about the same, such as ``repair/pipeline-reviews``.
-        what: What is so, in a sentence.
-        since: For how long; aware.
-        hurts: What does not work because of it.
-        todo: What to do about it.
-    """
-
-    key: str
-    severity: Severity
-    what: str
-    since: datetime
-    hurts: str
-    todo: str
-
-
-@dataclass(frozen=True)
-class Alert:
-    """A row; ``closed_at`` is None while it is open."""
+@dataclass(frozen=True, kw_only=True)
+class Alert(Finding):
+    """A finding that was stored when it was opened; ``closed_at`` is None while it is so."""
 
     id: int
-    key: str
     opened_at: datetime
     closed_at: datetime | None
-    severity: Severity
-    what: str
-    since: datetime
-    hurts: str
-    todo: str
 
 
-def raise_alert(connection: Connection, notice: Notice, now: datetime) -> bool:
+def raise_alert(connection: Connection, finding: Finding, now: datetime) -> bool:
     """Open an alert, or bring the open one of its key up to date.
 
     Returns:
         Whether it was opened.
     """
-    told = {name: getattr(notice, name) for name in ("severity", "what", "hurts", "todo")}
-    this = (alerts.c.key == notice.key) & alerts.c.closed_at.is_(None)
+    told = {name: getattr(finding, name) for name in ("severity", "what", "hurts", "todo")}
+    this = (alerts.c.key == finding.key) & alerts.c.closed_at.is_(None)
     if connection.execute(update(alerts).where(this).values(told)).rowcount:
         return False
-    values = told | {"key": notice.key, "since": notice.since, "opened_at": now}
+    values = told | {"key": finding.key, "since": finding.since, "opened_at": now}
     connection.execute(insert(alerts).values(values))
     return True
 

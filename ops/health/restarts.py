@@ -12,7 +12,6 @@ from sqlalchemy import Connection, select
 
 from ops.access.ledger import Entry, append
 from ops.health import alerts
-from ops.health.alerts import Notice
 from ops.health.findings import Finding, Severity
 from ops.platform.supervisor import SupervisorNote
 from ops.releases.releases import OPERATOR
@@ -47,7 +46,7 @@ def see_to_alert(connection: Connection, note: SupervisorNote, now: datetime) ->
     if len(lately) < REPEATED:
         alerts.close(connection, KEY, now)
         return
-    notice = Notice(
+    notice = Finding(
         key=KEY,
         severity=Severity.DEGRADED,
         what=f"the operator dies again and again: {note.sentence()}",

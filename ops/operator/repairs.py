@@ -17,8 +17,7 @@ from sqlalchemy import select
 
 from ops.access.ledger import Entry, append
 from ops.health import alerts
-from ops.health.alerts import Notice
-from ops.health.findings import Severity
+from ops.health.findings import Finding, Severity
 from ops.operator.diagnosis import (
     WITHIN,
     Act,
@@ -226,7 +225,7 @@ class Repairs:
         with self._database.begin() as connection:
             if not repairs:
                 since = self._ailing_since[name]
-                alerts.raise_alert(connection, _notice(name, step.reason, since), now)
+                alerts.raise_alert(connection, _finding(name, step.reason, since), now)
             append(connection, entry)
         if not repairs:
             self._given_up.add(name)
@@ -245,9 +244,9 @@ def _key(name: str) -> str:
     return f"repair/{name}"
 
 
-def _notice(name: str, reason: str, since: datetime) -> Notice:
+def _finding(name: str, reason: str, since: datetime) -> Finding:
     is_version = not AppName.parse(name).pipeline
-    return Notice(
+    return Finding(
         key=_key(name),
         severity=Severity.DOWN,
         what=f"{name}: {reason}",

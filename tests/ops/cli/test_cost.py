@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,8 @@ from ops.cost import usage, workloads
 from ops.cost.advice import Size, Workload
 from ops.cost.billing import Usage, UsageSource
 from ops.health import alerts
-from ops.health.alerts import Notice, raise_alert
-from ops.health.findings import Severity
+from ops.health.alerts import raise_alert
+from ops.health.findings import Finding, Severity
 from ops.service.cost import CostVerbs
 from tests.ops.cli.conftest import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
@@ -159,10 +160,10 @@ def test_cost_refuses_what_cannot_be(bertstream: Bertstream, used: Installation)
 
 def test_alerts(bertstream: Bertstream, there: Installation) -> None:
     assert bertstream("alerts").stdout == "no alerts\n"
-    notice = Notice("repair/app", Severity.DOWN, "it is broken", NOW, "records wait", "look")
+    notice = Finding("repair/app", Severity.DOWN, "it is broken", NOW, "records wait", "look")
     with there.database.begin() as connection:
         raise_alert(connection, notice, NOW)
-        raise_alert(connection, notice._replace(key="cost/m", what="dear"), NOW)
+        raise_alert(connection, replace(notice, key="cost/m", what="dear"), NOW)
         alerts.close(connection, "cost/m", NOW)
     assert bertstream("alerts", who="eve").stdout == "no alerts\n"
     words = " ".join(bertstream("alerts").stdout.split())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ops.health import alerts
-from ops.health.alerts import Notice, raise_alert
-from ops.health.findings import Severity
+from ops.health.alerts import raise_alert
+from ops.health.findings import Finding, Severity
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-NOTICE = Notice("repair/app", Severity.DOWN, "it is broken", NOW, "records wait", "look")
+NOTICE = Finding("repair/app", Severity.DOWN, "it is broken", NOW, "records wait", "look")
 
 
 def test_alert_is_opened_once_brought_up_to_date_and_closed(database: Database) -> None:
     with database.begin() as connection:
         assert raise_alert(connection, NOTICE, NOW)
-        later = NOTICE._replace(what="still", since=NOW + MINUTE)
+        later = replace(NOTICE, what="still", since=NOW + MINUTE)
         assert not raise_alert(connection, later, NOW + MINUTE)
         (found,) = alerts.page(connection)
         assert (found.what, found.since, found.opened_at) == ("still", NOW, NOW)
@@ -33,7 +34,7 @@ def test_alert_is_opened_once_brought_up_to_date_and_closed(database: Database) 
 def test_pages_and_keys(database: Database) -> None:
     with database.begin() as connection:
         for number in range(5):
-            raise_alert(connection, NOTICE._replace(key=f"cost/{number}"), NOW)
+            raise_alert(connection, replace(NOTICE, key=f"cost/{number}"), NOW)
         raise_alert(connection, NOTICE, NOW)
         alerts.close(connection, "cost/3", NOW)
         assert alerts.open_keys(connection, "cost/") == {"cost/0", "cost/1", "cost/2", "cost/4"}
