@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -11,6 +10,7 @@ from typing import Final
 import orjson
 
 from serve.contract import OF_THE_VERSION, Answer, Failure, Outcome
+from serve.tasks.agreement import SAME_COSINE, cosine
 from stream.records import Record
 from stream.schema import ComparisonRecord, Disagreement
 from stream.telemetry import add_counts, latency_bucket
@@ -18,8 +18,6 @@ from stream.telemetry import add_counts, latency_bucket
 MAX_SAMPLES: Final = 8
 MAX_LABELS: Final = 64
 OTHER_LABELS: Final = "(other)"
-# Embeddings of one text by two versions agree from this cosine on.
-MIN_COSINE: Final = 0.99
 _NO_LABEL: Final = "(none)"
 
 
@@ -142,16 +140,11 @@ def _known(label: str, among: dict[str, Counter[str]] | Counter[str]) -> str:
 def _agree(a: Answer, b: Answer) -> bool:
     if a.label is not None or b.label is not None:
         return a.label == b.label
-    return a.result == b.result or _cosine(a.result, b.result) >= MIN_COSINE
-
-
-def _cosine(a: bytes, b: bytes) -> float:
-    """Of two embeddings as JSON; 0 where they cannot be compared."""
-    x, y = orjson.loads(a), orjson.loads(b)
-    if not (isinstance(x, list) and isinstance(y, list) and len(x) == len(y)):
-        return 0.0
-    norms = math.hypot(*x) * math.hypot(*y)
-    return sum(p * q for p, q in zip(x, y, strict=True)) / norms if norms else 0.0
+    if a.result == b.result:
+        return True
+    ours, theirs = orjson.loads(a.result), orjson.loads(b.result)
+    are_embeddings = isinstance(ours, list) and isinstance(theirs, list)
+    return are_embeddings and cosine(ours, theirs) >= SAME_COSINE
 
 
 def _sample(record: Record, live: Answer, candidate: Answer) -> Disagreement:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ops.analysis.statistics import cosine
 from ops.policy.policy import GoldenGate, MetricGate, Policy
 from serve.artifact import GoldenRecord, Metric, ModelCard
+from serve.tasks.agreement import cosine
 
 # Figures on a card have four decimals; a difference is not worse for what rounding adds.
 ROUNDING = 1e-9
@@ -138,7 +138,7 @@ def golden_case(
         wanted, said = str(expected[0]["label"]), str(found[0]["label"]) if found else "nothing"
         return GoldenCase(record.text, wanted, said, wanted == said, live_agrees, record.exact)
     comparable = len(found) == len(expected)
-    near = cosine(found, expected) if comparable else 0.0
+    near = cosine(found, expected)
     return GoldenCase(
         record.text,
         expected=f"{len(expected)} numbers",

@@ -1,7 +1,7 @@
 """The statistical tests behind verdicts; pure.
 
 Owns the arithmetic: evidence against a share, an interval for a share, the distance of two
-mixes of labels, Mann-Whitney, the cosine of two embeddings. Knows neither versions nor limits,
+mixes of labels, Mann-Whitney. Knows neither versions nor limits,
 which ``verdict`` owns. Without scipy, which takes a second and a half of CPU to import; the tests
 compare with it.
 """
@@ -146,13 +146,6 @@ def _arrangements(n: int, m: int) -> list[int]:
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-
-
-def cosine(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Of the angle between two vectors of one length, -1 to 1; 0 where one of them is zero."""
-    norms = math.hypot(*ours) * math.hypot(*theirs)
-    dot = math.fsum(p * q for p, q in zip(ours, theirs, strict=True))
-    return max(-1.0, min(1.0, dot / norms)) if norms else 0.0
 
 
 def _without_rare(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[tuple[int, int]]:

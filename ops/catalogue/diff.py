@@ -5,18 +5,13 @@ Which of them is better is for gates and people to say.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from serve.artifact import GoldenRecord, Metric, ModelCard
+from serve.tasks.agreement import same_for_people
 
 LOW, HIGH = "_low", "_high"
-THRESHOLD = 0.5
-# Below, two answers count as the same: training again moves every score a little.
-SCORE_SHIFT = 0.1
-MIN_COSINE = 0.99
 # Told by their own names, or for each class anew.
 LABEL_KEYS = frozenset(("id2label", "label2id"))
 CARD_KEYS = (
@@ -212,32 +207,6 @@ def _golden(before: Sequence[GoldenRecord], after: Sequence[GoldenRecord]) -> Go
         differing=tuple(
             AnswerChange(text, first[text], second[text])
             for text in both
-            if _differ(first[text], second[text])
+            if not same_for_people(first[text], second[text])
         ),
     )
-
-
-def _differ(before: list[Any], after: list[Any]) -> bool:
-    if isinstance(before[0], dict) != isinstance(after[0], dict):
-        return True
-    if not isinstance(before[0], dict):
-        return len(before) != len(after) or _cosine(before, after) < MIN_COSINE
-    first, second = _scores(before), _scores(after)
-    shifts = (abs(score - second.get(label, 0.0)) for label, score in first.items())
-    return _named(first) != _named(second) or max(shifts) > SCORE_SHIFT
-
-
-def _scores(answer: list[dict[str, Any]]) -> dict[str, float]:
-    return {item["label"]: item["score"] for item in answer}
-
-
-def _named(scores: dict[str, float]) -> set[str]:
-    """The best label, and with several classes at a time every one above the threshold."""
-    likely = {label for label, score in scores.items() if score >= THRESHOLD}
-    return likely | {max(scores, key=scores.__getitem__)}
-
-
-def _cosine(before: list[float], after: list[float]) -> float:
-    norms = math.hypot(*before) * math.hypot(*after)
-    dot = sum(map(operator.mul, before, after))
-    return dot / norms if norms else float(before == after)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -18,12 +16,12 @@ from ops.sql.database import Transactions
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, CallOptions, Outcome, app_name
 from serve.errors import ServeError
+from serve.tasks.agreement import LOOSEST, same_best, tolerance_of
 from stream.errors import StreamError
 
 # Of one asking; texts of a version, and calls: one for each replica, which Serve chooses.
 MAX_TEXTS = 16
 MAX_CALLS = 5
-LOOSEST = "bf16"
 
 
 class Replicas(NamedTuple):
@@ -116,20 +114,6 @@ def agrees(expected: list[Any], outcome: Outcome, precision: str) -> bool:
         expected: The golden result: scored labels, best first, or an embedding.
         precision: What the replica computes in; an unknown one counts as the loosest.
     """
-    # With numpy, which no other part of the operator needs and which takes its time.
-    from serve.golden import COSINE_TOLERANCE, SCORE_TOLERANCE
-
     if not isinstance(outcome, Answer):
         return False
-    known = precision if precision in SCORE_TOLERANCE else LOOSEST
-    found = orjson.loads(outcome.result)
-    if isinstance(expected[0], dict):
-        tolerance = SCORE_TOLERANCE[known]
-        scores = {item["label"]: item["score"] for item in expected}
-        least = expected[0]["score"] - 2 * tolerance
-        return bool(found) and scores.get(found[0]["label"], -1.0) >= least
-    if len(found) != len(expected):
-        return False
-    norms = math.hypot(*found) * math.hypot(*expected)
-    cosine = sum(map(operator.mul, found, expected)) / norms
-    return bool(cosine >= 1.0 - COSINE_TOLERANCE[known])
+    return same_best(orjson.loads(outcome.result), expected, tolerance_of(precision))

@@ -15,7 +15,6 @@ from scipy.stats import beta, binomtest, mannwhitneyu, norm
 from ops.analysis.statistics import (
     STANDARD_ERRORS,
     Interval,
-    cosine,
     log_evidence,
     mann_whitney,
     mix_distance,
@@ -151,25 +150,6 @@ def test_mann_whitney_asks_whether_ours_are_larger() -> None:
     low, high = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [11.0, 12.0, 13.0, 14.0, 15.0, 16.0]
     assert mann_whitney(high, low) == pytest.approx(1 / math.comb(12, 6))
     assert mann_whitney(low, high) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ([3, 4], [6, 8], 1.0),
-        ([1, 0], [0, 2], 0.0),
-        ([1, 2], [-1, -2], -1.0),
-        ([1, 0], [1, 1], math.sqrt(0.5)),
-        ([0, 0], [1, 1], 0.0),
-    ],
-)
-def test_cosine(ours: list[float], theirs: list[float], expected: float) -> None:
-    assert cosine(ours, theirs) == pytest.approx(expected)
-
-
-def test_vectors_of_other_lengths_have_no_cosine() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        cosine([1.0, 0.0], [1.0])
 
 
 @given(COARSE, COARSE)
