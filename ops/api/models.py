@@ -25,6 +25,7 @@ from ops.api.shapes import (
 )
 from ops.api.uploads import TAR, Body, uploads_of
 from ops.catalogue.archive import sizes_of, tar_of
+from ops.catalogue.diff import Diff
 from ops.catalogue.versions import Registered, VersionId
 from serve.artifact import MANIFEST_FILE
 
@@ -80,73 +81,6 @@ class RegisteredShape(Shape):
     version: int
     digest: str
     existed: bool
-
-
-class FigureShape(Shape):
-    """A metric, and where it lies in 95 of 100 such test sets, where that is known."""
-
-    value: float
-    interval: tuple[float, float] | None
-
-
-class MetricChangeShape(Shape):
-    """One metric before and after.
-
-    Attributes:
-        gain: How much better it became; negative: worse.
-        is_clear: Whether chance does not explain it.
-    """
-
-    name: str
-    direction: str
-    before: FigureShape | None
-    after: FigureShape | None
-    gain: float | None
-    is_clear: bool
-
-
-class LabelChangeShape(Shape):
-    """The labels, and which of them are on one side only."""
-
-    before: list[str]
-    after: list[str]
-    added: list[str]
-    removed: list[str]
-
-
-class KeyChangeShape(Shape):
-    """A key of the configuration or the card."""
-
-    key: str
-    before: Any
-    after: Any
-
-
-class AnswerChangeShape(Shape):
-    """A golden text that the two answer differently."""
-
-    text: str
-    before: list[Any]
-    after: list[Any]
-
-
-class GoldenChangeShape(Shape):
-    """Golden texts: how many both have, and which of these are answered differently."""
-
-    compared: int
-    only_before: int
-    only_after: int
-    differing: list[AnswerChangeShape]
-
-
-class DiffShape(Shape):
-    """From one version to another; ``labels`` is null where they are the same."""
-
-    metrics: list[MetricChangeShape]
-    labels: LabelChangeShape | None
-    config: list[KeyChangeShape]
-    size_bytes: tuple[int, int]
-    golden: GoldenChangeShape
 
 
 @router.get("/models", summary="Models that may be read")
@@ -270,10 +204,9 @@ def diff(
     service: Served,
     before: Annotated[str, Query(max_length=80, description="Such as sentiment@3.")],
     after: Annotated[str, Query(max_length=80, description="Likewise.")],
-) -> DiffShape:
+) -> Diff:
     """Metrics, labels, configuration, size, golden answers."""
-    found = service.models.diff(actor, VersionId.parse(before), VersionId.parse(after))
-    return DiffShape.model_validate(found)
+    return service.models.diff(actor, VersionId.parse(before), VersionId.parse(after))
 
 
 def _sent(folder: TemporaryDirectory[str], directory: Path) -> Iterator[bytes]:

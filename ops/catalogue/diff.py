@@ -6,6 +6,7 @@ Which of them is better is for gates and people to say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from serve.artifact import GoldenRecord, Metric, ModelCard
@@ -39,40 +40,33 @@ class Described(NamedTuple):
     size_bytes: int
 
 
-class Figure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Figure:
     """A metric, and where it lies in 95 of 100 such test sets; None where that is not known."""
 
     value: float
     interval: tuple[float, float] | None
 
 
-class MetricChange(NamedTuple):
-    """One metric before and after; None on the side that has not measured it."""
+@dataclass(frozen=True, slots=True)
+class MetricChange:
+    """One metric before and after; None on the side that has not measured it.
+
+    Attributes:
+        gain: How much better it became; negative: worse.
+        is_clear: Whether the intervals are known and apart; else chance may explain the change.
+    """
 
     name: str
     direction: Literal["higher", "lower"]
     before: Figure | None
     after: Figure | None
-
-    @property
-    def gain(self) -> float | None:
-        """How much better it became; negative: worse."""
-        if self.before is None or self.after is None:
-            return None
-        change = self.after.value - self.before.value
-        return change if self.direction == "higher" else -change
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the intervals are known and apart; else chance may explain the change."""
-        first = self.before.interval if self.before else None
-        second = self.after.interval if self.after else None
-        if first is None or second is None:
-            return False
-        return first[1] < second[0] or second[1] < first[0]
+    gain: float | None
+    is_clear: bool
 
 
-class LabelChange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LabelChange:
     """The labels, and which of them are on one side only."""
 
     before: tuple[str, ...]
@@ -81,7 +75,8 @@ class LabelChange(NamedTuple):
     removed: tuple[str, ...]
 
 
-class KeyChange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeyChange:
     """A key of ``config.json``, or of the card with ``card.`` before it; None: not there."""
 
     key: str
@@ -89,7 +84,8 @@ class KeyChange(NamedTuple):
     after: Any
 
 
-class AnswerChange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AnswerChange:
     """A golden text that the two answer differently."""
 
     text: str
@@ -97,7 +93,8 @@ class AnswerChange(NamedTuple):
     after: list[Any]
 
 
-class GoldenChange(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GoldenChange:
     """Golden texts.
 
     Attributes:
@@ -112,7 +109,8 @@ class GoldenChange(NamedTuple):
     differing: tuple[AnswerChange, ...]
 
 
-class Diff(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Diff:
     """From one version to another.
 
     Attributes:
@@ -161,8 +159,22 @@ def _metrics(before: Sequence[Metric], after: Sequence[Metric]) -> tuple[MetricC
     directions = {metric.name: metric.direction for metric in (*before, *after)}
     names = dict.fromkeys((*first, *second))  # a set that keeps the order of the card
     return tuple(
-        MetricChange(name, directions[name], first.get(name), second.get(name)) for name in names
+        _change(name, directions[name], first.get(name), second.get(name)) for name in names
     )
+
+
+def _change(
+    name: str, direction: Literal["higher", "lower"], before: Figure | None, after: Figure | None
+) -> MetricChange:
+    gain, is_clear = None, False
+    if before is not None and after is not None:
+        change = after.value - before.value
+        gain = change if direction == "higher" else -change
+        if before.interval is not None and after.interval is not None:
+            is_clear = (
+                before.interval[1] < after.interval[0] or after.interval[1] < before.interval[0]
+            )
+    return MetricChange(name, direction, before, after, gain, is_clear)
 
 
 def _labels(before: tuple[str, ...], after: tuple[str, ...]) -> LabelChange | None:

@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def test_diff_reads_what_differs(registry: Registry, make_model: MakeModel) -> N
     diff = registry.diff(v(1), v(2))
 
     assert diff.metrics[0].name == "accuracy"
-    assert diff.config == (("hidden_size", 32, 64),)
+    assert tuple(map(astuple, diff.config)) == (("hidden_size", 32, 64),)
     assert diff.golden.compared == 2
     assert [change.text for change in diff.golden.differing] == ["b"]
     assert diff.size_bytes == (registry.show(v(1)).size_bytes, registry.show(v(2)).size_bytes)
