@@ -119,7 +119,7 @@ def test_change_that_changes_nothing_has_no_row(there: Installation, access: Acc
     assert rows(there) == []
 
 
-@pytest.mark.parametrize("way", ["look", "permitted", "change"])
+@pytest.mark.parametrize("way", ["reading", "permitted", "change"])
 def test_denied_attempt_does_nothing_and_is_a_row(there: Installation, way: str) -> None:
     eve = actor(there, "eve")
     with (
@@ -137,7 +137,7 @@ def test_denied_attempt_does_nothing_and_is_a_row(there: Installation, way: str)
 READ = Attempt("version.show", Permission.READ, "sentiment", 3)
 
 
-def deny(there: Installation, name: str, attempt: Attempt, *, way: str = "look") -> None:
+def deny(there: Installation, name: str, attempt: Attempt, *, way: str = "reading") -> None:
     with pytest.raises(NotAllowed), getattr(there.service.access, way)(actor(there, name), attempt):
         pytest.fail("what is not allowed was begun")
 
@@ -159,7 +159,7 @@ def test_denied_reads_cannot_fill_the_ledger(there: Installation, read: Attempt)
     assert [row.evidence.get("not_told") for row in rows(there)] == [None, None, None, 5, None]
 
 
-@pytest.mark.parametrize("way", ["look", "permitted", "change"])
+@pytest.mark.parametrize("way", ["reading", "permitted", "change"])
 def test_every_denied_change_is_a_row(there: Installation, way: str) -> None:
     for _ in range(3):
         deny(there, "eve", REGISTER, way=way)
