@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stream.errors import Fenced
@@ -33,6 +33,10 @@ from tests.stream.fake_kafka import (
 )
 
 DEADLINE_S = 20.0
+# Not shrunk: a loop that never ends would be waited for at every step.
+LOOP = settings(
+    max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
 MAX_CONSUMERS = 40
 ROUTES = {"m": ControlRecord(model="m", epoch=1, versions={"1": VersionRoute(weight=1.0)})}
 KEYS = ("a", "b", "c", "d", "poison", "killer")
@@ -126,7 +130,7 @@ def expected(log: FakeLog) -> Counter[tuple[int, int]]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(LOOP)
 @given(keys=keys, fates=fates, moves=revocations, delays=delays, deaths=deaths)
 def test_every_record_once_and_in_order(
     keys: list[str],
@@ -142,7 +146,7 @@ def test_every_record_once_and_in_order(
         assert out_of_order(places(log, topic)) == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(LOOP)
 @given(keys=keys, fates=fates, moves=revocations, delays=delays, deaths=deaths)
 def test_every_record_at_least_once_and_first_in_order(
     keys: list[str],
