@@ -34,7 +34,7 @@ from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.config.prices import PriceTable
 from ops.config.scaling import ScalingSettings
-from ops.cost.metering import Accounts, Machines
+from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
 from ops.operator.loop import Operator
 from ops.operator.repairs import Deploy, Repairs
@@ -51,6 +51,7 @@ from ops.scaling.scaler import Scaler
 from ops.service.service import Service
 from ops.serving.apps import Apps
 from ops.serving.cluster import Node
+from ops.serving.nodes import Machines
 from ops.serving.observed_app import ObservedApp
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database

@@ -18,6 +18,8 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 from ops.sql.database import dumped
 from ops.sql.tables import ledger, ledger_head
 
+OPERATOR = "operator"
+
 HASHED = tuple(column.name for column in ledger.c if column.name != "hash")
 VERIFIED_AT_A_TIME = 1000
 GENESIS = "0" * 64

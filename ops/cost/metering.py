@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
-from ops.access.ledger import Entry, append
+from ops.access.ledger import OPERATOR, Entry, append
 from ops.config.prices import PriceTable
 from ops.cost import usage
 from ops.cost.billing import (
@@ -24,14 +23,12 @@ from ops.cost.billing import (
     summarise,
     usage_of,
 )
-from ops.errors import NotRunning
 from ops.health import alerts
 from ops.health.alerts import raise_alert
 from ops.health.findings import Finding, Severity
 from ops.policy import store as policy_store
-from ops.releases.releases import OPERATOR
 from ops.serving.apps import Apps
-from ops.serving.cluster import Node
+from ops.serving.nodes import Machines
 from ops.serving.observed_app import ObservedApp
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
@@ -41,49 +38,9 @@ from stream.settings import PipelineSettings
 EVERY = timedelta(seconds=15)
 # Between samples further apart nobody knows what ran.
 MAX_GAP = timedelta(seconds=60)
-MACHINES_EVERY_S = 30.0
 HOUR_S = 3600.0
 # Of the alerts about cost.
 KEYS = "cost/"
-
-
-class Machines:
-    """The nodes of the cluster, asked for in a thread."""
-
-    def __init__(self, ask: Callable[[], list[Node]], *, grows: bool) -> None:
-        """Nothing is known yet.
-
-        Args:
-            grows: Others see to it that it has room.
-        """
-        self._ask = ask
-        self._grows = grows
-        self._nodes: dict[str, Node] = {}
-
-    def run(self, stopping: threading.Event) -> None:
-        """Ask until told to stop."""
-        while not stopping.is_set():
-            self.refresh()
-            stopping.wait(MACHINES_EVERY_S)
-
-    def refresh(self) -> None:
-        """Ask once; without an answer the last one holds."""
-        try:
-            self._nodes = {node.id: node for node in self._ask()}
-        except NotRunning:
-            return
-
-    def total(self) -> Mapping[str, float] | None:
-        """What they have, by Ray's names; None where the cluster grows, or nobody knows."""
-        if self._grows or not self._nodes:
-            return None
-        nodes = self._nodes.values()
-        return {name: sum(n.resources.get(name, 0.0) for n in nodes) for name in ("CPU", "GPU")}
-
-    def kind(self, node: str) -> str | None:
-        """The group of a node, as a price table names it."""
-        known = self._nodes.get(node)
-        return known.kind if known else None
 
 
 class Accounts:

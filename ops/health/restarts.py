@@ -10,11 +10,10 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from ops.access.ledger import Entry, append
+from ops.access.ledger import OPERATOR, Entry, append
 from ops.health import alerts
 from ops.health.findings import Finding, Severity
 from ops.platform.supervisor import SupervisorNote
-from ops.releases.releases import OPERATOR
 from ops.sql import tables
 
 ACTION: Final = "operator.restart"

@@ -8,8 +8,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from ops.access.ledger import Entry, append
-from ops.releases.releases import OPERATOR
+from ops.access.ledger import OPERATOR, Entry, append
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from ops.telemetry.observations import DeletedRecords

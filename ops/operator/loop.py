@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
+from ops.access.ledger import OPERATOR
 from ops.catalogue.deployments import deployment
 from ops.catalogue.versions import number_of
 from ops.errors import DatabaseUnavailable, NotRunning, OpsError, ReleaseMoved
@@ -24,7 +25,7 @@ from ops.operator.round_robin import RoundRobin
 from ops.operator.upkeep import Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.next_event import due
-from ops.releases.releases import OPERATOR, Release, move, open_releases
+from ops.releases.releases import Release, move, open_releases
 from ops.releases.routes import all_routes, mark_published, unpublished
 from ops.releases.state_machine import needs_candidate
 from ops.serving.apps import Apps

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import select
 
-from ops.access.ledger import Entry, append
+from ops.access.ledger import OPERATOR, Entry, append
 from ops.health import alerts
 from ops.health.findings import Finding, Severity
 from ops.operator.diagnosis import (
@@ -28,7 +28,7 @@ from ops.operator.diagnosis import (
     ailment_of_pipeline,
     next_step,
 )
-from ops.releases.releases import OPERATOR, Release
+from ops.releases.releases import Release
 from ops.releases.state_machine import ReleaseState
 from ops.scaling.backlog import Backlog
 from ops.serving.apps import Apps, Make

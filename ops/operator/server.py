@@ -26,7 +26,7 @@ from ops.catalogue.deployments import is_registered, serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
-from ops.cost.metering import Accounts, Machines
+from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey, computes_bf16
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health.restarts import record, see_to_alert
@@ -43,15 +43,16 @@ from ops.scaling.backlog import BacklogReader
 from ops.scaling.scaler import Scaler
 from ops.service.service import Service
 from ops.serving.apps import Apps, RayAccess
+from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.sql.lease import last_held
+from ops.telemetry.follower import follow
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.control import publish
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
-from stream.kafka.readers import TelemetryReader
 from stream.kafka.sink import PlainProducer
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings, PipelineSettings, secret_of
@@ -60,9 +61,6 @@ logger = logging.getLogger(__name__)
 
 # What was told before this is of no step that is still open.
 OLDEST_TELEMETRY = timedelta(hours=3)
-RETRY_S = 1.0
-# What is told comes at once; this is only how often it is asked whether to end.
-POLL_S = 2.0
 ADMIN_DEADLINE_S = 3.0
 DEATHS_EVERY_S = 60.0
 
@@ -84,26 +82,6 @@ class Control:
                 self._producer.close()
             self._producer = None
             raise
-
-
-def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: threading.Event) -> None:
-    """Read what the pipelines tell until told to stop; after an error from where it was lost."""
-    while not stop.is_set():
-        try:
-            reader = TelemetryReader(kafka, since_ms=since_ms)
-        except StreamError as exc:
-            logger.warning("telemetry cannot be read, trying on: %s", exc)
-            stop.wait(RETRY_S)
-            continue
-        try:
-            while not stop.is_set():
-                into.add(reader.poll(POLL_S))
-                into.is_current = into.is_current or reader.has_caught_up()
-                since_ms = int(time.time() * 1000)
-        except StreamError as exc:
-            logger.warning("telemetry cannot be read, trying on: %s", exc)
-        finally:
-            reader.close()
 
 
 class OperatorServer:

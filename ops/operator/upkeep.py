@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ops.access.ledger import Entry, append
-from ops.cost.metering import Accounts, Machines
+from ops.access.ledger import OPERATOR, Entry, append
+from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
 from ops.operator.repairs import Backlogs, Repairs, Round
-from ops.releases.releases import OPERATOR
 from ops.scaling.scaler import MEASURED_S, PlatformSnapshot, Scaler
 from ops.serving.apps import Apps
+from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings

@@ -13,11 +13,11 @@ from typing import Final
 
 from sqlalchemy import select
 
+from ops.access.ledger import OPERATOR
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.errors import OpsError, VersionInUse
 from ops.policy.store import all_in_force
-from ops.releases.releases import OPERATOR
 from ops.releases.retention import Retention
 from ops.sql.database import Database
 from ops.sql.tables import models

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
-from ops.access.ledger import Entry, append
+from ops.access.ledger import OPERATOR, Entry, append
 from ops.catalogue.deployments import deployment, ensure_label
 from ops.catalogue.versions import lock_model, number_of
 from ops.errors import (
@@ -43,7 +43,6 @@ from ops.releases.state_machine import (
 from ops.sql.tables import releases, routes, versions
 from stream.schema import ControlRecord
 
-OPERATOR = "operator"
 # Until a release loads, a change of its policy takes it back to its gates; from then on it follows
 # the one that it was gated and approved by.
 UNLOADED = frozenset(

@@ -17,7 +17,7 @@ from ops.health.monitor import HealthMonitor, Probe, Schedule
 from ops.health.probes import telling
 from ops.health.readings import Expected, RoundTrip
 from ops.health.rules import Health
-from ops.operator.server import follow
+from ops.telemetry.follower import follow
 from ops.telemetry.observations import Observations
 from stream.errors import BrokerUnreachable, CommitFailed
 from stream.kafka.admin import Admin

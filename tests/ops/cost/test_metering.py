@@ -10,13 +10,14 @@ import pytest
 from ops.access.ledger import entries
 from ops.config.prices import NodePrice, PriceTable
 from ops.cost import usage
-from ops.cost.metering import Accounts, Machines
+from ops.cost.metering import Accounts
 from ops.errors import NotRunning
 from ops.health import alerts
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.serving import apps
 from ops.serving.cluster import Node
+from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.sql.tables import models
 from ops.telemetry.observations import Observations

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ops.access import ledger
+from ops.access.ledger import OPERATOR
 from ops.cli.health import without_operator
 from ops.health import alerts
 from ops.health.findings import Severity
@@ -15,7 +16,6 @@ from ops.health.readings import Expected, Readings
 from ops.health.restarts import ACTION, KEY, WITHIN, record, see_to_alert
 from ops.health.rules import judge
 from ops.platform.supervisor import SupervisorNote
-from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

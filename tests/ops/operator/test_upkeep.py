@@ -13,7 +13,7 @@ from ops.access.ledger import entries
 from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
 from ops.cost import workloads
-from ops.cost.metering import Accounts, Machines
+from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
 from ops.errors import NotRunning
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
@@ -25,6 +25,7 @@ from ops.scaling.backlog import Backlog
 from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import Scaler
 from ops.serving import apps
+from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from ops.access.ledger import entries
+from ops.access.ledger import OPERATOR, entries
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
@@ -18,7 +18,6 @@ from ops.errors import StoreUnavailable
 from ops.operator.version_cleaner import VersionCleaner
 from ops.policy import store as policy_store
 from ops.policy.file import load
-from ops.releases.releases import OPERATOR
 from ops.sql.database import Database
 from ops.sql.tables import routes
 from stream.schema import ControlRecord, VersionRoute
