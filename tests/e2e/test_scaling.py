@@ -51,10 +51,10 @@ PIPELINE = PipelineSettings(
 CONNECTED = """
 import sys
 from pathlib import Path
-from ops.platform.installation import State, connection
+from ops.platform.installation import PlatformState, connection
 from serve.settings import EngineSettings, ModelSettings
 folder = Path(sys.argv[1])
-with connection(folder, State.load(folder)) as cluster:
+with connection(folder, PlatformState.load(folder)) as cluster:
 """
 DELETE = CONNECTED + "    cluster.delete([sys.argv[2]])"
 DEPLOY = (

@@ -25,7 +25,7 @@ from ops.sql.tables import deployments, ledger, routes
 from tests.ops.scripted_operator import MODEL, Fuse, Killed, Operator, Topic, cut_off, register
 
 DEADLINE_S = 60.0
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Every transition of the script, in order: version, action, from, to.
 TRANSITIONS = """
 1 start None draft
