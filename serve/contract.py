@@ -60,8 +60,9 @@ class Answer(NamedTuple):
 Outcome = Answer | Failure
 
 TOP_K: Final = 100
-PIPELINE_PREFIX: Final = "pipeline-"
 """Labels of a result: of a model with thousands, all of them would fill a Kafka record."""
+PIPELINE_PREFIX: Final = "pipeline-"
+"""Begins the name of a pipeline's Serve app."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error of a library says; those behind it are for its authors."""
+    return str(error).strip().partition("\n")[0]
+
+
 class ServeError(Exception):
     """Root of the errors of ``serve``."""
 

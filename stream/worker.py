@@ -1,4 +1,4 @@
-"""One consumer's life: opens the doors, runs the loop in a thread, ends it or its process.
+"""One consumer's life: opens the adapters, runs the loop in a thread, ends it or its process.
 
 Knows no ray: whoever reaches the replicas comes from outside.
 """
@@ -18,8 +18,7 @@ from typing import NamedTuple
 from stream.control import ControlFollower
 from stream.errors import BrokerUnreachable, StreamError, TopicMissing
 from stream.heartbeat import Heartbeat
-from stream.interfaces import Adapters
-from stream.interfaces import RecordSource as SourceDoor
+from stream.interfaces import Adapters, RecordSource
 from stream.isolation import Caller, ReplicaClient
 from stream.kafka.admin import Admin
 from stream.kafka.readers import ControlReader
@@ -46,7 +45,7 @@ class WorkerState(NamedTuple):
     Attributes:
         pid: Of its process.
         rank: Its place among the pipeline's consumers.
-        progress: Of its loop; None while the doors are not open.
+        progress: Of its loop; None while the adapters are not open.
         trouble: Why it is not going on at the moment, in words; None when all is well.
         ended: The loop has ended and will not come back by itself.
     """
@@ -153,7 +152,7 @@ class Worker:
             self._follow(follower)
             self._pipeline = Pipeline(
                 self._settings,
-                self._doors(follower),
+                self._adapters(follower),
                 rank=self.rank,
                 stopping=self._stopping,
             )
@@ -199,8 +198,8 @@ class Worker:
             # Its thread has ended; the process is replaced and begins anew.
             raise BrokerUnreachable(f"the routing table cannot be read: {exc}") from exc
 
-    def _doors(self, follower: ControlFollower) -> Adapters:
-        def sink(source: SourceDoor) -> Sink:
+    def _adapters(self, follower: ControlFollower) -> Adapters:
+        def sink(source: RecordSource) -> Sink:
             kafka, settings, batch_bytes = self._kafka, self._settings, min(self._limits)
             if settings.delivery == "exactly-once":
                 return TransactionalSink(kafka, settings, rank=self.rank, batch_bytes=batch_bytes)

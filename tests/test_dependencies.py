@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("serve", "stream", "train", "ops")
+from tests.source import PRODUCT, ROOT, imported, modules
+
 # Comes with pydantic, in the one version that fits it.
 WITH_ANOTHER = {"pydantic-core"}
 # Not imported by name here, each with its reason.
@@ -34,21 +32,10 @@ def declared() -> set[str]:
     return {canonical(re.split(r"[\[<>=!~ ]", entry)[0]) for entry in project["dependencies"]}
 
 
-def imported() -> set[str]:
-    """Top names of all modules that are imported from elsewhere, at the top or late."""
-    names: set[str] = set()
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Import):
-                    names |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - set(PACKAGES)
-
-
 def test_imports_are_declared_and_declarations_are_imported() -> None:
     distributions = packages_distributions()
-    found = {canonical(name) for module in imported() for name in distributions[module]}
+    names = set().union(*map(imported, modules()))
+    elsewhere = names - set(sys.stdlib_module_names) - set(PRODUCT)
+    found = {canonical(name) for module in elsewhere for name in distributions[module]}
     assert found - declared() - WITH_ANOTHER == set()
     assert declared() - found == set(LOADED_OTHERWISE)

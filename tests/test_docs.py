@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
@@ -23,8 +22,8 @@ from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
+from tests.source import PRODUCT, ROOT, imported
 
-ROOT = Path(__file__).resolve().parents[1]
 GUIDES = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 DOCUMENTS = (
     "README.md",
@@ -35,7 +34,7 @@ DOCUMENTS = (
     *GUIDES,
 )
 MAX_BYTES = {"README.md": 12_000, "ARCHITECTURE.md": 20_000}
-PACKAGES = ("serve", "stream", "train", "ops", "bench")
+PACKAGES = (*PRODUCT, "bench")
 SETTINGS: tuple[type[Settings], ...] = (
     PlatformConfig,
     KafkaSettings,
@@ -191,17 +190,6 @@ def test_libraries_are_imported_at_their_doors_only() -> None:
             for library in imported(file) & table.keys():
                 found[library].add(file.relative_to(ROOT).as_posix())
     assert found == table
-
-
-def imported(file: Path) -> set[str]:
-    """Top-level names of all that a file imports, at its beginning or later."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.split(".")[0])
-    return names
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

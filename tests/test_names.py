@@ -7,13 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("serve", "stream", "train", "ops")
-
-
-def modules() -> Iterator[Path]:
-    for package in PACKAGES:
-        yield from (ROOT / package).rglob("*.py")
+from tests.source import ROOT, modules
 
 
 def names_of_types(module: Path) -> Iterator[str]:

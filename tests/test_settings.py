@@ -5,19 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 
 from serve.settings import Settings
+from tests.source import PRODUCT, ROOT, modules
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("serve", "stream", "train", "ops")
 # Written and shown as they are, for people who ask where a model is from.
 FOR_PEOPLE = {("ModelCard", "training_data_sha256"), ("ModelCard", "code_version")}
-
-
-def modules() -> Iterator[Path]:
-    for package in PACKAGES:
-        yield from (ROOT / package).rglob("*.py")
 
 
 def heirs(kind: type[Settings]) -> Iterator[type[Settings]]:
@@ -35,7 +28,7 @@ def test_every_field_is_read_somewhere() -> None:
     fields = {
         (kind.__name__, field)
         for kind in heirs(Settings)
-        if kind.__module__.startswith(PACKAGES)
+        if kind.__module__.startswith(PRODUCT)
         for field in kind.model_fields
     }
     assert len(fields) > 100

@@ -1,6 +1,6 @@
 """Copies of model directories between file systems, compared with the manifest on their way.
 
-Where they are kept is ``artifact_store``'s affair.
+``store`` decides where they are kept.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ COMMANDS = {
 class _LateCommands(TyperGroup):
     """Imports and builds a command of ``COMMANDS`` when it is asked for, and no other."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(dict.fromkeys((*super().list_commands(ctx), *COMMANDS)))
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in COMMANDS and cmd_name not in self.commands:

@@ -1,7 +1,7 @@
 """Where the platform that somebody means keeps its state.
 
 Reads one key of the configuration and nothing else: who types a command waits for it. What is
-wrong with the rest of the file is ``config``'s affair.
+wrong with the rest of the file is reported by ``file``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a platform stands: from readings to findings and one grade. Pure.
 
 Nothing is asked here; the probes do that. What concerns pipelines is in
-``health_pipelines``, what concerns Serve apps and versions in ``health_serve``.
+``pipeline_rules``, what concerns Serve apps and versions in ``serving_rules``.
 """
 
 from __future__ import annotations

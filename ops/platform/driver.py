@@ -22,7 +22,7 @@ from ops.platform.driver_process import LOG, DriverReport, DriverTask, digest_of
 from ops.platform.installation import connection
 from ops.serving.cluster import Cluster
 from serve.contract import AppName, app_name
-from serve.errors import ServeError
+from serve.errors import ServeError, first_line
 from serve.settings import ModelSettings
 from stream.control import ControlFollower, publish
 from stream.errors import StreamError
@@ -163,7 +163,7 @@ def main() -> None:
         report("failed", str(exc), type(exc).__name__)
     except Exception as exc:
         logger.exception("the task failed")
-        what = str(exc).strip().partition("\n")[0]
+        what = first_line(exc)
         report("failed", f"{type(exc).__name__}: {what}; see {config.state_dir / LOG}")
     else:
         report("done")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from serve.engine.cache import cached
 from serve.engine.lanes import Lanes
 from serve.engine.protocol import Batch, Inferred
-from serve.errors import EngineUnavailable
+from serve.errors import EngineUnavailable, first_line
 
 # Importing openvino reports to the net and writes an id into the home directory unless its
 # telemetry package cannot be imported; there is no environment variable for it.
@@ -161,7 +161,7 @@ def _convert(module: Any) -> Any:
             program = torch.export.export(module.eval(), (ids, mask), dynamic_shapes=(either,) * 2)
         graph = ov.convert_model(program)
     except Exception as exc:  # they run the model's own code and raise whatever that does
-        what = str(exc).strip().partition("\n")[0] or type(exc).__name__
+        what = first_line(exc) or type(exc).__name__
         raise EngineUnavailable(f"OpenVINO cannot convert the model: {what}") from exc
     graph.set_rt_info(vocabulary_size(module), VOCABULARY)
     return graph

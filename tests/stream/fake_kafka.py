@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -186,12 +185,10 @@ class FakeReplicas:
     def __init__(self, delays_ms: Iterator[int], deaths: Iterator[bool]) -> None:
         self._delays_ms, self._deaths = delays_ms, deaths
         self._lock = threading.Lock()
-        self.calls: Counter[str] = Counter()
 
     def call(self, version: str, values: list[bytes]) -> BatchReply:
         with self._lock:
             delay_ms, dies = next(self._delays_ms, 0), next(self._deaths, False)
-            self.calls[version] += 1
         time.sleep(delay_ms / 1000)
         if dies or any(b"killer" in value for value in values):
             raise CallLost("the replica died")
