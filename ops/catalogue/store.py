@@ -23,6 +23,7 @@ from ops.catalogue.transfer import (
     PARTIAL,
     content_at,
     entry_of,
+    exclusive,
     give_name,
     install,
     manifest_at,
@@ -171,9 +172,9 @@ class ArtifactStore:
         if copy.exists():
             try:
                 return _loaded(copy, digest)
-            except ArtifactError as exc:
-                logger.warning("%s is damaged and is fetched again: %s", copy, exc)
-                shutil.rmtree(copy)
+            except ArtifactError:
+                with _told(str(into)):
+                    _delete_damaged(copy)
         self.export(uri, digest, copy)
         return _loaded(copy, digest)
 
@@ -235,9 +236,7 @@ class ArtifactStore:
         if not _is_local(self._files):
             upload(directory, manifest, files=self._files, home=home)
             return
-        if Path(home).exists():
-            logger.warning("%s is damaged and is written again", home)
-            shutil.rmtree(home)
+        _delete_damaged(Path(home))
         if move:
             give_name(directory, Path(home))
         else:
@@ -285,6 +284,19 @@ def _told(place: str) -> Iterator[None]:
             f"the artifact store at {place} cannot be used: {exc}; see that it can be reached "
             "and written from here, then try again"
         ) from exc
+
+
+def _delete_damaged(copy: Path) -> None:
+    """Make way for a whole copy, unless somebody else has put one there in the meantime."""
+    if not copy.exists():
+        return
+    with exclusive(copy.parent):
+        try:
+            if copy.exists():
+                _loaded(copy, copy.name)
+        except ArtifactError as exc:
+            logger.warning("%s is damaged and is written again: %s", copy, exc)
+            shutil.rmtree(copy)
 
 
 def _loaded(directory: Path, digest: str) -> Artifact:

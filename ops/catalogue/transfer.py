@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -86,6 +87,21 @@ def give_name(directory: Path, target: Path) -> None:
     except OSError:
         if not (target / MANIFEST_FILE).exists():  # another process was faster
             raise
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let one thread of one process at a time delete from a folder.
+
+    Raises:
+        OSError: The folder cannot be locked.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the process, however that ends
+        yield
+    finally:
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:

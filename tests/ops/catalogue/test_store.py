@@ -102,6 +102,19 @@ def test_keeping_at_once_keeps_one(tmp_path: Path, model: Path) -> None:
     store.fetch(uris.pop(), digest_of(model), tmp_path)
 
 
+def test_copy_that_another_put_there_meanwhile_stays(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = ArtifactStore(tmp_path / "store")
+    seen_before_it_was_there = slow.is_whole(digest_of(model))
+    uri = ArtifactStore(tmp_path / "store").put(load(model))
+    kept = (tmp_path / "store" / digest_of(model)).stat()
+
+    monkeypatch.setattr(slow, "is_whole", lambda _: seen_before_it_was_there)
+    assert slow.put(load(model)) == uri
+    assert (tmp_path / "store" / digest_of(model)).stat().st_ino == kept.st_ino
+
+
 @pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json"])
 def test_damaged_copy_is_refused_by_name(
     store: ArtifactStore, model: Path, tmp_path: Path, name: str
