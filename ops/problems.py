@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ class Place(NamedTuple):
 NOWHERE = Place(0, 0)
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
     """One mistake.
 
     Attributes:
@@ -49,5 +51,5 @@ class Problem(NamedTuple):
     def located_in(self, file: Path) -> str:
         """As compilers say it, ``file:line:column: path: message``."""
         place = f":{self.line}:{self.column}" if self.line else ""
-        without_place = self._replace(line=0)
+        without_place = replace(self, line=0)
         return f"{file}{place}: {without_place}"

@@ -47,7 +47,7 @@ def ensure_local_admin(database: Database, state_dir: Path, *, now: datetime) ->
             people.add(connection, name, Kind.PERSON, now=now)
             given = grants.give(connection, name, Permission.ADMIN, EVERYTHING, by=name, now=now)
             action, reason = "installation.begin", "the first start of this installation"
-            evidence = {"grant": str(given.grant)}
+            evidence = {"grant": str(given)}
             told = f"{name} is admin of all models; the token for it is in {path}"
         elif _is_locked_out(connection, name, path, now):
             action, reason = "installation.recover", f"no token that counts was in {path}"

@@ -6,8 +6,9 @@ What a grant means is ``permissions``'s affair, and who holds it ``people``'s.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, insert, select
 
@@ -17,11 +18,11 @@ from ops.errors import Conflict, Invalid, NotFound
 from ops.sql.tables import grants, principals
 
 
-class GrantRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GrantRow(Grant):
     """A grant as it is kept, with who gave it."""
 
     id: int
-    grant: Grant
     granted_by: str
     created_at: datetime
 
@@ -56,13 +57,13 @@ def give(
     """
     require_pattern(pattern)
     found = find(connection, holder)
-    grant = Grant(holder, found.kind, permission, pattern)
-    if any(row.grant == grant for row in page(connection, holder=holder)):
+    held = page(connection, holder=holder)
+    if any((row.permission, row.pattern) == (permission, pattern) for row in held):
         raise Conflict(f"{holder} has {permission} on {pattern} already")
     values = {"principal_id": found.id, "permission": permission, "pattern": pattern}
     made = insert(grants).values(values | {"granted_by": by, "created_at": now})
     number = connection.scalars(made.returning(grants.c.id)).one()
-    return GrantRow(number, grant, by, now)
+    return GrantRow(holder, found.kind, permission, pattern, number, by, now)
 
 
 def take(connection: Connection, row: GrantRow) -> None:
@@ -101,16 +102,16 @@ def page(
     return [_grant_row(row) for row in connection.execute(query.limit(limit))]
 
 
-def held_by(connection: Connection, names: list[str]) -> list[Grant]:
+def held_by(connection: Connection, names: list[str]) -> list[GrantRow]:
     """What these hold, without what comes to them through groups."""
     rows = connection.execute(_grants().where(principals.c.name.in_(names)))
-    return [_grant_row(row).grant for row in rows]
+    return [_grant_row(row) for row in rows]
 
 
-def in_force(connection: Connection) -> list[Grant]:
+def in_force(connection: Connection) -> list[GrantRow]:
     """Of everybody who is not disabled."""
     rows = connection.execute(_grants().where(principals.c.disabled_at.is_(None)))
-    return [_grant_row(row).grant for row in rows]
+    return [_grant_row(row) for row in rows]
 
 
 def require_an_admin(connection: Connection) -> None:
@@ -138,5 +139,5 @@ def _grants() -> Select[Any]:
 
 
 def _grant_row(row: Any) -> GrantRow:
-    grant = Grant(row.name, Kind(row.kind), Permission(row.permission), row.pattern)
-    return GrantRow(row.id, grant, row.granted_by, row.created_at)
+    kind, permission = Kind(row.kind), Permission(row.permission)
+    return GrantRow(row.name, kind, permission, row.pattern, row.id, row.granted_by, row.created_at)

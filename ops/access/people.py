@@ -6,8 +6,9 @@ Whether somebody may change them is ``access``'s affair.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
@@ -23,7 +24,8 @@ RESERVED = frozenset(("operator", "platform", "bertstream", "up"))
 RIGHTS_LOCK = 0x62657275
 
 
-class Principal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Principal:
     """A person, team or department.
 
     Attributes:
@@ -214,7 +216,7 @@ def is_empty(connection: Connection) -> bool:
 
 
 def _principals() -> Select[Any]:
-    return select(*(principals.c[name] for name in Principal._fields))
+    return select(*(principals.c[field.name] for field in fields(Principal)))
 
 
 def _principal(row: Any) -> Principal:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -52,7 +53,8 @@ class Membership(NamedTuple):
     group: str
 
 
-class Grant(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Grant:
     """A permission on every model whose name fits.
 
     Attributes:

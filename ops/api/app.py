@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ops.api import cost, health, ledger, models, people, policies, releases
 from ops.api.authentication import Served
 from ops.api.docs_page import page
-from ops.api.shapes import SENTENCES, ErrorShape, ProblemShape
+from ops.api.shapes import SENTENCES, ErrorShape
 from ops.api.uploads import Uploads
 from ops.errors import (
     ArtifactStoreError,
@@ -43,6 +43,7 @@ from ops.errors import (
     UploadBroken,
     VersionInUse,
 )
+from ops.problems import NOWHERE, Problem
 from ops.service.service import Service
 from serve.errors import ArtifactError, ServeError
 
@@ -194,7 +195,7 @@ def _health(readiness: tuple[Check, ...]) -> APIRouter:
 def _handle_errors(app: FastAPI) -> None:
     async def ours(_request: Request, error: Exception) -> JSONResponse:
         status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-        problems = [ProblemShape.model_validate(found) for found in getattr(error, "problems", ())]
+        problems = [*getattr(error, "problems", ())]
         return _body(status, type(error).__name__, str(error), problems)
 
     async def malformed(_request: Request, error: Exception) -> JSONResponse:
@@ -222,11 +223,11 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-def _problem(error: dict[str, Any]) -> ProblemShape:
+def _problem(error: dict[str, Any]) -> Problem:
     """Without the value that was sent, which may be secret."""
     path = ".".join(str(step) for step in error["loc"])
     pattern = error.get("ctx", {}).get("pattern")
-    return ProblemShape(path=path, message=SENTENCES.get(pattern, error["msg"]))
+    return Problem(*NOWHERE, path, SENTENCES.get(pattern, error["msg"]))
 
 
 def _last(path: str) -> str:
@@ -234,9 +235,7 @@ def _last(path: str) -> str:
     return path.partition(".")[2] or path
 
 
-def _body(
-    status: int, kind: str, message: str, problems: Iterable[ProblemShape] = ()
-) -> JSONResponse:
+def _body(status: int, kind: str, message: str, problems: Iterable[Problem] = ()) -> JSONResponse:
     content = ErrorShape(error=kind, message=message, problems=list(problems))
     headers = {"www-authenticate": "Bearer"} if status == 401 else None
     return JSONResponse(content.model_dump(), status_code=status, headers=headers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, AwareDatetime
 
+from ops.access.ledger import LedgerRow
 from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
 
@@ -28,28 +29,6 @@ Since = Annotated[
 ]
 OfRelease = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Of this release alone.")]
 BeforeRow = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows below this one.")]
-
-
-class RowShape(Shape):
-    """Who did what, when and why, and the hash that chains it to the row before."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    model: str | None
-    version: int | None
-    release_id: int | None
-    from_state: str | None
-    to_state: str | None
-    reason: str
-    evidence: dict[str, Any]
-    version_digest: str | None
-    policy_digest: str | None
-    denied: bool
-    break_glass: bool
-    previous_hash: str
-    hash: str
 
 
 class VerifiedShape(Shape):
@@ -78,7 +57,7 @@ def rows(
     since: Since = None,
     limit: Limit = 50,
     before: BeforeRow = None,
-) -> Page[RowShape]:
+) -> Page[LedgerRow]:
     """Of one model, or of all for who may read all."""
     found = service.ledger.read(
         actor,
@@ -89,7 +68,7 @@ def rows(
         limit=limit,
         before_id=before,
     )
-    return Page[RowShape].model_validate(page_of(found, limit, "id"))
+    return page_of(found, limit, "id")
 
 
 @router.get("/ledger/verification", summary="Follow the chain from its beginning")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
@@ -26,7 +26,7 @@ from ops.api.shapes import (
 from ops.api.uploads import TAR, Body, uploads_of
 from ops.catalogue.archive import sizes_of, tar_of
 from ops.catalogue.diff import Diff
-from ops.catalogue.versions import Registered, VersionId
+from ops.catalogue.versions import ModelSummary, Registered, Version, VersionId
 from serve.artifact import MANIFEST_FILE
 
 DIGEST_HEADER = "bertstream-digest"
@@ -35,16 +35,6 @@ ARCHIVE = {"type": "string", "format": "binary"}
 MAX_SIZE = 1 << 60
 
 router = APIRouter(tags=["models"])
-
-
-class ModelShape(Shape):
-    """A model and its newest version that is kept."""
-
-    name: str
-    created_at: datetime
-    created_by: str
-    versions: int
-    newest: int | None
 
 
 class VersionShape(Shape):
@@ -60,36 +50,19 @@ class VersionShape(Shape):
     source: str
 
 
-class VersionDetail(VersionShape):
-    """A version as a whole: its card, its files."""
-
-    uri: str
-    card: dict[str, Any]
-    files: dict[str, Any]
-
-
 class KnownShape(Shape):
     """Which version some bytes are; null where they are to be sent."""
 
     version: int | None
 
 
-class RegisteredShape(Shape):
-    """What became of it; ``existed``: the same bytes were registered before."""
-
-    model: str
-    version: int
-    digest: str
-    existed: bool
-
-
 @router.get("/models", summary="Models that may be read")
 def models(
     actor: Authenticated, service: Served, limit: Limit = 50, after: AfterName = ""
-) -> Page[ModelShape]:
+) -> Page[ModelSummary]:
     """By name."""
     found = service.models.all(actor, limit=limit, after=after)
-    return Page[ModelShape].model_validate(page_of(found, limit, "name"))
+    return page_of(found, limit, "name")
 
 
 @router.get("/models/{name}/versions", summary="Versions of a model")
@@ -103,7 +76,8 @@ def versions(
 ) -> Page[VersionShape]:
     """The newest first."""
     found = service.models.versions(actor, name, limit=limit, before=before, deleted=deleted)
-    return Page[VersionShape].model_validate(page_of(found, limit, "number"))
+    shown = [VersionShape.model_validate(version) for version in found]
+    return page_of(shown, limit, "number")
 
 
 @router.get("/models/{name}/uploads/{digest}", summary="Whether a directory is to be sent")
@@ -137,7 +111,7 @@ async def register(
     source: Annotated[
         str, Query(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$", description="Where it is from.")
     ] = "",
-) -> RegisteredShape:
+) -> Registered:
     """The body is a tar archive of plain files, `MANIFEST.json` first and then those it names.
 
     Takes the header Content-Length. Answers 200 where the same bytes were registered before.
@@ -149,19 +123,13 @@ async def register(
 
     done = await uploads_of(request).run(request, keep)
     response.status_code = 200 if done.existed else 201
-    return RegisteredShape(
-        model=name, version=done.version, digest=done.digest, existed=done.existed
-    )
+    return done
 
 
 @router.get("/models/{name}/versions/{number}", summary="One version")
-def show(actor: Authenticated, service: Served, name: ModelName, number: Number) -> VersionDetail:
+def show(actor: Authenticated, service: Served, name: ModelName, number: Number) -> Version:
     """With its card and its files."""
-    found = service.models.show(actor, VersionId(name, number))
-    card = found.card.model_dump(mode="json")
-    files = {path: entry.model_dump() for path, entry in found.files.items()}
-    shape = VersionShape.model_validate(found).model_dump()
-    return VersionDetail(**shape, uri=found.uri, card=card, files=files)
+    return service.models.show(actor, VersionId(name, number))
 
 
 @router.delete("/models/{name}/versions/{number}", status_code=204, summary="Delete its files")

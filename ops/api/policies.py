@@ -9,9 +9,11 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from ops.api.authentication import Authenticated, Served
-from ops.api.shapes import ModelName, Number, ProblemShape, Shape
+from ops.api.shapes import ModelName, Number, Shape
 from ops.catalogue.versions import VersionId
 from ops.policy.file import MAX_BYTES
+from ops.releases.explanation import Explanation
+from ops.service.policies import CheckedPolicy, SetPolicy
 
 router = APIRouter(tags=["policies"])
 
@@ -38,64 +40,16 @@ class PolicyShape(Shape):
     policy: dict[str, Any]
 
 
-class SetShape(Shape):
-    """What became of a policy.
-
-    Attributes:
-        changed: False where the same is in force already, however it is written.
-        warnings: What it can be used in spite of.
-    """
-
-    model: str
-    digest: str
-    changed: bool
-    warnings: list[ProblemShape]
-
-
-class CheckShape(Shape):
-    """What is to be said of a policy.
-
-    Attributes:
-        problems: Every mistake, in the order of its lines.
-        finds: How surely its steps find a worse version; null where it cannot be used.
-    """
-
-    problems: list[ProblemShape]
-    finds: str | None
-
-
-class MissingShape(Shape):
-    """One thing in the way."""
-
-    obstacle: str
-    sentence: str
-    from_whom: list[str]
-    until: datetime | None
-
-
-class ExplanationShape(Shape):
-    """May this version go out now, and if not, what is missing and from whom."""
-
-    may_go: bool
-    sentences: list[str]
-    missing: list[MissingShape]
-    earliest: datetime | None
-
-
 @router.put("/policies", summary="Put a policy into force")
-def put(actor: Authenticated, service: Served, body: PolicyBody) -> SetShape:
+def put(actor: Authenticated, service: Served, body: PolicyBody) -> SetPolicy:
     """Approvals that were given under another policy are void from then on."""
-    done = service.policies.put(actor, body.text)
-    warnings = [ProblemShape.model_validate(problem) for problem in done.warnings]
-    return SetShape(
-        model=done.kept.model, digest=done.kept.digest, changed=done.changed, warnings=warnings
-    )
+    return service.policies.put(actor, body.text)
 
 
 @router.post("/policies/check", summary="Every mistake in a policy, and what it finds")
-def check(_actor: Authenticated, service: Served, body: PolicyBody) -> CheckShape:
+def check(_actor: Authenticated, service: Served, body: PolicyBody) -> CheckedPolicy:
     """Nothing is changed."""
-    return CheckShape.model_validate(service.policies.check(body.text))
+    return service.policies.check(body.text)
 
 
 @router.get("/models/{name}/policy", summary="The policy in force")
@@ -113,9 +67,6 @@ def show(actor: Authenticated, service: Served, name: ModelName) -> PolicyShape:
 
 
 @router.get("/models/{name}/versions/{number}/explanation", summary="May it go out now")
-def explain(
-    actor: Authenticated, service: Served, name: ModelName, number: Number
-) -> ExplanationShape:
+def explain(actor: Authenticated, service: Served, name: ModelName, number: Number) -> Explanation:
     """In sentences."""
-    found = service.policies.explain(actor, VersionId(name, number))
-    return ExplanationShape.model_validate(found)
+    return service.policies.explain(actor, VersionId(name, number))

@@ -81,20 +81,6 @@ class ReleaseShape(Shape):
     takes: list[str]
 
 
-class MoveShape(Shape):
-    """One row of a release's story."""
-
-    at: datetime
-    actor: str
-    action: str
-    from_state: str | None
-    to_state: str | None
-    reason: str
-    evidence: dict[str, Any]
-    denied: bool
-    break_glass: bool
-
-
 class StoryShape(Shape):
     """A release, the traffic of its model, and what happened so far.
 
@@ -107,7 +93,7 @@ class StoryShape(Shape):
     route: dict[str, Any] | None
     since: datetime
     records: dict[str, int]
-    moves: list[MoveShape]
+    moves: list[LedgerRow]
 
 
 @router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
@@ -194,8 +180,7 @@ def history(
 ) -> Page[ReleaseShape]:
     """Of one model or of all."""
     found = service.releases.history(actor, model, limit=limit, before_id=before)
-    rows = [_shape(release) for release in found]
-    return Page[ReleaseShape].model_validate(page_of(rows, limit, "id"))
+    return page_of([_shape(release) for release in found], limit, "id")
 
 
 def _shape(release: Release) -> ReleaseShape:
@@ -226,19 +211,5 @@ def _story(story: Story) -> StoryShape:
         route=story.route.model_dump(mode="json") if story.route else None,
         since=story.since,
         records=dict(story.records),
-        moves=[_move(row) for row in story.told],
-    )
-
-
-def _move(row: LedgerRow) -> MoveShape:
-    return MoveShape(
-        at=row.at,
-        actor=row.actor,
-        action=row.action,
-        from_state=row.from_state,
-        to_state=row.to_state,
-        reason=row.reason,
-        evidence=dict(row.evidence),
-        denied=row.denied,
-        break_glass=row.break_glass,
+        moves=story.told,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.access.people import NAME_PATTERN as PRINCIPAL_PATTERN
+from ops.problems import Problem
 from serve.settings import NAME_PATTERN
 
 MAX_PAGE = 500
@@ -55,16 +56,6 @@ class Page(Shape, Generic[Item]):
     next: str | None = None
 
 
-class ProblemShape(Shape):
-    """One mistake; line and column from 1, 0 where it concerns no one place."""
-
-    line: int = 0
-    column: int = 0
-    path: str = ""
-    message: str
-    severity: str = "error"
-
-
 class ErrorShape(Shape):
     """Body of every error.
 
@@ -76,10 +67,10 @@ class ErrorShape(Shape):
 
     error: str
     message: str
-    problems: list[ProblemShape] = []
+    problems: list[Problem] = []
 
 
-def page_of(items: list[Any], limit: int, key: str) -> dict[str, Any]:
+def page_of(items: list[Item], limit: int, key: str) -> Page[Item]:
     """A page; a full one may have another behind it, from its last item's ``key`` on."""
     full = len(items) == limit
-    return {"items": items, "next": str(getattr(items[-1], key)) if full else None}
+    return Page(items=items, next=str(getattr(items[-1], key)) if full else None)

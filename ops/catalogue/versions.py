@@ -45,19 +45,22 @@ class VersionId(NamedTuple):
         return f"{self.model}@{self.number}"
 
 
-class Registered(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Registered:
     """What became of a directory.
 
     Attributes:
         existed: The same bytes were registered before, under this number.
     """
 
+    model: str
     version: int
-    existed: bool
     digest: str
+    existed: bool
 
 
-class ModelSummary(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
     """A model and how many versions of it are kept; ``newest`` is None where there are none."""
 
     name: str
@@ -129,7 +132,7 @@ def write(connection: Connection, row: dict[str, Any]) -> Registered:
     query = select(versions.c.number, versions.c.deleted_at).where(same)
     found = connection.execute(query).one_or_none()
     if found is not None and found.deleted_at is None:
-        return Registered(found.number, existed=True, digest=row["digest"])
+        return Registered(row["model"], found.number, row["digest"], existed=True)
     if found is not None:
         number, action = found.number, "version.restore"
         connection.execute(update(versions).where(same).values(deleted_at=None, uri=row["uri"]))
@@ -147,7 +150,7 @@ def write(connection: Connection, row: dict[str, Any]) -> Registered:
         evidence={"source": row["source"], "size_bytes": row["size_bytes"]},
     )
     ledger.append(connection, entry)
-    return Registered(number, existed=found is not None, digest=row["digest"])
+    return Registered(row["model"], number, row["digest"], existed=found is not None)
 
 
 def mark_deleted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +36,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     with errors_in_words():
         now = datetime.now(UTC)
         policy, found = examine(_text(file), now=now)
-        problems = [problem._asdict() for problem in found]
+        problems = [asdict(problem) for problem in found]
         finds = power.in_words(policy) if policy else None
         starts = _next_starts(policy, now) if policy else []
         if as_json:

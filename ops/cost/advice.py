@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -25,7 +26,8 @@ PLANNED_BUSY: Final = 0.8
 CPU_STEP: Final = 0.25
 
 
-class Size(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Size:
     """What a version was given.
 
     Attributes:
@@ -69,7 +71,8 @@ class Workload(NamedTuple):
     lagging_s: float
 
 
-class Measurement(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Measurement:
     """One version with its present size, watched for some time.
 
     Attributes:
@@ -99,7 +102,8 @@ class Measurement(NamedTuple):
         return f"{self.model}@{self.version}"
 
 
-class Advice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Advice:
     """A change that somebody should consider.
 
     Attributes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
@@ -71,7 +72,8 @@ class Usage(NamedTuple):
     unknown_s: float = 0.0
 
 
-class Bill(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bill:
     """Sums of usage.
 
     Attributes:
@@ -171,8 +173,11 @@ def summarise(
             "team": team,
         }
         groups[tuple(values[c] if c in by else None for c in ALL_COLUMNS)].append(row)
-    bills = [_bill(key, rows, prices) for key, rows in groups.items()]
-    return sorted(bills, key=lambda bill: (-bill.money, *(name or "" for name in bill[:3])))
+    groups_in_order = sorted(groups.items(), key=lambda item: [name or "" for name in item[0]])
+    bills = [_bill(key, rows, prices) for key, rows in groups_in_order]
+    return sorted(
+        bills, key=lambda bill: (-bill.money, bill.model or "", bill.version or "", bill.team or "")
+    )
 
 
 def money(usage: Usage, prices: PriceTable) -> float:

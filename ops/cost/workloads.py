@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ops.cost.advice import Size, Workload
 from ops.sql.tables import workloads
 
-KEY = ("hour", "model", "label", *Size._fields)
+SIZE = tuple(field.name for field in fields(Size))
+KEY = ("hour", "model", "label", *SIZE)
 # Longer than advice can be asked to look back.
 KEPT = timedelta(days=367)
 AMOUNTS = ("watched_s", "replica_s", "at_min_s", "busy_at_min_s", "lagging_s")
@@ -46,10 +48,10 @@ def since(connection: Connection, moment: datetime, *, model: str | None = None)
 
 def _row(row: Workload) -> dict[str, Any]:
     values = {name: getattr(row, name) for name in ("hour", "model", "label", "until", *AMOUNTS)}
-    return values | row.size._asdict()
+    return values | asdict(row.size)
 
 
 def _workload(row: Any) -> Workload:
-    size = Size(**{name: getattr(row, name) for name in Size._fields})
+    size = Size(**{name: getattr(row, name) for name in SIZE})
     amounts = {name: getattr(row, name) for name in AMOUNTS}
     return Workload(row.hour, row.model, row.label, size, row.until, **amounts)

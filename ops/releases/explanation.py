@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -81,7 +82,8 @@ class ExplainedRelease(NamedTuple):
     may_break_glass: bool = False
 
 
-class Missing(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Missing:
     """One thing in the way.
 
     Attributes:
@@ -96,7 +98,8 @@ class Missing(NamedTuple):
     until: datetime | None = None
 
 
-class Explanation(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Explanation:
     """The answer.
 
     Attributes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from ops.access import grants
 from ops.access.permissions import EVERYTHING, Grant, Kind, Permission, gives
@@ -12,7 +12,15 @@ from ops.access.transactions import Access, Actor, Attempt
 from ops.catalogue.versions import number_of
 from ops.config.prices import PriceTable
 from ops.cost import usage, workloads
-from ops.cost.advice import Advice, Measurement, Workload, advise, measured
+from ops.cost.advice import (
+    LOWER_AFTER_H,
+    RAISE_AFTER_H,
+    Advice,
+    Measurement,
+    Workload,
+    advise,
+    measured,
+)
 from ops.cost.billing import ALL_COLUMNS, NO_TEAM, Bill, Column, Usage, summarise
 from ops.health import alerts
 from ops.health.alerts import Alert
@@ -24,7 +32,8 @@ FREE = PriceTable(cpu_hour=0.0)
 STILL_RUNNING = timedelta(hours=2)
 
 
-class Costs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Costs:
     """Bills of some days.
 
     Attributes:
@@ -37,12 +46,15 @@ class Costs(NamedTuple):
     bills: list[Bill]
 
 
-class Advised(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Advised:
     """What could be changed, and what that goes by.
 
     Attributes:
         since: The beginning of the first day, in UTC.
         currency: None where there are no prices; no advice speaks of money then.
+        raise_after_h, lower_after_h: How long a version is watched before the advice is to make
+            something larger, or smaller.
         watched: The versions that run, and what they did.
         advice: Largest saving first.
     """
@@ -51,6 +63,8 @@ class Advised(NamedTuple):
     currency: str | None
     watched: list[Measurement]
     advice: list[Advice]
+    raise_after_h: float = RAISE_AFTER_H
+    lower_after_h: float = LOWER_AFTER_H
 
 
 class CostVerbs:

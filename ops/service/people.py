@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import NamedTuple
 
 from ops.access import grants, people, tokens
 from ops.access.grants import GrantRow
 from ops.access.people import Principal
-from ops.access.permissions import Grant, Kind, Membership, Permission, groups_of
+from ops.access.permissions import Kind, Membership, Permission, groups_of
 from ops.access.tokens import Issued, Token
 from ops.access.transactions import Access, Actor, Attempt
 
 
-class PrincipalProfile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PrincipalProfile(Principal):
     """All about one principal.
 
     Attributes:
@@ -22,10 +23,9 @@ class PrincipalProfile(NamedTuple):
         grants: Its own, and those of its groups.
     """
 
-    principal: Principal
-    groups: tuple[str, ...]
-    members: tuple[str, ...]
-    grants: tuple[Grant, ...]
+    groups: list[str]
+    members: list[str]
+    grants: list[GrantRow]
 
 
 class PeopleVerbs:
@@ -99,8 +99,10 @@ class PeopleVerbs:
             groups = groups_of(name, people.memberships_above(connection, name))
             inside = people.all_memberships(connection)
             held = grants.held_by(connection, [name, *groups])
-        direct = (membership.member for membership in inside if membership.group == name)
-        return PrincipalProfile(principal, tuple(groups), tuple(direct), tuple(held))
+        direct = [membership.member for membership in inside if membership.group == name]
+        return PrincipalProfile(
+            **asdict(principal), groups=list(groups), members=direct, grants=held
+        )
 
     def join(self, actor: Actor, member: str, group: str) -> None:
         """Put a principal into a team or department.
@@ -137,7 +139,7 @@ class PeopleVerbs:
             row = grants.give(
                 change.connection, holder, permission, pattern, by=actor.name, now=change.now
             )
-            change.describe(evidence={"id": row.id, **row.grant._asdict()})
+            change.describe(evidence=_given(row))
             return row
 
     def take(self, actor: Actor, number: int) -> GrantRow:
@@ -147,11 +149,11 @@ class PeopleVerbs:
             NotAllowed, NotFound, Conflict: Not retriable.
         """
         with self._access.reading(actor, Attempt("grant.show", None)) as connection:
-            pattern = grants.find_row(connection, number).grant.pattern  # it never changes
+            pattern = grants.find_row(connection, number).pattern  # it never changes
         attempt = Attempt("grant.remove", Permission.ADMIN, pattern)
         with self._access.change(actor, attempt, rights=True) as change:
             row = grants.find_row(change.connection, number)
-            change.describe(evidence={"id": row.id, **row.grant._asdict()})
+            change.describe(evidence=_given(row))
             grants.take(change.connection, row)
             return row
 
@@ -163,7 +165,7 @@ class PeopleVerbs:
             if _sees_all(actor):
                 return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
             rows = grants.page(connection, holder=holder, after_id=after_id)
-        return [row for row in rows if row.grant.holder in _own(actor)][:limit]
+        return [row for row in rows if row.holder in _own(actor)][:limit]
 
     def issue(self, actor: Actor, holder: str, *, lifetime: timedelta | None) -> Issued:
         """Make a token, of one's own or, which takes ``admin`` on all models, of another person.
@@ -224,6 +226,11 @@ def _own(actor: Actor) -> set[str]:
 def _of_another(actor: Actor, holder: str | None) -> Permission | None:
     """What it takes to touch a token: nothing where it is one's own."""
     return None if holder == actor.name else Permission.ADMIN
+
+
+def _given(row: GrantRow) -> dict[str, object]:
+    named = ("id", "holder", "kind", "permission", "pattern")
+    return {name: getattr(row, name) for name in named}
 
 
 def _evidence(token: Token) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from ops.access.permissions import Permission
 from ops.access.transactions import Access, Actor, Attempt
@@ -18,7 +18,8 @@ from ops.releases.eligibility import facts_of
 from ops.releases.explanation import Explanation, explain
 
 
-class SetPolicy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SetPolicy:
     """What became of a policy.
 
     Attributes:
@@ -26,12 +27,14 @@ class SetPolicy(NamedTuple):
         warnings: What it can be used in spite of.
     """
 
-    kept: KeptPolicy
+    model: str
+    digest: str
     changed: bool
     warnings: tuple[Problem, ...]
 
 
-class CheckedPolicy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CheckedPolicy:
     """What is to be said of a policy before it is in force.
 
     Attributes:
@@ -72,13 +75,13 @@ class PolicyVerbs:
             before = policy_store.in_force(change.connection, policy.model)
             if before is not None and before.digest == policy.digest():
                 change.nothing_changed()
-                return SetPolicy(before, False, problems)
+                return SetPolicy(policy.model, before.digest, False, problems)
             kept = policy_store.put(
                 change.connection, policy, text, author=actor.name, now=change.now
             )
             evidence = {"before": before and before.digest}
             change.describe(policy_digest=kept.digest, evidence=evidence)
-            return SetPolicy(kept, True, problems)
+            return SetPolicy(policy.model, kept.digest, True, problems)
 
     def show(self, actor: Actor, model: str) -> KeptPolicy:
         """The policy in force; takes ``read``.
@@ -106,4 +109,4 @@ class PolicyVerbs:
             glass = actor.may(Permission.BREAK_GLASS, version.model)
             facts = facts_of(connection, policy, version, may_break_glass=glass)
         found = explain(policy, facts, self._access.clock())
-        return found._replace(sentences=(*found.sentences, power.in_words(policy)))
+        return replace(found, sentences=(*found.sentences, power.in_words(policy)))

@@ -6,8 +6,9 @@ Everything else the operator does by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -57,7 +58,8 @@ def no_records(_model: str, _since: datetime) -> Mapping[str, int]:
     return {}
 
 
-class Story(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Story:
     """A release with what became of it so far.
 
     Attributes:

@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, update
 from ops.access.ledger import entries, verify
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
-from ops.catalogue.versions import VersionId
+from ops.catalogue.versions import Registered, VersionId
 from ops.errors import (
     ArtifactStoreError,
     BadModelName,
@@ -148,7 +148,7 @@ def test_version_is_shown_as_it_was_registered(registry: Registry, make_model: M
     )
     shown, artifact = registry.show(v(1)), load(directory)
 
-    assert registered == (1, False, artifact.digest)
+    assert registered == Registered("sentiment", 1, artifact.digest, existed=False)
     assert (shown.digest, shown.card, str(shown.id)) == (
         artifact.digest,
         artifact.card,

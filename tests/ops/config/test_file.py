@@ -40,12 +40,13 @@ def test_good_file_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
 def test_every_wrong_key_is_named_with_line_and_nearest_right_one(tmp_path: Path) -> None:
     text = GOOD.replace("output_topic", "outptu_topic") + "    windwo: 3\nkafak: {}\n"
     problems = {problem.path: problem for problem in check(written(tmp_path, text))}
-    assert problems["pipelines.0.windwo"][:2] == (8, 5)
-    assert "did you mean window?" in problems["pipelines.0.windwo"].message
+    windwo, kafak = problems["pipelines.0.windwo"], problems["kafak"]
+    assert (windwo.line, windwo.column) == (8, 5)
+    assert "did you mean window?" in windwo.message
     assert "did you mean output_topic?" in problems["pipelines.0.outptu_topic"].message
     assert problems["pipelines.0.output_topic"].message == "output_topic is missing"
-    assert problems["kafak"][:2] == (9, 1)
-    assert "did you mean kafka?" in problems["kafak"].message
+    assert (kafak.line, kafak.column) == (9, 1)
+    assert "did you mean kafka?" in kafak.message
 
 
 def test_a_key_with_a_pass_phrase_wants_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,9 +28,9 @@ HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def changed(changes: dict[str, Any]) -> Measurement:
-    size = {name: value for name, value in changes.items() if name in Size._fields}
+    size = {name: value for name, value in changes.items() if hasattr(SIZE, name)}
     others = {name: value for name, value in changes.items() if name not in size}
-    return WELL._replace(size=SIZE._replace(**size), **others)
+    return replace(WELL, size=replace(SIZE, **size), **others)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,8 @@ def test_no_advice_without_reason_or_before_enough_was_seen(change: dict[str, An
 
 def test_largest_saving_comes_first_and_what_costs_more_last() -> None:
     measurements = [
-        WELL._replace(version="1", lagging_share=0.5),
-        WELL._replace(version="2", busy_at_min=0.2),
+        replace(WELL, version="1", lagging_share=0.5),
+        replace(WELL, version="2", busy_at_min=0.2),
         changed({"version": "4", "precision": "f32"}),
         changed({"version": "5", "precision": "f32", "node_type": "spot"}),
     ]
@@ -147,7 +148,7 @@ def test_hours_make_a_measurement() -> None:
 
 def test_what_was_done_with_another_size_does_not_count() -> None:
     """Who follows advice is not given the same again by the hours before."""
-    before = SIZE._replace(num_cpus=4.0)
+    before = replace(SIZE, num_cpus=4.0)
     rows = [workload(0), workload(1, size=before), workload(2), workload(3)]
     (one,) = measured(rows, {})
     assert (one.size, one.observed_h) == (SIZE, 2.0)

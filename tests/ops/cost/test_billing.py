@@ -130,7 +130,7 @@ ROWS = [
 
 def test_bills_are_told_apart_by_model_version_and_team() -> None:
     bills = summarise(ROWS, PRICES, {"sentiment": "reviews"})
-    assert [bill[:3] for bill in bills] == [
+    assert [(bill.model, bill.version, bill.team) for bill in bills] == [
         ("topics", "1", NO_TEAM),
         ("sentiment", "4", "reviews"),
         ("sentiment", "3", "reviews"),

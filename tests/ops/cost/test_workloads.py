@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from ops.cost import workloads
@@ -35,7 +36,7 @@ def test_amounts_add_up_within_an_hour_version_and_size(database: Database) -> N
 
 def test_size_that_was_seen_last_stands_last(database: Database) -> None:
     """Also where it was there before, within the same hour."""
-    other = SIZE._replace(precision="f32")
+    other = replace(SIZE, precision="f32")
     with database.begin() as connection:
         for second, size in enumerate((SIZE, other, SIZE)):
             row = workload(0, size=size)._replace(until=HOUR + second * SECOND)

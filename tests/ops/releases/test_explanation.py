@@ -15,6 +15,7 @@ from ops.releases.explanation import (
     ROLLBACK,
     ExplainedRelease,
     Explanation,
+    Missing,
     Obstacle,
     OpenRelease,
     explain,
@@ -44,7 +45,7 @@ def obstacles(explanation: Explanation) -> list[Obstacle]:
 
 def test_nothing_is_in_the_way() -> None:
     explanation = explain(policy(), FACTS, NOW)
-    assert explanation == (True, ("sentiment@4 may go out now.", ROLLBACK), (), NOW)
+    assert explanation == Explanation(True, ("sentiment@4 may go out now.", ROLLBACK), (), NOW)
 
 
 def test_gates_that_were_not_judged_yet_are_no_obstacle() -> None:
@@ -146,10 +147,8 @@ def test_rejection() -> None:
     rules = policy()
     no = approval("dora", rules, decision=Vote.REJECT)
     explanation = explain(rules, FACTS._replace(approvals=(no,), may_break_glass=True), NOW)
-    assert explanation.missing[0][:3] == (
-        *(Obstacle.REJECTION, "Rejected by dora, who can take it back."),
-        ("dora",),
-    )
+    sentence = "Rejected by dora, who can take it back."
+    assert explanation.missing[0] == Missing(Obstacle.REJECTION, sentence, ("dora",))
     assert "glass" not in " ".join(explanation.sentences)
 
 

@@ -166,7 +166,7 @@ def test_changed_policy_counts_while_a_release_waits_for_the_old_window(there: R
     there.decide(release, "approve")
     assert there.due(release, NOW, finder) is None
     root = there.there.service.access.authenticate(there.there.secrets["root"])
-    kept = there.there.service.policies.put(root, "model: sentiment\n").kept
+    kept = there.there.service.policies.put(root, "model: sentiment\n")
     found = there.due(release, NOW, finder)
     assert event_of(found) is Event.POLICY_CHANGED  # it goes its way by the new one
     assert found is not None
