@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
+from ops.cli.api_client import ApiClient
+from ops.cli.options import LimitOption
+from ops.cli.session import Shown, hint, moment, print_more, print_table, remote, say
 
 HOUR_S = 3600
 
 
+@remote
 def cost(
+    client: ApiClient,
     model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
     days: Annotated[
         int | None,
@@ -24,60 +27,54 @@ def cost(
     advice: Annotated[
         bool, typer.Option("--advice", help="What would be cheaper or faster instead.")
     ] = False,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Show what models used and what it cost, per version and team."""
     if advice and by:
         raise typer.BadParameter("advice is about versions; leave --by out")
-    with session(api, state_dir) as client:
-        path = "/cost/advice" if advice else "/cost"
-        found = client.get(path, model=model, days=days, by=by)
-        if as_json:
-            print_json(found)
-            return
-        if advice:
-            _print_advice(found)
-            return
-        currency = found["currency"]
-        names = by or ["model", "version", "team"]
-        columns = [*names, "-replica h", "-CPU h", "-GPU h", "-predictions"]
-        if currency is not None:
-            columns += [f"-{currency}", "-per million"]
-        rows = [_row(bill, names, priced=currency is not None) for bill in found["bills"]]
-        print_table(columns, rows, empty=f"nothing was used since {moment(found['since'])} UTC")
-        if currency is None:
-            hint("no prices: set `prices` in the configuration to see money")
+    if advice:
+        return Shown(client.get("/cost/advice", model=model, days=days), _print_advice)
+    names = by or ["model", "version", "team"]
+    found = client.get("/cost", model=model, days=days, by=by)
+    return Shown(found, lambda costs: _print_costs(costs, names))
 
 
+@remote
 def alerts(
+    client: ApiClient,
     everything: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
     limit: LimitOption = 20,
     before: Annotated[int | None, typer.Option(help="Alerts below this one.", min=1)] = None,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Show what somebody should see to: what the platform could not help by itself."""
-    with session(api, state_dir) as client:
-        page = client.get("/alerts", closed=everything, limit=limit, before=before)
-        if as_json:
-            print_json(page)
-            return
-        rows = [
-            (
-                alert["id"],
-                moment(alert["opened_at"]),
-                moment(alert["closed_at"]),
-                alert["severity"],
-                f"{alert['what']}; hurts: {alert['hurts']}; do: {alert['todo']}",
-            )
-            for alert in page["items"]
-        ]
-        columns = ("-id", "opened (UTC)", "closed", "severity", "what")
-        print_table(columns, rows, empty="no alerts", fold=True)
-        print_more(page, "--before")
+    page = client.get("/alerts", closed=everything, limit=limit, before=before)
+    return Shown(page, _print_alerts)
+
+
+def _print_costs(found: dict[str, Any], names: list[str]) -> None:
+    currency = found["currency"]
+    columns = [*names, "-replica h", "-CPU h", "-GPU h", "-predictions"]
+    if currency is not None:
+        columns += [f"-{currency}", "-per million"]
+    rows = [_row(bill, names, priced=currency is not None) for bill in found["bills"]]
+    print_table(columns, rows, empty=f"nothing was used since {moment(found['since'])} UTC")
+    if currency is None:
+        hint("no prices: set `prices` in the configuration to see money")
+
+
+def _print_alerts(page: dict[str, Any]) -> None:
+    rows = [
+        (
+            alert["id"],
+            moment(alert["opened_at"]),
+            moment(alert["closed_at"]),
+            alert["severity"],
+            f"{alert['what']}; hurts: {alert['hurts']}; do: {alert['todo']}",
+        )
+        for alert in page["items"]
+    ]
+    columns = ("-id", "opened (UTC)", "closed", "severity", "what")
+    print_table(columns, rows, empty="no alerts", fold=True)
+    print_more(page, "--before")
 
 
 def _print_advice(found: dict[str, Any]) -> None:

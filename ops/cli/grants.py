@@ -8,8 +8,8 @@ import typer
 
 from ops.access.permissions import Permission
 from ops.cli.api_client import ApiClient
-from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
+from ops.cli.options import LimitOption
+from ops.cli.session import Shown, hint, moment, print_more, print_table, remote, say
 from ops.errors import NotFound
 
 LARGEST_PAGE = 500
@@ -24,122 +24,105 @@ AfterOption = Annotated[int, typer.Option(help="Numbers above this one.", min=0)
 
 
 @grant_app.command("add")
+@remote
 def grant_add(
-    holder: HolderArgument,
-    permission: Permission,
-    pattern: PatternArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+    client: ApiClient, holder: HolderArgument, permission: Permission, pattern: PatternArgument
+) -> Shown:
     """Give a permission on a model or on all whose name fits a pattern."""
-    with session(api, state_dir) as client:
-        body = {"holder": holder, "permission": permission, "pattern": pattern}
-        done = client.request("POST", "/grants", body=body)
-        if as_json:
-            print_json(done)
-        else:
-            say(f"{holder} has {permission} on {pattern}")
+    body = {"holder": holder, "permission": permission, "pattern": pattern}
+    done = client.request("POST", "/grants", body=body)
+    return Shown(done, lambda _: say(f"{holder} has {permission} on {pattern}"))
 
 
 @grant_app.command("remove")
+@remote
 def grant_remove(
-    holder: HolderArgument,
-    permission: Permission,
-    pattern: PatternArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-) -> None:
+    client: ApiClient, holder: HolderArgument, permission: Permission, pattern: PatternArgument
+) -> Shown:
     """Take a permission away."""
-    with session(api, state_dir) as client:
-        number = _grant(client, holder, permission, pattern)["id"]
-        client.request("DELETE", f"/grants/{number}")
-        say(f"{holder} has {permission} on {pattern} no more")
+    number = _grant(client, holder, permission, pattern)["id"]
+    done = client.request("DELETE", f"/grants/{number}")
+    return Shown(done, lambda _: say(f"{holder} no longer has {permission} on {pattern}"))
 
 
 @grant_app.command("list")
+@remote
 def grant_list(
+    client: ApiClient,
     holder: HolderOption = None,
     limit: LimitOption = 50,
     after: AfterOption = 0,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """List permissions that are given."""
-    with session(api, state_dir) as client:
-        page = client.get("/grants", holder=holder, limit=limit, after=after)
-        if as_json:
-            print_json(page)
-            return
-        rows = [
-            (g["holder"], g["kind"], g["permission"], g["pattern"], g["granted_by"])
-            for g in page["items"]
-        ]
-        print_table(("holder", "kind", "may", "on", "given by"), rows, empty="none")
-        print_more(page, "--after")
+    page = client.get("/grants", holder=holder, limit=limit, after=after)
+    return Shown(page, _print_grants)
 
 
 @token_app.command("create")
+@remote
 def token_create(
+    client: ApiClient,
     holder: Annotated[str | None, typer.Argument(help="A person; oneself if none.")] = None,
     days: Annotated[int, typer.Option(help="That it counts for.", min=1, max=3650)] = 90,
     never_expires: Annotated[bool, typer.Option("--never-expires")] = False,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Make a token and show it, once; it does not outlive the one that it is made with."""
-    with session(api, state_dir) as client:
-        body = {"holder": holder, "days": None if never_expires else days}
-        done = client.request("POST", "/tokens", body=body)
-        if as_json:
-            print_json(done)
-            return
-        until = moment(done["expires_at"])
-        ends = f"until {until} UTC" if until else "without end"
-        if done["ends_with_maker"]:
-            ends += ", when the token that it was made with ends"
-        hint(f"Of {done['holder']}, {ends}. It is not shown again:")
-        say(done["token"])
+    body = {"holder": holder, "days": None if never_expires else days}
+    return Shown(client.request("POST", "/tokens", body=body), _print_token)
 
 
 @token_app.command("list")
+@remote
 def token_list(
+    client: ApiClient,
     holder: HolderOption = None,
     everybody: Annotated[bool, typer.Option("--all", help="Of everybody; for admins.")] = False,
     limit: LimitOption = 50,
     after: AfterOption = 0,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """List one's own tokens, without what is secret."""
-    with session(api, state_dir) as client:
-        if holder is None and not everybody:
-            holder = client.get("/me")["name"]
-        page = client.get("/tokens", holder=holder, limit=limit, after=after)
-        if as_json:
-            print_json(page)
-            return
-        rows = [
-            (t["id"], t["prefix"], t["holder"], moment(t["last_used_at"]), _state(t))
-            for t in page["items"]
-        ]
-        print_table(("-id", "token", "of", "last used", "state"), rows, empty="none")
-        print_more(page, "--after")
+    if holder is None and not everybody:
+        holder = client.get("/me")["name"]
+    page = client.get("/tokens", holder=holder, limit=limit, after=after)
+    return Shown(page, _print_tokens)
 
 
 @token_app.command("revoke")
+@remote
 def token_revoke(
-    number: Annotated[int, typer.Argument(metavar="ID", help="Of `token list`.", min=1)],
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-) -> None:
-    """Have a token count no more."""
-    with session(api, state_dir) as client:
-        done = client.request("DELETE", f"/tokens/{number}")
-        say(f"{done['prefix']}... of {done['holder']}: revoked")
+    client: ApiClient,
+    number: Annotated[int, typer.Argument(metavar="ID", help="See `token list`.", min=1)],
+) -> Shown:
+    """Revoke a token for good."""
+    done = client.request("DELETE", f"/tokens/{number}")
+    return Shown(done, lambda token: say(f"{token['prefix']}... of {token['holder']}: revoked"))
+
+
+def _print_grants(page: dict[str, Any]) -> None:
+    rows = [
+        (g["holder"], g["kind"], g["permission"], g["pattern"], g["granted_by"])
+        for g in page["items"]
+    ]
+    print_table(("holder", "kind", "may", "on", "given by"), rows, empty="none")
+    print_more(page, "--after")
+
+
+def _print_token(issued: dict[str, Any]) -> None:
+    until = moment(issued["expires_at"])
+    ends = f"until {until} UTC" if until else "without end"
+    if issued["ends_with_maker"]:
+        ends += ", when the token that it was made with ends"
+    hint(f"For {issued['holder']}, {ends}. It is not shown again:")
+    say(issued["token"])
+
+
+def _print_tokens(page: dict[str, Any]) -> None:
+    rows = [
+        (t["id"], t["prefix"], t["holder"], moment(t["last_used_at"]), _state(t))
+        for t in page["items"]
+    ]
+    print_table(("-id", "token", "of", "last used", "state"), rows, empty="none")
+    print_more(page, "--after")
 
 
 def _grant(client: ApiClient, holder: str, permission: str, pattern: str) -> dict[str, Any]:

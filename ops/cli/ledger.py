@@ -6,9 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.api_client import COPY_TIMEOUT_S
+from ops.cli.api_client import COPY_TIMEOUT_S, ApiClient
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import hint, moment, print_json, print_more, print_table, say, session
+from ops.cli.session import (
+    Shown,
+    hint,
+    moment,
+    print_json,
+    print_more,
+    print_table,
+    remote,
+    say,
+    session,
+)
 from ops.cli.terminal import EXIT_FAILED
 
 app = typer.Typer(help="Who did what, when and why.")
@@ -48,21 +58,15 @@ def ledger(
 
 
 @app.command()
-def verify(
-    api: ApiOption = None, state_dir: StateOption = STATE_DIR, as_json: JsonOption = False
-) -> None:
+@remote
+def verify(client: ApiClient) -> Shown:
     """Follow the chain of hashes from its beginning; exit code 1 where it does not hold."""
-    with session(api, state_dir) as client:
-        found = client.request("GET", "/ledger/verification", timeout_s=COPY_TIMEOUT_S)
-        if as_json:
-            print_json(found)
-        elif found["holds"]:
-            told = f"{found['rows']} rows; the chain holds up to {found['hash']}"
-            say(told)
-        else:
-            hint(f"the chain breaks at row {found['broken_at']}: {found['why']}")
-        if not found["holds"]:
-            raise typer.Exit(EXIT_FAILED)
+    found = client.request("GET", "/ledger/verification", timeout_s=COPY_TIMEOUT_S)
+    if found["holds"]:
+        holds = f"{found['rows']} rows; the chain holds up to {found['hash']}"
+        return Shown(found, lambda _: say(holds))
+    breaks = f"the chain breaks at row {found['broken_at']}: {found['why']}"
+    return Shown(found, lambda _: hint(breaks), EXIT_FAILED)
 
 
 def _what(row: dict[str, Any]) -> str:

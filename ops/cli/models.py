@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli.api_client import ApiClient
-from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import moment, print_json, print_more, print_table, say, session
+from ops.cli.options import LimitOption
+from ops.cli.session import Shown, moment, print_more, print_table, remote, say
 from ops.errors import ArtifactStoreError, ConfigError
 from serve.contract import AppName
 
@@ -24,141 +24,90 @@ VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="Such as 
 
 
 @app.command()
+@remote
 def register(
+    client: ApiClient,
     name: str,
     directory: Annotated[
         str, typer.Argument(help="A sealed model directory: a path, or a URL such as s3://.")
     ],
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Send a model directory to the platform and keep it as the next version of a model."""
     from ops.cli import upload
     from ops.cli.progress import LateBar
 
-    with session(api, state_dir) as client:
-        with LateBar() as bar:
-            done = upload.register(client, name, directory, bar)
-        if as_json:
-            print_json(done)
-            return
-        existed = " (the same bytes were registered before)" if done["existed"] else ""
-        say(f"{name}@{done['version']}{existed}, digest {done['digest']}")
+    with LateBar() as bar:
+        done = upload.register(client, name, directory, bar)
+    existed = " (the same bytes were registered before)" if done["existed"] else ""
+    sentence = f"{name}@{done['version']}{existed}, digest {done['digest']}"
+    return Shown(done, lambda _: say(sentence))
 
 
 @app.command("list")
+@remote
 def list_(
+    client: ApiClient,
     name: Annotated[str | None, typer.Argument(help="Of this model; all models if none.")] = None,
     limit: LimitOption = 50,
     before: Annotated[int | None, typer.Option(help="Versions below this one.")] = None,
     after: Annotated[str, typer.Option(help="Models behind this one.")] = "",
     deleted: Annotated[bool, typer.Option("--deleted", help="Deleted versions, too.")] = False,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """List models, or the versions of one, newest first."""
-    with session(api, state_dir) as client:
-        if name is None:
-            page = client.get("/models", limit=limit, after=after)
-        else:
-            query = {"limit": limit, "before": before, "deleted": deleted or None}
-            page = client.get(f"/models/{name}/versions", **query)
-        if as_json:
-            print_json(page)
-        elif name is None:
-            _print_models(page)
-        else:
-            _print_versions(page)
+    if name is None:
+        return Shown(client.get("/models", limit=limit, after=after), _print_models)
+    query = {"limit": limit, "before": before, "deleted": deleted or None}
+    return Shown(client.get(f"/models/{name}/versions", **query), _print_versions)
 
 
 @app.command()
-def show(
-    version: VersionArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def show(client: ApiClient, version: VersionArgument) -> Shown:
     """Show a version: where it is from, its figures, its files."""
-    with session(api, state_dir) as client:
-        found = client.get(path_of(version))
-        if as_json:
-            print_json(found)
-            return
-        card = found["card"]
-        say(f"{version}  {card['task']}  {_size(found['size_bytes'])}")
-        deleted = f", deleted {moment(found['deleted_at'])}" if found["deleted_at"] else ""
-        lines = {
-            "registered": f"{moment(found['created_at'])} by {found['author']}{deleted}",
-            "from": found["source"],
-            "digest": found["digest"],
-            "labels": ", ".join(card["labels"]),
-            "base": card["base"],
-            "kept at": found["uri"],
-        }
-        for word, value in lines.items():
-            if value:
-                say(f"{word:<11} {value}")
-        say()
-        figures = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
-        print_table(("metric", "-value", "better"), figures, empty="no figures")
-        say()
-        files = [(_size(entry["bytes"]), path) for path, entry in found["files"].items()]
-        print_table(("-size", "file"), files, empty="no files")
+    return Shown(client.get(path_of(version)), _print_version)
 
 
 @app.command()
-def diff(
-    before: VersionArgument,
-    after: VersionArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def diff(client: ApiClient, before: VersionArgument, after: VersionArgument) -> Shown:
     """Compare two versions: figures, labels, configuration, size, golden answers."""
-    with session(api, state_dir) as client:
-        path_of(before), path_of(after)
-        found = client.get("/diff", before=before, after=after)
-        if as_json:
-            print_json(found)
-        else:
-            _print_diff(found, before, after)
+    path_of(before), path_of(after)
+    found = client.get("/diff", before=before, after=after)
+    return Shown(found, lambda found: _print_diff(found, before, after))
 
 
 @app.command()
+@remote
 def export(
+    client: ApiClient,
     version: VersionArgument,
     directory: Annotated[Path, typer.Argument(help="Must not be there, or be empty.")],
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-) -> None:
+) -> Shown:
     """Copy the directory of a version to this machine, verified."""
-    with session(api, state_dir) as client:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise ConfigError(f"{directory} is there and not empty; name a new directory")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(mkdtemp(prefix=".partial-", dir=directory.parent))
-        try:
-            digest = _download(client, version, partial)
-            partial.chmod(0o755)
-            partial.rename(directory)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        say(f"{directory}: {version}, digest {digest}")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(f"{directory} is there and not empty; name a new directory")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(mkdtemp(prefix=".partial-", dir=directory.parent))
+    try:
+        digest = _download(client, version, partial)
+        partial.chmod(0o755)
+        partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    done = {"version": version, "directory": str(directory), "digest": digest}
+    return Shown(done, lambda _: say(f"{directory}: {version}, digest {digest}"))
 
 
 @app.command()
+@remote
 def delete(
+    client: ApiClient,
     version: VersionArgument,
     reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-) -> None:
+) -> Shown:
     """Delete the files of a version; refused while it serves or a rollback could need it."""
-    with session(api, state_dir) as client:
-        client.request("DELETE", path_of(version), query={"reason": reason or None})
-        say(f"{version}: deleted; its row stays")
+    client.request("DELETE", path_of(version), query={"reason": reason or None})
+    return Shown({"version": version}, lambda _: say(f"{version}: deleted; its row stays"))
 
 
 def path_of(version: str) -> str:
@@ -223,6 +172,29 @@ def _print_versions(page: dict[str, Any]) -> None:
     columns = ("-version", "-size", "digest", "registered", "by", "from")
     print_table(columns, rows, empty="no versions")
     print_more(page, "--before")
+
+
+def _print_version(found: dict[str, Any]) -> None:
+    card = found["card"]
+    say(f"{found['model']}@{found['number']}  {card['task']}  {_size(found['size_bytes'])}")
+    deleted = f", deleted {moment(found['deleted_at'])}" if found["deleted_at"] else ""
+    lines = {
+        "registered": f"{moment(found['created_at'])} by {found['author']}{deleted}",
+        "from": found["source"],
+        "digest": found["digest"],
+        "labels": ", ".join(card["labels"]),
+        "base": card["base"],
+        "kept at": found["uri"],
+    }
+    for word, value in lines.items():
+        if value:
+            say(f"{word:<11} {value}")
+    say()
+    figures = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
+    print_table(("metric", "-value", "better"), figures, empty="no figures")
+    say()
+    files = [(_size(entry["bytes"]), path) for path, entry in found["files"].items()]
+    print_table(("-size", "file"), files, empty="no files")
 
 
 def _print_diff(found: dict[str, Any], before: str, after: str) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import moment, print_json, print_more, print_table, say, session
+from ops.cli.api_client import ApiClient
+from ops.cli.options import LimitOption
+from ops.cli.session import Shown, moment, print_more, print_table, remote, say
 
 people_app = typer.Typer(help="Persons.", no_args_is_help=True)
 team_app = typer.Typer(help="Teams of persons, departments of teams.", no_args_is_help=True)
@@ -15,131 +16,103 @@ AfterNameOption = Annotated[str, typer.Option(help="Those behind this one.")]
 
 
 @people_app.command("list")
-def people_list(
-    limit: LimitOption = 50,
-    after: AfterNameOption = "",
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def people_list(client: ApiClient, limit: LimitOption = 50, after: AfterNameOption = "") -> Shown:
     """List persons."""
-    with session(api, state_dir) as client:
-        _print(client.get("/principals", kind="person", limit=limit, after=after), as_json)
+    return Shown(client.get("/principals", kind="person", limit=limit, after=after), _print_page)
 
 
 @people_app.command("add")
-def people_add(
-    name: str,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def people_add(client: ApiClient, name: str) -> Shown:
     """Add a person, who may do nothing yet."""
-    _add(name, "person", api, state_dir, as_json)
+    return _added(client, name, "person")
 
 
 @people_app.command("show")
+@remote
 def people_show(
+    client: ApiClient,
     name: Annotated[str | None, typer.Argument(help="Oneself if none.")] = None,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Show a person, team or department: groups, members, what it may do."""
-    with session(api, state_dir) as client:
-        found = client.get("/me" if name is None else f"/principals/{name}")
-        if as_json:
-            print_json(found)
-            return
-        disabled = f", disabled {moment(found['disabled_at'])}" if found["disabled_at"] else ""
-        say(f"{found['name']}: {found['kind']}{disabled}")
-        for word in ("groups", "members"):
-            if found[word]:
-                say(f"{word}: {', '.join(found[word])}")
-        rows = [(g["permission"], g["pattern"], g["holder"]) for g in found["grants"]]
-        print_table(("may", "on", "by a grant to"), rows, empty="may do nothing")
+    return Shown(client.get("/me" if name is None else f"/principals/{name}"), _print_profile)
 
 
 @people_app.command("disable")
-def people_disable(name: str, api: ApiOption = None, state_dir: StateOption = STATE_DIR) -> None:
-    """Have a person, team or department count for nothing until it is enabled."""
-    with session(api, state_dir) as client:
-        client.request("POST", f"/principals/{name}/disable")
-        say(f"{name}: disabled")
+@remote
+def people_disable(client: ApiClient, name: str) -> Shown:
+    """Disable a person, team or department: it has no rights until it is enabled."""
+    done = client.request("POST", f"/principals/{name}/disable")
+    return Shown(done, lambda _: say(f"{name}: disabled"))
 
 
 @people_app.command("enable")
-def people_enable(name: str, api: ApiOption = None, state_dir: StateOption = STATE_DIR) -> None:
-    """Have it count again."""
-    with session(api, state_dir) as client:
-        client.request("POST", f"/principals/{name}/enable")
-        say(f"{name}: enabled")
+@remote
+def people_enable(client: ApiClient, name: str) -> Shown:
+    """Enable it again."""
+    done = client.request("POST", f"/principals/{name}/enable")
+    return Shown(done, lambda _: say(f"{name}: enabled"))
 
 
 @team_app.command("list")
-def team_list(
-    limit: LimitOption = 50,
-    after: AfterNameOption = "",
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def team_list(client: ApiClient, limit: LimitOption = 50, after: AfterNameOption = "") -> Shown:
     """List teams and departments."""
-    with session(api, state_dir) as client:
-        kinds = ["team", "department"]
-        _print(client.get("/principals", kind=kinds, limit=limit, after=after), as_json)
+    kinds = ["team", "department"]
+    return Shown(client.get("/principals", kind=kinds, limit=limit, after=after), _print_page)
 
 
 @team_app.command("add")
+@remote
 def team_add(
+    client: ApiClient,
     name: str,
     department: Annotated[
         bool, typer.Option("--department", help="One that holds teams, not persons.")
     ] = False,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """Add a team or a department."""
-    _add(name, "department" if department else "team", api, state_dir, as_json)
+    return _added(client, name, "department" if department else "team")
 
 
 @team_app.command("join")
+@remote
 def team_join(
+    client: ApiClient,
     team: str,
-    member: Annotated[str, typer.Argument(help="A person; of a department a team.")],
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-) -> None:
+    member: Annotated[str, typer.Argument(help="A person; for a department, a team.")],
+) -> Shown:
     """Put a person into a team, or a team into a department."""
-    with session(api, state_dir) as client:
-        client.request("PUT", f"/principals/{team}/members/{member}")
-        say(f"{member} is in {team}")
+    client.request("PUT", f"/principals/{team}/members/{member}")
+    return Shown({"group": team, "member": member}, lambda _: say(f"{member} is in {team}"))
 
 
 @team_app.command("leave")
-def team_leave(
-    team: str, member: str, api: ApiOption = None, state_dir: StateOption = STATE_DIR
-) -> None:
+@remote
+def team_leave(client: ApiClient, team: str, member: str) -> Shown:
     """Take it out again."""
-    with session(api, state_dir) as client:
-        client.request("DELETE", f"/principals/{team}/members/{member}")
-        say(f"{member} is not in {team} any more")
+    client.request("DELETE", f"/principals/{team}/members/{member}")
+    done = {"group": team, "member": member}
+    return Shown(done, lambda _: say(f"{member} is no longer in {team}"))
 
 
-def _add(name: str, kind: str, api: ApiOption, state_dir: StateOption, as_json: bool) -> None:
-    with session(api, state_dir) as client:
-        done = client.request("POST", "/principals", body={"name": name, "kind": kind})
-        if as_json:
-            print_json(done)
-        else:
-            say(f"{done['name']}: {done['kind']}")
+def _added(client: ApiClient, name: str, kind: str) -> Shown:
+    done = client.request("POST", "/principals", body={"name": name, "kind": kind})
+    return Shown(done, lambda added: say(f"{added['name']}: {added['kind']}"))
 
 
-def _print(page: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(page)
-        return
+def _print_profile(found: dict[str, Any]) -> None:
+    disabled = f", disabled {moment(found['disabled_at'])}" if found["disabled_at"] else ""
+    say(f"{found['name']}: {found['kind']}{disabled}")
+    for word in ("groups", "members"):
+        if found[word]:
+            say(f"{word}: {', '.join(found[word])}")
+    rows = [(g["permission"], g["pattern"], g["holder"]) for g in found["grants"]]
+    print_table(("may", "on", "by a grant to"), rows, empty="may do nothing")
+
+
+def _print_page(page: dict[str, Any]) -> None:
     rows = [
         (p["kind"], moment(p["created_at"]), moment(p["disabled_at"]), p["name"])
         for p in page["items"]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.cli.api_client import ApiClient
 from ops.cli.models import VersionArgument, path_of
-from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
-from ops.cli.session import print_json, print_problems, say, session
+from ops.cli.options import JsonOption
+from ops.cli.session import Shown, print_json, print_problems, remote, say
 from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words
 from ops.errors import ConfigError
 
@@ -75,56 +76,37 @@ def _next_starts(policy: Policy, now: datetime) -> list[dict[str, Any]]:
 
 
 @app.command("set")
-def set_(
-    file: FileArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def set_(client: ApiClient, file: FileArgument) -> Shown:
     """Put a policy into force for the model that it names."""
-    with session(api, state_dir) as client:
-        done = client.request("PUT", "/policies", body={"text": _text(file)})
-        if as_json:
-            print_json(done)
-            return
+
+    def in_words(done: dict[str, Any]) -> None:
         print_problems(done["warnings"], str(file))
         state = "in force" if done["changed"] else "in force already, nothing changed"
         say(f"{done['model']}: {state}, digest {done['digest']}")
 
+    return Shown(client.request("PUT", "/policies", body={"text": _text(file)}), in_words)
+
 
 @app.command()
-def show(
-    name: str,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def show(client: ApiClient, name: str) -> Shown:
     """Print the policy in force as it was written; --json has every default, too."""
-    with session(api, state_dir) as client:
-        found = client.get(f"/models/{name}/policy")
-        if as_json:
-            print_json(found)
-        else:
-            sys.stdout.write(found["text"].rstrip("\n") + "\n")
+    found = client.get(f"/models/{name}/policy")
+    return Shown(found, lambda kept: _print_text(kept["text"]))
 
 
 @app.command()
-def explain(
-    version: VersionArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def explain(client: ApiClient, version: VersionArgument) -> Shown:
     """Say whether a version may go out now, and what is missing; exit code 1 when it may not."""
-    with session(api, state_dir) as client:
-        found: dict[str, Any] = client.get(f"{path_of(version)}/explanation")
-        if as_json:
-            print_json(found)
-        else:
-            for sentence in found["sentences"]:
-                say(sentence)
-        if not found["may_go"]:
-            raise typer.Exit(EXIT_FAILED)
+    found = client.get(f"{path_of(version)}/explanation")
+    code = 0 if found["may_go"] else EXIT_FAILED
+    return Shown(found, lambda it: say("\n".join(it["sentences"])), code)
+
+
+def _print_text(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 def _text(file: Path) -> str:

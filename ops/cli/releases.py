@@ -14,7 +14,16 @@ import typer
 from ops.cli.api_client import ApiClient
 from ops.cli.models import VersionArgument, parts_of
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, LimitOption, StateOption
-from ops.cli.session import moment, print_json, print_more, print_table, say, session
+from ops.cli.session import (
+    Shown,
+    moment,
+    print_json,
+    print_more,
+    print_table,
+    remote,
+    say,
+    session,
+)
 from ops.cli.tables import plain
 from ops.cli.terminal import EXIT_FAILED, err, out
 
@@ -59,20 +68,10 @@ def start(
 
 
 @app.command()
-def status(
-    name: NameArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def status(client: ApiClient, name: NameArgument) -> Shown:
     """Show the open release of a model, else its last one."""
-    with session(api, state_dir) as client:
-        story = client.get(f"/models/{name}/release")
-        if as_json:
-            print_json(story)
-        else:
-            for line in story_lines(story, out.width if out.is_terminal else None):
-                out.print(line, soft_wrap=True)
+    return Shown(client.get(f"/models/{name}/release"), _print_story)
 
 
 @app.command()
@@ -88,26 +87,26 @@ def watch(
 
 
 @app.command()
-def explain(
-    name: NameArgument,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def explain(client: ApiClient, name: NameArgument) -> Shown:
     """Say why the last release of a model stands where it stands, with the evidence."""
-    with session(api, state_dir) as client:
-        story = client.get(f"/models/{name}/release")
-        if as_json:
-            print_json(story)
-            return
-        release = story["release"]
-        say(f"{name}@{release['label']} is {release['state']}.")
-        for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
-            say(f"{move['actor']}: {move['to_state']}: {_told(move)}")
-            for check, found in move["evidence"].items():
-                _print_evidence(check, found)
-        if not release["ended_at"]:
-            say(f"It takes: {', '.join(release['takes'])}")
+    return Shown(client.get(f"/models/{name}/release"), _print_reasons)
+
+
+def _print_story(story: dict[str, Any]) -> None:
+    for line in story_lines(story, out.width if out.is_terminal else None):
+        out.print(line, soft_wrap=True)
+
+
+def _print_reasons(story: dict[str, Any]) -> None:
+    release = story["release"]
+    say(f"{release['model']}@{release['label']} is {release['state']}.")
+    for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
+        say(f"{move['actor']}: {move['to_state']}: {_told(move)}")
+        for check, found in move["evidence"].items():
+            _print_evidence(check, found)
+    if not release["ended_at"]:
+        say(f"It takes: {', '.join(release['takes'])}")
 
 
 def _print_evidence(check: str, found: Any) -> None:
@@ -123,51 +122,44 @@ def _print_evidence(check: str, found: Any) -> None:
 
 
 @app.command()
+@remote
 def history(
+    client: ApiClient,
     name: Annotated[str | None, typer.Argument(help="Of this model; of all if none.")] = None,
     limit: LimitOption = 20,
     before: Annotated[int | None, typer.Option(help="Releases below this one.", min=1)] = None,
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+) -> Shown:
     """List releases, newest first."""
-    with session(api, state_dir) as client:
-        page = client.get("/releases", model=name, limit=limit, before=before)
-        if as_json:
-            print_json(page)
-            return
-        rows = [
-            (
-                found["id"],
-                f"{found['model']}@{found['label']}",
-                found["state"],
-                found["author"],
-                moment(found["created_at"]),
-                found["note"],
-            )
-            for found in page["items"]
-        ]
-        columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
-        print_table(columns, rows, empty="no releases")
-        print_more(page, "--before")
+    page = client.get("/releases", model=name, limit=limit, before=before)
+    return Shown(page, _print_history)
 
 
-def _command(word: str, told: str) -> None:
+def _print_history(page: dict[str, Any]) -> None:
+    rows = [
+        (
+            found["id"],
+            f"{found['model']}@{found['label']}",
+            found["state"],
+            found["author"],
+            moment(found["created_at"]),
+            found["note"],
+        )
+        for found in page["items"]
+    ]
+    columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
+    print_table(columns, rows, empty="no releases")
+    print_more(page, "--before")
+
+
+def _command(word: str, help_text: str) -> None:
     """A command on the open release of a model."""
 
-    def run(
-        name: NameArgument,
-        reason: ReasonOption = "",
-        api: ApiOption = None,
-        state_dir: StateOption = STATE_DIR,
-        as_json: JsonOption = False,
-    ) -> None:
-        with session(api, state_dir) as client:
-            path = f"/models/{name}/release/{word}"
-            _tell(client.request("POST", path, body={"reason": reason}), as_json=as_json)
+    @remote
+    def run(client: ApiClient, name: NameArgument, reason: ReasonOption = "") -> Shown:
+        path = f"/models/{name}/release/{word}"
+        return Shown(client.request("POST", path, body={"reason": reason}), _print_state)
 
-    app.command(word, help=told)(run)
+    app.command(word, help=help_text)(run)
 
 
 _command("approve", "Agree to the open release of a model.")
@@ -178,17 +170,11 @@ _command("promote", "Let the open release go on to its next step at once.")
 _command("abort", "End the open release; the live version answers everything.")
 
 
-def rollback(
-    name: NameArgument,
-    reason: ReasonOption = "",
-    api: ApiOption = None,
-    state_dir: StateOption = STATE_DIR,
-    as_json: JsonOption = False,
-) -> None:
+@remote
+def rollback(client: ApiClient, name: NameArgument, reason: ReasonOption = "") -> Shown:
     """Go back to the version that was live before; nothing blocks it."""
-    with session(api, state_dir) as client:
-        path = f"/models/{name}/rollback"
-        _tell(client.request("POST", path, body={"reason": reason}), as_json=as_json)
+    done = client.request("POST", f"/models/{name}/rollback", body={"reason": reason})
+    return Shown(done, _print_state)
 
 
 def _told(move: dict[str, Any]) -> str:
@@ -196,12 +182,9 @@ def _told(move: dict[str, Any]) -> str:
     return plain(" ".join(move["reason"].split()))
 
 
-def _tell(release: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(release)
-    else:
-        name = f"{release['model']}@{release['label']}"
-        say(f"release {release['id']} of {name}: {release['state']}")
+def _print_state(release: dict[str, Any]) -> None:
+    name = f"{release['model']}@{release['label']}"
+    say(f"release {release['id']} of {name}: {release['state']}")
 
 
 def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:

@@ -1,16 +1,20 @@
-"""What the groups share: options, the connection, how answers are printed."""
+"""What commands of the control API share: options, the connection, how answers are printed."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Any
+from typing import Any, NamedTuple
+
+import typer
 
 from ops.cli.api_client import ApiClient, connected
+from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
 from ops.cli.tables import plain, table_lines
 from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words, fail, json_line
 from ops.config.state_dir import state_dir_of
@@ -18,6 +22,51 @@ from ops.errors import ApiRefused
 
 # Of HTTP: what was sent cannot be, whoever sends it.
 WRONG_USE = (400, 413, 422)
+
+
+class Shown(NamedTuple):
+    """What a command has to show.
+
+    Attributes:
+        answer: As JSON, with ``--json``.
+        in_words: Prints it for people.
+    """
+
+    answer: Any
+    in_words: Callable[[Any], None]
+    exit_code: int = 0
+
+
+def remote(command: Callable[..., Shown]) -> Callable[..., None]:
+    """A command of the control API: adds ``--api``, ``--state-dir`` and ``--json``.
+
+    Args:
+        command: Takes a client, then its own arguments and options.
+    """
+
+    def run(*, api: ApiOption, state_dir: StateOption, as_json: JsonOption, **own: Any) -> None:
+        with session(api, state_dir) as client:
+            shown = command(client, **own)
+            if as_json:
+                print_json(shown.answer)
+            else:
+                shown.in_words(shown.answer)
+        if shown.exit_code:
+            raise typer.Exit(shown.exit_code)
+
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    shared = inspect.signature(_shared, eval_str=True).parameters.values()
+    options = [*own, *shared]
+    setattr(run, "__signature__", inspect.Signature(options))  # noqa: B010  what Typer reads
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def _shared(
+    api: ApiOption = None, state_dir: StateOption = STATE_DIR, as_json: JsonOption = False
+) -> None:
+    """The options of every command of the control API."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def test_tokens(
     result = bertstream("token", "create", "eve", "--days", "2")
     secret = result.stdout.strip()
     assert secret.startswith("bst_")
-    assert "Of eve, until 2026-03-04 09:00 UTC" in result.stderr
+    assert "For eve, until 2026-03-04 09:00 UTC" in result.stderr
     with monkeypatch.context() as environment:
         environment.setenv("BERTSTREAM_TOKEN", secret)  # before the one in the file
         assert bertstream("people", "show").stdout.startswith("eve: person")
@@ -45,8 +45,8 @@ def test_tokens(
     assert "was revoked" in bertstream("people", "show", who="eve", code=1).stderr
     for words in (["--never-expires"], ["--days", "31"]):
         capped = bertstream("token", "create", *words).stderr
-        assert "Of root, until 2026-04-01 09:00 UTC, when the token that it was made with" in capped
+        assert "For root, until 2026-04-01 09:00 UTC, when the token that it was made with" in capped
     with there.database.begin() as connection:
         there.secrets["root"] = tokens.issue(connection, "root", lifetime=None, now=NOW).secret
     lasting = bertstream("token", "create", "--never-expires")
-    assert "Of root, without end" in lasting.stderr
+    assert "For root, without end" in lasting.stderr
