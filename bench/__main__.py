@@ -30,7 +30,7 @@ from bench.engine import (
     open_contender,
     open_reference,
 )
-from bench.installation import ECHO, Installation, installation
+from bench.installation import Installation, echo_model, installation
 from bench.pipeline import ECHO_RECORD_BYTES, Latency, Stage, stage
 from bench.texts import load_texts
 from serve.contract import BatchReply, CallOptions
@@ -126,7 +126,7 @@ def measure_platform(
         figures["at_least_once_texts_per_s"] = round(rate.value, 1)
         figures["at_least_once_others_cores"] = round(rate.others_cores, 2)
         figures |= quantiles("idle_at_least_once", at_least_once.idle_ms(idle_texts))
-    with stage(platform, ECHO, "exactly-once") as echo:
+    with stage(platform, echo_model(model.path), "exactly-once") as echo:
         count = ECHO_RECORDS // 4 if quick else ECHO_RECORDS
         backlog = echo.work_off(["echo"] * count, size_bytes=ECHO_RECORD_BYTES)
         figures["echo_records_per_s"] = round(backlog.rate.value, 1)
@@ -176,7 +176,7 @@ def _measure(console: Console, *, texts: int | None, quick: bool) -> Figures:
         alone = measure_alone(engine_texts, classifier, repeats=1 if quick else 3)
         count = texts or (MIN_TEXTS if quick else texts_for(float(alone["engine_texts_per_s"])))
         model = ModelSettings(name="minilm", path=classifier)
-        with installation((model, ECHO), console.print) as platform:
+        with installation((model, echo_model(classifier)), console.print) as platform:
             piped = measure_platform(platform, model, load_texts(count)[1], quick=quick)
     about: Figures = {"cpu": processor_name(), "data": source, "texts": count}
     return report.with_ratios(about | alone | piped)

@@ -16,17 +16,19 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from rich.console import Console
 
 from bench.counting import Counter, Feeder, Tally, tally
-from bench.installation import ECHO, Installation, installation
+from bench.installation import Installation, echo_model, installation, model_without_weights
 from serve.engine.machine import processor_name
 from stream.settings import PipelineSettings
 
 PIPELINE = PipelineSettings(
-    name="chaos", model=ECHO.name, input_topics=("chaos-in",), output_topic="chaos-out"
+    name="chaos", model="echo", input_topics=("chaos-in",), output_topic="chaos-out"
 )
 PER_S = 200
 KEYS = 20
@@ -145,7 +147,7 @@ class Storm:
     def _victim(self, blow: Blow) -> int:
         find: dict[Blow, Callable[[], list[int]]] = {
             Blow.CONSUMER: lambda: self._platform.pids_of_pipeline(PIPELINE),
-            Blow.REPLICA: lambda: self._platform.pids_of_model(ECHO),
+            Blow.REPLICA: lambda: self._platform.pids_of_model(PIPELINE.model),
         }
         if blow not in find:
             return 0
@@ -181,7 +183,10 @@ class Storm:
 def run(seconds: float, kills: int, seed: int, console: Console) -> Outcome:
     """Bring a platform up, strike it ``kills`` times within ``seconds`` and count."""
     dice = random.Random(seed)
-    with installation((ECHO,), console.print) as platform:
+    with (
+        TemporaryDirectory(prefix="bertstream-bench-") as made,
+        installation((echo_model(model_without_weights(Path(made))),), console.print) as platform,
+    ):
         platform.run(PIPELINE)
         feeder = Feeder(platform.bootstrap_servers, PIPELINE.input_topics[0], keys=KEYS)
         counter = Counter(platform.bootstrap_servers, PIPELINE.output_topic)

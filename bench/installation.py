@@ -19,15 +19,38 @@ from ops.platform import bring_up
 from ops.platform.installation import PlatformState, embedded_broker, token_path
 from ops.processes.children import MARK
 from ops.serving.cluster import applications
+from serve.artifact import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    ModelCard,
+    seal,
+    write_card,
+)
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings
 from stream.kafka.admin import Admin
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.topics import pipeline_topics
 
-ECHO = ModelSettings(name="echo", path=Path("."), engine=EngineSettings(kind="echo"), num_cpus=0.25)
-
 Say = Callable[[str], None]
+
+
+def model_without_weights(path: Path) -> Path:
+    """Write and seal a model directory that no engine can load."""
+    for name in (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE):
+        (path / name).touch()
+    card = ModelCard(
+        task="text-classification", labels=("ECHO",), problem_type="single_label", max_length=512
+    )
+    write_card(path, card)
+    seal(path)
+    return path
+
+
+def echo_model(path: Path) -> ModelSettings:
+    """The model ``echo``, which computes nothing, of any model directory."""
+    return ModelSettings(name="echo", path=path, engine=EngineSettings(kind="echo"), num_cpus=0.25)
 
 
 class Installation:
@@ -72,9 +95,9 @@ class Installation:
         """Processes of a pipeline's consumers, as Ray's API tells."""
         return self._pids(pipeline.app_name)
 
-    def pids_of_model(self, model: ModelSettings) -> list[int]:
-        """Processes of a model's replicas."""
-        return self._pids(app_name(model.name, model.version))
+    def pids_of_model(self, name: str) -> list[int]:
+        """Processes of the replicas of a model's first version."""
+        return self._pids(app_name(name, "1"))
 
     def rss_mb(self, pids: list[int]) -> float:
         """Memory of processes together, in 10^6 bytes."""

@@ -11,8 +11,9 @@ from typing import Any
 from ray import serve as ray_serve
 
 from serve.contract import BatchReply, CallOptions, ReplicaInfo
+from serve.echo import EchoReplica
 from serve.errors import EngineError
-from serve.replica import open_replica
+from serve.replica import Replica
 from serve.settings import ModelSettings
 
 DEPLOYMENT_NAME = "replica"
@@ -32,7 +33,8 @@ class ReplicaServer:
     """A replica as a Ray Serve deployment; its methods run in Serve's threads."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        self._replica = open_replica(settings)
+        kind = EchoReplica if settings.engine.kind == "echo" else Replica
+        self._replica: Replica | EchoReplica = kind(settings)
         self._engine_failures = 0
 
     def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:

@@ -41,7 +41,6 @@ from serve.tokenize import Encoded, TextTokenizer
 if TYPE_CHECKING:
     import torch
 
-ECHO_RESULT = b'[{"label":"ECHO","score":1.0}]'
 WARM_UP_WORDS = (6, 30, 126)
 # The first batch of a shape costs OpenVINO half as much again, and each stream keeps 0.5 MB
 # of it. Single texts wait for nobody, so the shapes of those up to so many tokens are made ready.
@@ -205,51 +204,6 @@ class Replica:
         for width in range(LEAST_TOKENS, min(len(ids), WARM_UP_SINGLES) + 1):
             batch = self._tokenizer.pad([ids[:width]])
             self._engine.infer([batch] * self._engine.streams)  # each stream compiles for itself
-
-
-class EchoReplica:
-    """A replica without a model: reads every record and answers at once.
-
-    What a pipeline achieves with it is the most that it can achieve with any model.
-    """
-
-    def __init__(self, settings: ModelSettings) -> None:
-        self._info = ReplicaInfo(
-            model=settings.name,
-            version=settings.version,
-            digest=hashlib.sha256(ECHO_RESULT).hexdigest(),
-            task="text-classification",
-            engine="echo",
-            precision="f32",
-            device="none",
-        )
-
-    def info(self) -> ReplicaInfo:
-        """Say who answers."""
-        return self._info
-
-    def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
-        """Answer each value that can be read; see ``contract.Predictor``."""
-        start = time.perf_counter()
-        readings = [read(value, options) for value in values]
-        outcomes: list[Outcome] = [
-            item
-            if isinstance(item, Failure)
-            else Answer(ECHO_RESULT, item.id, "ECHO", 1.0, 1, truncated=False)
-            for item in readings
-        ]
-        texts = {item.text for item in readings if isinstance(item, Reading)}
-        seconds = time.perf_counter() - start
-        stats = BatchStats(len(texts), len(texts), len(texts), seconds, seconds)
-        return BatchReply(outcomes, stats, self._info.digest)
-
-    def close(self) -> None:
-        """There is nothing to free."""
-
-
-def open_replica(settings: ModelSettings) -> Replica | EchoReplica:
-    """Load what the settings ask for; raises as ``Replica`` does."""
-    return EchoReplica(settings) if settings.engine.kind == "echo" else Replica(settings)
 
 
 def _outcome(reading: Reading | Failure, computed: Mapping[str, Computed]) -> Outcome:

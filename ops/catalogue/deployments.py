@@ -58,11 +58,6 @@ def keep_deployment(
     )
 
 
-def is_registered(model: ModelSettings) -> bool:
-    """Whether its versions have numbers: an echo has no directory that could be one."""
-    return model.engine.kind != "echo"
-
-
 def serving_settings(model: ModelSettings) -> dict[str, Any]:
     """How a model is served, whichever version it is."""
     return model.model_dump(mode="json", exclude=OF_THE_VERSION)

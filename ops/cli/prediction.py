@@ -98,11 +98,11 @@ def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Out
 
 
 def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
-    from serve.replica import open_replica
+    from serve.replica import Replica
     from serve.settings import ModelSettings
 
     StepPrinter()(f"loading {path}")
-    replica = open_replica(ModelSettings(name="model", path=path))
+    replica = Replica(ModelSettings(name="model", path=path))
     try:
         return replica.predict(values, PLAIN).outcomes
     finally:

@@ -19,13 +19,11 @@ class Expected(NamedTuple):
 
     Attributes:
         topics: That every installation and its pipelines need.
-        apps: Serve apps that always run: of pipelines, and of models without versions.
         models: Those whose versions the routes name.
     """
 
     pipelines: tuple[PipelineSettings, ...]
     topics: frozenset[str]
-    apps: frozenset[str]
     models: frozenset[str]
 
 

@@ -32,7 +32,7 @@ def serve_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
 
 def _wanted(expected: Expected, readings: Readings) -> dict[str, bool]:
     """Names of apps, and whether records need them now."""
-    wanted = dict.fromkeys(sorted(expected.apps), True)
+    wanted = dict.fromkeys((pipeline.app_name for pipeline in expected.pipelines), True)
     if isinstance(readings.database, DatabaseReading):
         for model, route in readings.database.routes.items():
             if model in expected.models:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ops.catalogue.deployments import is_registered
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find
 from ops.config.settings import PlatformConfig
@@ -18,7 +17,6 @@ from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
-from serve.contract import app_name
 from stream.topics import pipeline_topics, platform_topics
 
 GOLDEN_EVERY_S = 120.0
@@ -36,13 +34,10 @@ def expected_of(config: PlatformConfig) -> Expected:
     topics = set(platform_topics())
     for pipeline in config.pipelines:
         topics |= set(pipeline_topics(pipeline))
-    static = (model for model in config.models if not is_registered(model))
-    apps = {app_name(model.name, model.version) for model in static}
     return Expected(
         pipelines=config.pipelines,
         topics=frozenset(topics),
-        apps=frozenset(apps | {pipeline.app_name for pipeline in config.pipelines}),
-        models=frozenset(model.name for model in config.models if is_registered(model)),
+        models=frozenset(model.name for model in config.models),
     )
 
 

@@ -91,8 +91,7 @@ class Repairs:
         """Remember whom to ask.
 
         Args:
-            deploys: How to deploy the apps that are of no version in the catalogue: pipelines,
-                and models without versions.
+            deploys: How to deploy the consumers of each pipeline, by the app's name.
             deadline_s: Of one deployment of a version.
             may: Whether nobody else changes apps at the moment, as ``bertstream up`` does.
             clock: Of the backlogs.

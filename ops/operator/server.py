@@ -22,7 +22,7 @@ from ops.access.transactions import utc_now
 from ops.analysis.gathering import records_of
 from ops.api.app import create_app
 from ops.api.uploads import Uploads
-from ops.catalogue.deployments import is_registered, serving_settings
+from ops.catalogue.deployments import serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
@@ -48,8 +48,6 @@ from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.telemetry.follower import follow
 from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
-from serve.contract import app_name
-from serve.settings import ModelSettings
 from stream.control import publish
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
@@ -210,7 +208,7 @@ class OperatorServer:
             self._apps,
             Control(self._kafka),
             facts,
-            {model.name: model for model in config.models if is_registered(model)},
+            {model.name: model for model in config.models},
             clock=lambda: datetime.now(UTC),
             holder=holder,
             upkeep=self._made_upkeep(),
@@ -267,7 +265,7 @@ class OperatorServer:
         service = Service(
             self._database,
             self._store,
-            serving={m.name: serving_settings(m) for m in config.models if is_registered(m)},
+            serving={m.name: serving_settings(m) for m in config.models},
             wake=self._operator.wake,
             health=self._monitor.latest,
             prices=config.prices,
@@ -292,18 +290,13 @@ class OperatorServer:
 
 
 def deploys_of(config: PlatformConfig, kafka: KafkaSettings) -> dict[str, Deploy]:
-    """How to deploy the apps that are of no version in the catalogue."""
+    """How to deploy the consumers of each pipeline, by the app's name."""
     deadline_s = config.deploy_deadline_s
-
-    def of_model(model: ModelSettings) -> Deploy:
-        return lambda cluster: cluster.deploy_model(model, deadline_s=deadline_s)
 
     def of_pipeline(pipeline: PipelineSettings) -> Deploy:
         return lambda cluster: cluster.deploy_pipeline(kafka, pipeline, deadline_s=deadline_s)
 
-    static = [model for model in config.models if not is_registered(model)]
-    models = {app_name(model.name, model.version): of_model(model) for model in static}
-    return models | {pipeline.app_name: of_pipeline(pipeline) for pipeline in config.pipelines}
+    return {pipeline.app_name: of_pipeline(pipeline) for pipeline in config.pipelines}
 
 
 def main() -> None:

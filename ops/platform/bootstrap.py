@@ -15,7 +15,6 @@ from ops.access.ledger import Entry, append
 from ops.catalogue.deployments import (
     as_served,
     deployment,
-    is_registered,
     keep_deployment,
     serving_settings,
 )
@@ -52,7 +51,7 @@ def register(config: PlatformConfig, database: Database, on_step: Callable[[str]
         OpsError, ServeError: A directory, the store or the database cannot be used.
     """
     registry = Registry(database, ArtifactStore(config.artifact_store()))
-    for model in filter(is_registered, config.models):
+    for model in config.models:
         now = datetime.now(UTC)
         found = registry.register(model.name, model.path, author=ACTOR, now=now)
         settings = serving_settings(model)
@@ -87,7 +86,7 @@ def served(config: PlatformConfig, database: Database) -> list[ModelSettings]:
     found = []
     with database.read() as connection:
         routes = all_routes(connection)
-        for model in {m.name: m for m in config.models if is_registered(m)}.values():
+        for model in {m.name: m for m in config.models}.values():
             for label in routes[model.name].versions if model.name in routes else ():
                 kept = find(connection, VersionId(model.name, number_of(label) or 0))
                 path = store.fetch(kept.uri, kept.digest, cache_dir).path

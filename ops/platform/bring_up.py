@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from ops.access.first_admin import ensure_local_admin
-from ops.catalogue.deployments import is_registered
 from ops.config.settings import EMBEDDED, PlatformConfig, RaySettings
 from ops.errors import OpsError
 from ops.platform import bootstrap, driver_process, operator_process, ray_head
@@ -118,8 +117,7 @@ class _Up:
     def _check_models(self) -> None:
         """Verify every model directory before anything is started."""
         for model in self._config.models:
-            if is_registered(model):
-                load(model.path, task=model.task)
+            load(model.path, task=model.task)
 
     def _ensure_broker(self) -> None:
         kafka = self._config.kafka

@@ -12,9 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Final, TextIO
+from typing import TextIO
 
-from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import OpsError
 from ops.platform import bootstrap
@@ -24,17 +23,11 @@ from ops.serving.cluster import Cluster
 from serve.contract import AppName, app_name
 from serve.errors import ServeError, first_line
 from serve.settings import ModelSettings
-from stream.control import ControlFollower, publish
 from stream.errors import StreamError
-from stream.kafka.readers import ControlReader
-from stream.kafka.sink import PlainProducer
-from stream.schema import ControlRecord, VersionRoute
-from stream.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
 Report = Callable[..., None]
-CONTROL_DEADLINE_S: Final = 15.0
 
 
 class _Deployment:
@@ -51,12 +44,10 @@ class _Deployment:
         self._database = bootstrap.opened(config)
 
     def run(self) -> None:
-        served = self._models()
+        served = bootstrap.served(self._config, self._database)
         for model in served:
             self._model(model)
         bootstrap.publish_routes(self._database, self._kafka)
-        static = [model for model in self._config.models if not is_registered(model)]
-        _publish_static_routes(static, self._kafka)
         for pipeline in self._config.pipelines:
             name, digest = pipeline.app_name, digest_of(pipeline, self._kafka.bootstrap_servers)
             if not self._is_current(name, digest):
@@ -66,12 +57,6 @@ class _Deployment:
                 inputs = ", ".join(pipeline.input_topics)
                 self._deployed(name, digest, f"{inputs} -> {pipeline.output_topic}")
         self._remove_stale(served)
-
-    def _models(self) -> list[ModelSettings]:
-        """What is served: versions that the routes name, and what has no versions."""
-        config = self._config
-        static = [model for model in config.models if not is_registered(model)]
-        return static + bootstrap.served(config, self._database)
 
     def _model(self, model: ModelSettings) -> None:
         name, digest = app_name(model.name, model.version), digest_of(model)
@@ -92,7 +77,7 @@ class _Deployment:
     def _remove_stale(self, served: list[ModelSettings]) -> None:
         """Take away what an earlier configuration had: pipelines first. Versions of a model that
         is still there are the operator's affair."""
-        models = {model.name for model in self._config.models if is_registered(model)}
+        models = {model.name for model in self._config.models}
         wanted = {app_name(model.name, model.version) for model in served}
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
         known = self._task.state.apps
@@ -104,29 +89,6 @@ class _Deployment:
             self._cluster.delete(stale)
             for name in stale:
                 self._report("removed", name)
-
-
-def _publish_static_routes(models: list[ModelSettings], kafka: KafkaSettings) -> None:
-    """Put a route for every model without versions on the control topic, unless it is there.
-
-    Of several entries of a name the last one gets all records.
-    """
-    if not models:
-        return
-    follower = ControlFollower(lambda: ControlReader(kafka))
-    follower.start(CONTROL_DEADLINE_S)
-    table = follower.table()
-    follower.stop()
-    producer = PlainProducer(kafka)
-    for name in dict.fromkeys(model.name for model in models):
-        versions = [model.version for model in models if model.name == name]
-        held = table.get(name)
-        if held and list(held.versions) == versions:
-            continue
-        routes = {v: VersionRoute(weight=float(v == versions[-1])) for v in versions}
-        epoch = held.epoch + 1 if held else 1
-        publish(producer, ControlRecord(model=name, epoch=epoch, versions=routes))
-    producer.close()
 
 
 def _do(task: DriverTask, config: PlatformConfig, report: Report) -> None:

@@ -8,14 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ops.catalogue.deployments import is_registered
 from ops.config.settings import PlatformConfig
 from ops.errors import NotRunning, OpsError
 from ops.platform import operator_process
 from ops.platform.installation import PlatformState, token_path
 from ops.serving.cluster import applications
 from ops.serving.observed_app import RUNNING, observed
-from serve.contract import AppName, app_name
+from serve.contract import AppName
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
 from stream.kafka.readers import recent_consumers, recent_telemetry
@@ -112,9 +111,7 @@ def status(config: PlatformConfig) -> Status:
     pipelines = [
         _pipeline(settings, kafka, apps, windows, consumers) for settings in config.pipelines
     ]
-    static = [model for model in config.models if not is_registered(model)]
-    wanted = {app_name(model.name, model.version) for model in static}
-    wanted |= {settings.app_name for settings in config.pipelines}
+    wanted = {settings.app_name for settings in config.pipelines}
     token = token_path(config.state_dir, state)
     operator = _operator(config.state_dir, state) if config.operator else None
     return Status(
@@ -123,7 +120,7 @@ def status(config: PlatformConfig) -> Status:
         dashboard=state.dashboard,
         token_file=str(token.resolve()) if token else None,
         healthy=all(name in apps and apps[name].status == RUNNING for name in wanted)
-        and all(_is_served(model.name, apps) for model in config.models if is_registered(model))
+        and all(_is_served(model.name, apps) for model in config.models)
         and not any(pipeline.trouble for pipeline in pipelines)
         and (operator is None or operator.running),
         operator=operator,

@@ -14,6 +14,7 @@ import pytest
 from ops.platform.installation import PlatformState, embedded_broker
 from ops.processes import children as processes
 from ops.serving.cluster import applications
+from tests.ops.directories import make_directory
 from tests.ray_head import Running
 
 pytestmark = [
@@ -26,7 +27,7 @@ pytestmark = [
 BERTSTREAM = Path(sys.executable).parent / "bertstream"
 CONFIG = """
 models:
-  - {name: echo, path: ., num_cpus: 0.2, engine: {kind: echo}}
+  - {name: echo, path: model, num_cpus: 0.2, engine: {kind: echo}}
 pipelines:
   - {name: words, model: echo, input_topics: [words], output_topic: words.out, partitions: 1}
 """
@@ -49,6 +50,7 @@ def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
     known = shared_head.environment | {"RAY_ADDRESS": head.address}
     del known[processes.MARK]
     token = Path(known["RAY_AUTH_TOKEN_PATH"])
+    make_directory(tmp_path / "model")
     (tmp_path / "bertstream.yaml").write_text(CONFIG)
     told = tmp_path / "told"
     with (

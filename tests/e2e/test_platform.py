@@ -19,6 +19,7 @@ import pytest
 from ops.platform import operator_process, ray_head
 from ops.platform.installation import PlatformState
 from ops.processes import children as processes
+from tests.ops.directories import make_directory
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -27,7 +28,7 @@ CONFIG = """
 state_dir: {state_dir}
 ray: {{address: local, num_cpus: 2}}
 models:
-  - {{name: echo, path: ., num_cpus: 0.2, engine: {{kind: echo}}}}
+  - {{name: echo, path: {model}, num_cpus: 0.2, engine: {{kind: echo}}}}
 pipelines:
   - name: words
     model: echo
@@ -45,7 +46,8 @@ class Platform:
         self.config = folder / "bertstream.yaml"
         self.state_dir = folder / "state"
         self.asked = 0
-        self.config.write_text(CONFIG.format(state_dir=self.state_dir))
+        self.model = make_directory(folder / "model")
+        self.config.write_text(CONFIG.format(state_dir=self.state_dir, model=self.model))
 
     def run(self, *words: str, stdin: str = "", code: int | None = 0) -> str:
         command = [str(BERTSTREAM), *words, "--config", str(self.config)]
@@ -180,8 +182,8 @@ def test_up_repairs_a_dead_broker(platform: Platform) -> None:
 
 def test_model_without_room_is_told_and_what_runs_goes_on(platform: Platform) -> None:
     text = platform.config.read_text()
-    big = "  - {name: big, path: ., num_cpus: 64, engine: {kind: echo}}\npipelines:"
-    platform.config.write_text(text.replace("pipelines:", big))
+    big = f"  - {{name: big, path: {platform.model}, num_cpus: 64, engine: {{kind: echo}}}}\n"
+    platform.config.write_text(text.replace("pipelines:", f"{big}pipelines:"))
     try:
         done = subprocess.run(
             [str(BERTSTREAM), "up", "--detach", "--config", str(platform.config)],

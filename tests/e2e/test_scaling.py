@@ -21,6 +21,7 @@ from ops.serving import cluster as deploy
 from ops.sql.database import Database
 from stream.settings import PipelineSettings
 from tests.integration.harness import Ledger, leaves_sockets, wait_until
+from tests.ops.directories import make_directory
 
 pytestmark = [pytest.mark.kafka, pytest.mark.ray, pytest.mark.timeout(300), leaves_sockets]
 
@@ -33,7 +34,7 @@ tick_s: 0.2
 scaling:
   {{max_replicas: 2, target_drain_s: 2, up_delay_s: 0.5, down_delay_s: 3, smoothing_s: 1}}
 models:
-  - {{name: echo, path: ., num_cpus: 0.2, engine: {{kind: echo}}}}
+  - {{name: echo, path: {model}, num_cpus: 0.2, engine: {{kind: echo}}}}
 pipelines:
   - name: words
     model: echo
@@ -61,7 +62,8 @@ DEPLOY = (
     CONNECTED
     + """
     echo = EngineSettings(kind="echo")
-    model = ModelSettings(name=sys.argv[2], path=".", num_cpus=float(sys.argv[3]), engine=echo)
+    name, num_cpus, path = sys.argv[2:]
+    model = ModelSettings(name=name, path=path, num_cpus=float(num_cpus), engine=echo)
     cluster.deploy_model(model, deadline_s=60)
 """
 )
@@ -78,7 +80,8 @@ class Platform:
     def __init__(self, folder: Path) -> None:
         self.state_dir = folder / "state"
         self.config = folder / "bertstream.yaml"
-        self.config.write_text(CONFIG.format(state_dir=self.state_dir))
+        self.model = make_directory(folder / "model")
+        self.config.write_text(CONFIG.format(state_dir=self.state_dir, model=self.model))
 
     def run(self, *words: str) -> None:
         command = [str(BERTSTREAM), *words, "--config", str(self.config)]
@@ -187,7 +190,7 @@ def test_consumer_that_was_added_makes_room_for_a_version_that_has_none(
     wait_until(lambda: len(platform.pids(APP)) == 2, "two consumers", deadline_s=DEADLINE_S)
     with ThreadPoolExecutor(1) as pool:
         # Of 2 CPUs, 0.2 of which each of the others has.
-        deployed = pool.submit(platform.connected, DEPLOY, "large", "1.5")
+        deployed = pool.submit(platform.connected, DEPLOY, "large", "1.5", str(platform.model))
         # Or the added consumer would go because of the quiet.
         records.flow_until(deployed.done, "it is deployed", behind=BACKLOG)
         deployed.result()

@@ -36,7 +36,7 @@ def now() -> datetime:
 
 def expected_of(*pipelines: PipelineSettings) -> Expected:
     topics = set(platform_topics()).union(*map(pipeline_topics, pipelines))
-    return Expected(pipelines, frozenset(topics), frozenset(), frozenset())
+    return Expected(pipelines, frozenset(topics), frozenset())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from serve.app import MAX_ENGINE_FAILURES, ReplicaServer, build_app
 from serve.artifact import CARD_FILE, Artifact
 from serve.contract import Answer, BatchReply, CallOptions, Failure, app_name
 from serve.errors import EngineError
-from serve.replica import Replica, open_replica
+from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
 
 TEXT = CallOptions(format="text")
@@ -53,7 +53,7 @@ def start(wanted: ModelSettings) -> Any:
 
 @pytest.fixture(scope="module")
 def handle(cluster: None, sentiment: Artifact) -> Any:
-    open_replica(settings(sentiment)).close()  # converts it, here where torch is loaded already
+    Replica(settings(sentiment)).close()  # converts it, here where torch is loaded already
     return start(settings(sentiment))
 
 

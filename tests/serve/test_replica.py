@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from serve.artifact import CARD_FILE, GOLDEN_FILE, Artifact, seal, write_card
 from serve.contract import Answer, CallOptions, Failure, FailureKind, Outcome
+from serve.echo import EchoReplica
 from serve.engine.protocol import Batch, Inferred
 from serve.errors import (
     ArtifactAltered,
@@ -21,7 +22,7 @@ from serve.errors import (
     TaskMismatch,
 )
 from serve.importing import import_model
-from serve.replica import WARM_UP_SINGLES, EchoReplica, Replica, open_replica
+from serve.replica import WARM_UP_SINGLES, Replica
 from serve.settings import EngineSettings, ModelSettings
 from serve.sources import locate
 from tests.serve.conftest import TEXTS, MakeSource
@@ -318,14 +319,13 @@ def test_golden_texts_are_asked_at_the_start(
         Replica(settings(path, precision="f32"))
 
 
-def test_echo_reads_as_a_replica_does(classifier: Replica) -> None:
+def test_echo_reads_as_a_replica_does(classifier: Replica, sentiment: Artifact) -> None:
     values = [b'{"id": 7, "text": "fine"}', b"{broken", b'{"text": " "}', b'{"text": "fine"}']
-    echo = open_replica(settings(Path("nowhere"), kind="echo"))
+    echo = EchoReplica(settings(sentiment.path, kind="echo"))
     real = classifier.predict(values, CallOptions())
     reply = echo.predict(values, CallOptions())
 
-    assert isinstance(echo, EchoReplica)
-    assert echo.info().engine == "echo"
+    assert (echo.info().engine, echo.info().digest) == ("echo", sentiment.digest)
     assert [type(outcome) for outcome in reply.outcomes] == [Answer, Failure, Failure, Answer]
     assert reply.outcomes[1:3] == real.outcomes[1:3]
     first = reply.outcomes[0]

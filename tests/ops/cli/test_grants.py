@@ -45,7 +45,9 @@ def test_tokens(
     assert "was revoked" in bertstream("people", "show", who="eve", code=1).stderr
     for words in (["--never-expires"], ["--days", "31"]):
         capped = bertstream("token", "create", *words).stderr
-        assert "For root, until 2026-04-01 09:00 UTC, when the token that it was made with" in capped
+        assert (
+            "For root, until 2026-04-01 09:00 UTC, when the token that it was made with" in capped
+        )
     with there.database.begin() as connection:
         there.secrets["root"] = tokens.issue(connection, "root", lifetime=None, now=NOW).secret
     lasting = bertstream("token", "create", "--never-expires")

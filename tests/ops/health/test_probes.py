@@ -61,7 +61,7 @@ from tests.ops.installation import Installation, client, install, served
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DEADLINE_S = 20.0
-NOTHING = Expected((), frozenset(), frozenset(), frozenset())
+NOTHING = Expected((), frozenset(), frozenset())
 DIGEST = "d" * 64
 ROUTE = ControlRecord(
     model="sentiment", epoch=3, versions={"1": VersionRoute(weight=1.0, digest=DIGEST)}
@@ -386,7 +386,7 @@ def test_what_the_pipelines_told_of_themselves() -> None:
     observations.add([old, new, beat])
     config = PlatformConfig.model_validate(
         {
-            "models": [{"name": "sentiment", "path": "m"}, ECHO],
+            "models": [{"name": "sentiment", "path": "m"}],
             "pipelines": [
                 {
                     "name": "reviews",
@@ -434,20 +434,17 @@ def test_a_pipeline_that_was_idle_for_an_hour_is_not_behind_with_its_telemetry()
     assert "pipeline/reviews/telemetry" not in troubles
 
 
-ECHO = {"name": "echo", "version": "9", "path": ".", "engine": {"kind": "echo"}}
-
-
 def test_what_is_expected_follows_from_the_configuration() -> None:
     config = PlatformConfig.model_validate(
         {
-            "models": [{"name": "sentiment", "path": "m"}, ECHO],
+            "models": [{"name": "sentiment", "path": "m"}],
             "pipelines": [
-                {"name": "p", "model": "echo", "input_topics": ["in"], "output_topic": "out"}
+                {"name": "p", "model": "sentiment", "input_topics": ["in"], "output_topic": "out"}
             ],
         }
     )
     expected = expected_of(config)
-    assert expected.apps == {"echo@9", "pipeline-p"}
+    assert [pipeline.app_name for pipeline in expected.pipelines] == ["pipeline-p"]
     assert expected.models == {"sentiment"}
     assert expected.topics >= {"in", "out", "out.dead-letters", "bertstream.control"}
 

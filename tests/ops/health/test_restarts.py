@@ -19,7 +19,7 @@ from ops.platform.supervisor import SupervisorNote
 from ops.sql.database import Database
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-NOTHING = Expected((), frozenset(), frozenset(), frozenset())
+NOTHING = Expected((), frozenset(), frozenset())
 
 
 def died(*minutes_ago: float) -> SupervisorNote:

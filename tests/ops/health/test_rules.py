@@ -43,7 +43,6 @@ PIPELINE = PipelineSettings(
 EXPECTED = Expected(
     pipelines=(PIPELINE,),
     topics=frozenset({"in", "out"}),
-    apps=frozenset({"pipeline-reviews", "echo@1"}),
     models=frozenset({"sentiment"}),
 )
 ROUTE = ControlRecord(
@@ -99,7 +98,7 @@ def app(running: int = 1, target: int = 1, status: str = "RUNNING", **rest: Any)
     return AppReading(status, rest.pop("message", ""), target, running, **rest)
 
 
-APPS = {"pipeline-reviews": app(2, 2), "echo@1": app(), "sentiment@3": app(), "sentiment@4": app()}
+APPS = {"pipeline-reviews": app(2, 2), "sentiment@3": app(), "sentiment@4": app()}
 HEALTHY = Readings(
     at=NOW,
     began=BEGAN,
@@ -195,16 +194,21 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
     ({"apps": Fault(**BROKEN)}, "ray/api", DEGRADED, "it does not answer"),
     (apps(sentiment_3=None), "app/sentiment@3/replicas", DOWN, "not deployed"),
     (apps(sentiment_4=None), "app/sentiment@4/replicas", DEGRADED, "not deployed"),
-    (apps(echo_1=app(0, status="DEPLOYING")), "app/echo@1/replicas", DOWN, "0 of 1"),
-    (apps(echo_1=app(1, 2)), "app/echo@1/replicas", DEGRADED, "1 of 2"),
+    (apps(sentiment_3=app(0, status="DEPLOYING")), "app/sentiment@3/replicas", DOWN, "0 of 1"),
+    (apps(sentiment_3=app(1, 2)), "app/sentiment@3/replicas", DEGRADED, "1 of 2"),
     (
-        apps(echo_1=app(status="UNHEALTHY", message="no memory")),
-        "app/echo@1/replicas",
+        apps(sentiment_3=app(status="UNHEALTHY", message="no memory")),
+        "app/sentiment@3/replicas",
         DEGRADED,
         "(UNHEALTHY): no memory",
     ),
-    (apps(echo_1=app(deaths=(ago(40),))), "app/echo@1/deaths", DEGRADED, "a replica of"),
-    (apps(echo_1=app(deaths=(ago(40),) * 3)), "app/echo@1/deaths", DEGRADED, "3 replicas"),
+    (apps(sentiment_3=app(deaths=(ago(40),))), "app/sentiment@3/deaths", DEGRADED, "a replica of"),
+    (
+        apps(sentiment_3=app(deaths=(ago(40),) * 3)),
+        "app/sentiment@3/deaths",
+        DEGRADED,
+        "3 replicas",
+    ),
     ({"database": Fault(**BROKEN)}, "database/answers", DEGRADED, "it does not answer"),
     ({"database": database(took_ms=501)}, "database/answers", DEGRADED, "501 ms"),
     ({"database": database(lease_until=ago(6))}, "operator/lease", DEGRADED, "no operator"),

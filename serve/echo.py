@@ -1,0 +1,66 @@
+"""A replica that reads every record and computes nothing.
+
+What a pipeline achieves with ``engine: {kind: echo}`` is the most that it can achieve.
+"""
+
+from __future__ import annotations
+
+import time
+
+from serve.artifact import load
+from serve.contract import (
+    Answer,
+    BatchReply,
+    BatchStats,
+    CallOptions,
+    Failure,
+    Outcome,
+    ReplicaInfo,
+)
+from serve.reading import Reading, read
+from serve.settings import ModelSettings
+
+RESULT = b'[{"label":"ECHO","score":1.0}]'
+
+
+class EchoReplica:
+    """Answers for a version of any model, without its weights."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        """Compare the model directory with its manifest.
+
+        Raises:
+            ArtifactError: It is not what was sealed. Not retriable.
+        """
+        artifact = load(settings.path, task=settings.task)
+        self._info = ReplicaInfo(
+            model=settings.name,
+            version=settings.version,
+            digest=artifact.digest,
+            task=artifact.card.task,
+            engine="echo",
+            precision="f32",
+            device="none",
+        )
+
+    def info(self) -> ReplicaInfo:
+        """Say who answers."""
+        return self._info
+
+    def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
+        """Answer each value that can be read; see ``contract.Predictor``."""
+        start = time.perf_counter()
+        readings = [read(value, options) for value in values]
+        outcomes: list[Outcome] = [
+            item
+            if isinstance(item, Failure)
+            else Answer(RESULT, item.id, "ECHO", 1.0, 1, truncated=False)
+            for item in readings
+        ]
+        texts = {item.text for item in readings if isinstance(item, Reading)}
+        seconds = time.perf_counter() - start
+        stats = BatchStats(len(texts), len(texts), len(texts), seconds, seconds)
+        return BatchReply(outcomes, stats, self._info.digest)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
