@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Union, get_args, get_origin
 
 import yaml
@@ -24,6 +25,7 @@ from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 TOLD = "told"
 # Deeper than any settings go; beyond a thousand the parser itself would give up.
 MAX_DEPTH = 32
+MAX_KEYS = 100_000
 MAX_BITS_SHOWN = 256
 
 
@@ -61,19 +63,35 @@ class Document:
 
 
 class _Mistaken(yaml.MarkedYAMLError):
-    """A value that YAML's own types take for one of theirs and fail on."""
+    """What is YAML, and is not taken here."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Says where a mistaken value stands, and leaves keys what they were written as."""
+    """Builds each value once and says where a mistake is; keys stay what they were written as."""
+
+    def __init__(self, text: str, *, aliases: bool) -> None:
+        super().__init__(text)
+        self._aliases = aliases
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent) and not self._aliases:
+            raise _Mistaken(problem="write it out: no aliases", problem_mark=mark)
+        if self._depth > MAX_DEPTH:
+            raise _Mistaken(problem="nested too deeply", problem_mark=mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
-        # Of a date or number, whichever way it fails.
+        # A date or number may fail in any of these ways.
         except (ValueError, AttributeError, LookupError) as exc:
-            told = f"a value is not what it looks like: {exc}"
-            raise _Mistaken(problem=told, problem_mark=node.start_mark) from exc
+            why = f"a value is not what it looks like: {exc}"
+            raise _Mistaken(problem=why, problem_mark=node.start_mark) from exc
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
@@ -93,16 +111,16 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
         The document, or why it is none.
     """
     try:
-        for event, depth in _events(text):
-            if depth > MAX_DEPTH or (isinstance(event, yaml.AliasEvent) and not aliases):
-                what = "nested too deeply" if depth > MAX_DEPTH else "write it out: no aliases"
-                return Problem(*_place(event.start_mark), "", what)
-        content = yaml.load(text, Loader=_Loader)
-        keys = tuple(_keys(yaml.compose(text, Loader=yaml.SafeLoader), ()))
+        loader = _Loader(text, aliases=aliases)
+        node = loader.get_single_node()
+        keys = tuple(islice(_keys(node, ()), MAX_KEYS + 1))  # before merged keys are put in
+        if len(keys) > MAX_KEYS:
+            return Problem(*NOWHERE, "", f"it has more than {MAX_KEYS:,} keys, aliases resolved")
+        content = loader.construct_document(node) if node else None
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
-        told = str(exc.problem) if isinstance(exc, _Mistaken) else f"not YAML: {exc}"
-        return Problem(*(_place(mark) if mark else NOWHERE), "", told)
+        why = str(exc.problem) if isinstance(exc, _Mistaken) else f"not YAML: {exc}"
+        return Problem(*(_place(mark) if mark else NOWHERE), "", why)
     if not isinstance(content, dict):
         return Problem(1, 1, "", f"the file must hold keys such as {expected}")
     return Document(content, keys)
@@ -164,16 +182,9 @@ def _settings_in(annotation: Any) -> Any:
     return None
 
 
-def _events(text: str) -> Iterator[tuple[yaml.Event, int]]:
-    """Every event of the parser and how deep it is nested; needs no stack of its own."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        yield event, depth
-
-
 def _keys(node: yaml.Node | None, steps: KeyPath) -> Iterator[tuple[KeyPath, Place]]:
+    if node and len(steps) > MAX_DEPTH:  # an alias may stand within what it stands for
+        raise _Mistaken(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*steps, key.value), _place(key.start_mark)

@@ -97,3 +97,11 @@ def test_keys_of_settings_by_path() -> None:
 def test_nearest_word_or_all() -> None:
     assert nearest("windwo", ["window", "other"]) == "; did you mean window?"
     assert nearest("zzz", ["window", "other"]) == "; known are window, other"
+
+
+def test_aliases_within_aliases_are_bounded() -> None:
+    text = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
+    )
+    assert "more than 100,000 keys" in str(read(text, expected="a"))
+    assert "nested too deeply" in str(read("a: 1\nb: &x [*x]\n", expected="a"))
