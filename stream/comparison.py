@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -13,7 +12,7 @@ from serve.contract import OF_THE_VERSION, Answer, Failure, Outcome
 from serve.tasks.agreement import SAME_COSINE, cosine
 from stream.records import Record
 from stream.schema import ComparisonRecord, Disagreement
-from stream.telemetry import add_counts, latency_bucket
+from stream.telemetry import latency_bucket
 
 MAX_SAMPLES: Final = 8
 MAX_LABELS: Final = 64
@@ -102,34 +101,6 @@ class Comparison:
     def _count_pair(self, live: str, candidate: str) -> None:
         row = self._matrix.setdefault(_known(live, self._matrix), Counter())
         row[_known(candidate, row)] += 1
-
-
-def merge_comparisons(records: Iterable[ComparisonRecord]) -> ComparisonRecord | None:
-    """Add windows of one pair of versions up; None where there is none. The first samples stay."""
-    found = list(records)
-    return reduce(_merge_two, found) if found else None
-
-
-def _merge_two(a: ComparisonRecord, b: ComparisonRecord) -> ComparisonRecord:
-    rows = {**a.matrix, **b.matrix}
-    return a.model_copy(
-        update={
-            "start_ms": min(a.start_ms, b.start_ms),
-            "end_ms": max(a.end_ms, b.end_ms),
-            "compared": a.compared + b.compared,
-            "agreed": a.agreed + b.agreed,
-            "failed": a.failed + b.failed,
-            "live_failed": a.live_failed + b.live_failed,
-            "skipped": a.skipped + b.skipped,
-            "matrix": {
-                label: add_counts(a.matrix.get(label, {}), b.matrix.get(label, {}))
-                for label in rows
-            },
-            "live_calls": add_counts(a.live_calls, b.live_calls),
-            "candidate_calls": add_counts(a.candidate_calls, b.candidate_calls),
-            "samples": (a.samples + b.samples)[:MAX_SAMPLES],
-        }
-    )
 
 
 def _known(label: str, among: dict[str, Counter[str]] | Counter[str]) -> str:

@@ -22,20 +22,6 @@ class Pair(NamedTuple):
     baseline: str
 
 
-def evidence_of(
-    step: ReleaseStep,
-    pair: Pair,
-    windows: Iterable[TelemetryRecord],
-    comparisons: Iterable[ComparisonRecord],
-    *,
-    age_s: float,
-) -> StepEvidence:
-    """What was counted since a step began."""
-    gathered = Gathered(step, pair, since_ms=0)
-    gathered.add(windows, comparisons)
-    return gathered.evidence(age_s=age_s)
-
-
 class Gathered:
     """The evidence of one step, to which what comes is added.
 

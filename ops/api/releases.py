@@ -104,50 +104,37 @@ def start(actor: Authenticated, service: Served, name: ModelName, body: StartBod
     return _shape(done)
 
 
-@router.post("/models/{name}/release/approve", summary="Agree to the open release")
-def approve(
-    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
-) -> ReleaseShape:
-    """Bound to the version's bytes and to the policy in force; takes back one's rejection."""
-    done = service.releases.decide(actor, name, Vote.APPROVE, comment=body.reason)
-    return _shape(done)
+def _vote(word: str, vote: Vote, summary: str, description: str) -> None:
+    def cast(
+        actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+    ) -> ReleaseShape:
+        return _shape(service.releases.decide(actor, name, vote, comment=body.reason))
+
+    path = f"/models/{{name}}/release/{word}"
+    router.post(path, name=word, summary=summary, description=description)(cast)
 
 
-@router.post("/models/{name}/release/reject", summary="Reject the open release")
-def reject(
-    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
-) -> ReleaseShape:
-    """One rejection ends it."""
-    done = service.releases.decide(actor, name, Vote.REJECT, comment=body.reason)
-    return _shape(done)
+def _command(word: str, event: Event, summary: str, description: str) -> None:
+    def run(
+        actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
+    ) -> ReleaseShape:
+        return _shape(service.releases.command(actor, name, event, reason=body.reason))
+
+    path = f"/models/{{name}}/release/{word}"
+    router.post(path, name=word, summary=summary, description=description)(run)
 
 
-@router.post("/models/{name}/release/pause", summary="Hold it where it is")
-def pause(actor: Authenticated, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
-    """Its traffic stays as it is."""
-    return _shape(service.releases.command(actor, name, Event.PAUSE, reason=body.reason))
-
-
-@router.post("/models/{name}/release/resume", summary="Let it go on where it was paused")
-def resume(
-    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
-) -> ReleaseShape:
-    """Its step begins anew."""
-    return _shape(service.releases.command(actor, name, Event.RESUME, reason=body.reason))
-
-
-@router.post("/models/{name}/release/promote", summary="On to the next step at once")
-def promote(
-    actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
-) -> ReleaseShape:
-    """Whatever its evidence."""
-    return _shape(service.releases.command(actor, name, Event.PROMOTE, reason=body.reason))
-
-
-@router.post("/models/{name}/release/abort", summary="End it")
-def abort(actor: Authenticated, service: Served, name: ModelName, body: ReasonBody) -> ReleaseShape:
-    """The version that was live answers everything."""
-    return _shape(service.releases.command(actor, name, Event.ABORT, reason=body.reason))
+_vote(
+    "approve",
+    Vote.APPROVE,
+    "Agree to the open release",
+    "Bound to the version's bytes and to the policy in force; takes back one's rejection.",
+)
+_vote("reject", Vote.REJECT, "Reject the open release", "One rejection ends it.")
+_command("pause", Event.PAUSE, "Hold it where it is", "Its traffic stays as it is.")
+_command("resume", Event.RESUME, "Let it go on where it was paused", "Its step begins anew.")
+_command("promote", Event.PROMOTE, "On to the next step at once", "Whatever its evidence.")
+_command("abort", Event.ABORT, "End it", "The version that was live answers everything.")
 
 
 @router.post("/models/{name}/rollback", summary="Back to the version that was live before")

@@ -54,7 +54,7 @@ def _print_costs(found: dict[str, Any], names: list[str]) -> None:
     currency = found["currency"]
     columns = [*names, "-replica h", "-CPU h", "-GPU h", "-predictions"]
     if currency is not None:
-        columns += [f"-{currency}", "-per million"]
+        columns += [f"-{currency}", "-per 1M"]
     rows = [_row(bill, names, priced=currency is not None) for bill in found["bills"]]
     print_table(columns, rows, empty=f"nothing was used since {moment(found['since'])} UTC")
     if currency is None:
@@ -73,7 +73,7 @@ def _print_alerts(page: dict[str, Any]) -> None:
         for alert in page["items"]
     ]
     columns = ("-id", "opened (UTC)", "closed", "severity", "what")
-    print_table(columns, rows, empty="no alerts", fold=True)
+    print_table(columns, rows, empty="no alerts")
     print_more(page, "--before")
 
 
@@ -82,7 +82,7 @@ def _print_advice(found: dict[str, Any]) -> None:
         say("no advice: no version that runs was watched under load so far")
         return
     rows = [(one["setting"], one["sentence"]) for one in found["advice"]]
-    print_table(("setting", "advice"), rows, empty="nothing to change", fold=True)
+    print_table(("setting", "advice"), rows, empty="nothing to change")
     larger_h, smaller_h = found["raise_after_h"], found["lower_after_h"]
     for one in found["watched"]:
         if one["observed_h"] < smaller_h:

@@ -53,7 +53,7 @@ def ledger(
             for row in page["items"]
         ]
         columns = ("-id", "at (UTC)", "who", "did", "to", "why")
-        print_table(columns, rows, empty="no rows", fold=True)
+        print_table(columns, rows, empty="no rows")
         print_more(page, "--before")
 
 

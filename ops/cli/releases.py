@@ -24,8 +24,7 @@ from ops.cli.session import (
     say,
     session,
 )
-from ops.cli.tables import plain
-from ops.cli.terminal import EXIT_FAILED, err, out
+from ops.cli.terminal import EXIT_FAILED, err, out, plain
 
 if TYPE_CHECKING:
     from rich.text import Text

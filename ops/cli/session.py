@@ -8,15 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any, NamedTuple
 
 import typer
 
 from ops.cli.api_client import ApiClient, connected
 from ops.cli.options import STATE_DIR, ApiOption, JsonOption, StateOption
-from ops.cli.tables import plain, table_lines
-from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words, fail, json_line
+from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words, fail, json_line, out, plain
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused
 
@@ -106,19 +104,31 @@ def hint(line: str) -> None:
     sys.stderr.write(f"{plain(line)}\n")
 
 
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str, fold: bool = False
-) -> None:
-    """Rows under their columns, as wide as the terminal.
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """Print rows under their columns, at most as wide as the terminal.
 
     Args:
-        columns: Names; one that begins with a hyphen is of numbers.
+        columns: Names; one that begins with a hyphen is of numbers, which are never cut. Texts
+            give way, the widest first, and go on in the next line.
+        rows: None and empty texts are shown as a hyphen.
         empty: What to say where there are no rows.
-        fold: The last column goes on in the next line instead of being cut.
     """
-    width = get_terminal_size().columns
-    for line in table_lines(columns, rows, width=width, fold=fold) if rows else (empty,):
-        say(line)
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        say(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="")
+    for name in columns:
+        if name.startswith("-"):
+            table.add_column(name[1:], justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold" if name is columns[-1] else "ellipsis")
+    for row in rows:
+        cells = (" ".join(str(value).split()) if value is not None else "" for value in row)
+        table.add_row(*(Text(plain(cell) or "-") for cell in cells))
+    out.print(table)
 
 
 def print_more(page: dict[str, Any], option: str) -> None:

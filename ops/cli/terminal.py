@@ -153,6 +153,11 @@ def configuration(path: Path | None) -> PlatformConfig:
     return load(path or DEFAULT_FILE)
 
 
+def plain(text: str) -> str:
+    """Without what a terminal would obey: names and reasons are what somebody wrote."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def json_line(text: str) -> None:
     """Print JSON on stdout, untouched by any formatting."""
     sys.stdout.write(text + "\n")

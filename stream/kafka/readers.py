@@ -140,15 +140,6 @@ def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRe
     return _recent(kafka, TELEMETRY_TOPIC, TelemetryRecord, since_ms)
 
 
-def recent_comparisons(kafka: KafkaSettings, *, since_ms: int) -> list[ComparisonRecord]:
-    """Windows of candidates beside live versions since a moment, in ms since 1970.
-
-    Raises:
-        BrokerUnreachable: Nobody answered in time.
-    """
-    return _recent(kafka, COMPARISONS_TOPIC, ComparisonRecord, since_ms)
-
-
 def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRecord]:
     """How each consumer stood last, of those that told so since a moment, in ms since 1970.
 

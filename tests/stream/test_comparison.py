@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.contract import Answer, Failure, FailureKind, Outcome
-from stream.comparison import MAX_LABELS, MAX_SAMPLES, Comparison, merge_comparisons
+from stream.comparison import MAX_LABELS, MAX_SAMPLES, Comparison
 from stream.schema import ComparisonRecord
 from tests.stream.records import PlainRecord
 
@@ -86,16 +85,3 @@ def test_a_lost_batch_counts_its_answers_as_failed() -> None:
 
 
 OUTCOMES = st.sampled_from([labelled("a"), labelled("b"), FAILED])
-
-
-@given(st.lists(st.lists(st.tuples(OUTCOMES, OUTCOMES), max_size=5), min_size=1, max_size=4))
-def test_windows_add_up(windows: list[list[tuple[Outcome, Outcome]]]) -> None:
-    merged = merge_comparisons(compared(*window) for window in windows)
-    whole = compared(*(pair for window in windows for pair in window))
-    assert merged is not None
-    for field in ("compared", "agreed", "failed", "live_failed", "skipped", "matrix", "live_calls"):
-        assert getattr(merged, field) == getattr(whole, field)
-
-
-def test_nothing_adds_up_to_nothing() -> None:
-    assert merge_comparisons([]) is None

@@ -26,7 +26,7 @@ from tests.ops.cli.conftest import Bertstream
 from tests.ops.installation import Installation, served
 
 # What the platform runs on and a client of its API does without.
-HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "httpx", "numpy", "yaml", "rich", "ray", "torch")
+HEAVY = ("sqlalchemy", "fastapi", "uvicorn", "httpx", "numpy", "yaml", "ray", "torch")
 GROUPS = ("models", "policy", "people", "team", "grant", "token", "ledger", "release")
 ALONE = ("rollback", "cost", "alerts", "health")
 

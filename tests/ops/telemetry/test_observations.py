@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.analysis.evidence import PairedEvidence, ReleaseStep, StepEvidence, VersionEvidence
-from ops.analysis.gathering import Gathered, Pair, evidence_of, records_of
+from ops.analysis.gathering import Gathered, Pair, records_of
 from ops.telemetry import observations
 from ops.telemetry.observations import LATE_MS, MAX_WINDOWS, Observations, ReadPosition
 from serve.contract import Answer, Failure, FailureKind, Outcome
@@ -103,7 +103,9 @@ def evidence(
     comparisons: Sequence[ComparisonRecord] = (),
     pair: Pair = PAIR,
 ) -> StepEvidence:
-    return evidence_of(step, pair, windows, comparisons, age_s=60.0)
+    gathered = Gathered(step, pair, since_ms=0)
+    gathered.add(windows, comparisons)
+    return gathered.evidence(age_s=60.0)
 
 
 def test_windows_that_began_before_are_left_out() -> None:
@@ -366,7 +368,8 @@ def test_evidence_gathered_piece_by_piece_is_that_of_all_at_once(
             gathered.add(*news)
             rest = rest[cut:]
         found = gathered.evidence(age_s=7.0)
-        assert found == evidence_of(step, PAIR, windows, comparisons, age_s=7.0)
+        whole = evidence(step, windows=windows, comparisons=comparisons)
+        assert found == whole._replace(age_s=7.0)
 
 
 def test_answers_are_counted_from_a_moment_on() -> None:
