@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.catalogue.versions import number_of
 from ops.cost.billing import Usage, UsageSource
 from ops.sql.tables import usage
+from ops.sql.upsert import add_up
 
 KEY = ("hour", "model", "version", "pipeline", "node_type")
 AMOUNTS = ("replica_s", "cpu_s", "gpu_s", "predictions")
@@ -21,13 +21,7 @@ NO_NUMBER, NO_NAME = 0, ""
 
 def add(connection: Connection, rows: Iterable[Usage]) -> None:
     """Add usage to what its hours have already."""
-    values = [_row(row) for row in rows]
-    if not values:
-        return
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    made: Any = insert(usage)
-    sums = {name: usage.c[name] + made.excluded[name] for name in AMOUNTS}
-    connection.execute(made.on_conflict_do_update(index_elements=KEY, set_=sums), _summed(values))
+    add_up(connection, usage, _summed(_row(row) for row in rows), amounts=AMOUNTS)
 
 
 def between(

@@ -18,6 +18,7 @@ from ops.scaling.scaler import MEASURED_S, ScalableApp
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from stream.times import to_ms
 
 EVERY = timedelta(seconds=15)
 # Between looks further apart nobody knows what ran.
@@ -91,7 +92,7 @@ class Survey:
 
     def _engine(self, model: str, label: str, now: datetime) -> tuple[str, str] | None:
         """Kind and precision, as the version told last."""
-        since_ms = int((now.timestamp() - MEASURED_S) * 1000)
+        since_ms = to_ms(now) - int(MEASURED_S * 1000)
         for window in self._observations.windows(model, since_ms=since_ms):
             if window.version == label and window.engine and window.precision:
                 self._engines[model, label] = window.engine, window.precision

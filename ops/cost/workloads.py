@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ops.cost.advice import Size, Workload
 from ops.sql.tables import workloads
+from ops.sql.upsert import add_up
 
 SIZE = tuple(field.name for field in fields(Size))
 KEY = ("hour", "model", "label", *SIZE)
@@ -30,11 +30,7 @@ def add(connection: Connection, rows: Iterable[Workload]) -> None:
         return
     oldest = max(value["hour"] for value in values) - KEPT
     connection.execute(delete(workloads).where(workloads.c.hour < oldest))
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    made: Any = insert(workloads)
-    changed: dict[str, Any] = {n: workloads.c[n] + made.excluded[n] for n in AMOUNTS}
-    changed["until"] = made.excluded["until"]
-    connection.execute(made.on_conflict_do_update(index_elements=KEY, set_=changed), values)
+    add_up(connection, workloads, values, amounts=AMOUNTS, newest=["until"])
 
 
 def since(connection: Connection, moment: datetime, *, model: str | None = None) -> list[Workload]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ops.health.findings import Finding, Severity, fine
@@ -17,6 +17,7 @@ from ops.health.readings import (
 )
 from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings
+from stream.times import from_ms
 
 # Below this a slope is noise.
 SHORTEST_TREND = timedelta(seconds=60)
@@ -111,7 +112,7 @@ class _PipelineHealth:
         self.alive = [c for c in self.all if not c.ended and self.silent_s(c) <= self.silence_s]
 
     def silent_s(self, consumer: ConsumerRecord) -> float:
-        return (self.at - _time(consumer)).total_seconds()
+        return (self.at - from_ms(consumer.at_ms)).total_seconds()
 
     def key(self, aspect: str) -> str:
         return f"pipeline/{self.name}/{aspect}"
@@ -126,7 +127,7 @@ def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
     watched_s = (told.at - told.readings.began).total_seconds()
     if watched_s < told.silence_s:
         return  # one heartbeat may not have come yet
-    words = [_time(consumer) for consumer in told.all if consumer not in told.alive]
+    words = [from_ms(consumer.at_ms) for consumer in told.all if consumer not in told.alive]
     lately = [moment for moment in words if told.at - moment < LAST_WORDS]
     yield Finding(
         key,
@@ -150,7 +151,7 @@ def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
             Severity.DOWN if len(stuck) == len(told.alive) else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} cannot go on: "
             f"{consumer.trouble}",
-            _time(consumer),
+            from_ms(consumer.at_ms),
             "records of its partitions wait in Kafka; none is lost",
             "it tries on by itself; do what its sentence says",
         )
@@ -167,7 +168,7 @@ def _commits(told: _PipelineHealth) -> Iterator[Finding]:
             Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} has committed nothing for "
             f"{ago_s:.0f} s, and {consumer.waiting:,} records wait in it",
-            _time(consumer) - timedelta(seconds=ago_s),
+            from_ms(consumer.at_ms) - timedelta(seconds=ago_s),
             "records of its partitions have no results; none is lost",
             f"see its log (pipeline-{told.name} on the Ray dashboard) and whether the replicas of "
             f"{told.model} answer",
@@ -181,7 +182,7 @@ def _routes(told: _PipelineHealth) -> Iterator[Finding]:
         return
     route = database.routes[told.model]
     for consumer in told.alive:
-        late = _time(consumer) - route.since > FOLLOWS_WITHIN
+        late = from_ms(consumer.at_ms) - route.since > FOLLOWS_WITHIN
         if not late or (consumer.epoch or 0) >= route.record.epoch:
             continue
         follows = "no route" if consumer.epoch is None else f"epoch {consumer.epoch}"
@@ -253,7 +254,7 @@ def _last_words(told: _PipelineHealth) -> str:
         if consumer.trouble or consumer.last_error
     ]
     at_ms, rank, text = max(words, default=(0, 0, None))
-    if text is None or told.at - datetime.fromtimestamp(at_ms / 1000, UTC) > LAST_WORDS:
+    if text is None or told.at - from_ms(at_ms) > LAST_WORDS:
         return ""
     return f"; the last error, of consumer {rank}: {text}"
 
@@ -291,7 +292,7 @@ def _held(told: _PipelineHealth) -> Iterator[Finding]:
 def _losses(told: _PipelineHealth) -> Iterator[Finding]:
     """Records that are gone, of the last hour."""
     for loss in told.readings.telling.losses:
-        at = datetime.fromtimestamp(loss.at_ms / 1000, UTC)
+        at = from_ms(loss.at_ms)
         if loss.pipeline == told.name and told.at - at < LAST_WORDS:
             yield Finding(
                 told.key(f"deleted/{loss.place}"),
@@ -307,7 +308,7 @@ def _losses(told: _PipelineHealth) -> Iterator[Finding]:
 def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
     """Whether numbers come where records are committed."""
     commits = [
-        _time(consumer) - timedelta(seconds=consumer.committed_ago_s)
+        from_ms(consumer.at_ms) - timedelta(seconds=consumer.committed_ago_s)
         for consumer in told.alive
         if consumer.committed_ago_s is not None
     ]
@@ -333,7 +334,3 @@ def _wanted(pipeline: PipelineSettings, apps: object) -> int:
     """As Serve was told last; the configuration's number where it does not say."""
     app = apps.get(pipeline.app_name) if isinstance(apps, Mapping) else None
     return app.target if isinstance(app, AppReading) and app.target else pipeline.consumers
-
-
-def _time(consumer: ConsumerRecord) -> datetime:
-    return datetime.fromtimestamp(consumer.at_ms / 1000, UTC)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ops.serving.observed_app import observed
 from ops.sql.database import Transactions
 from ops.sql.tables import leases
 from ops.telemetry.observations import Observations
+from stream.times import from_ms, to_ms
 
 KEPT_DEATHS = timedelta(minutes=10)
 KEPT_WINDOWS = timedelta(minutes=10)
@@ -192,11 +193,11 @@ def certificate(what: str, path: Path) -> Certificate:
 
 def telling(expected: Expected, observations: Observations, now: datetime) -> PipelineReports:
     """What the pipelines told lately."""
-    consumers = observations.consumers(since_ms=_ms(now - KEPT_CONSUMERS))
+    consumers = observations.consumers(since_ms=to_ms(now - KEPT_CONSUMERS))
     drained: dict[str, int] = {}
-    recent_ms = _ms(now) - DRAIN_S * 1000
+    recent_ms = to_ms(now) - DRAIN_S * 1000
     for model in {pipeline.model for pipeline in expected.pipelines}:
-        for window in observations.windows(model, since_ms=_ms(now - KEPT_WINDOWS)):
+        for window in observations.windows(model, since_ms=to_ms(now - KEPT_WINDOWS)):
             name = window.pipeline or ""
             if window.end_ms > recent_ms:
                 done = window.answers + sum(window.failures.values())
@@ -204,11 +205,7 @@ def telling(expected: Expected, observations: Observations, now: datetime) -> Pi
     ends = observations.newest_ms()  # of one that is idle, from long ago
     return PipelineReports(
         consumers=tuple(consumers),
-        windows={name: datetime.fromtimestamp(ms / 1000, UTC) for name, ms in ends.items()},
+        windows={name: from_ms(ms) for name, ms in ends.items()},
         drained_per_s={name: count / DRAIN_S for name, count in drained.items()},
         losses=tuple(observations.losses()),
     )
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

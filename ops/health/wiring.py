@@ -17,6 +17,7 @@ from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
+from stream.times import to_ms
 from stream.topics import pipeline_topics, platform_topics
 
 GOLDEN_EVERY_S = 120.0
@@ -97,7 +98,7 @@ class _Versions:
 
 def _precision(observations: Observations, model: str, label: str) -> str | None:
     """What a version told lately that it computes in."""
-    since_ms = int((_now() - KNOWN_PRECISION).timestamp() * 1000)
+    since_ms = to_ms(_now() - KNOWN_PRECISION)
     windows = reversed(observations.windows(model, since_ms=since_ms))
     own = (window.precision for window in windows if window.version == label)
     return next((precision for precision in own if precision), None)

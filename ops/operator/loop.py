@@ -31,11 +31,12 @@ from ops.releases.state_machine import needs_candidate
 from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
-from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
+from ops.telemetry.observations import CONSUMER_SILENCE, Observations
 from serve.contract import AppName, app_name
 from serve.settings import ModelSettings
 from stream.errors import StreamError
 from stream.schema import ControlRecord
+from stream.times import to_ms
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ class Operator:
 
     def _in_use(self) -> set[str]:
         """Apps that some consumer still waits for answers from."""
-        since_ms = int(self._clock().timestamp() * 1000 - CONSUMER_SILENCE_S * 1000)
+        since_ms = to_ms(self._clock() - CONSUMER_SILENCE)
         return {
             app_name(told.model, version)
             for told in self._observations.consumers(since_ms=since_ms)

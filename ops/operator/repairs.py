@@ -40,6 +40,7 @@ from ops.telemetry.observations import Observations
 from serve.contract import AppName, app_name
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
+from stream.times import to_ms
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +157,7 @@ class Repairs:
         pipeline = self._pipelines.get(name)
         if ailment is not None or app is None or pipeline is None or not app.is_running:
             return ailment
-        now_ms = int(now.timestamp() * 1000)
-        return ailment_of_pipeline(self._watched(app, pipeline), now_ms)
+        return ailment_of_pipeline(self._watched(app, pipeline), to_ms(now))
 
     def _watched(self, app: ObservedApp, pipeline: PipelineSettings) -> WatchedPipeline:
         now_s = self._clock()

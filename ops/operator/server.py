@@ -47,13 +47,14 @@ from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.telemetry.follower import follow
-from ops.telemetry.observations import CONSUMER_SILENCE_S, Observations
+from ops.telemetry.observations import CONSUMER_SILENCE, Observations
 from stream.control import publish
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainProducer
 from stream.schema import ControlRecord
 from stream.settings import KafkaSettings, PipelineSettings, secret_of
+from stream.times import to_ms
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +187,9 @@ class OperatorServer:
         with self._database.read() as reading:
             entered = [release.entered_at for release in open_releases(reading)]
             led = last_held(reading, LEASE, LEASE_LASTS)  # what was told since, nobody has seen
-        heartbeats = now - timedelta(seconds=CONSUMER_SILENCE_S)
+        heartbeats = now - CONSUMER_SILENCE
         since = max(min([heartbeats, *entered, led or heartbeats]), now - OLDEST_TELEMETRY)
-        return int(since.timestamp() * 1000)
+        return to_ms(since)
 
     # --- what it is made of ---------------------------------------------------------------
 
@@ -258,7 +259,7 @@ class OperatorServer:
         )
 
     def _records(self, model: str, since: datetime) -> Mapping[str, int]:
-        return records_of(self._observations.windows(model, since_ms=int(since.timestamp() * 1000)))
+        return records_of(self._observations.windows(model, since_ms=to_ms(since)))
 
     def _made_api(self) -> uvicorn.Server:
         config, settings = self._config, self._config.api

@@ -18,6 +18,7 @@ from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from stream.settings import PipelineSettings
+from stream.times import to_ms
 
 
 class Upkeep:
@@ -92,7 +93,7 @@ class Upkeep:
         self._survey.tick(found.now, self._scaler.parts)
 
     def _sight(self, found: Round) -> PlatformSnapshot:
-        now_ms = int(found.now.timestamp() * 1000)
+        now_ms = to_ms(found.now)
         since_ms = now_ms - int(MEASURED_S * 1000)
         models = {pipeline.model for pipeline in self._pipelines}
         return PlatformSnapshot(

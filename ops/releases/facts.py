@@ -25,10 +25,11 @@ from ops.releases.state_machine import STEPS, ReleaseState
 from ops.serving.apps import Apps
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
-from ops.telemetry.observations import CONSUMER_SILENCE_S, NOTHING, Observations, ReadPosition
+from ops.telemetry.observations import CONSUMER_SILENCE, NOTHING, Observations, ReadPosition
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
+from stream.times import to_ms
 
 LOAD_DEADLINE_S = 180.0
 # A step of which nothing new was told is judged again after this long: it may have timed out.
@@ -280,12 +281,12 @@ class FactFinder:
     def _judged(self, release: Release, step: ReleaseStep, pair: Pair) -> _Judged:
         key = (release.id, release.entered_at)
         if key not in self._remembered.judged:
-            gathered = Gathered(step, pair, since_ms=_ms(release.entered_at))
+            gathered = Gathered(step, pair, since_ms=to_ms(release.entered_at))
             self._remembered.judged[key] = _Judged(gathered)
         return self._remembered.judged[key]
 
     def _report(self, release: Release, pair: Pair) -> dict[str, Any]:
-        since_ms = _ms(release.entered_at)
+        since_ms = to_ms(release.entered_at)
         compared = self._observations.comparisons(release.model, since_ms=since_ms)
         return disagreements(compared, pair)
 
@@ -294,8 +295,8 @@ class FactFinder:
         version that was taken out."""
         if not self._observations.is_current:
             return Condition(False, ("what the consumers told is still being read",))
-        since_ms = int((now.timestamp() - CONSUMER_SILENCE_S) * 1000)
-        entered_ms = _ms(release.entered_at)
+        since_ms = to_ms(now - CONSUMER_SILENCE)
+        entered_ms = to_ms(release.entered_at)
         told = [
             c for c in self._observations.consumers(since_ms=since_ms) if c.model == release.model
         ]
@@ -307,10 +308,6 @@ class FactFinder:
         if late:
             return Condition(False, (f"not yet followed by {', '.join(late)}",))
         return Condition(True, (f"all {len(told)} consumers at work follow the route back",))
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
 
 
 def _answer_of(results: Sequence[GateResult]) -> Condition:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +22,7 @@ MAX_LOSSES = 1_000
 LATE_MS = 60_000
 
 # A heartbeat older than that is of a consumer that is gone.
-CONSUMER_SILENCE_S = 30.0
+CONSUMER_SILENCE = timedelta(seconds=30)
 
 Element = TypeVar("Element")
 WindowRecord = TypeVar("WindowRecord", TelemetryRecord, ComparisonRecord)
