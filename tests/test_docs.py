@@ -15,6 +15,7 @@ from ops.config.file import check
 from ops.config.prices import NodePrice, PriceTable
 from ops.config.scaling import ModelScaling, ScalingSettings
 from ops.config.settings import ApiSettings, PlatformConfig, RaySettings
+from ops.health import kinds
 from ops.policy import file as policy_file
 from ops.policy import policy, windows
 from serve.contract import FailureKind
@@ -22,7 +23,7 @@ from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
-from tests.source import PRODUCT, ROOT, imported
+from tests.source import PRODUCT, ROOT, imported, modules
 
 GUIDES = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 DOCUMENTS = (
@@ -144,9 +145,26 @@ def test_there_is_no_other_settings_table() -> None:
 
 
 def test_bad_input_table_names_every_kind_of_failure() -> None:
-    faults = text_of("docs/faults.md")
+    faults = text_of("docs/faults.md").partition("## ")[0]
     kinds = [cells[0].strip("`") for cells in rows(faults) if cells[0].startswith("`")]
     assert sorted(kinds) == sorted(FailureKind)
+
+
+def test_findings_of_health_are_documented() -> None:
+    text = section(text_of("docs/faults.md"), "## What `bertstream health` finds")
+    written = [line for line in text.splitlines() if line.startswith("|")]
+    assert written == list(kinds.table()), "`python -m ops.health.kinds` prints the table"
+
+
+def test_what_is_wrong_is_found_by_its_kind() -> None:
+    """No other module makes findings, but for what is fine and for those that were stored."""
+    by_hand = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding"
+    }
+    assert by_hand == {f"ops/health/{name}.py" for name in ("kinds", "findings", "restarts")}
 
 
 def test_table_of_packages_is_complete_and_says_what_they_say() -> None:

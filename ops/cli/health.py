@@ -18,6 +18,7 @@ from ops.cli.terminal import errors_in_words, out
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused, NotRunning
 from ops.health.findings import REPORT_FILE, Severity
+from ops.health.kinds import OPERATOR_SILENT
 from ops.platform.installation import logs
 from ops.platform.supervisor import SupervisorNote
 
@@ -75,11 +76,11 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
     last = datetime.fromisoformat(report["at"]) if report else None
     fresh = lives and last is not None and now - last < FRESH
     finding = {
-        "key": "operator/answers",
+        "key": OPERATOR_SILENT.key,
         "severity": Severity.DOWN,
         "what": f"the operator does not answer: {why}",
         "since": last and last.isoformat(),
-        "hurts": "releases, rollbacks and scaling stand still; records go on by the last route",
+        "hurts": OPERATOR_SILENT.hurts,
         "todo": _todo(note, state_dir / "operator.log"),
     }
     others = report["findings"] if report and fresh else []

@@ -23,7 +23,7 @@ from ops.cost.billing import (
     summarise,
     usage_of,
 )
-from ops.health import alerts
+from ops.health import alerts, kinds
 from ops.health.alerts import raise_alert
 from ops.health.findings import Finding, Severity
 from ops.policy import store as policy_store
@@ -189,23 +189,10 @@ def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: d
 
 def _finding(model: str, found: Ceiling | None, now: datetime) -> Finding | None:
     if found is None:
-        return Finding(
-            f"{KEYS}unpriced/{model}",
-            Severity.DEGRADED,
-            f"the policy of {model} has a ceiling of cost, and the configuration has no prices",
-            now,
-            "the ceiling holds nothing",
-            "set prices in the configuration and run `bertstream up`, or take the ceiling away",
-        )
+        what = f"the policy of {model} has a ceiling of cost, and the configuration has no prices"
+        return kinds.CEILING_UNPRICED.found(Severity.DEGRADED, what, now, model=model)
     if found.state is CeilingState.OK:
         return None
     capped = found.state is CeilingState.CAP
-    return Finding(
-        f"{KEYS}{found.state}/{model}",
-        Severity.DEGRADED,
-        f"{model}: {found.sentence}",
-        now,
-        "a backlog may grow until midnight UTC" if capped else "its replicas may be capped today",
-        f"see `bertstream cost --model {model}`; raise cost.ceiling_per_day in its policy, or let "
-        "it be",
-    )
+    kind = kinds.CEILING_REACHED if capped else kinds.CEILING_NEAR
+    return kind.found(Severity.DEGRADED, f"{model}: {found.sentence}", now, model=model)

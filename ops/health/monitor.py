@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from ops.errors import NotReady, OpsError
+from ops.health import kinds
 from ops.health.findings import REPORT_FILE, Finding, Severity
 from ops.health.readings import Expected, Fault, PipelineReports, Readings
 from ops.health.rules import Health, judge
@@ -172,14 +173,8 @@ def _with_age(health: Health, now: datetime) -> Health:
     """The same, and a finding where it is old."""
     if now - health.at <= STALE:
         return health
-    finding = Finding(
-        "health/age",
-        Severity.DEGRADED,
-        f"health was last looked at {(now - health.at).total_seconds():.0f} s ago",
-        health.at,
-        "what is told here may no longer be so",
-        "see the operator's log",
-    )
+    what = f"health was last checked {(now - health.at).total_seconds():.0f} s ago"
+    finding = kinds.HEALTH_OLD.found(Severity.DEGRADED, what, health.at)
     return replace(health, findings=(finding, *health.findings))
 
 

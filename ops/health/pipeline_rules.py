@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from ops.health import kinds
 from ops.health.findings import Finding, Severity, fine
+from ops.health.kinds import FindingKind
 from ops.health.readings import (
     AppReading,
     DatabaseReading,
@@ -37,8 +39,6 @@ LATE_WINDOW_S = 60.0
 # Producers keep a transaction open for seconds at most.
 LONG_OPEN_S = 30.0
 LAST_WORDS = timedelta(hours=1)
-
-LATENCY = "results come late"
 
 
 class Trend(NamedTuple):
@@ -114,46 +114,45 @@ class _PipelineHealth:
     def silent_s(self, consumer: ConsumerRecord) -> float:
         return (self.at - from_ms(consumer.at_ms)).total_seconds()
 
-    def key(self, aspect: str) -> str:
-        return f"pipeline/{self.name}/{aspect}"
+    def fine(self, aspect: str, what: str) -> Finding:
+        return fine(f"pipeline/{self.name}/{aspect}", what, self.at)
+
+    def bad(
+        self, kind: FindingKind, severity: Severity, what: str, since: datetime, **more: object
+    ) -> Finding:
+        return kind.found(severity, what, since, name=self.name, model=self.model, **more)
 
 
 def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
     """Those that tell of themselves, against those that shall be there."""
-    key, here = told.key("consumers"), len(told.alive)
+    here = len(told.alive)
     if here >= told.wanted:
-        yield fine(key, f"{here} of {told.wanted} consumers are at work", told.at)
+        yield told.fine("consumers", f"{here} of {told.wanted} consumers are at work")
         return
     watched_s = (told.at - told.readings.began).total_seconds()
     if watched_s < told.silence_s:
         return  # one heartbeat may not have come yet
     words = [from_ms(consumer.at_ms) for consumer in told.all if consumer not in told.alive]
     lately = [moment for moment in words if told.at - moment < LAST_WORDS]
-    yield Finding(
-        key,
-        Severity.DEGRADED if here else Severity.DOWN,
-        f"{here} of {told.wanted} consumers of pipeline {told.name} tell of themselves",
-        min(lately, default=told.at),
-        "the others take its partitions over, and " + LATENCY
-        if here
-        else "its records wait in Kafka; none is lost",
-        f"see why they do not start: `bertstream status`, and the log of pipeline-{told.name} on "
-        "the Ray dashboard",
-    )
+    what = f"{here} of {told.wanted} consumers of pipeline {told.name} tell of themselves"
+    since = min(lately, default=told.at)
+    if here:
+        yield told.bad(kinds.CONSUMERS_MISSING, Severity.DEGRADED, what, since)
+    else:
+        yield told.bad(kinds.CONSUMERS_DOWN, Severity.DOWN, what, since)
 
 
 def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
     """What consumers tell themselves."""
     stuck = [consumer for consumer in told.alive if consumer.trouble]
     for consumer in stuck:
-        yield Finding(
-            told.key(f"consumer/{consumer.consumer}/trouble"),
+        yield told.bad(
+            kinds.CONSUMER_STUCK,
             Severity.DOWN if len(stuck) == len(told.alive) else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} cannot go on: "
             f"{consumer.trouble}",
             from_ms(consumer.at_ms),
-            "records of its partitions wait in Kafka; none is lost",
-            "it tries on by itself; do what its sentence says",
+            rank=consumer.consumer,
         )
 
 
@@ -163,15 +162,13 @@ def _commits(told: _PipelineHealth) -> Iterator[Finding]:
         ago_s = consumer.committed_ago_s
         if not consumer.waiting or ago_s is None or ago_s <= OLDEST_COMMIT_S:
             continue
-        yield Finding(
-            told.key(f"consumer/{consumer.consumer}/commits"),
+        yield told.bad(
+            kinds.COMMITS_STUCK,
             Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} has committed nothing for "
             f"{ago_s:.0f} s, and {consumer.waiting:,} records wait in it",
             from_ms(consumer.at_ms) - timedelta(seconds=ago_s),
-            "records of its partitions have no results; none is lost",
-            f"see its log (pipeline-{told.name} on the Ray dashboard) and whether the replicas of "
-            f"{told.model} answer",
+            rank=consumer.consumer,
         )
 
 
@@ -186,14 +183,13 @@ def _routes(told: _PipelineHealth) -> Iterator[Finding]:
         if not late or (consumer.epoch or 0) >= route.record.epoch:
             continue
         follows = "no route" if consumer.epoch is None else f"epoch {consumer.epoch}"
-        yield Finding(
-            told.key(f"consumer/{consumer.consumer}/route"),
+        yield told.bad(
+            kinds.ROUTE_OLD,
             Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} follows {follows}, and epoch "
             f"{route.record.epoch} is in force",
             route.since,
-            f"records still go to versions of {told.model} that are no longer wanted",
-            "see whether it can read topic bertstream.control; restarting it has it read anew",
+            rank=consumer.consumer,
         )
 
 
@@ -203,45 +199,30 @@ def _lag(told: _PipelineHealth) -> Iterator[Finding]:
     if not isinstance(kafka, KafkaReading):
         return
     if told.name in kafka.unread:
-        yield _unread(told, kafka.unread[told.name])
+        what = f"it is unknown how many records of pipeline {told.name} wait: "
+        what += kafka.unread[told.name]
+        yield told.bad(kinds.LAG_UNKNOWN, Severity.DEGRADED, what, told.at)
         return
     found = trend(kafka.lags.get(told.name, ()))
     if found is None:
         return
     drained_per_s = told.readings.telling.drained_per_s.get(told.name, 0.0)
     what = f"{found.lag:,} records of pipeline {told.name} wait"
-    todo = (
-        "see what its consumers and replicas tell above; when all is well there, give "
-        f"{told.model} more replicas or the pipeline more consumers"
-    )
-    key = told.key("lag")
     if found.stands_s >= STANDS_S and not drained_per_s:
-        yield Finding(
-            key,
-            Severity.DOWN,
-            f"{what}, and none comes out{_last_words(told)}",
-            found.since,
-            "its records wait in Kafka; none is lost",
-            "do what the sentence says; where it says nothing, see the log of "
-            f"pipeline-{told.name} on the Ray dashboard",
-        )
+        what += f", and none comes out{_last_words(told)}"
+        yield told.bad(kinds.LAG_STANDS, Severity.DOWN, what, found.since)
         return
     if found.per_s and found.rose_by > max(RISES_BY_RECORDS, RISES_BY_S * drained_per_s):
-        yield Finding(
-            key,
-            Severity.DEGRADED if drained_per_s else Severity.DOWN,
-            f"{what}, {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are done",
-            found.since,
-            LATENCY + ", later and later",
-            todo,
-        )
+        what += f", {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are done"
+        severity = Severity.DEGRADED if drained_per_s else Severity.DOWN
+        yield told.bad(kinds.LAG_RISES, severity, what, found.since)
         return
     left_s = found.drained_in_s
     going = "" if left_s is None or not found.lag else f"; drained in {left_s:,.0f} s"
     if left_s is not None and left_s > LONGEST_DRAIN_S and found.lag > RISES_BY_RECORDS:
-        yield Finding(key, Severity.DEGRADED, what + going, found.since, LATENCY, todo)
+        yield told.bad(kinds.LAG_LONG, Severity.DEGRADED, what + going, found.since)
         return
-    yield fine(key, what + going, told.at)
+    yield told.fine("lag", what + going)
 
 
 def _last_words(told: _PipelineHealth) -> str:
@@ -259,17 +240,6 @@ def _last_words(told: _PipelineHealth) -> str:
     return f"; the last error, of consumer {rank}: {text}"
 
 
-def _unread(told: _PipelineHealth, why: str) -> Finding:
-    return Finding(
-        told.key("lag"),
-        Severity.DEGRADED,
-        f"nobody knows how many records of pipeline {told.name} wait: {why}",
-        told.at,
-        "a backlog would not be seen, and nothing is scaled for it",
-        "see the brokers' logs; a group that is new is known within seconds",
-    )
-
-
 def _held(told: _PipelineHealth) -> Iterator[Finding]:
     """Transactions of producers that stay open: nothing behind them can be read."""
     kafka = told.readings.kafka
@@ -278,14 +248,12 @@ def _held(told: _PipelineHealth) -> Iterator[Finding]:
     for held in kafka.held.get(told.name, ()):
         if held.open_s is not None and held.open_s > LONG_OPEN_S:
             topic, number = held.partition
-            yield Finding(
-                told.key(f"held/{topic}/{number}"),
+            yield told.bad(
+                kinds.TRANSACTION_OPEN,
                 Severity.DEGRADED,
                 held.sentence(),
                 told.at - timedelta(seconds=held.open_s),
-                LATENCY,
-                "end that producer, or wait for its transaction.timeout.ms; what stays open after "
-                "that is ended with kafka-transactions.sh abort",
+                partition=f"{topic}/{number}",
             )
 
 
@@ -294,15 +262,8 @@ def _losses(told: _PipelineHealth) -> Iterator[Finding]:
     for loss in told.readings.telling.losses:
         at = from_ms(loss.at_ms)
         if loss.pipeline == told.name and told.at - at < LAST_WORDS:
-            yield Finding(
-                told.key(f"deleted/{loss.place}"),
-                Severity.DEGRADED,
-                loss.sentence(),
-                at,
-                "they have no results, and never will",
-                "send them again where the producer still has them; give the topic a longer "
-                f"retention.ms, and {told.model} more replicas if it is late",
-            )
+            deleted, what = kinds.RECORDS_DELETED, loss.sentence()
+            yield told.bad(deleted, Severity.DEGRADED, what, at, partition=loss.place)
 
 
 def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
@@ -318,16 +279,10 @@ def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
     window = told.readings.telling.windows.get(told.name, told.readings.began)
     behind_s = (last - window).total_seconds()
     if behind_s <= max(LATE_WINDOW_S, told.silence_s):
-        yield fine(told.key("telemetry"), "telemetry is as new as the last commit", told.at)
+        yield told.fine("telemetry", "telemetry is as new as the last commit")
         return
-    yield Finding(
-        told.key("telemetry"),
-        Severity.DEGRADED,
-        f"pipeline {told.name} commits, and its newest telemetry is {behind_s:.0f} s behind",
-        window,
-        "releases are judged and replicas are scaled by old numbers",
-        "see whether the operator can read topic bertstream.telemetry; its log has the reason",
-    )
+    what = f"pipeline {told.name} commits, and its newest telemetry is {behind_s:.0f} s behind"
+    yield told.bad(kinds.TELEMETRY_LATE, Severity.DEGRADED, what, window)
 
 
 def _wanted(pipeline: PipelineSettings, apps: object) -> int:

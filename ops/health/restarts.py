@@ -11,14 +11,14 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from ops.access.ledger import OPERATOR, Entry, append
-from ops.health import alerts
+from ops.health import alerts, kinds
 from ops.health.findings import Finding, Severity
 from ops.platform.supervisor import SupervisorNote
 from ops.sql import tables
 
 ACTION: Final = "operator.restart"
 # Of the alert, and of the finding that health makes of it.
-KEY: Final = "operator/restarts"
+KEY: Final = kinds.OPERATOR_DIES.key
 WITHIN: Final = timedelta(hours=1)
 # So many deaths are no accident.
 REPEATED: Final = 3
@@ -45,15 +45,9 @@ def see_to_alert(connection: Connection, note: SupervisorNote, now: datetime) ->
     if len(lately) < REPEATED:
         alerts.close(connection, KEY, now)
         return
-    notice = Finding(
-        key=KEY,
-        severity=Severity.DEGRADED,
-        what=f"the operator dies again and again: {note.sentence()}",
-        since=lately[0],
-        hurts="releases, rollbacks and scaling stand still each time until the next has started",
-        todo="see the operator's log",
-    )
-    alerts.raise_alert(connection, notice, now)
+    what = f"the operator dies again and again: {note.sentence()}"
+    dies = kinds.OPERATOR_DIES.found(Severity.DEGRADED, what, lately[0])
+    alerts.raise_alert(connection, dies, now)
 
 
 def finding(connection: Connection) -> Finding | None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from ops.health import kinds
 from ops.health.findings import Finding, Severity, fine, remembered, worst
+from ops.health.kinds import FindingKind
 from ops.health.pipeline_rules import pipeline_findings
 from ops.health.readings import (
     Certificate,
@@ -33,8 +36,6 @@ FIRST_TICK_WITHIN = timedelta(seconds=20)
 EXPIRES_SOON = timedelta(days=21)
 SCARCE_SHARE, SCARCE_BYTES = 0.10, 2 * 10**9
 FULL_SHARE, FULL_BYTES = 0.02, 200 * 10**6
-
-RELEASES_STAND_STILL = "releases and scaling stand still; records go on by the last route"
 
 
 @dataclass(frozen=True)
@@ -73,60 +74,23 @@ def judge(expected: Expected, readings: Readings, earlier: Iterable[Finding] = (
     return Health(readings.at, tuple(remembered(found, earlier)), readings)
 
 
-# Of each probe: its key, how bad it is when it has no answer, what that hurts, what to do.
-_UNANSWERED: Mapping[str, tuple[str, Severity, str, str]] = {
-    "kafka": (
-        "kafka/brokers",
-        Severity.DOWN,
-        "nothing is read and no result is written; records wait with their producers",
-        "see that the brokers run and can be reached from here; `bertstream up` starts the "
-        "embedded one again",
-    ),
-    "round_trip": (
-        "kafka/round-trip",
-        Severity.DOWN,
-        "results cannot be written or read",
-        "see the brokers' logs, their disks and their in-sync replicas",
-    ),
-    "control": (
-        "control/topic",
-        Severity.DEGRADED,
-        "nobody knows which routes the pipelines follow",
-        "see that topic bertstream.control can be read from here",
-    ),
-    "apps": (
-        "ray/api",
-        Severity.DEGRADED,
-        "replicas can be neither seen nor scaled, and no release can load; calls may go on",
-        "see that the Ray head runs and its dashboard can be reached from here; `bertstream up` "
-        "starts an own one again",
-    ),
-    "database": (
-        "database/answers",
-        Severity.DEGRADED,
-        RELEASES_STAND_STILL + ", and the control API refuses",
-        "see that the database runs, can be reached from here and has room",
-    ),
-    "golden": (
-        "golden/asked",
-        Severity.DEGRADED,
-        "nobody knows whether versions still answer as they did",
-        "see that the Ray cluster and the artifact store can be reached from here",
-    ),
-    "machine": (
-        "machine/files",
-        Severity.DEGRADED,
-        "nobody knows whether the disk is full or a certificate expires",
-        "see that the state directory can be read",
-    ),
+# Of each probe: how bad it is when it has no answer.
+_UNANSWERED: Mapping[str, tuple[FindingKind, Severity]] = {
+    "kafka": (kinds.KAFKA_SILENT, Severity.DOWN),
+    "round_trip": (kinds.ROUND_TRIP_FAILED, Severity.DOWN),
+    "control": (kinds.CONTROL_UNREADABLE, Severity.DEGRADED),
+    "apps": (kinds.RAY_SILENT, Severity.DEGRADED),
+    "database": (kinds.DATABASE_SILENT, Severity.DEGRADED),
+    "golden": (kinds.GOLDEN_UNASKED, Severity.DEGRADED),
+    "machine": (kinds.FILES_UNREADABLE, Severity.DEGRADED),
 }
 
 
 def _faults(readings: Readings) -> Iterator[Finding]:
-    for probe, (key, severity, hurts, todo) in _UNANSWERED.items():
+    for probe, (kind, severity) in _UNANSWERED.items():
         reading = getattr(readings, probe)
         if isinstance(reading, Fault):
-            yield Finding(key, severity, reading.why, reading.since, hurts, todo)
+            yield kind.found(severity, reading.why, reading.since)
 
 
 def _kafka(expected: Expected, readings: Readings) -> Iterator[Finding]:
@@ -134,15 +98,8 @@ def _kafka(expected: Expected, readings: Readings) -> Iterator[Finding]:
         yield fine("kafka/brokers", "the brokers answer", readings.at)
         missing = sorted(expected.topics - readings.kafka.topics)
         if missing:
-            names = ", ".join(missing)
-            yield Finding(
-                "kafka/topics",
-                Severity.DOWN,
-                f"there is no topic {names}",
-                readings.at,
-                "what is sent there has no place, and what is read there never comes",
-                "create it again, or `bertstream up` does; records that it held are gone",
-            )
+            what = f"there is no topic {', '.join(missing)}"
+            yield kinds.TOPICS_MISSING.found(Severity.DOWN, what, readings.at)
         else:
             count = len(expected.topics)
             yield fine("kafka/topics", f"all {count} topics are there", readings.at)
@@ -152,30 +109,20 @@ def _kafka(expected: Expected, readings: Readings) -> Iterator[Finding]:
         if took_ms <= SLOW_ROUND_TRIP_MS:
             yield fine("kafka/round-trip", what, readings.at)
         else:
-            todo = "see the load of the brokers and their disks"
-            yield Finding(
-                "kafka/round-trip",
-                Severity.DEGRADED,
-                what,
-                readings.at,
-                "every result takes that much longer",
-                todo,
-            )
+            yield kinds.ROUND_TRIP_SLOW.found(Severity.DEGRADED, what, readings.at)
 
 
 def _control(readings: Readings) -> Iterator[Finding]:
     """Routes in force against those that were sent, and those that can be read back."""
     if not isinstance(readings.database, DatabaseReading):
         return
-    todo = "see the operator's log; it sends them again by itself"
-    hurts = "pipelines follow an older route"
     for model, route in readings.database.routes.items():
         if readings.at - route.since <= PUBLISHED_WITHIN:
             continue
         key, epoch = f"control/{model}", route.record.epoch
         if not route.published:
             what = f"the route of {model} (epoch {epoch}) was not sent yet"
-            yield Finding(key, Severity.DEGRADED, what, route.since, hurts, todo)
+            yield kinds.ROUTE_NOT_SENT.found(Severity.DEGRADED, what, route.since, model=model)
         elif isinstance(readings.control, Mapping):
             if readings.control.get(model) == route.record:
                 yield fine(key, f"topic bertstream.control has epoch {epoch}", readings.at)
@@ -183,8 +130,7 @@ def _control(readings: Readings) -> Iterator[Finding]:
             held = readings.control.get(model)
             has = f"epoch {held.epoch}" if held else "no route"
             what = f"topic bertstream.control has {has} of {model}, another than epoch {epoch}"
-            todo = "`bertstream up` sends all routes again; see who else writes that topic"
-            yield Finding(key, Severity.DEGRADED, what, readings.at, hurts, todo)
+            yield kinds.ROUTE_DIFFERS.found(Severity.DEGRADED, what, readings.at, model=model)
 
 
 def _database(readings: Readings) -> Iterator[Finding]:
@@ -195,8 +141,7 @@ def _database(readings: Readings) -> Iterator[Finding]:
     if database.took_ms <= SLOW_DATABASE_MS:
         yield fine("database/answers", what, readings.at)
     else:
-        hurts, todo = "commands and releases are slow", "see its load and its disk"
-        yield Finding("database/answers", Severity.DEGRADED, what, readings.at, hurts, todo)
+        yield kinds.DATABASE_SLOW.found(Severity.DEGRADED, what, readings.at)
     if database.restarts is not None:
         yield database.restarts
     until = database.lease_until
@@ -207,15 +152,8 @@ def _database(readings: Readings) -> Iterator[Finding]:
     if readings.at - readings.began <= FIRST_TICK_WITHIN:
         return  # an operator that begins takes it with its first tick
     ended = f"; the last lease ended {until.isoformat(timespec='seconds')}" if until else ""
-    yield Finding(
-        "operator/lease",
-        Severity.DEGRADED,
-        f"no operator leads{ended}",
-        until or readings.began,
-        RELEASES_STAND_STILL,
-        "a new one starts by itself within seconds; where it does not, see the operator's log, and "
-        "`bertstream up` starts it again",
-    )
+    what = f"no operator leads{ended}"
+    yield kinds.NO_LEADER.found(Severity.DEGRADED, what, until or readings.began)
 
 
 def _machine(readings: Readings) -> Iterator[Finding]:
@@ -234,22 +172,20 @@ def _disk(machine: MachineReading, at: datetime) -> Finding:
         return fine("machine/disk", what, at)
     full = share < FULL_SHARE or free < FULL_BYTES
     severity = Severity.DOWN if full else Severity.DEGRADED
-    hurts = "a broker or database without room stops taking what is written"
-    todo = "make room, move state_dir, or have topics keep less (retention.ms, retention.bytes)"
-    return Finding("machine/disk", severity, what, at, hurts, todo)
+    return kinds.DISK_SCARCE.found(severity, what, at)
 
 
 def _certificate(certificate: Certificate, at: datetime) -> Finding:
-    key, expires = f"certificate/{certificate.what}", certificate.expires
-    name = f"{certificate.what} ({certificate.path})"
-    hurts, todo = "connections are refused from then on", "put a new one there and restart"
+    setting, expires = certificate.what, certificate.expires
+    name = f"{setting} ({certificate.path})"
+    ends = partial(kinds.CERTIFICATE_ENDS.found, setting=setting)
     if expires is None:
         what = f"{name} cannot be read: {certificate.fault}"
-        return Finding(key, Severity.DEGRADED, what, at, "its end is not known", "correct the file")
+        unreadable = kinds.CERTIFICATE_UNREADABLE
+        return unreadable.found(Severity.DEGRADED, what, at, setting=setting)
     day = expires.isoformat(timespec="minutes")
     if expires <= at:
-        return Finding(key, Severity.DOWN, f"{name} expired {day}", expires, hurts, todo)
+        return ends(Severity.DOWN, f"{name} expired {day}", expires)
     if expires - at < EXPIRES_SOON:
-        since = expires - EXPIRES_SOON
-        return Finding(key, Severity.DEGRADED, f"{name} expires {day}", since, hurts, todo)
-    return fine(key, f"{name} is good until {day}", at)
+        return ends(Severity.DEGRADED, f"{name} expires {day}", expires - EXPIRES_SOON)
+    return fine(f"certificate/{setting}", f"{name} is good until {day}", at)

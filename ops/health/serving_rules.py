@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from ops.health import kinds
 from ops.health.findings import Finding, Severity, fine
 from ops.health.readings import (
     AppReading,
@@ -14,7 +15,7 @@ from ops.health.readings import (
     Readings,
 )
 from ops.serving.observed_app import RUNNING
-from serve.contract import app_name
+from serve.contract import AppName, app_name
 
 REPEATED_DEATHS = 3
 
@@ -43,43 +44,26 @@ def _wanted(expected: Expected, readings: Readings) -> dict[str, bool]:
 
 def _app(name: str, app: AppReading | None, *, answers: bool, at: datetime) -> Iterator[Finding]:
     worst_case = Severity.DOWN if answers else Severity.DEGRADED
-    hurts = f"records that need {name} wait in Kafka; none is lost"
-    todo = "the operator deploys it anew; its log and the Ray dashboard say why that fails"
-    key = f"app/{name}/replicas"
     if app is None:
-        yield Finding(key, worst_case, f"{name} is not deployed", at, hurts, todo)
+        yield kinds.APP_DOWN.found(worst_case, f"{name} is not deployed", at, name=name)
         return
     count = f"{app.running} of {app.target} replicas of {name} run"
-    why = f": {app.message}" if app.message else ""
+    what = f"{count} ({app.status})" + (f": {app.message}" if app.message else "")
     if app.running == 0 and app.target > 0:
-        yield Finding(key, worst_case, f"{count} ({app.status}){why}", at, hurts, todo)
+        yield kinds.APP_DOWN.found(worst_case, what, at, name=name)
     elif app.running < app.target or app.status != RUNNING:
-        yield Finding(
-            key,
-            Severity.DEGRADED,
-            f"{count} ({app.status}){why}",
-            at,
-            f"{name} answers less than it was planned for",
-            "Serve starts the others when the cluster has room; see the Ray dashboard",
-        )
+        yield kinds.REPLICAS_MISSING.found(Severity.DEGRADED, what, at, name=name)
     else:
-        yield fine(key, count, at)
+        yield fine(f"app/{name}/replicas", count, at)
     if app.deaths:
         yield _deaths(name, app.deaths)
 
 
 def _deaths(name: str, deaths: tuple[datetime, ...]) -> Finding:
-    again = len(deaths) >= REPEATED_DEATHS
-    return Finding(
-        f"app/{name}/deaths",
-        Severity.DEGRADED,
-        f"{len(deaths)} replicas of {name} died lately"
-        if len(deaths) > 1
-        else f"a replica of {name} died lately",
-        min(deaths),
-        "what was begun there is done again by others" + (", over and over" if again else ""),
-        "see its log on the Ray dashboard: memory, a record that kills it, or a machine that went",
-    )
+    kind = kinds.REPLICAS_DIE if len(deaths) >= REPEATED_DEATHS else kinds.REPLICA_DIED
+    which = f"{len(deaths)} replicas" if len(deaths) > 1 else "a replica"
+    what = f"{which} of {name} died lately"
+    return kind.found(Severity.DEGRADED, what, min(deaths), name=name)
 
 
 def _golden(readings: Readings) -> Iterator[Finding]:
@@ -89,36 +73,18 @@ def _golden(readings: Readings) -> Iterator[Finding]:
         yield _answers(name, reading)
         if reading.others:
             known = ", ".join(digest[:12] for digest in reading.others)
-            yield Finding(
-                f"golden/{name}/digest",
-                Severity.DOWN,
-                f"replicas of {name} answer with other weights than those released: {known}",
-                reading.at,
-                "its results are those of another model",
-                f"take it back with `bertstream rollback {name.partition('@')[0]}`, then see how "
-                "its files were changed",
-            )
+            what = f"replicas of {name} answer with other weights than those released: {known}"
+            model = AppName.parse(name).model
+            differ = kinds.WEIGHTS_DIFFER
+            yield differ.found(Severity.DOWN, what, reading.at, name=name, model=model)
 
 
 def _answers(name: str, reading: GoldenReading) -> Finding:
-    key = f"golden/{name}/answers"
     if reading.fault is not None:
-        return Finding(
-            key,
-            Severity.DEGRADED,
-            f"{name} does not answer its golden texts: {reading.fault}",
-            reading.at,
-            "records may wait for it as well",
-            "see its replicas above and on the Ray dashboard",
-        )
+        what = f"{name} does not answer its golden texts: {reading.fault}"
+        return kinds.GOLDEN_SILENT.found(Severity.DEGRADED, what, reading.at, name=name)
     what = f"{name} answers {reading.agreed} of {reading.texts} golden texts as it did when sealed"
     if reading.agreed == reading.texts:
-        return fine(key, what, reading.at)
-    return Finding(
-        key,
-        Severity.DEGRADED,
-        what,
-        reading.at,
-        "its results may be wrong",
-        f"restart its replicas; when it stays, `bertstream rollback {name.partition('@')[0]}`",
-    )
+        return fine(f"golden/{name}/answers", what, reading.at)
+    names = {"name": name, "model": AppName.parse(name).model}
+    return kinds.GOLDEN_DIFFERS.found(Severity.DEGRADED, what, reading.at, **names)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import select
 
 from ops.access.ledger import OPERATOR, Entry, append
-from ops.health import alerts
+from ops.health import alerts, kinds
 from ops.health.findings import Finding, Severity
 from ops.operator.diagnosis import (
     WITHIN,
@@ -244,12 +244,4 @@ def _key(name: str) -> str:
 
 
 def _finding(name: str, reason: str, since: datetime) -> Finding:
-    is_version = not AppName.parse(name).pipeline
-    return Finding(
-        key=_key(name),
-        severity=Severity.DOWN,
-        what=f"{name}: {reason}",
-        since=since,
-        hurts="records of its model may wait" if is_version else "its records wait in Kafka",
-        todo="see its log in the Ray dashboard; when the cause is gone, `bertstream up` deploys it",
-    )
+    return kinds.REPAIR_GIVEN_UP.found(Severity.DOWN, f"{name}: {reason}", since, name=name)

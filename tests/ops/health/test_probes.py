@@ -205,7 +205,7 @@ def test_a_judgement_that_is_old_says_so(tmp_path: Path) -> None:
     watching.stop()
     clock["now"] += timedelta(seconds=61)
     assert watching.latest().findings[0].key == "health/age"
-    with pytest.raises(NotReady, match="last looked at 61 s ago"):
+    with pytest.raises(NotReady, match="last checked 61 s ago"):
         watching.require_fresh()
 
 
