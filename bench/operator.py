@@ -38,7 +38,7 @@ from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
 from ops.operator.loop import Operator
 from ops.operator.repairs import Deploy, Repairs
-from ops.operator.upkeep import Upkeep
+from ops.operator.upkeep import Scaling, Upkeep
 from ops.policy import store as policy_store
 from ops.policy.file import load
 from ops.releases.facts import FactFinder
@@ -56,6 +56,7 @@ from ops.serving.observed_app import ObservedApp
 from ops.serving.readiness import Readiness
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.contract import app_name
 from serve.settings import ModelSettings
 from stream.schema import (
@@ -249,60 +250,32 @@ def operator_of(
     database: Database, folder: Path, models: list[str], observations: Observations
 ) -> Operator:
     """An operator of these models, among apps that all run."""
-    apps = cast(Apps, StandingApps(models))
-    store = ArtifactStore(folder / "store")
-    facts = FactFinder(database, store, observations, apps, cache_dir=folder / "cache")
+    view = PlatformView(database, observations, cast(Apps, StandingApps(models)))
+    facts = FactFinder(view, ArtifactStore(folder / "store"), cache_dir=folder / "cache")
     templates = {name: ModelSettings(name=name, path=folder) for name in models}
     return Operator(
-        database,
-        observations,
-        apps,
+        view,
         Topic(),
         facts,
         templates,
         clock=lambda: datetime.now(UTC),
-        upkeep=_upkeep(database, observations, apps, templates),
+        upkeep=_upkeep(view, templates),
     )
 
 
-def _upkeep(
-    database: Database,
-    observations: Observations,
-    apps: Apps,
-    templates: Mapping[str, ModelSettings],
-) -> Upkeep:
+def _upkeep(view: PlatformView, templates: Mapping[str, ModelSettings]) -> Upkeep:
     """A pipeline of each model, prices and all that follows."""
     pipelines, backlogs = [pipeline_of(name) for name in templates], Steady()
     machines = Machines(lambda: [Node("node", None, {"CPU": 1000.0})], grows=False)
     machines.refresh()
     deploys: dict[str, Deploy] = {p.app_name: lambda _cluster: None for p in pipelines}
+    scaler = Scaler(ScalingSettings(), [*templates.values()], pipelines)
+    prices, least = PriceTable(cpu_hour=0.05), dict.fromkeys(templates, 1)
     return Upkeep(
-        database,
-        observations,
-        apps,
-        pipelines=pipelines,
-        backlogs=backlogs,
-        machines=machines,
-        scaler=Scaler(ScalingSettings(), [*templates.values()], pipelines),
-        repairs=Repairs(
-            database,
-            observations,
-            apps,
-            backlogs,
-            pipelines=pipelines,
-            deploys=deploys,
-            deadline_s=1.0,
-        ),
-        accounts=Accounts(
-            database,
-            observations,
-            apps,
-            machines,
-            least=dict.fromkeys(templates, 1),
-            pipelines=pipelines,
-            prices=PriceTable(cpu_hour=0.05),
-        ),
-        survey=Survey(database, observations, apps, has_bf16=False),
+        Accounts(view, machines, least=least, pipelines=pipelines, prices=prices),
+        Repairs(view, backlogs, pipelines=pipelines, deploys=deploys, deadline_s=1.0),
+        Scaling(view, scaler, machines, pipelines=pipelines, backlogs=backlogs),
+        Survey(view, has_bf16=False),
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import create_engine, insert, select, text, update
 
 from ops.access import ledger as ops_ledger
-from ops.access.ledger import GENESIS, Entry, append, entries, row_after, verify
+from ops.access.ledger import GENESIS, Entry, LedgerQuery, append, entries, row_after, verify
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
@@ -120,7 +120,7 @@ def _operations(
     def page(**wanted: Any) -> Callable[[], object]:
         def read() -> object:
             with database.read() as connection:
-                return entries(connection, **wanted)
+                return entries(connection, LedgerQuery(**wanted))
 
         return read
 
@@ -146,7 +146,7 @@ def _operations(
         "ledger_model": page(model="model-042"),
         "ledger_unknown_model": page(model="nothing"),
         "ledger_actor": page(actor="person-7"),
-        "ledger_release": page(release=17),
+        "ledger_release": page(release_id=17),
         "ledger_since_now": page(since=end - timedelta(minutes=5)),
         "ledger_since_start": page(since=START),
         "ledger_never": page(since=end + timedelta(days=9)),

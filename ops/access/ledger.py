@@ -112,32 +112,36 @@ def row_after(end: LedgerHead, entry: Entry) -> dict[str, Any]:
     return row | {"hash": _hash(row)}
 
 
-def entries(
-    connection: Connection,
-    *,
-    model: str | None = None,
-    release: int | None = None,
-    actor: str | None = None,
-    since: datetime | None = None,
-    limit: int = 50,
-    before_id: int | None = None,
-) -> list[LedgerRow]:
-    """A page of rows, newest first.
+class LedgerQuery(NamedTuple):
+    """Which rows are asked for.
 
-    Args:
+    Attributes:
         since: Rows from then on.
         limit: How many at most.
         before_id: Rows older than this one: the last of the page before.
     """
-    query = select(ledger).order_by(ledger.c.id.desc()).limit(limit)
-    wanted = {ledger.c.model: model, ledger.c.release_id: release, ledger.c.actor: actor}
-    for column, value in wanted.items():
-        if value is not None:
-            query = query.where(column == value)
-    if before_id is not None:
-        query = query.where(ledger.c.id < before_id)
-    if since is not None:
-        query = _since(query, since)
+
+    model: str | None = None
+    release_id: int | None = None
+    actor: str | None = None
+    since: datetime | None = None
+    limit: int = 50
+    before_id: int | None = None
+
+
+EVERY_ROW = LedgerQuery()
+
+
+def entries(connection: Connection, wanted: LedgerQuery = EVERY_ROW) -> list[LedgerRow]:
+    """A page of rows, newest first."""
+    query = select(ledger).order_by(ledger.c.id.desc()).limit(wanted.limit)
+    for name in ("model", "release_id", "actor"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(ledger.c[name] == value)
+    if wanted.before_id is not None:
+        query = query.where(ledger.c.id < wanted.before_id)
+    if wanted.since is not None:
+        query = _since(query, wanted.since)
     return [LedgerRow(**found) for found in connection.execute(query).mappings()]
 
 

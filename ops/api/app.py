@@ -17,32 +17,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ops import errors
 from ops.api import cost, health, ledger, models, people, policies, releases
 from ops.api.authentication import Served
 from ops.api.docs_page import page
 from ops.api.shapes import SENTENCES, ErrorShape
 from ops.api.uploads import Uploads
-from ops.errors import (
-    ArtifactStoreError,
-    BadModelName,
-    Conflict,
-    DatabaseIncompatible,
-    DatabaseUnavailable,
-    Invalid,
-    NotAllowed,
-    NotAuthenticated,
-    NotFound,
-    NotReady,
-    NotRunning,
-    OpsError,
-    PolicyError,
-    ReleaseError,
-    StoreUnavailable,
-    UnknownRelease,
-    UnknownVersion,
-    UploadBroken,
-    VersionInUse,
-)
 from ops.problems import NOWHERE, Problem
 from ops.service.service import Service
 from serve.errors import ArtifactError, ServeError
@@ -52,26 +32,26 @@ MAX_BODY_BYTES = 1 << 20
 UPLOAD_PATH = re.compile(rf"{PREFIX}/models/[^/]+/versions")
 # The status of every error; one that is derived from another has its own or the other's.
 STATUS: dict[type[Exception], int] = {
-    NotAuthenticated: 401,
-    NotAllowed: 403,
-    UploadBroken: 408,
-    NotFound: 404,
-    UnknownVersion: 404,
-    Conflict: 409,
-    VersionInUse: 409,
-    ReleaseError: 409,
-    UnknownRelease: 404,
-    Invalid: 422,
-    BadModelName: 422,
-    PolicyError: 422,
+    errors.NotAuthenticated: 401,
+    errors.NotAllowed: 403,
+    errors.UploadBroken: 408,
+    errors.NotFound: 404,
+    errors.UnknownVersion: 404,
+    errors.Conflict: 409,
+    errors.VersionInUse: 409,
+    errors.ReleaseError: 409,
+    errors.UnknownRelease: 404,
+    errors.Invalid: 422,
+    errors.BadModelName: 422,
+    errors.PolicyError: 422,
     ArtifactError: 422,
-    ArtifactStoreError: 422,
-    StoreUnavailable: 503,
-    DatabaseUnavailable: 503,
-    DatabaseIncompatible: 503,
-    NotReady: 503,
-    NotRunning: 503,
-    OpsError: 500,
+    errors.ArtifactStoreError: 422,
+    errors.StoreUnavailable: 503,
+    errors.DatabaseUnavailable: 503,
+    errors.DatabaseIncompatible: 503,
+    errors.NotReady: 503,
+    errors.NotRunning: 503,
+    errors.OpsError: 500,
     ServeError: 500,
 }
 
@@ -118,12 +98,12 @@ def create_app(
         health.router,
         cost.router,
     )
-    errors: dict[int | str, dict[str, Any]] = {
+    responses: dict[int | str, dict[str, Any]] = {
         "4XX": {"model": ErrorShape, "description": "Refused; the message says what to do."},
         "5XX": {"model": ErrorShape, "description": "Cannot be done now; 503 may be tried again."},
     }
     for router in (*own, *extra_routers):
-        app.include_router(router, prefix=PREFIX, responses=errors)
+        app.include_router(router, prefix=PREFIX, responses=responses)
     app.include_router(_health(tuple(readiness)))
 
     @app.get(f"{PREFIX}/docs", include_in_schema=False)
@@ -216,7 +196,7 @@ def _handle_errors(app: FastAPI) -> None:
         message = "something failed that should not; the platform's log has the reason"
         return _body(500, "InternalError", message)
 
-    app.add_exception_handler(OpsError, ours)
+    app.add_exception_handler(errors.OpsError, ours)
     app.add_exception_handler(ServeError, ours)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, of_http)

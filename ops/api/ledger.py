@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, AwareDatetime
 
-from ops.access.ledger import LedgerRow
+from ops.access.ledger import LedgerQuery, LedgerRow
 from ops.api.authentication import Authenticated, Served
 from ops.api.shapes import MAX_NUMBER, Holder, Limit, OfModel, Page, Shape, page_of
 
@@ -59,15 +59,7 @@ def rows(
     before: BeforeRow = None,
 ) -> Page[LedgerRow]:
     """Of one model, or of all for who may read all."""
-    found = service.ledger.read(
-        actor,
-        model=model,
-        release=release,
-        by=by,
-        since=since,
-        limit=limit,
-        before_id=before,
-    )
+    found = service.ledger.read(actor, LedgerQuery(model, release, by, since, limit, before))
     return page_of(found, limit, "id")
 
 

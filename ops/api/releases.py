@@ -171,25 +171,15 @@ def history(
 
 
 def _shape(release: Release) -> ReleaseShape:
-    return ReleaseShape(
-        id=release.id,
-        model=release.model,
-        version=release.version,
-        label=release.label,
-        state=release.position.state,
-        step=release.position.step,
-        weight=candidate_weight(release.position, release.plan),
-        previous=release.previous,
-        is_rollback=release.is_rollback,
-        author=release.author,
-        note=release.note,
-        created_at=release.created_at,
-        entered_at=release.entered_at,
-        ended_at=release.ended_at,
-        version_digest=release.version_digest,
-        policy_digest=release.policy_digest,
-        takes=[str(event) for event in asked(release.position)],
-    )
+    position = release.position
+    own = {
+        "state": position.state,
+        "step": position.step,
+        "weight": candidate_weight(position, release.plan),
+        "takes": [str(event) for event in asked(position)],
+    }
+    others = ReleaseShape.model_fields.keys() - own.keys()
+    return ReleaseShape.model_validate(own | {name: getattr(release, name) for name in others})
 
 
 def _story(story: Story) -> StoryShape:

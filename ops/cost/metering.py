@@ -27,11 +27,9 @@ from ops.health import alerts, kinds
 from ops.health.alerts import raise_alert
 from ops.health.findings import Finding, Severity
 from ops.policy import store as policy_store
-from ops.serving.apps import Apps
 from ops.serving.nodes import Machines
 from ops.serving.observed_app import ObservedApp
-from ops.sql.database import Database
-from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.contract import AppName
 from stream.settings import PipelineSettings
 
@@ -52,9 +50,7 @@ class Accounts:
 
     def __init__(
         self,
-        database: Database,
-        observations: Observations,
-        apps: Apps,
+        view: PlatformView,
         machines: Machines,
         *,
         least: Mapping[str, int],
@@ -67,9 +63,7 @@ class Accounts:
             least: Replicas of each model that run whatever they cost.
             prices: None where only hours are counted.
         """
-        self._database = database
-        self._observations = observations
-        self._apps = apps
+        self._database, self._observations, self._apps = view
         self._machines = machines
         self._least = least
         self._pipelines = {pipeline.app_name: pipeline for pipeline in pipelines}

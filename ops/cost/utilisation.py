@@ -15,9 +15,7 @@ from ops.cost import workloads
 from ops.cost.advice import Size, Workload
 from ops.scaling.rates import BUSY_SHARE, is_behind, known
 from ops.scaling.scaler import MEASURED_S, ScalableApp
-from ops.serving.apps import Apps
-from ops.sql.database import Database
-from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from stream.times import to_ms
 
 EVERY = timedelta(seconds=15)
@@ -38,17 +36,13 @@ class _Seen(NamedTuple):
 class Survey:
     """Notes how versions stood, every few seconds; for one operator."""
 
-    def __init__(
-        self, database: Database, observations: Observations, apps: Apps, *, has_bf16: bool
-    ) -> None:
+    def __init__(self, view: PlatformView, *, has_bf16: bool) -> None:
         """Nothing was seen yet.
 
         Args:
             has_bf16: The processors that replicas run on compute in bf16, as far as is known.
         """
-        self._database = database
-        self._observations = observations
-        self._apps = apps
+        self._database, self._observations, self._apps = view
         self._has_bf16 = has_bf16
         self._engines: dict[tuple[str, str], tuple[str, str]] = {}
         self._before: list[_Seen] = []

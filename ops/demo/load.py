@@ -6,7 +6,6 @@ at a share of that, as in production; then a burst comes on top and is drained.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
 from itertools import islice
@@ -15,8 +14,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ops.demo.events import DemoEvent, events
+from ops.demo.traffic import Exchange
 from ops.errors import OpsError
-from stream.kafka.topic_io import TopicWriter, read_topic
+from stream.kafka.topic_io import TopicWriter
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 
@@ -95,44 +95,24 @@ class DemoCounts:
         return known[min(len(known) - 1, int(len(known) * share))] if known else 0.0
 
 
-class DemoLoad:
-    """Produces the three phases one after the other; a context manager that reads meanwhile.
+class DemoLoad(Exchange):
+    """Produces the three phases one after the other.
 
     Attributes:
-        sent: Events so far.
         phase: What is under way, for people.
         measured_per_s: What this machine did, once it was measured.
     """
 
     def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
-        """Nothing is sent or read yet."""
+        super().__init__(kafka, pipeline)
         self.tally = DemoCounts()
-        self.sent = 0
         self.phase = ""
         self.measured_per_s = 0.0
-        self._kafka, self._pipeline = kafka, pipeline
         self._texts: dict[str, str] = {}
         self._events = events(MANY, SEED)
         self._begun: dict[str, int] = {}
         self._peak_lag = 0
         self._drained_s: float | None = None
-        self._fault: BaseException | None = None
-        self._stop = threading.Event()
-        self._writer = threading.Thread(target=self._produce, name="load", daemon=True)
-        self._readers = [
-            threading.Thread(target=self._read, args=(topic,), daemon=True)
-            for topic in (pipeline.output_topic, pipeline.dead_letters)
-        ]
-
-    def __enter__(self) -> DemoLoad:
-        for thread in (*self._readers, self._writer):
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        for thread in (*self._readers, self._writer):
-            thread.join(10)
 
     @property
     def lag(self) -> int:
@@ -145,9 +125,7 @@ class DemoLoad:
         Raises:
             OpsError: Nothing can be produced, or it takes too long.
         """
-        if self._fault is not None:
-            raise OpsError(f"the demonstration's load broke off: {self._fault}") from self._fault
-        return not self._writer.is_alive() and self.lag == 0
+        return not self.is_writing() and self.lag == 0
 
     def summary(self) -> dict[str, Any]:
         """What was counted, for the last line on stdout."""
@@ -181,18 +159,19 @@ class DemoLoad:
             for name, share in shares.items()
         }
 
+    def take(self, record: Record) -> None:
+        """See ``Exchange``."""
+        self.tally.take(record, self._texts)
+
     # -- the writing thread ------------------------------------------------------------------
 
-    def _produce(self) -> None:
-        try:
-            with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
-                self._measure(writer)
-                rate_per_s = min(STEADY_SHARE * self.measured_per_s, MAX_RATE_PER_S)
-                self._begin("steady", f"steady, {rate_per_s:.0f} records/s")
-                self._send_steadily(writer, rate_per_s, STEADY_S)
-                self._burst(writer, rate_per_s)
-        except Exception as exc:  # noqa: BLE001  whatever it is, `is_over` raises it
-            self._fault = exc
+    def produce(self, writer: TopicWriter) -> None:
+        """See ``Exchange``."""
+        self._measure(writer)
+        rate_per_s = min(STEADY_SHARE * self.measured_per_s, MAX_RATE_PER_S)
+        self._begin("steady", f"steady, {rate_per_s:.0f} records/s")
+        self._send_steadily(writer, rate_per_s, STEADY_S)
+        self._burst(writer, rate_per_s)
 
     def _begin(self, phase: str, told: str) -> None:
         self.phase = told
@@ -204,7 +183,7 @@ class DemoLoad:
         self._send(writer, WAITING)
         self._wait_until_lag_is(WAITING - 1)
         began = time.monotonic()
-        while time.monotonic() - began < MEASURED_S and not self._stop.is_set():
+        while time.monotonic() - began < MEASURED_S and not self.stop.is_set():
             self._send(writer, WAITING - self.lag)
             time.sleep(LOOK_S)
         self.measured_per_s = self.tally.rate_per_s(0, self.sent)
@@ -219,7 +198,7 @@ class DemoLoad:
         self._begin("burst", f"a burst of {size} records on top")
         began = time.monotonic()
         self._send(writer, size)
-        while self.lag > usual and not self._stop.is_set():
+        while self.lag > usual and not self.stop.is_set():
             if time.monotonic() - began > DRAIN_DEADLINE_S:
                 self.phase = f"not drained within {DRAIN_DEADLINE_S:.0f} s"
                 return
@@ -230,7 +209,7 @@ class DemoLoad:
 
     def _send_steadily(self, writer: TopicWriter, rate_per_s: float, seconds: float) -> None:
         began, before = time.monotonic(), self.sent
-        while (passed_s := time.monotonic() - began) < seconds and not self._stop.is_set():
+        while (passed_s := time.monotonic() - began) < seconds and not self.stop.is_set():
             self._send(writer, round(rate_per_s * passed_s) - (self.sent - before))
             time.sleep(LOOK_S)
 
@@ -242,7 +221,7 @@ class DemoLoad:
 
     def _wait_until_lag_is(self, wanted: int) -> None:
         ends = time.monotonic() + DEADLINE_S
-        while self.lag > wanted and not self._stop.is_set():
+        while self.lag > wanted and not self.stop.is_set():
             if time.monotonic() > ends:
                 raise OpsError(
                     f"{self.lag} of {self.sent} events have no result after {DEADLINE_S:.0f} s; "
@@ -254,7 +233,3 @@ class DemoLoad:
         if not event.is_bad and event.value is not None:
             content = orjson.loads(event.value)
             self._texts[str(content["id"])] = content["text"]
-
-    def _read(self, topic: str) -> None:
-        for record in read_topic(self._kafka, topic, from_beginning=True, stop=self._stop):
-            self.tally.take(record, self._texts)

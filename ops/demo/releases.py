@@ -17,17 +17,15 @@ from ops.cli.api_client import ApiClient, connected
 from ops.cli.releases import shown, story_lines
 from ops.cli.terminal import err, json_line, out
 from ops.cli.training import train_with_progress
-from ops.config.settings import PlatformConfig, RaySettings
 from ops.demo import versions as demo_models
 from ops.demo.events import events
-from ops.demo.stream import REVIEWS, own_folder, step
+from ops.demo.stream import REVIEWS, demo_config, own_folder, step
 from ops.demo.traffic import AnswerCounts, Traffic
 from ops.errors import OpsError
 from ops.platform import bring_up, operator_process
 from ops.releases.state_machine import STEPS, ReleaseState
 from serve.artifact import load
 from serve.settings import EngineSettings, ModelSettings
-from stream.settings import PipelineSettings
 
 MODEL = "sentiment"
 RATE_PER_S = 40.0
@@ -75,7 +73,11 @@ def run() -> int:
     with own_folder(folder):
         step("Training version 1 on a few reviews, encoder frozen")
         demo_models.first(REVIEWS, folder / "v1", train_with_progress)
-        config = _config(folder)
+        model = ModelSettings(
+            name=MODEL, path=folder / "v1", num_cpus=0.5, engine=EngineSettings(threads=1)
+        )
+        # Two cores have room for two versions: a second replica of one would take the other's.
+        config = demo_config(folder, model, scaling=None)
         state = bring_up.up(config, step)
         step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
         client = connected(None, folder)
@@ -218,27 +220,3 @@ def _summary(endings: dict[str, Ending], census: AnswerCounts, sent: int) -> dic
 def _is_as_told(summary: dict[str, Any]) -> bool:
     ended = summary["good"] == "live" and set(summary["bad"].values()) == {"rolled_back"}
     return ended and not (summary["lost"] or summary["duplicated"] or summary["reordered"])
-
-
-def _config(folder: Path) -> PlatformConfig:
-    return PlatformConfig(
-        models=(
-            ModelSettings(
-                name=MODEL, path=folder / "v1", num_cpus=0.5, engine=EngineSettings(threads=1)
-            ),
-        ),
-        pipelines=(
-            PipelineSettings(
-                name="reviews",
-                model=MODEL,
-                input_topics=("reviews",),
-                output_topic="reviews.sentiment",
-                telemetry_interval_s=0.5,
-            ),
-        ),
-        # Whatever other cluster runs here is nobody's guest.
-        ray=RaySettings(address="local"),
-        # Two cores have room for two versions: a second replica of one would take the other's.
-        scaling=None,
-        state_dir=folder,
-    )

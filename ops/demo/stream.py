@@ -36,7 +36,8 @@ def run() -> int:
     """Show the whole; the last line on stdout is what was counted. Returns the exit code."""
     start = time.monotonic()
     folder = Path(".bertstream") / "demo"
-    config = _config(folder)
+    model = ModelSettings(name="sentiment", path=folder / "sentiment")
+    config = demo_config(folder, model, operator=False)
     with own_folder(folder), ThreadPoolExecutor(1) as pool:
         # Kafka and Ray start while the model learns: they leave the processor idle at times.
         starting = pool.submit(bring_up.up, config, step, apps=False)
@@ -58,22 +59,19 @@ def run() -> int:
     return 0 if not (summary["lost"] or summary["duplicated"]) else 1
 
 
-def _config(folder: Path) -> PlatformConfig:
+def demo_config(folder: Path, model: ModelSettings, **others: Any) -> PlatformConfig:
+    """One model behind the pipeline ``reviews``, on a Kafka and a Ray of its own."""
+    reviews = PipelineSettings(
+        name="reviews",
+        model=model.name,
+        input_topics=("reviews",),
+        output_topic="reviews.sentiment",
+        telemetry_interval_s=0.5,
+    )
+    # No other cluster that runs here is used.
+    ray = RaySettings(address="local")
     return PlatformConfig(
-        models=(ModelSettings(name="sentiment", path=folder / "sentiment"),),
-        pipelines=(
-            PipelineSettings(
-                name="reviews",
-                model="sentiment",
-                input_topics=("reviews",),
-                output_topic="reviews.sentiment",
-                telemetry_interval_s=1.0,
-            ),
-        ),
-        # Whatever other cluster runs here is nobody's guest.
-        ray=RaySettings(address="local"),
-        state_dir=folder,
-        operator=False,
+        models=(model,), pipelines=(reviews,), ray=ray, state_dir=folder, **others
     )
 
 

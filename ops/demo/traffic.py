@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from typing import Self
@@ -74,12 +75,67 @@ class AnswerCounts:
         return ", ".join(f"{v}: {n}" for v, n in sorted(self._by_version.items())) or "nothing"
 
 
-class Traffic:
-    """Produces at a constant rate and reads what comes back; a context manager.
+class Exchange(ABC):
+    """Writes to a pipeline and reads what comes back, in threads; a context manager.
 
     Attributes:
-        sent: Records produced.
+        sent: Records so far.
     """
+
+    def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
+        """Nothing is sent or read yet."""
+        self.sent = 0
+        self.stop = threading.Event()
+        self._kafka, self._pipeline = kafka, pipeline
+        self._fault: BaseException | None = None
+        topics = (pipeline.output_topic, pipeline.dead_letters)
+        self._readers = [
+            threading.Thread(target=self._read, args=(topic,), daemon=True) for topic in topics
+        ]
+        self._writer = threading.Thread(target=self._write, name="load", daemon=True)
+
+    def __enter__(self) -> Self:
+        for thread in (*self._readers, self._writer):
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()
+        for thread in (*self._readers, self._writer):
+            thread.join(10)
+
+    @abstractmethod
+    def produce(self, writer: TopicWriter) -> None:
+        """Write all that there is to write, until ``stop`` is set."""
+
+    @abstractmethod
+    def take(self, record: Record) -> None:
+        """Count a result or a dead letter."""
+
+    def is_writing(self) -> bool:
+        """Whether there is more to come.
+
+        Raises:
+            OpsError: Nothing could be produced.
+        """
+        if self._fault is not None:
+            raise OpsError(f"the demonstration's load broke off: {self._fault}") from self._fault
+        return self._writer.is_alive()
+
+    def _write(self) -> None:
+        try:
+            with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
+                self.produce(writer)
+        except Exception as exc:  # noqa: BLE001  whatever it is, `is_writing` raises it
+            self._fault = exc
+
+    def _read(self, topic: str) -> None:
+        for record in read_topic(self._kafka, topic, from_beginning=True, stop=self.stop):
+            self.take(record)
+
+
+class Traffic(Exchange):
+    """Produces at a constant rate until it is finished."""
 
     def __init__(
         self,
@@ -89,30 +145,11 @@ class Traffic:
         *,
         rate_per_s: float,
     ) -> None:
+        super().__init__(kafka, pipeline)
         self.census = AnswerCounts()
-        self.sent = 0
-        self._kafka = kafka
-        self._pipeline = pipeline
         self._records = records
         self._rate_per_s = rate_per_s
         self._full = threading.Event()
-        self._stop = threading.Event()
-        topics = (pipeline.output_topic, pipeline.dead_letters)
-        self._readers = [
-            threading.Thread(target=self._read, args=(topic,), daemon=True) for topic in topics
-        ]
-        self._writer = threading.Thread(target=self._write, daemon=True)
-
-    def __enter__(self) -> Self:
-        for thread in (*self._readers, self._writer):
-            thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._full.set()
-        self._stop.set()
-        for thread in (*self._readers, self._writer):
-            thread.join(10)
 
     def finish(self) -> None:
         """Produce no more, and read on until every record is accounted for.
@@ -121,25 +158,24 @@ class Traffic:
             OpsError: Nothing could be produced.
         """
         self._full.set()
-        self._writer.join(30)
         deadline = time.monotonic() + DRAIN_DEADLINE_S
-        while len(self.census.sources) < self.sent and time.monotonic() < deadline:
+        while self.is_writing() or len(self.census.sources) < self.sent:
+            if time.monotonic() > deadline:
+                break  # what is missing is counted as lost
             time.sleep(0.1)
         time.sleep(LISTEN_ON_S)
-        if not self.sent:
-            raise OpsError("no event could be produced; see the log of the broker")
 
-    def _write(self) -> None:
+    def produce(self, writer: TopicWriter) -> None:
+        """See ``Exchange``."""
         began = time.monotonic()
-        with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
-            for key, value in self._records:
-                if self._full.is_set():
-                    return
-                writer.write(key, value)
-                self.sent += 1
-                due = began + self.sent / self._rate_per_s
-                time.sleep(max(0.0, due - time.monotonic()))
+        for key, value in self._records:
+            if self._full.is_set() or self.stop.is_set():
+                return
+            writer.write(key, value)
+            self.sent += 1
+            due = began + self.sent / self._rate_per_s
+            time.sleep(max(0.0, due - time.monotonic()))
 
-    def _read(self, topic: str) -> None:
-        for record in read_topic(self._kafka, topic, from_beginning=True, stop=self._stop):
-            self.census.take(record)
+    def take(self, record: Record) -> None:
+        """See ``Exchange``."""
+        self.census.take(record)

@@ -13,9 +13,9 @@ from ops.health.monitor import HealthMonitor, Schedule
 from ops.health.probes import AppsProbe, DatabaseProbe, MachineProbe, telling
 from ops.health.readings import Expected
 from ops.platform.installation import PlatformState, token_path
-from ops.serving.apps import Apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.artifact import GoldenRecord
 from stream.times import to_ms
 from stream.topics import pipeline_topics, platform_topics
@@ -45,11 +45,10 @@ def expected_of(config: PlatformConfig) -> Expected:
 def monitor_of(
     config: PlatformConfig,
     state: PlatformState,
-    database: Database,
-    observations: Observations,
-    apps: Apps,
+    view: PlatformView,
 ) -> HealthMonitor:
     """The monitor of a platform, not yet looking."""
+    database, observations, apps = view
     expected = expected_of(config)
     kafka = state.kafka(config.kafka)
     replicas = Replicas(

@@ -28,10 +28,9 @@ from ops.releases.next_event import due
 from ops.releases.releases import Release, move, open_releases
 from ops.releases.routes import all_routes, mark_published, unpublished
 from ops.releases.state_machine import needs_candidate
-from ops.serving.apps import Apps
-from ops.sql.database import Database
 from ops.sql.lease import acquire, release_lease
-from ops.telemetry.observations import CONSUMER_SILENCE, Observations
+from ops.telemetry.observations import CONSUMER_SILENCE
+from ops.view import PlatformView
 from serve.contract import AppName, app_name
 from serve.settings import ModelSettings
 from stream.errors import StreamError
@@ -66,9 +65,7 @@ class Operator:
 
     def __init__(
         self,
-        database: Database,
-        observations: Observations,
-        apps: Apps,
+        view: PlatformView,
         control: ControlDoor,
         facts: FactFinder,
         templates: Mapping[str, ModelSettings],
@@ -86,16 +83,14 @@ class Operator:
             holder: Of the lease; another for every process.
             upkeep: What is done beside releases; None for nothing.
         """
-        self._database = database
-        self._observations = observations
-        self._apps = apps
+        self._database, self._observations, self._apps = view
         self._control = control
         self._facts = facts
         self._templates = templates
         self._clock = clock
         self._holder = holder or uuid.uuid4().hex
         self._upkeep = upkeep
-        self._losses = DeletedRecordsLog(database)
+        self._losses = DeletedRecordsLog(view.database)
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True

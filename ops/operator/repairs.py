@@ -31,12 +31,11 @@ from ops.operator.diagnosis import (
 from ops.releases.releases import Release
 from ops.releases.state_machine import ReleaseState
 from ops.scaling.backlog import Backlog
-from ops.serving.apps import Apps, Make
+from ops.serving.apps import Make
 from ops.serving.cluster import Cluster
 from ops.serving.observed_app import ObservedApp
-from ops.sql.database import Database
 from ops.sql.tables import ledger
-from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.contract import AppName, app_name
 from stream.schema import ConsumerRecord, ControlRecord
 from stream.settings import PipelineSettings
@@ -78,9 +77,7 @@ class Repairs:
 
     def __init__(
         self,
-        database: Database,
-        observations: Observations,
-        apps: Apps,
+        view: PlatformView,
         backlogs: Backlogs,
         *,
         pipelines: Sequence[PipelineSettings],
@@ -97,9 +94,7 @@ class Repairs:
             may: Whether nobody else changes apps at the moment, as ``bertstream up`` does.
             clock: Of the backlogs.
         """
-        self._database = database
-        self._observations = observations
-        self._apps = apps
+        self._database, self._observations, self._apps = view
         self._backlogs = backlogs
         self._pipelines = {pipeline.app_name: pipeline for pipeline in pipelines}
         self._deploys = deploys

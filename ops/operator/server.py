@@ -33,7 +33,7 @@ from ops.health.restarts import record, see_to_alert
 from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
-from ops.operator.upkeep import Upkeep
+from ops.operator.upkeep import Scaling, Upkeep
 from ops.operator.version_cleaner import VersionCleaner
 from ops.platform.installation import PlatformState, connection, is_at_work, token_path
 from ops.platform.supervisor import SupervisorNote, end_with_parent, yield_to_others
@@ -48,6 +48,7 @@ from ops.sql.database import Database
 from ops.sql.lease import last_held
 from ops.telemetry.follower import follow
 from ops.telemetry.observations import CONSUMER_SILENCE, Observations
+from ops.view import PlatformView
 from stream.control import publish
 from stream.errors import StreamError
 from stream.kafka.admin import Admin
@@ -106,6 +107,7 @@ class OperatorServer:
             token_path=token_path(config.state_dir, state),
         )
         self._apps = Apps(ray, deadline_s=config.deploy_deadline_s)
+        self._view = PlatformView(self._database, self._observations, self._apps)
         self._backlogs = BacklogReader(
             config.pipelines,
             lambda: Admin(self._kafka, deadline_s=ADMIN_DEADLINE_S),
@@ -116,7 +118,7 @@ class OperatorServer:
         self._cleaner = VersionCleaner(
             self._database, self._store, leads=lambda: self._operator.leads, clock=utc_now
         )
-        self._monitor = monitor_of(config, state, self._database, self._observations, self._apps)
+        self._monitor = monitor_of(config, state, self._view)
         self._api = self._made_api()
         self._is_deaf = False
 
@@ -196,17 +198,13 @@ class OperatorServer:
     def _made_operator(self, holder: str | None) -> Operator:
         config = self._config
         facts = FactFinder(
-            self._database,
+            self._view,
             self._store,
-            self._observations,
-            self._apps,
             cache_dir=config.state_dir / "versions",
             load_deadline_s=config.deploy_deadline_s,
         )
         return Operator(
-            self._database,
-            self._observations,
-            self._apps,
+            self._view,
             Control(self._kafka),
             facts,
             {model.name: model for model in config.models},
@@ -219,38 +217,31 @@ class OperatorServer:
         """What the operator does beside releases."""
         config, scaling = self._config, self._config.scaling
         return Upkeep(
-            self._database,
-            self._observations,
-            self._apps,
-            pipelines=config.pipelines,
-            backlogs=self._backlogs,
-            machines=self._machines,
-            scaler=Scaler(scaling, config.models, config.pipelines) if scaling else None,
-            repairs=self._made_repairs(),
-            accounts=Accounts(
-                self._database,
-                self._observations,
-                self._apps,
+            Accounts(
+                self._view,
                 self._machines,
                 least={model.name: model.replicas for model in config.models},
                 pipelines=config.pipelines,
                 prices=config.prices,
             ),
-            # Of a cluster that was joined nobody knows the processors.
-            survey=Survey(
-                self._database,
-                self._observations,
-                self._apps,
-                has_bf16=self._owns_cluster and computes_bf16(),
-            ),
+            self._made_repairs(),
+            Scaling(
+                self._view,
+                Scaler(scaling, config.models, config.pipelines),
+                self._machines,
+                pipelines=config.pipelines,
+                backlogs=self._backlogs,
+            )
+            if scaling
+            else None,
+            # The processors of a cluster that was joined are not known.
+            Survey(self._view, has_bf16=self._owns_cluster and computes_bf16()),
         )
 
     def _made_repairs(self) -> Repairs:
         config = self._config
         return Repairs(
-            self._database,
-            self._observations,
-            self._apps,
+            self._view,
             self._backlogs,
             pipelines=config.pipelines,
             deploys=deploys_of(config, self._kafka),

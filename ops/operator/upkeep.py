@@ -6,56 +6,34 @@ Each of the three stands for itself; what cannot be known holds, and nothing is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ops.access.ledger import OPERATOR, Entry, append
 from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
 from ops.operator.repairs import Backlogs, Repairs, Round
 from ops.scaling.scaler import MEASURED_S, PlatformSnapshot, Scaler
-from ops.serving.apps import Apps
 from ops.serving.nodes import Machines
-from ops.sql.database import Database
-from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from stream.settings import PipelineSettings
 from stream.times import to_ms
 
 
 class Upkeep:
-    """Scales, repairs and counts; for one operator that leads."""
+    """Counts, repairs and scales; for one operator that leads."""
 
     def __init__(
-        self,
-        database: Database,
-        observations: Observations,
-        apps: Apps,
-        *,
-        pipelines: Sequence[PipelineSettings],
-        backlogs: Backlogs,
-        machines: Machines,
-        scaler: Scaler | None,
-        repairs: Repairs,
-        accounts: Accounts,
-        survey: Survey,
-        clock: Callable[[], float] = time.monotonic,
+        self, accounts: Accounts, repairs: Repairs, scaling: Scaling | None, survey: Survey
     ) -> None:
         """Put the parts together.
 
         Args:
-            scaler: None leaves every size alone.
-            clock: Of the backlogs.
+            scaling: None leaves every size alone.
         """
-        self._database = database
-        self._observations = observations
-        self._apps = apps
-        self._pipelines = pipelines
-        self._backlogs = backlogs
-        self._machines = machines
-        self._scaler = scaler
-        self._repairs = repairs
         self._accounts = accounts
+        self._repairs = repairs
+        self._scaling = scaling
         self._survey = survey
-        self._clock = clock
 
     @property
     def others(self) -> frozenset[str]:
@@ -70,12 +48,45 @@ class Upkeep:
         """
         self._accounts.tick(found.now)
         self._repairs.tick(found)
-        self._scale(found)
+        if self._scaling is not None:
+            self._scaling.tick(found, self._accounts.caps)
+            self._survey.tick(found.now, self._scaling.scaler.parts)
 
-    def _scale(self, found: Round) -> None:
-        if self._scaler is None:
-            return
-        for wish in self._scaler.wishes(self._sight(found)):
+
+class Scaling:
+    """Gives every app the size that its load needs; each change is a row of the ledger."""
+
+    def __init__(
+        self,
+        view: PlatformView,
+        scaler: Scaler,
+        machines: Machines,
+        *,
+        pipelines: Sequence[PipelineSettings],
+        backlogs: Backlogs,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember whom to ask.
+
+        Args:
+            clock: Of the backlogs.
+        """
+        self._database, self._observations, self._apps = view
+        self.scaler = scaler
+        self._machines = machines
+        self._pipelines = pipelines
+        self._backlogs = backlogs
+        self._clock = clock
+
+    def tick(self, found: Round, caps: Mapping[str, int]) -> None:
+        """Scale what is due.
+
+        Args:
+            caps: At most so many replicas of a model.
+        Raises:
+            OpsError: The database or Ray's API does not answer.
+        """
+        for wish in self.scaler.wishes(self._snapshot(found, caps)):
             self._apps.scale(wish.app, wish.target)
             entry = Entry(
                 at=found.now,
@@ -90,9 +101,8 @@ class Upkeep:
             )
             with self._database.begin() as connection:
                 append(connection, entry)
-        self._survey.tick(found.now, self._scaler.parts)
 
-    def _sight(self, found: Round) -> PlatformSnapshot:
+    def _snapshot(self, found: Round, caps: Mapping[str, int]) -> PlatformSnapshot:
         now_ms = to_ms(found.now)
         since_ms = now_ms - int(MEASURED_S * 1000)
         models = {pipeline.model for pipeline in self._pipelines}
@@ -104,7 +114,7 @@ class Upkeep:
             releases=found.releases,
             backlogs={p.name: self._backlogs.of(p.name) for p in self._pipelines},
             windows={m: self._observations.windows(m, since_ms=since_ms) for m in models},
-            caps=self._accounts.caps,
+            caps=caps,
             free=self._free(),
         )
 

@@ -22,10 +22,9 @@ from ops.releases.explanation import Explanation, Obstacle, explain
 from ops.releases.next_event import Condition, ReleaseFacts
 from ops.releases.releases import Release, policy_in_force
 from ops.releases.state_machine import STEPS, ReleaseState
-from ops.serving.apps import Apps
 from ops.serving.readiness import Readiness
-from ops.sql.database import Database
-from ops.telemetry.observations import CONSUMER_SILENCE, NOTHING, Observations, ReadPosition
+from ops.telemetry.observations import CONSUMER_SILENCE, NOTHING, ReadPosition
+from ops.view import PlatformView
 from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
 from serve.contract import CallOptions, app_name
 from serve.settings import ModelSettings
@@ -70,10 +69,8 @@ class FactFinder:
 
     def __init__(
         self,
-        database: Database,
+        view: PlatformView,
         store: ArtifactStore,
-        observations: Observations,
-        apps: Apps,
         *,
         cache_dir: Path,
         load_deadline_s: float = LOAD_DEADLINE_S,
@@ -84,10 +81,8 @@ class FactFinder:
             cache_dir: Where versions of a remote store are kept on this machine.
             load_deadline_s: After which a version that is not ready has failed.
         """
-        self._database = database
+        self._database, self._observations, self._apps = view
         self._store = store
-        self._observations = observations
-        self._apps = apps
         self._cache_dir = cache_dir
         self._load_deadline_s = load_deadline_s
         self._remembered = _Remembered()

@@ -284,7 +284,8 @@ class ReleaseVerbs:
             return history(connection, model, limit=limit, before_id=before_id)
 
     def _story(self, connection: Connection, release: Release) -> Story:
-        told = ledger.entries(connection, release=release.id, limit=MAX_TOLD)[::-1]
+        query = ledger.LedgerQuery(release_id=release.id, limit=MAX_TOLD)
+        told = ledger.entries(connection, query)[::-1]
         since = max(release.entered_at, self._access.clock() - COUNTED)
         route = all_routes(connection).get(release.model)
         return Story(release, route, told, since, self._records(release.model, since))

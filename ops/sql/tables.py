@@ -7,37 +7,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Dialect,
-    Float,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
+import sqlalchemy as sa
 
 
-class UtcDateTime(TypeDecorator[datetime]):
+class UtcDateTime(sa.TypeDecorator[datetime]):
     """A time that goes in aware and comes out in UTC, with microseconds, on both databases."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """To UTC; SQLite has no zones and gets the bare numbers.
 
         Raises:
@@ -50,14 +29,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
         """In UTC, whatever the zone of the session is."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -67,269 +46,268 @@ metadata = MetaData(
     }
 )
 
-NAME = String(63)
-SHA256 = String(64)
+NAME = sa.String(63)
+SHA256 = sa.String(64)
+LONG_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 # A Python None is SQL's NULL and never the JSON value null.
-DOCUMENT = JSON(none_as_null=True)
+DOCUMENT = sa.JSON(none_as_null=True)
 
 
-def _number() -> Column[int]:
+def _number() -> sa.Column[int]:
     """A key that the database counts and gives to no second row."""
-    return Column("id", Integer, primary_key=True, autoincrement=True)
+    return sa.Column("id", sa.Integer, primary_key=True, autoincrement=True)
 
 
-models = Table(
+models = sa.Table(
     "models",
     metadata,
-    Column("name", NAME, primary_key=True),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("created_by", Text, nullable=False),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
 )
 
-versions = Table(
+versions = sa.Table(
     "versions",
     metadata,
-    Column("model", NAME, ForeignKey("models.name"), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("digest", SHA256, nullable=False),
-    Column("uri", Text, nullable=False),
-    Column("card", DOCUMENT, nullable=False),
-    Column("files", DOCUMENT, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
-    Column("author", Text, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("deleted_at", UtcDateTime),
-    Column("source", Text, nullable=False),
-    PrimaryKeyConstraint("model", "number"),
-    UniqueConstraint("model", "digest"),
-    Index(None, "model", "deleted_at", "number"),
+    sa.Column("model", NAME, sa.ForeignKey("models.name"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("digest", SHA256, nullable=False),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("card", DOCUMENT, nullable=False),
+    sa.Column("files", DOCUMENT, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("model", "number"),
+    sa.UniqueConstraint("model", "digest"),
+    sa.Index(None, "model", "deleted_at", "number"),
 )
 
-policies = Table(
+policies = sa.Table(
     "policies",
     metadata,
     _number(),
-    Column("model", NAME, nullable=False),
-    Column("digest", SHA256, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("author", Text, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "model", "id"),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("digest", SHA256, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index(None, "model", "id"),
     sqlite_autoincrement=True,
 )
 
-principals = Table(
+principals = sa.Table(
     "principals",
     metadata,
     _number(),
-    Column("name", Text, nullable=False, unique=True),
-    Column("kind", String(16), nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("disabled_at", UtcDateTime),
-    CheckConstraint("kind IN ('person', 'team', 'department')", name="kind"),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("disabled_at", UtcDateTime),
+    sa.CheckConstraint("kind IN ('person', 'team', 'department')", name="kind"),
     sqlite_autoincrement=True,
 )
 
-memberships = Table(
+memberships = sa.Table(
     "memberships",
     metadata,
-    Column("member_id", Integer, ForeignKey("principals.id"), nullable=False),
-    Column("group_id", Integer, ForeignKey("principals.id"), nullable=False),
-    PrimaryKeyConstraint("member_id", "group_id"),
-    Index(None, "group_id"),
+    sa.Column("member_id", sa.Integer, sa.ForeignKey("principals.id"), nullable=False),
+    sa.Column("group_id", sa.Integer, sa.ForeignKey("principals.id"), nullable=False),
+    sa.PrimaryKeyConstraint("member_id", "group_id"),
+    sa.Index(None, "group_id"),
 )
 
-grants = Table(
+grants = sa.Table(
     "grants",
     metadata,
     _number(),
-    Column("principal_id", Integer, ForeignKey("principals.id"), nullable=False),
-    Column("permission", String(16), nullable=False),
-    Column("pattern", Text, nullable=False),
-    Column("granted_by", Text, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "principal_id"),
+    sa.Column("principal_id", sa.Integer, sa.ForeignKey("principals.id"), nullable=False),
+    sa.Column("permission", sa.String(16), nullable=False),
+    sa.Column("pattern", sa.Text, nullable=False),
+    sa.Column("granted_by", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index(None, "principal_id"),
     sqlite_autoincrement=True,
 )
 
-tokens = Table(
+tokens = sa.Table(
     "tokens",
     metadata,
     _number(),
-    Column("principal_id", Integer, ForeignKey("principals.id"), nullable=False),
-    Column("hash", SHA256, nullable=False, unique=True),
-    Column("prefix", String(16), nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime),
-    Column("revoked_at", UtcDateTime),
-    Column("last_used_at", UtcDateTime),
-    Index(None, "principal_id"),
+    sa.Column("principal_id", sa.Integer, sa.ForeignKey("principals.id"), nullable=False),
+    sa.Column("hash", SHA256, nullable=False, unique=True),
+    sa.Column("prefix", sa.String(16), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Index(None, "principal_id"),
     sqlite_autoincrement=True,
 )
 
-releases = Table(
+releases = sa.Table(
     "releases",
     metadata,
     _number(),
-    Column("model", NAME, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("label", NAME, nullable=False),
-    Column("version_digest", SHA256, nullable=False),
-    Column("policy_digest", SHA256, nullable=False),
-    Column("policy_text", Text, nullable=False),
-    Column("state", String(32), nullable=False),
-    Column("step", Integer, nullable=False, server_default=text("0")),
-    Column("resume_state", String(32)),
-    Column("previous", Integer),
-    Column("previous_label", NAME),
-    Column("is_rollback", Boolean, nullable=False),
-    Column("author", Text, nullable=False),
-    Column("note", Text, nullable=False, server_default=text("''")),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("entered_at", UtcDateTime, nullable=False),
-    Column("ended_at", UtcDateTime),
-    Column("evidence", DOCUMENT, nullable=False),
-    Column("revision", Integer, nullable=False, server_default=text("0")),
-    ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.number"]),
-    Index(None, "model", "id"),
-    Index(None, "model", "version", "id"),
-    Index(
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("label", NAME, nullable=False),
+    sa.Column("version_digest", SHA256, nullable=False),
+    sa.Column("policy_digest", SHA256, nullable=False),
+    sa.Column("policy_text", sa.Text, nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("step", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("resume_state", sa.String(32)),
+    sa.Column("previous", sa.Integer),
+    sa.Column("previous_label", NAME),
+    sa.Column("is_rollback", sa.Boolean, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("entered_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("evidence", DOCUMENT, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.number"]),
+    sa.Index(None, "model", "id"),
+    sa.Index(None, "model", "version", "id"),
+    sa.Index(
         "one_open_release",
         "model",
         unique=True,
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     ),
     sqlite_autoincrement=True,
 )
 
-approvals = Table(
+approvals = sa.Table(
     "approvals",
     metadata,
     _number(),
-    Column("release_id", Integer, ForeignKey("releases.id"), nullable=False),
-    Column("person", Text, nullable=False),
-    Column("team", Text, nullable=False),
-    Column("decision", String(16), nullable=False),
-    Column("comment", Text, nullable=False, server_default=text("''")),
-    Column("version_digest", SHA256, nullable=False),
-    Column("policy_digest", SHA256, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("voided_at", UtcDateTime),
-    Column("voided_why", Text),
-    CheckConstraint("decision IN ('approve', 'reject')", name="decision"),
-    Index(None, "release_id"),
+    sa.Column("release_id", sa.Integer, sa.ForeignKey("releases.id"), nullable=False),
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("team", sa.Text, nullable=False),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("comment", sa.Text, nullable=False, server_default=sa.text("''")),
+    sa.Column("version_digest", SHA256, nullable=False),
+    sa.Column("policy_digest", SHA256, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("voided_at", UtcDateTime),
+    sa.Column("voided_why", sa.Text),
+    sa.CheckConstraint("decision IN ('approve', 'reject')", name="decision"),
+    sa.Index(None, "release_id"),
     sqlite_autoincrement=True,
 )
 
 # A version with the settings it is served with. The label is its name on the wire: the number,
 # and where the same version was released again with other settings, ``number.1`` and so on.
-deployments = Table(
+deployments = sa.Table(
     "deployments",
     metadata,
-    Column("model", NAME, nullable=False),
-    Column("label", NAME, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("settings", DOCUMENT, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    PrimaryKeyConstraint("model", "label"),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("label", NAME, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("settings", DOCUMENT, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.PrimaryKeyConstraint("model", "label"),
 )
 
 # The outbox of the control topic: an epoch above the published one is still to be sent.
-routes = Table(
+routes = sa.Table(
     "routes",
     metadata,
-    Column("model", NAME, primary_key=True),
-    Column("epoch", BigInteger, nullable=False),
-    Column("record", DOCUMENT, nullable=False),
-    Column("published_epoch", BigInteger),
+    sa.Column("model", NAME, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("record", DOCUMENT, nullable=False),
+    sa.Column("published_epoch", sa.BigInteger),
 )
 
-leases = Table(
+leases = sa.Table(
     "leases",
     metadata,
-    Column("name", NAME, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("until", UtcDateTime, nullable=False),
-    Column("fence", BigInteger, nullable=False),
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
 )
 
-ledger = Table(
+ledger = sa.Table(
     "ledger",
     metadata,
     # Counted by the ledger itself, without gaps; a gap is a row that was taken out.
-    Column(
-        "id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
-    ),
-    Column("at", UtcDateTime, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("model", Text),
-    Column("version", Integer),
-    Column("release_id", Integer),
-    Column("from_state", String(32)),
-    Column("to_state", String(32)),
-    Column("reason", Text, nullable=False),
-    Column("evidence", DOCUMENT, nullable=False),
-    Column("version_digest", SHA256),
-    Column("policy_digest", SHA256),
-    Column("denied", Boolean, nullable=False),
-    Column("break_glass", Boolean, nullable=False),
-    Column("previous_hash", SHA256, nullable=False),
-    Column("hash", SHA256, nullable=False),
-    Index(None, "model", "id"),
-    Index(None, "release_id", "id"),
-    Index(None, "actor", "id"),
-    Index(None, "at", "id"),
+    sa.Column("id", LONG_KEY, primary_key=True, autoincrement=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("model", sa.Text),
+    sa.Column("version", sa.Integer),
+    sa.Column("release_id", sa.Integer),
+    sa.Column("from_state", sa.String(32)),
+    sa.Column("to_state", sa.String(32)),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("evidence", DOCUMENT, nullable=False),
+    sa.Column("version_digest", SHA256),
+    sa.Column("policy_digest", SHA256),
+    sa.Column("denied", sa.Boolean, nullable=False),
+    sa.Column("break_glass", sa.Boolean, nullable=False),
+    sa.Column("previous_hash", SHA256, nullable=False),
+    sa.Column("hash", SHA256, nullable=False),
+    sa.Index(None, "model", "id"),
+    sa.Index(None, "release_id", "id"),
+    sa.Index(None, "actor", "id"),
+    sa.Index(None, "at", "id"),
 )
 
 # One row: where the chain ends. Without it the last rows could go and nothing would show.
-ledger_head = Table(
+ledger_head = sa.Table(
     "ledger_head",
     metadata,
-    Column("one", Integer, primary_key=True, autoincrement=False),
-    Column("last_id", BigInteger, nullable=False),
-    Column("hash", SHA256, nullable=False),
-    CheckConstraint("one = 1", name="one"),
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_id", sa.BigInteger, nullable=False),
+    sa.Column("hash", SHA256, nullable=False),
+    sa.CheckConstraint("one = 1", name="one"),
 )
 
-usage = Table(
+usage = sa.Table(
     "usage",
     metadata,
-    Column("hour", UtcDateTime, nullable=False),
-    Column("model", NAME, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("pipeline", NAME, nullable=False),
-    Column("node_type", NAME, nullable=False),
-    Column("replica_s", Float, nullable=False),
-    Column("cpu_s", Float, nullable=False),
-    Column("gpu_s", Float, nullable=False),
-    Column("predictions", BigInteger, nullable=False),
-    PrimaryKeyConstraint("hour", "model", "version", "pipeline", "node_type"),
-    Index(None, "model", "hour"),
+    sa.Column("hour", UtcDateTime, nullable=False),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("pipeline", NAME, nullable=False),
+    sa.Column("node_type", NAME, nullable=False),
+    sa.Column("replica_s", sa.Float, nullable=False),
+    sa.Column("cpu_s", sa.Float, nullable=False),
+    sa.Column("gpu_s", sa.Float, nullable=False),
+    sa.Column("predictions", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("hour", "model", "version", "pipeline", "node_type"),
+    sa.Index(None, "model", "hour"),
 )
 
 # What the replicas of a version did, under the size and bounds that they had: with others it
 # would have been something else.
-workloads = Table(
+workloads = sa.Table(
     "workloads",
     metadata,
-    Column("hour", UtcDateTime, nullable=False),
-    Column("model", NAME, nullable=False),
-    Column("label", NAME, nullable=False),
-    Column("precision", String(8), nullable=False),
-    Column("could_bf16", Boolean, nullable=False),
-    Column("num_cpus", Float, nullable=False),
-    Column("num_gpus", Float, nullable=False),
-    Column("min_replicas", Integer, nullable=False),
-    Column("max_replicas", Integer, nullable=False),
-    Column("until", UtcDateTime, nullable=False),
-    Column("watched_s", Float, nullable=False),
-    Column("replica_s", Float, nullable=False),
-    Column("at_min_s", Float, nullable=False),
-    Column("busy_at_min_s", Float, nullable=False),
-    Column("lagging_s", Float, nullable=False),
-    PrimaryKeyConstraint(
+    sa.Column("hour", UtcDateTime, nullable=False),
+    sa.Column("model", NAME, nullable=False),
+    sa.Column("label", NAME, nullable=False),
+    sa.Column("precision", sa.String(8), nullable=False),
+    sa.Column("could_bf16", sa.Boolean, nullable=False),
+    sa.Column("num_cpus", sa.Float, nullable=False),
+    sa.Column("num_gpus", sa.Float, nullable=False),
+    sa.Column("min_replicas", sa.Integer, nullable=False),
+    sa.Column("max_replicas", sa.Integer, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Column("watched_s", sa.Float, nullable=False),
+    sa.Column("replica_s", sa.Float, nullable=False),
+    sa.Column("at_min_s", sa.Float, nullable=False),
+    sa.Column("busy_at_min_s", sa.Float, nullable=False),
+    sa.Column("lagging_s", sa.Float, nullable=False),
+    sa.PrimaryKeyConstraint(
         "hour",
         "model",
         "label",
@@ -340,28 +318,28 @@ workloads = Table(
         "min_replicas",
         "max_replicas",
     ),
-    Index(None, "model", "hour"),
+    sa.Index(None, "model", "hour"),
 )
 
-alerts = Table(
+alerts = sa.Table(
     "alerts",
     metadata,
     _number(),
-    Column("key", Text, nullable=False),
-    Column("opened_at", UtcDateTime, nullable=False),
-    Column("closed_at", UtcDateTime),
-    Column("severity", String(16), nullable=False),
-    Column("what", Text, nullable=False),
-    Column("since", UtcDateTime, nullable=False),
-    Column("hurts", Text, nullable=False),
-    Column("todo", Text, nullable=False),
-    Index(None, "opened_at"),
-    Index(
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("closed_at", UtcDateTime),
+    sa.Column("severity", sa.String(16), nullable=False),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("hurts", sa.Text, nullable=False),
+    sa.Column("todo", sa.Text, nullable=False),
+    sa.Index(None, "opened_at"),
+    sa.Index(
         "one_open_alert",
         "key",
         unique=True,
-        sqlite_where=text("closed_at IS NULL"),
-        postgresql_where=text("closed_at IS NULL"),
+        sqlite_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL"),
     ),
     sqlite_autoincrement=True,
 )

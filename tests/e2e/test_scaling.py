@@ -135,7 +135,7 @@ class Platform:
             closing(Database(f"sqlite:///{self.state_dir / 'bertstream.db'}")) as database,
             database.read() as reading,
         ):
-            rows = ledger.entries(reading, limit=200)[::-1]
+            rows = ledger.entries(reading, ledger.LedgerQuery(limit=200))[::-1]
         return [row for row in rows if row.action == action]
 
 

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from ops.access.ledger import Broken, Entry, LedgerHead, _fault, append, entries, head, verify
+from ops.access.ledger import (
+    Broken,
+    Entry,
+    LedgerHead,
+    LedgerQuery,
+    _fault,
+    append,
+    entries,
+    head,
+    verify,
+)
 from ops.sql.database import Database
 from ops.sql.tables import ledger
 from tests.postgres import UNGUARDED
@@ -38,7 +48,7 @@ def fill(database: Database, count: int) -> None:
 
 def ids(database: Database, **wanted: Any) -> list[int]:
     with database.read() as connection:
-        return [row.id for row in entries(connection, **wanted)]
+        return [row.id for row in entries(connection, LedgerQuery(**wanted))]
 
 
 def unguarded(connection: Connection) -> None:
@@ -208,7 +218,7 @@ def test_pages_are_newest_first_and_filtered(database: Database) -> None:
     assert ids(database, limit=4, before_id=6) == [5, 4, 3, 2]
     assert ids(database, model="a") == [8, 6, 4, 2]
     assert ids(database, actor="bob", limit=2, before_id=7) == [5, 3]
-    assert ids(database, release=5) == [6]
+    assert ids(database, release_id=5) == [6]
     assert ids(database, model="a", actor="bob") == []
     assert ids(database, since=NOW + timedelta(minutes=6)) == [9, 8, 7]
     assert ids(database, since=NOW + timedelta(minutes=6), model="a") == [8]

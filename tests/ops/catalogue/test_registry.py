@@ -279,7 +279,7 @@ def test_deleted_version_keeps_its_row_and_loses_its_files(
     with pytest.raises(UnknownVersion, match=r"sentiment@2 were deleted at 2026-03-01 13:00 UTC"):
         registry.export(v(2), tmp_path / "out")
     with database.read() as connection:
-        row = entries(connection, limit=1)[0]
+        row = entries(connection)[0]
     assert (row.action, row.version, row.actor, row.reason) == (
         "version.delete",
         2,

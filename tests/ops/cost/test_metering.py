@@ -21,6 +21,7 @@ from ops.serving.nodes import Machines
 from ops.sql.database import Database
 from ops.sql.tables import models
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from stream.settings import PipelineSettings
 from tests.ops.scaling.test_scaler import window
 from tests.ops.upkeep import NODES, NOW, Apps, Clock, running
@@ -39,9 +40,7 @@ class Platform:
         machines = Machines(lambda: NODES, grows=False)
         machines.refresh()
         self.accounts = Accounts(
-            database,
-            self.told,
-            cast(apps.Apps, self.apps),
+            PlatformView(database, self.told, cast(apps.Apps, self.apps)),
             machines,
             least={"m": 1},
             pipelines=[WORDS],

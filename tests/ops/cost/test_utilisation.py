@@ -17,6 +17,7 @@ from ops.scaling.scaler import ScalableApp
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from tests.ops.scaling.test_scaler import window
 from tests.ops.upkeep import NOW, Apps, Clock, running
 
@@ -33,7 +34,7 @@ class Platform:
     def __init__(self, database: Database, *, has_bf16: bool = True) -> None:
         self.database, self.clock, self.told = database, Clock(), Observations()
         found = cast(apps.Apps, Apps({"m@1": running()}))
-        self.survey = Survey(database, self.told, found, has_bf16=has_bf16)
+        self.survey = Survey(PlatformView(database, self.told, found), has_bf16=has_bf16)
 
     def answer(self, **fields: Any) -> None:
         now_ms = int(self.clock.now.timestamp() * 1000)

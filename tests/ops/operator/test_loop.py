@@ -20,6 +20,7 @@ from ops.releases.state_machine import Event, ReleaseState
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import routes
+from ops.view import PlatformView
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord
 from tests.ops.installation import NOW, install
@@ -55,9 +56,7 @@ class Canary:
         self.database, self.topic, self.now = database, Topic(), NOW
         self.release = self.there.start(*TO_CANARY)
         self.operator = Operator(
-            database,
-            self.there.told,
-            cast(apps.Apps, Ended()),
+            PlatformView(database, self.there.told, cast(apps.Apps, Ended())),
             self.topic,
             self.there.finder(),
             {},
@@ -125,7 +124,7 @@ def test_canary_that_never_gets_a_record_is_paused_and_keeps_its_traffic(canary:
     )
     with canary.database.read() as connection:
         assert ledger.verify(connection) is None
-        last = ledger.entries(connection, release=paused.id, limit=1)[0]
+        last = ledger.entries(connection, ledger.LedgerQuery(release_id=paused.id))[0]
         assert all_routes(connection)["sentiment"].versions["2"].weight == 0.5
     assert (last.action, last.actor) == ("release.step_inconclusive", "operator")
     assert last.reason.startswith("records: version 2 had 0 of the 1,000 that the step wants")

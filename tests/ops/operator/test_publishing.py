@@ -16,6 +16,7 @@ from ops.serving import apps
 from ops.sql.database import Database
 from ops.sql.tables import models
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.upkeep import NOW, Clock
@@ -53,9 +54,7 @@ class NoApps:
 
 def operator_of(database: Database, topic: Topic, clock: Clock, holder: str) -> Operator:
     return Operator(
-        database,
-        Observations(),
-        cast(apps.Apps, NoApps()),
+        PlatformView(database, Observations(), cast(apps.Apps, NoApps())),
         topic,
         cast(FactFinder, NoReleases()),
         {},

@@ -15,6 +15,7 @@ from ops.scaling.backlog import Backlog
 from ops.serving import apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings
 from tests.ops.upkeep import NOW, Apps, Clock, Kafka, running
@@ -41,9 +42,7 @@ class Platform:
 
     def operator(self) -> Repairs:
         return Repairs(
-            self.database,
-            self.told,
-            cast(apps.Apps, self.apps),
+            PlatformView(self.database, self.told, cast(apps.Apps, self.apps)),
             self.kafka,
             pipelines=[WORDS],
             deploys={APP: lambda cluster: None},

@@ -18,7 +18,7 @@ from ops.cost.utilisation import Survey
 from ops.errors import NotRunning
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Repairs
-from ops.operator.upkeep import Upkeep
+from ops.operator.upkeep import Scaling, Upkeep
 from ops.releases.facts import FactFinder
 from ops.releases.routes import put_route
 from ops.scaling.backlog import Backlog
@@ -30,6 +30,7 @@ from ops.sql.database import Database
 from ops.sql.lease import acquire
 from ops.sql.tables import models
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
@@ -79,38 +80,34 @@ class Platform:
         engine = {"engine": "openvino", "precision": "f32"}
         times = {"start_ms": now_ms - 10_000, "end_ms": now_ms}
         told.add([window().model_copy(update=engine | times)])
-        doors = cast(apps.Apps, self.serve)
         machines = Machines(lambda: NODES, grows=False)
         machines.refresh()
         deploys = {"pipeline-words": lambda cluster: None}
+        view = PlatformView(database, told, cast(apps.Apps, self.serve))
         upkeep = Upkeep(
-            database,
-            told,
-            doors,
-            pipelines=[WORDS],
-            backlogs=self.kafka,
-            machines=machines,
-            scaler=Scaler(scaling, [MODEL], [WORDS]) if scaling else None,
-            repairs=Repairs(
-                database,
-                told,
-                doors,
+            Accounts(view, machines, least={"m": 1}, pipelines=[WORDS], prices=None),
+            Repairs(
+                view,
                 self.kafka,
                 pipelines=[WORDS],
                 deploys=deploys,
                 deadline_s=1.0,
                 clock=self.clock,
             ),
-            accounts=Accounts(
-                database, told, doors, machines, least={"m": 1}, pipelines=[WORDS], prices=None
-            ),
-            survey=Survey(database, told, doors, has_bf16=False),
-            clock=self.clock,
+            Scaling(
+                view,
+                Scaler(scaling, [MODEL], [WORDS]),
+                machines,
+                pipelines=[WORDS],
+                backlogs=self.kafka,
+                clock=self.clock,
+            )
+            if scaling
+            else None,
+            Survey(view, has_bf16=False),
         )
         self.operator = Operator(
-            database,
-            told,
-            doors,
+            view,
             Topic(),
             cast(FactFinder, NoReleases()),
             {"m": MODEL},

@@ -69,7 +69,7 @@ def test_what_the_policy_names_is_deleted_with_a_row_each(
     kept = [n for n, digest in digests.items() if store.within("sentiment").holds(digest)]
     assert kept == [1, 4, 5]
     with database.read() as connection:
-        rows = [row for row in entries(connection, limit=50) if row.action == "version.delete"]
+        rows = [row for row in entries(connection) if row.action == "version.delete"]
     assert [(row.version, row.actor, row.reason) for row in rows] == [
         (n, OPERATOR, "the policy keeps the newest 2 versions, and this one is not in use")
         for n in (3, 2)

@@ -26,6 +26,7 @@ from ops.serving.readiness import Readiness
 from ops.sql.database import Database
 from ops.sql.tables import approvals
 from ops.telemetry.observations import Observations
+from ops.view import PlatformView
 from serve.contract import Answer
 from stream.schema import ControlRecord, VersionRoute
 from tests.ops.directories import make_directory
@@ -114,8 +115,8 @@ class Releases:
 
     def finder(self, replicas: Replicas | None = None) -> FactFinder:
         store = ArtifactStore(self.there.folder / "store")
-        served = cast(apps.Apps, replicas)
-        return FactFinder(self.database, store, self.told, served, cache_dir=self.there.folder)
+        view = PlatformView(self.database, self.told, cast(apps.Apps, replicas))
+        return FactFinder(view, store, cache_dir=self.there.folder)
 
     def due(
         self, release: Release, now: datetime, finder: FactFinder | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from ops.access.ledger import LedgerRow, entries, verify
+from ops.access.ledger import LedgerQuery, LedgerRow, entries, verify
 from ops.catalogue.deployments import deployment
 from ops.errors import (
     EventRefused,
@@ -109,7 +109,7 @@ def rows(database: Database, release: Release) -> list[LedgerRow]:
     """Of the ledger, oldest first."""
     with database.read() as connection:
         assert verify(connection) is None
-        return entries(connection, release=release.id)[::-1]
+        return entries(connection, LedgerQuery(release_id=release.id))[::-1]
 
 
 def reread(database: Database, release: Release) -> Release:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert
 
 from ops.access import grants, ledger
-from ops.access.ledger import LedgerRow
+from ops.access.ledger import EVERY_ROW, LedgerQuery, LedgerRow
 from ops.access.permissions import Kind, Permission
 from ops.access.transactions import Actor
 from ops.catalogue.versions import VersionId
@@ -50,7 +50,7 @@ def actor(there: Installation, name: str) -> Actor:
 def last_row(there: Installation) -> LedgerRow:
     with there.database.read() as connection:
         assert ledger.verify(connection) is None
-        return ledger.entries(connection, limit=1)[0]
+        return ledger.entries(connection)[0]
 
 
 def register(there: Installation, who: str = "ana", weights: bytes = b"1") -> Path:
@@ -374,13 +374,13 @@ def test_ledger_of_a_model_is_for_who_may_read_it(there: Installation) -> None:
     register(there)
     there.service.people.give(actor(there, "root"), "eve", Permission.READ, "risk-*")
     book = there.service.ledger
-    assert [row.action for row in book.read(actor(there, "ana"), model="sentiment")] == [
-        "version.register"
-    ]
-    assert len(book.read(actor(there, "root"))) == 2
+    of_model = LedgerQuery(model="sentiment")
+    (row,) = book.read(actor(there, "ana"), of_model)
+    assert row.action == "version.register"
+    assert len(book.read(actor(there, "root"), EVERY_ROW)) == 2
     for refused in (
-        lambda: book.read(actor(there, "ana")),
-        lambda: book.read(actor(there, "eve"), model="sentiment"),
+        lambda: book.read(actor(there, "ana"), EVERY_ROW),
+        lambda: book.read(actor(there, "eve"), of_model),
         lambda: book.verify(actor(there, "ana")),
     ):
         with pytest.raises(NotAllowed):
