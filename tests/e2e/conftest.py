@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.serve.conftest import make_source, sentiment
+from tests.serve.tiny import make_source, sentiment
 
 __all__ = ["make_source", "sentiment"]

@@ -16,7 +16,7 @@ from serve.checkpoint import INDEX_FILE, library
 from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate
-from tests.serve.conftest import MakeSource
+from tests.serve.tiny import MakeSource
 
 pytestmark = pytest.mark.model
 

@@ -14,7 +14,7 @@ from serve.golden_texts import GoldenText, add_golden, read_golden_texts
 from serve.importing import import_model
 from serve.replica import Replica
 from serve.settings import ModelSettings
-from tests.serve.conftest import TEXTS, MakeSource
+from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 

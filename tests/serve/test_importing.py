@@ -14,7 +14,7 @@ from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
-from tests.serve.conftest import TEXTS, MakeSource
+from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 

@@ -15,7 +15,7 @@ from serve.errors import ArtifactError
 from serve.module import build_module
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
-from tests.serve.conftest import TEXTS
+from tests.serve.tiny import TEXTS
 
 pytestmark = pytest.mark.model
 

@@ -8,7 +8,7 @@ import pytest
 from serve.errors import ArtifactAltered, ArtifactError
 from serve.importing import import_model
 from serve.output import new_directory
-from tests.serve.conftest import MakeSource
+from tests.serve.tiny import MakeSource
 
 
 def write(out: Path, text: str = "new") -> None:

@@ -25,7 +25,7 @@ from serve.importing import import_model
 from serve.replica import WARM_UP_SINGLES, Replica
 from serve.settings import EngineSettings, ModelSettings
 from serve.sources import locate
-from tests.serve.conftest import TEXTS, MakeSource
+from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 

@@ -18,7 +18,7 @@ from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.module import build_module
 from serve.tokenize import TextTokenizer
-from tests.serve.conftest import TEXTS, MakeSource
+from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 

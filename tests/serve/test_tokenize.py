@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from serve.artifact import TOKENIZER_FILE, Artifact
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
-from tests.serve.conftest import TEXTS
+from tests.serve.tiny import TEXTS
 
 PACKAGED = locate(None)
 MEGABYTE = 1_000_000

@@ -17,7 +17,7 @@ from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate
 from serve.tokenize import TextTokenizer
-from tests.serve.conftest import TEXTS
+from tests.serve.tiny import TEXTS
 
 pytestmark = pytest.mark.model
 

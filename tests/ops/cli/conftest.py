@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 from fastapi import FastAPI
@@ -17,13 +16,8 @@ from ops.catalogue.store import ArtifactStore
 from ops.cli.main import app
 from ops.service.service import Service
 from ops.sql.database import Database
+from tests.ops.cli.command import Bertstream
 from tests.ops.installation import Installation, install, served
-
-
-class Bertstream(Protocol):
-    """Run a command as somebody; checks its exit code."""
-
-    def __call__(self, *words: str, code: int = 0, who: str = "root") -> Result: ...
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +63,3 @@ def bertstream(
         return result
 
     return run
-
-
-def as_json(result: Result) -> Any:
-    """What a command with --json has printed."""
-    return json.loads(result.stdout)

@@ -17,7 +17,7 @@ from ops.health import alerts
 from ops.health.alerts import raise_alert
 from ops.health.findings import Finding, Severity
 from ops.service.cost import CostVerbs
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 
 HOUR = NOW.replace(minute=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.access import tokens
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 
 

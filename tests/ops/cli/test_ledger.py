@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.installation import Installation
 
 

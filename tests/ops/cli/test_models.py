@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve.artifact import load
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.directories import make_directory
 from tests.ops.installation import Installation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 
 
 def test_people(bertstream: Bertstream) -> None:

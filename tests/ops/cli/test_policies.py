@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.main import app
-from tests.ops.cli.conftest import Bertstream, as_json
+from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.directories import make_directory
 from tests.ops.installation import Installation
 

@@ -14,7 +14,7 @@ from ops.cli.releases import story_lines
 from ops.releases.routes import put_route
 from ops.service.service import Service
 from stream.schema import ControlRecord, VersionRoute
-from tests.ops.cli.conftest import Bertstream
+from tests.ops.cli.command import Bertstream
 from tests.ops.directories import make_directory
 from tests.ops.installation import NOW, Installation, keep
 

@@ -22,7 +22,7 @@ from ops.config.state_dir import DEFAULT_STATE_DIR, state_dir_of
 from ops.errors import ConfigError
 from ops.processes.ports import free_port
 from tests.certificates import write_certificates
-from tests.ops.cli.conftest import Bertstream
+from tests.ops.cli.command import Bertstream
 from tests.ops.installation import Installation, served
 
 # What the platform runs on and a client of its API does without.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from ops.config.prices import NodePrice, PriceTable
-from ops.cost.advice import Measurement, Size, Workload, advise, measured
+from ops.cost.advice import Measurement, advise, measured
+from tests.ops.cost.loads import SIZE, workload
 
 PRICES = PriceTable(cpu_hour=0.05, gpu_hour=2.0, node_types={"spot": NodePrice(cpu_hour=0.01)})
-# Nothing to say about this one.
-SIZE = Size("bf16", True, num_cpus=2.0, num_gpus=0.0, min_replicas=1, max_replicas=6)
 WELL = Measurement(
     model="sentiment",
     version="3",
@@ -24,7 +22,6 @@ WELL = Measurement(
     at_min_share=0.5,
     lagging_share=0.0,
 )
-HOUR = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def changed(changes: dict[str, Any]) -> Measurement:
@@ -128,13 +125,6 @@ def test_without_prices_nothing_is_said_of_money() -> None:
         assert advice.saving_per_day is None
         assert "EUR" not in advice.sentence
         assert " a day" not in advice.sentence
-
-
-def workload(hour: int, *, label: str = "3", size: Size = SIZE, **amounts: float) -> Workload:
-    at = HOUR + timedelta(hours=hour)
-    done = {"watched_s": 3600.0, "replica_s": 7200.0, "at_min_s": 1800.0, "lagging_s": 360.0}
-    done |= {"busy_at_min_s": 900.0}
-    return Workload(at, "sentiment", label, size, at, **done | amounts)
 
 
 def test_hours_make_a_measurement() -> None:

@@ -23,7 +23,7 @@ from ops.sql.tables import models
 from ops.telemetry.observations import Observations
 from ops.view import PlatformView
 from stream.settings import PipelineSettings
-from tests.ops.scaling.test_scaler import window
+from tests.ops.scaling.windows import window
 from tests.ops.upkeep import NODES, NOW, Apps, Clock, running
 
 WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")

@@ -18,7 +18,7 @@ from ops.serving import apps
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from ops.view import PlatformView
-from tests.ops.scaling.test_scaler import window
+from tests.ops.scaling.windows import window
 from tests.ops.upkeep import NOW, Apps, Clock, running
 
 SETTINGS = ScalingSettings(min_replicas=1, max_replicas=3, target_drain_s=60)

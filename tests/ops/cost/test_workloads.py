@@ -8,7 +8,7 @@ from datetime import timedelta
 from ops.cost import workloads
 from ops.cost.advice import Workload
 from ops.sql.database import Database
-from tests.ops.cost.test_advice import HOUR, SIZE, workload
+from tests.ops.cost.loads import HOUR, SIZE, workload
 
 SECOND = timedelta(seconds=1)
 

@@ -24,8 +24,8 @@ from ops.view import PlatformView
 from stream.errors import BrokerUnreachable
 from stream.schema import ControlRecord
 from tests.ops.installation import NOW, install
-from tests.ops.operator.test_upkeep import Serve
-from tests.ops.releases.test_facts import TO_CANARY, Releases
+from tests.ops.operator.serve import Serve
+from tests.ops.releases.under_way import TO_CANARY, Releases
 
 DEADLINE_S = 20.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,6 @@ from ops.config.scaling import ScalingSettings
 from ops.cost import workloads
 from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey
-from ops.errors import NotRunning
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Repairs
 from ops.operator.upkeep import Scaling, Upkeep
@@ -34,28 +32,14 @@ from ops.view import PlatformView
 from serve.settings import ModelSettings
 from stream.schema import ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
-from tests.ops.scaling.test_scaler import window
-from tests.ops.upkeep import NODES, NOW, Apps, Clock, Kafka, running
+from tests.ops.operator.serve import Serve
+from tests.ops.scaling.windows import window
+from tests.ops.upkeep import NODES, NOW, Clock, Kafka, running
 
 WORDS = PipelineSettings(name="words", model="m", input_topics=("in",), output_topic="out")
 MODEL = ModelSettings(name="m", path=Path("."))
 SCALING = ScalingSettings(max_replicas=50, target_drain_s=10, up_delay_s=0)
 FULL = Rates(OffsetSample(0.0, 4000.0, 0.0), 0.0, 100.0)
-
-
-class Serve(Apps):
-    """Answers the operator, unless it is away; remembers what was wanted."""
-
-    away = False
-    wanted: Mapping[str, Any] = {}
-    others: Container[str] = ()
-
-    def refresh(self) -> None:
-        if self.away:
-            raise NotRunning("away")
-
-    def reconcile(self, wanted: Mapping[str, Any], known: set[str], others: Container[str]) -> None:
-        self.wanted, self.others = wanted, others
 
 
 class Topic:

@@ -17,7 +17,7 @@ from ops.config.scaling import ScalingSettings
 from ops.scaling.decision import ScalingDecision, ScalingState, decide
 from ops.scaling.need import Memory, ScalingReading, need_of
 from ops.scaling.rates import BACKLOG_SHARE, OffsetSample, Rates, follow, measure
-from tests.ops.scaling.test_rates import ANY_NUMBER
+from tests.ops.scaling.numbers import ANY_NUMBER
 
 AT_ONCE = ScalingSettings(max_replicas=20, up_delay_s=0, down_delay_s=0)
 # 3,000 records and 60 s of 250/s are 18,000; two do 80/s each for 60 s, and

@@ -18,14 +18,7 @@ from ops.scaling.rates import (
     rate_per_consumer,
     replica_seconds,
 )
-
-ANY_NUMBER = st.one_of(
-    st.none(),
-    st.floats(),
-    st.floats(0, 1e6),
-    st.integers(-(10**400), 10**400),
-    st.integers(0, 100_000),
-)
+from tests.ops.scaling.numbers import ANY_NUMBER
 
 
 def followed(*samples: tuple[float, float, float], half_life_s: float = 1.0) -> Rates:

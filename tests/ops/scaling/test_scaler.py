@@ -16,8 +16,9 @@ from ops.scaling.rates import OffsetSample, Rates
 from ops.scaling.scaler import PlatformSnapshot, Scaler, TargetSize
 from ops.serving.observed_app import ObservedApp
 from serve.settings import ModelSettings
-from stream.schema import ControlRecord, TelemetryRecord, VersionRoute
+from stream.schema import ControlRecord, VersionRoute
 from stream.settings import PipelineSettings
+from tests.ops.scaling.windows import window
 
 SCALING = ScalingSettings(
     max_replicas=8, target_drain_s=10, up_delay_s=0, down_delay_s=10, smoothing_s=1
@@ -40,17 +41,6 @@ class Going:
 def app(replicas: int = 1, *, status: str = "RUNNING", target: int | None = None) -> ObservedApp:
     size = replicas if target is None else target
     return ObservedApp(status, replicas, "", target=size, resources=RESOURCES)
-
-
-def window(version: str = "1", *, answers: int = 1000, busy_s: float = 10.0) -> TelemetryRecord:
-    """Ten seconds of one consumer."""
-    fields: dict[str, Any] = dict.fromkeys(TelemetryRecord.model_fields, 0)
-    names = ("failures", "rescued", "deleted", "latency", "confidence", "lengths", "labels")
-    fields |= {name: {} for name in names}
-    fields |= dict.fromkeys(("engine", "precision", "digest"))
-    fields |= {"pipeline": "words", "consumer": 0, "model": "m", "version": version}
-    fields |= {"start_ms": 0, "end_ms": 10_000, "answers": answers}
-    return TelemetryRecord(**fields | {"replica_us": int(busy_s * 1e6)})
 
 
 def backlog(lag: float = 0.0, *, arrival: float = 0.0, drain: float = 0.0, **more: Any) -> Backlog:
