@@ -31,7 +31,7 @@ TEST_RUN = "BERTSTREAM_TEST_RUN"
 # The same examples in every run, and however slow the machine: red or green is for the code to
 # decide. `--hypothesis-profile=explore` looks for new ones; `make check` tries a few.
 settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("fast", settings.get_profile("same"), max_examples=20)
+settings.register_profile("fast", settings.get_profile("same"), max_examples=10)
 settings.register_profile("explore", deadline=None, max_examples=3_000)
 settings.load_profile("same")
 

@@ -23,7 +23,7 @@ from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
 from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
-from tests.source import PRODUCT, ROOT, imported, modules
+from tests.source import PRODUCT, ROOT, imported, modules, tree
 
 GUIDES = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 DOCUMENTS = (
@@ -161,7 +161,7 @@ def test_what_is_wrong_is_found_by_its_kind() -> None:
     by_hand = {
         path.relative_to(ROOT).as_posix()
         for path in modules()
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding"
     }
     assert by_hand == {f"ops/health/{name}.py" for name in ("kinds", "findings", "restarts")}
@@ -174,10 +174,7 @@ def test_table_of_packages_is_complete_and_says_what_they_say() -> None:
     }
     docstrings = {
         path.parent.relative_to(ROOT).as_posix(): " ".join(
-            (ast.get_docstring(ast.parse(path.read_text())) or "")
-            .partition("\n\n")[0]
-            .replace("``", "`")
-            .split()
+            (ast.get_docstring(tree(path)) or "").partition("\n\n")[0].replace("``", "`").split()
         )
         for package in PACKAGES
         if package != "bench"

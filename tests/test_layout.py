@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.source import ROOT, modules
+from tests.source import ROOT, modules, tree
 
 SHAPES = "shapes without logic"
 # Modules without a test file of their name: the file that tests them, or why none does.
@@ -125,7 +125,7 @@ def test_test_modules_do_not_import_each_other() -> None:
 
     imports: list[tuple[Path, str]] = []
     for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ImportFrom) and is_tests(node.module or ""):
                 imports.append((path, node.module or ""))
     assert imports == []

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.source import ROOT, modules
+from tests.source import ROOT, modules, tree
 
 
 def names_of_types(module: Path) -> Iterator[str]:
     """Classes and aliases of types at the top of a module."""
-    for node in ast.parse(module.read_text()).body:
+    for node in tree(module).body:
         if isinstance(node, ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign):

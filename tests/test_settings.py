@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from serve.settings import Settings
-from tests.source import PRODUCT, ROOT, modules
+from tests.source import PRODUCT, ROOT, modules, tree
 
 # Written and shown as they are, for people who ask where a model is from.
 FOR_PEOPLE = {("ModelCard", "training_data_sha256"), ("ModelCard", "code_version")}
@@ -24,7 +24,7 @@ def test_every_field_is_read_somewhere() -> None:
     for path in modules():
         if "class " in (text := path.read_text()) and "Settings)" in text:
             import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        read |= {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+        read |= {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     fields = {
         (kind.__name__, field)
         for kind in heirs(Settings)

@@ -62,6 +62,7 @@ def test_its_error_is_raised_here(child: Child, tmp_path: Path) -> None:
         told_by(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_library_is_told_as_such(child: Child, tmp_path: Path) -> None:
     child('say(kind="failed", text="RpcError: gone", more="RpcError")')
     with pytest.raises(PlatformError, match="RpcError: gone"):
@@ -70,6 +71,7 @@ def test_an_error_of_a_library_is_told_as_such(child: Child, tmp_path: Path) -> 
         told_by(tmp_path, one(tmp_path, is_alive=False))
 
 
+@pytest.mark.slow
 def test_an_end_without_a_word_names_how_and_the_log(child: Child, tmp_path: Path) -> None:
     child('say(kind="step", text="m@1: deploying"); os.kill(os.getpid(), 9)')
     with pytest.raises(
@@ -78,6 +80,7 @@ def test_an_end_without_a_word_names_how_and_the_log(child: Child, tmp_path: Pat
         told_by(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_death_that_it_waits_for_is_noticed_and_nothing_stays(
     child: Child, tmp_path: Path
 ) -> None:
