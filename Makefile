@@ -1,4 +1,4 @@
-# Needs make, a Python >= 3.11 and nothing else; PYTHON=/path/to/python chooses which.
+# Needs only make and Python >= 3.11; PYTHON=/path/to/python selects the interpreter.
 # Written for GNU make 3.81, which macOS has.
 
 SHELL := /bin/sh
@@ -12,14 +12,14 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 EXCLUDED := $(VENV)/.excluded
 INSTALL := $(UV) pip install --python $(BIN)/python --no-deps
-# Must run on a Python that is too old, too.
+# Must also run on a Python that is too old.
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 FAST := not slow and not model and not postgres and not kafka and not ray and not gpu
-# As many processes as the smallest machine has cores; one of them has all that starts Ray.
+# As many processes as the smallest machine has cores; one of them runs all tests that start Ray.
 PARALLEL := -n 2 --no-loadscope-reorder
 ARGS ?=
 
-# Nothing leaves the machine unasked.
+# Send no usage data to third parties.
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
@@ -32,37 +32,37 @@ help: ## list the targets
 
 setup: $(RUN_READY) ## install what the product needs: .venv, locked packages, Kafka's jars
 
-setup-dev: $(DEV_READY) ## the same and what tests and checks need
+setup-dev: $(DEV_READY) ## setup, plus what tests and checks need
 
-demo: $(RUN_READY) ## the whole product on this machine, on data of its own, in under 2 minutes
+demo: $(RUN_READY) ## run the whole product on this machine with sample data, in under 2 minutes
 	$(BIN)/bertstream demo
 
-demo-release: $(RUN_READY) ## releases under load: one good version, three bad ones, some minutes
+demo-release: $(RUN_READY) ## show releases under load: one good version, three bad ones; takes minutes
 	$(BIN)/bertstream demo-release
 
-test: $(DEV_READY) ## all tests, with a real Kafka and a real Ray; ARGS="-k name" chooses some
+test: $(DEV_READY) ## run all tests, with a real Kafka and Ray; ARGS="-k name" selects some
 	$(BIN)/python -m pytest $(PARALLEL) -m "not architectures" $(ARGS)
 
-test-architectures: $(DEV_READY) ## every family of encoders that is known to work, beside transformers
+test-architectures: $(DEV_READY) ## compare every supported model family with transformers
 	$(BIN)/python -m pytest tests/serve/test_families.py $(ARGS)
 
-check: $(DEV_READY) ## lint, format, types, imports and the fast tests
+check: $(DEV_READY) ## check lint, format, types and imports, and run the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(PARALLEL) --hypothesis-profile=fast -m "$(FAST)" $(ARGS)
 
-chaos: $(DEV_READY) ## kill processes in mid-stream for minutes and count every record
+chaos: $(DEV_READY) ## kill processes during streaming for minutes and count every record
 	$(BIN)/python -m bench.chaos $(ARGS)
 
-bench: $(DEV_READY) ## measure throughput and latency beside sentence-transformers
+bench: $(DEV_READY) ## measure throughput and latency against sentence-transformers
 	$(BIN)/python -m bench $(ARGS)
 
 bench-ops: $(DEV_READY) ## simulate releases, and time a large catalogue and the operator
 	$(BIN)/python -m bench.ops $(ARGS)
 
-lock: $(DEV_READY) ## resolve all versions anew and rewrite the lock files
+lock: $(DEV_READY) ## resolve all versions again and rewrite the lock files
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --excludes $(EXCLUDED) \
 		pyproject.toml -o requirements.lock
@@ -71,13 +71,13 @@ lock: $(DEV_READY) ## resolve all versions anew and rewrite the lock files
 		--extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/python -m ops.embedded_kafka.runtime --relock
 
-clean: ## remove .venv and everything that can be made again; .bertstream/ stays
+clean: ## remove .venv and everything that can be rebuilt; keeps .bertstream/
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is written last, so that an interrupted set-up is taken up again, and what stands
-# under a stamp is not asked for again, so that a later run needs no network.
+# A stamp is written last, so that an interrupted set-up is resumed; what a stamp covers is not
+# fetched again, so that later runs need no network.
 
 $(VENV)/.uv-$(UV_VERSION):
 	@python=$${PYTHON:-}; \
@@ -98,8 +98,8 @@ $(VENV)/.uv-$(UV_VERSION):
 	@echo openvino-telemetry > $(EXCLUDED)
 	touch $@
 
-# The lock files name every package, so dependencies are not looked up (--no-deps). OpenVINO
-# runs without its telemetry package; what is not installed sends nothing.
+# The lock files name every package, so dependencies are not resolved (--no-deps). OpenVINO runs
+# without its telemetry package, so that it cannot send telemetry.
 $(RUN_READY): $(VENV)/.uv-$(UV_VERSION) requirements.lock pyproject.toml ops/embedded_kafka/kafka_jars.lock
 	@echo "installing packages into $(VENV) (several GB the first time)"
 	$(INSTALL) --require-hashes --excludes $(EXCLUDED) -r requirements.lock

@@ -1,52 +1,52 @@
-"""Every error of ``ops``.
+"""All errors of ``ops``.
 
 OpsError
-|-- RuntimeMissing            what the embedded Kafka runs on is not there
+|-- RuntimeMissing            the embedded Kafka lacks a jar or a Java runtime
 |   |-- JarUnavailable        a jar could not be downloaded (retriable)
-|   |-- JarAltered            a jar has not the pinned sha256; it was removed (retriable)
-|   `-- JavaMissing           no Java that is new enough
-|-- BrokerError               the embedded Kafka
-|   |-- PortTaken             something else listens on its port
+|   |-- JarAltered            a jar did not match its pinned sha256 and was deleted (retriable)
+|   `-- JavaMissing           there is no Java that is recent enough
+|-- BrokerError               the embedded Kafka failed
+|   |-- PortTaken             another process listens on its port
 |   |-- BrokerStartFailed     it died, or did not answer in time
-|   `-- BrokerNotStarted      asked for what only a started broker has
-|-- ConfigError               the YAML file says something that cannot be
-|-- NoJsonObject              a line that is to be sent is no JSON object
-|-- PolicyError               a model's policy says something that cannot be
-|-- PlatformError             the platform as a whole
-|   |-- NotRunning            asked for what only a running platform has
-|   |-- GroupTaken            others read with a pipeline's consumer group
-|   |-- Busy                  another ``up`` or ``down`` is at work on the same state
+|   `-- BrokerNotStarted      an operation needs a broker that was started before
+|-- ConfigError               the YAML file is invalid
+|-- NoJsonObject              a line to send is not a JSON object
+|-- PolicyError               a model's policy is invalid
+|-- PlatformError             an operation on the whole platform failed
+|   |-- NotRunning            an operation needs a running platform
+|   |-- GroupTaken            another application uses a pipeline's consumer group
+|   |-- Busy                  another ``up`` or ``down`` uses the same state directory
 |   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
-|   |-- DriverDied            what ``up`` needs died while it deployed
-|   |-- ClusterUnreachable    the Ray cluster that was named does not answer
-|   |-- NoRoom                the cluster has not what a replica wants
+|   |-- DriverDied            a process that ``up`` needs died during deployment
+|   |-- ClusterUnreachable    the configured Ray cluster does not answer
+|   |-- NoRoom                the cluster lacks the resources for a replica
 |   `-- DeployFailed          a replica cannot be built
-|-- DatabaseUnavailable       the database is gone, or was busy for too long (retriable)
-|-- DatabaseIncompatible      its tables are not those of this version
-|-- ArtifactStoreError        where the files of versions are kept
+|-- DatabaseUnavailable       the database is unavailable, or was busy for too long (retriable)
+|-- DatabaseIncompatible      its tables belong to another version of bertstream
+|-- ArtifactStoreError        the artifact store failed
 |   |-- StoreUnavailable      it cannot be reached, read or written (retriable)
-|   `-- StoreUnsupported      its kind needs a package that is not installed
-|-- RegistryError             models and their versions
-|   |-- BadModelName          a name that a model cannot have
+|   `-- StoreUnsupported      this kind of store needs a package that is not installed
+|-- RegistryError             an operation on models or versions failed
+|   |-- BadModelName          a model cannot have this name
 |   |-- UnknownVersion        no such model or version, or its files were deleted
-|   `-- VersionInUse          it serves, or a rollback could need it
-|-- ReleaseError              a release cannot do what was asked
-|   |-- UnknownRelease        there is none of that number, or none that is open
-|   |-- ReleaseOpen           another release of the model is not over
-|   |-- VersionIsLive         it serves already, with the same settings
-|   |-- EventRefused          what was asked means nothing in its state
+|   `-- VersionInUse          the version serves, or a rollback could need it
+|-- ReleaseError              a release cannot do what was requested
+|   |-- UnknownRelease        there is no release with this number, or none is open
+|   |-- ReleaseOpen           another release of the model is still open
+|   |-- VersionIsLive         the version is already live with the same settings
+|   |-- EventRefused          the request is not possible in the release's state
 |   |-- OutsideWindow         the policy refuses releases at this time
-|   `-- ReleaseMoved          somebody else moved it at the same moment (retriable)
-|-- RequestError              what somebody asked of the control API
-|   |-- NotAuthenticated      no token, or none that counts
+|   `-- ReleaseMoved          another process changed the release at the same time (retriable)
+|-- RequestError              the control API refuses a request
+|   |-- NotAuthenticated      the request has no valid token
 |   |-- NotAllowed            a permission is missing
-|   |-- Invalid               it cannot be, whoever asks; lists the problems
+|   |-- Invalid               the request is invalid for every caller; lists the problems
 |   |-- NotFound              no such person, team, grant, token or policy
-|   |-- Conflict              it does not fit to what is there
-|   `-- UploadBroken          what was being sent stalled or broke off (retriable)
-|-- ApiRefused                what the control API answered to the command line
-|-- NoRoundTrip               a record of ours did not come back from Kafka in time (retriable)
-`-- NotReady                  the platform cannot do at the moment what it is asked (retriable)
+|   |-- Conflict              the request conflicts with the current state
+|   `-- UploadBroken          an upload stalled or broke off (retriable)
+|-- ApiRefused                the control API answered the command line with an error
+|-- NoRoundTrip               a probe's record was not read back from Kafka in time (retriable)
+`-- NotReady                  the platform cannot do this at the moment (retriable)
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ if TYPE_CHECKING:
 
 
 class OpsError(Exception):
-    """Root of the errors of ``ops``."""
+    """Base class of the errors of ``ops``."""
 
     retriable: ClassVar[bool] = False
 
 
 class RuntimeMissing(OpsError):
-    """What the embedded Kafka runs on is not there."""
+    """The embedded Kafka lacks a jar or a Java runtime."""
 
 
 class JarUnavailable(RuntimeMissing):
@@ -74,21 +74,21 @@ class JarUnavailable(RuntimeMissing):
 
 
 class JarAltered(RuntimeMissing):
-    """A jar has not the pinned sha256; it was removed."""
+    """A jar did not match its pinned sha256 and was deleted."""
 
     retriable: ClassVar[bool] = True
 
 
 class JavaMissing(RuntimeMissing):
-    """No Java that is new enough."""
+    """There is no Java that is recent enough."""
 
 
 class BrokerError(OpsError):
-    """The embedded Kafka."""
+    """The embedded Kafka failed."""
 
 
 class PortTaken(BrokerError):
-    """Something else listens on the broker's port."""
+    """Another process listens on the broker's port."""
 
 
 class BrokerStartFailed(BrokerError):
@@ -96,31 +96,31 @@ class BrokerStartFailed(BrokerError):
 
 
 class BrokerNotStarted(BrokerError):
-    """Asked for what only a broker has that was started once."""
+    """The operation needs a broker that was started before."""
 
 
 class ConfigError(OpsError):
-    """The YAML file says something that cannot be; the message lists every such thing."""
+    """The YAML file is invalid; the message lists every mistake."""
 
 
 class NoJsonObject(OpsError):
-    """A line that is to be sent as JSON is no JSON object."""
+    """A line to send as JSON is not a JSON object."""
 
 
 class PlatformError(OpsError):
-    """The platform as a whole."""
+    """An operation on the whole platform failed."""
 
 
 class NotRunning(PlatformError):
-    """Asked for what only a running platform has."""
+    """The operation needs a running platform."""
 
 
 class Busy(PlatformError):
-    """Another ``up`` or ``down`` is at work on the same state directory."""
+    """Another ``up`` or ``down`` uses the same state directory."""
 
 
 class GroupTaken(PlatformError):
-    """Another application, or another installation, reads with a pipeline's consumer group."""
+    """Another application or installation uses a pipeline's consumer group."""
 
 
 class ClusterStartFailed(PlatformError):
@@ -128,15 +128,15 @@ class ClusterStartFailed(PlatformError):
 
 
 class DriverDied(PlatformError):
-    """The process that deploys, Ray's head or Kafka died while apps were deployed."""
+    """The deploying process, the Ray head or Kafka died during deployment."""
 
 
 class ClusterUnreachable(PlatformError):
-    """The Ray cluster that was named does not answer."""
+    """The configured Ray cluster does not answer."""
 
 
 class NoRoom(PlatformError):
-    """The cluster has not what a replica wants."""
+    """The cluster lacks the resources for a replica."""
 
 
 class DeployFailed(PlatformError):
@@ -144,17 +144,17 @@ class DeployFailed(PlatformError):
 
 
 class DatabaseUnavailable(OpsError):
-    """The database is gone, or was busy for too long."""
+    """The database is unavailable, or was busy for too long."""
 
     retriable: ClassVar[bool] = True
 
 
 class DatabaseIncompatible(OpsError):
-    """The tables of the database are not those of this version of bertstream."""
+    """The database's tables belong to another version of bertstream."""
 
 
 class ArtifactStoreError(OpsError):
-    """Where the files of versions are kept, or what a URI there names."""
+    """The artifact store failed, or a URI in it is wrong."""
 
 
 class StoreUnavailable(ArtifactStoreError):
@@ -164,15 +164,15 @@ class StoreUnavailable(ArtifactStoreError):
 
 
 class StoreUnsupported(ArtifactStoreError):
-    """An artifact store of this kind needs a package that is not installed."""
+    """This kind of artifact store needs a package that is not installed."""
 
 
 class RegistryError(OpsError):
-    """Models and their versions."""
+    """An operation on models or versions failed."""
 
 
 class BadModelName(RegistryError):
-    """A name that a model cannot have."""
+    """A model cannot have this name."""
 
 
 class UnknownVersion(RegistryError):
@@ -184,27 +184,27 @@ class VersionInUse(RegistryError):
 
 
 class PolicyError(OpsError):
-    """A model's policy says something that cannot be; the message lists every such thing."""
+    """A model's policy is invalid; the message lists every mistake."""
 
 
 class ReleaseError(OpsError):
-    """A release cannot do what was asked."""
+    """A release cannot do what was requested."""
 
 
 class UnknownRelease(ReleaseError):
-    """There is no release of that number, or none of that model that is open."""
+    """There is no release with this number, or the model has no open release."""
 
 
 class ReleaseOpen(ReleaseError):
-    """Another release of the model is not over."""
+    """Another release of the model is still open."""
 
 
 class VersionIsLive(ReleaseError):
-    """The version serves already, with the same settings."""
+    """The version is already live with the same settings."""
 
 
 class EventRefused(ReleaseError):
-    """What was asked means nothing in the state of the release."""
+    """The request is not possible in the release's state."""
 
 
 class OutsideWindow(ReleaseError):
@@ -212,28 +212,28 @@ class OutsideWindow(ReleaseError):
 
 
 class ReleaseMoved(ReleaseError):
-    """Somebody else has moved the release at the same moment."""
+    """Another process changed the release at the same time."""
 
     retriable: ClassVar[bool] = True
 
 
 class RequestError(OpsError):
-    """Something that was asked of the control API and is refused."""
+    """The control API refuses a request."""
 
 
 class NotAuthenticated(RequestError):
-    """No token came with the request, or one that does not count."""
+    """The request has no token, or an invalid one."""
 
 
 class NotAllowed(RequestError):
-    """Who asks has not the permission; the message says which one, and who has it."""
+    """The caller lacks a permission; the message names it and who has it."""
 
 
 class Invalid(RequestError):
-    """What was sent cannot be, whoever sends it.
+    """The request is invalid for every caller.
 
     Attributes:
-        problems: One for each mistake, where what was sent is a text.
+        problems: One for each mistake, if the request contains a text.
     """
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
@@ -246,21 +246,21 @@ class NotFound(RequestError):
 
 
 class Conflict(RequestError):
-    """It does not fit to what is there: it exists, it is used, it is the last of its kind."""
+    """The request conflicts with the current state: it exists, is in use or is the last one."""
 
 
 class UploadBroken(RequestError):
-    """What was being sent stalled or broke off; the message says after how much."""
+    """An upload stalled or broke off; the message has the number of bytes received."""
 
     retriable: ClassVar[bool] = True
 
 
 class ApiRefused(OpsError):
-    """The control API refused or failed; the message is its own.
+    """The control API refused a request or failed; the message is the API's.
 
     Attributes:
-        status: Of HTTP.
-        problems: Each with ``line``, ``column``, ``path`` and ``message``.
+        status: HTTP status code.
+        problems: Mistakes, each with ``line``, ``column``, ``path`` and ``message``.
     """
 
     def __init__(
@@ -272,12 +272,12 @@ class ApiRefused(OpsError):
 
 
 class NoRoundTrip(OpsError):
-    """A record that was written to Kafka as a probe did not come back in time."""
+    """A record written to Kafka as a probe was not read back in time."""
 
     retriable: ClassVar[bool] = True
 
 
 class NotReady(OpsError):
-    """The platform cannot do at the moment what it is asked; the message says why."""
+    """The platform cannot do this at the moment; the message says why."""
 
     retriable: ClassVar[bool] = True

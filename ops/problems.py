@@ -1,4 +1,4 @@
-"""Mistakes in a text that a person wrote, each with its place."""
+"""Mistakes in a text that a person wrote, each with its location."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class ProblemSeverity(StrEnum):
-    """Whether a text with this problem can be used."""
+    """Severity of a problem: an error makes the text unusable, a warning does not."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Place(NamedTuple):
-    """Where something stands; line and column from 1, 0 where it concerns no one place."""
+    """Location in a text; line and column from 1, or 0 if there is no single location."""
 
     line: int
     column: int
@@ -30,11 +30,11 @@ class Problem:
     """One mistake.
 
     Attributes:
-        line: In the text, from 1; 0 where it concerns no one place.
-        column: Likewise.
-        path: Dotted, such as ``pipelines.0.window``.
-        message: What is wrong, and what would be right.
-        severity: A text with warnings alone can be used.
+        line: Line in the text, from 1; 0 if there is no single location.
+        column: Column in the line, from 1; 0 if there is no single location.
+        path: Dotted path, such as ``pipelines.0.window``.
+        message: The mistake and its correction.
+        severity: A text that has only warnings can be used.
     """
 
     line: int
@@ -49,7 +49,7 @@ class Problem:
         return f"{place}{warning}{self.path + ': ' if self.path else ''}{self.message}"
 
     def located_in(self, file: Path) -> str:
-        """As compilers say it, ``file:line:column: path: message``."""
+        """Return the problem as compilers print it: ``file:line:column: path: message``."""
         place = f":{self.line}:{self.column}" if self.line else ""
         without_place = replace(self, line=0)
         return f"{file}{place}: {without_place}"

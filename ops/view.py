@@ -1,4 +1,4 @@
-"""What the parts of the operator read, and what they act on."""
+"""State shared by the parts of the operator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class PlatformView(NamedTuple):
     """A platform as its operator sees it.
 
     Attributes:
-        observations: What consumers have reported.
-        apps: Serve's, as they were found last.
+        observations: Recent reports of the consumers.
+        apps: Serve apps, as of the last refresh.
     """
 
     database: Database

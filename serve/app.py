@@ -1,6 +1,6 @@
-"""The one door of ``serve`` to Ray Serve: one app for each version of a model.
+"""The Ray Serve adapter of ``serve``: one app for each version of a model.
 
-Owns the deployment's options and its health. What an answer is, ``replica`` knows.
+Owns the deployment's options and its health check; ``replica`` computes the answers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from serve.replica import Replica
 from serve.settings import ModelSettings
 
 DEPLOYMENT_NAME = "replica"
-# In a row, and no answer between: the engine is broken, not a record.
+# Failures in a row, without an answer in between, that mean a broken engine, not a bad record.
 MAX_ENGINE_FAILURES = 5
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 10.0
-# Callers bound what they have in flight; the queue bounds those who don't.
+# Callers limit their calls in flight; the queue limits those that do not.
 MAX_QUEUED_CALLS = 64
 SHUTDOWN_TIMEOUT_S = 20.0
 SHUTDOWN_WAIT_LOOP_S = 0.2
@@ -49,11 +49,11 @@ class ReplicaServer:
         return reply
 
     def info(self) -> ReplicaInfo:
-        """Say who answers."""
+        """Return the identity of the replica."""
         return self._replica.info()
 
     def check_health(self) -> None:
-        """Raise when the engine only fails; Serve then replaces the replica.
+        """Raise when the engine keeps failing; Serve then replaces the replica.
 
         Raises:
             EngineError: The last calls all failed. Retriable, by another replica.
@@ -71,7 +71,7 @@ def build_app(settings: ModelSettings) -> ray_serve.Application:
     """Describe the Serve app of one version of a model.
 
     Args:
-        settings: Of the version.
+        settings: Settings of the version.
     Returns:
         An application for ``ray.serve.run(..., name=contract.app_name(...), route_prefix=None)``.
     """
@@ -92,7 +92,7 @@ def build_app(settings: ModelSettings) -> ray_serve.Application:
 def _actor_options(settings: ModelSettings) -> dict[str, Any]:
     options: dict[str, Any] = {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus}
     if settings.engine.threads:
-        # Without it Ray sets the threads from num_cpus, which is a reservation and often 0.5.
+        # Otherwise Ray sets the threads from num_cpus, which is a reservation and often 0.5.
         threads = str(settings.engine.threads)
         options["runtime_env"] = {"env_vars": {"OMP_NUM_THREADS": threads}}
     return options

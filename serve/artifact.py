@@ -1,7 +1,7 @@
-"""The model directory: what is in it, and whether it is still what was sealed.
+"""The model directory: its contents, and the check that they are what was sealed.
 
-Owns the record shapes of its JSON files and the manifest. Loads neither torch nor
-transformers; what the weights mean is ``module``'s affair.
+Owns the record shapes of its JSON files and the manifest. Imports neither torch nor
+transformers; ``module`` interprets the weights.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ WEIGHTS_FILE = "model.safetensors"
 HEAD_FILE = "head.safetensors"
 CARD_FILE = "bertstream.json"
 GOLDEN_FILE = "golden.jsonl"
-# So many of them, at most, are asked of a new version: each costs its release a moment.
+# Maximum that a new version is asked: each delays its release a little.
 MAX_GOLDEN_TEXTS = 200
 REFERENCE_FILE = "reference.json"
 MANIFEST_FILE = "MANIFEST.json"
 REQUIRED_FILES = (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, CARD_FILE)
 CACHE_DIR = ".cache"
-# Formats whose loading can run code, and code itself.
+# Formats that can run code when loaded, and code itself.
 REFUSED_SUFFIXES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py"))
 
 TokenPooling = Literal["mean", "cls", "max", "mean-sqrt-len", "weighted-mean", "last-token"]
@@ -41,7 +41,7 @@ FileShape = TypeVar("FileShape", bound=Settings)
 
 
 class Metric(Settings):
-    """One figure of an evaluation and which way is better."""
+    """One metric of an evaluation, and which direction is better."""
 
     name: str
     value: float
@@ -49,11 +49,11 @@ class Metric(Settings):
 
 
 class Layer(Settings):
-    """A layer behind the pooling; its weights are in ``head.safetensors``, by its place.
+    """A layer after the pooling; its weights are in ``head.safetensors``, by its position.
 
     Attributes:
         kind: ``normalize`` has no weights and scales to length 1.
-        activation: Of ``dense``.
+        activation: Activation of ``dense``; unused otherwise.
     """
 
     kind: Literal["dense", "layer-norm", "normalize"]
@@ -61,18 +61,18 @@ class Layer(Settings):
 
 
 class Pooling(Settings):
-    """How the encoder's token vectors become one vector; for feature extraction only.
+    """Pooling of the encoder's token vectors into one vector; only for feature extraction.
 
     Attributes:
-        mode: ``mean-max`` puts both behind each other (2 H numbers); ``last-k`` averages the
-            last layers, then the tokens; all others take the last layer. ``mean-sqrt-len``
-            divides the sum by the root of the number of tokens, ``weighted-mean`` weights a
-            token by its place.
-        also: Poolings whose vectors are put behind that of ``mode``, in this order.
-        skip: Tokens at the start that are not pooled; those of a prompt.
-        last_k: Layers of ``last-k``; unused otherwise.
-        layers: What the vector goes through next.
-        normalize: Scale to length 1, so that a dot product is the cosine.
+        mode: ``mean-max`` concatenates both (2 H numbers); ``last-k`` averages the last layers,
+            then the tokens; all others use the last layer. ``mean-sqrt-len`` divides the sum by
+            the square root of the number of tokens, ``weighted-mean`` weights a token by its
+            position.
+        also: Poolings whose vectors are appended to that of ``mode``, in this order.
+        skip: Tokens at the start that are not pooled: those of a prompt.
+        last_k: Number of layers of ``last-k``; unused otherwise.
+        layers: Layers that are applied to the vector next.
+        normalize: Whether to scale to length 1, so that a dot product is the cosine.
         dimensions: Numbers that are kept at the end; None keeps all.
     """
 
@@ -86,12 +86,12 @@ class Pooling(Settings):
 
 
 class Tokenizing(Settings):
-    """What ``tokenizer.json`` cannot say of how texts become tokens.
+    """Settings of the tokeniser that ``tokenizer.json`` cannot express.
 
     Attributes:
-        prompt: Put before every text.
-        truncation_side: Where a text with too many tokens loses them.
-        split_special_tokens: ``[SEP]`` in a text is five characters, not a token.
+        prompt: Text that is prepended to every text.
+        truncation_side: Side on which a text with too many tokens is cut.
+        split_special_tokens: Whether ``[SEP]`` in a text is five characters, not a token.
     """
 
     prompt: str = ""
@@ -100,19 +100,19 @@ class Tokenizing(Settings):
 
 
 class ModelCard(Settings):
-    """``bertstream.json``: what a replica and a gate need to know of a model.
+    """``bertstream.json``: what replicas and gates need to know about a model.
 
     Attributes:
-        task: What the model was made for.
-        labels: Of class 0, 1, ...; empty for tasks without.
-        problem_type: ``single_label``: the scores add up to 1; ``multi_label``: each its own.
-        max_length: Tokens that the model takes, special tokens included; longer texts are cut.
-        pooling: None for tasks without.
-        tokenizer: How texts become tokens, beside ``tokenizer.json``.
-        metrics: Of the evaluation on held-out data.
-        base: What it was trained from or imported from, by name.
-        training_data_sha256: Of the training file's bytes; None where it was not trained here.
-        code_version: Of bertstream, at training.
+        task: Task that the model was made for.
+        labels: Labels of class 0, 1, ...; empty for tasks without labels.
+        problem_type: ``single_label``: scores add up to 1; ``multi_label``: they are independent.
+        max_length: Limit in tokens, special tokens included; longer texts are cut.
+        pooling: Pooling of the token vectors; None for tasks without pooling.
+        tokenizer: Settings of the tokeniser, in addition to ``tokenizer.json``.
+        metrics: Metrics of the evaluation on held-out data.
+        base: Name of the model that it was trained or imported from.
+        training_data_sha256: Sha256 of the training file; None where it was not trained here.
+        code_version: Version of bertstream at training.
     """
 
     task: Task
@@ -139,11 +139,11 @@ class ModelCard(Settings):
 
 
 class GoldenRecord(Settings):
-    """One line of ``golden.jsonl``: a text and what the model answered when it was sealed.
+    """One line of ``golden.jsonl``: a text and the model's answer when it was sealed.
 
     Attributes:
-        result: As in the output record; compared within the tolerance of the precision.
-        exact: A later version must answer it the same, too.
+        result: Result as in the output record; compared within the tolerance of the precision.
+        exact: Whether a later version must give the same answer.
     """
 
     text: str
@@ -152,11 +152,11 @@ class GoldenRecord(Settings):
 
 
 class Histogram(Settings):
-    """Counts between edges.
+    """Counts of values between edges.
 
     Attributes:
         edges: Ascending; shape (N + 1,).
-        counts: ``counts[i]`` values lie from ``edges[i]`` up to ``edges[i + 1]``; shape (N,).
+        counts: Values from ``edges[i]`` up to ``edges[i + 1]`` in ``counts[i]``; shape (N,).
     """
 
     edges: tuple[float, ...] = Field(min_length=2)
@@ -165,17 +165,17 @@ class Histogram(Settings):
     @model_validator(mode="after")
     def _one_more_edge_than_counts(self) -> Self:
         if len(self.edges) != len(self.counts) + 1:
-            raise ValueError("a histogram has one edge more than counts")
+            raise ValueError("a histogram must have one more edge than counts")
         return self
 
 
 class Reference(Settings):
-    """``reference.json``: what the held-out data looked like, to see drift against.
+    """``reference.json``: statistics of the held-out data, to detect drift.
 
     Attributes:
-        texts: How many.
+        texts: Number of texts.
         tokens: Tokens per text, special tokens included.
-        labels: How often each label was the best.
+        labels: Number of texts for which each label was the best.
         confidence: Score of the best label; None for tasks without labels.
     """
 
@@ -193,16 +193,16 @@ class ManifestEntry(Settings):
 
 
 class Manifest(Settings):
-    """``MANIFEST.json``: every file of the directory but itself, by its path from there."""
+    """``MANIFEST.json``: every file of the directory but itself, by its relative path."""
 
     files: dict[str, ManifestEntry]
 
     def canonical(self) -> bytes:
-        """The bytes that the digest is taken of: one for one content."""
+        """Return the bytes that are hashed; equal contents have equal bytes."""
         return orjson.dumps(self.model_dump(), option=orjson.OPT_SORT_KEYS)
 
     def digest(self) -> str:
-        """Sha256 that names the version's bytes, 64 hexadecimal digits."""
+        """Return the sha256 that identifies the version's bytes, 64 hexadecimal digits."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
@@ -211,7 +211,7 @@ class Artifact:
     """A model directory whose files have been compared with its manifest.
 
     Attributes:
-        digest: Names the bytes of the version, 64 hexadecimal digits.
+        digest: Sha256 that identifies the bytes of the version, 64 hexadecimal digits.
     """
 
     path: Path
@@ -219,7 +219,7 @@ class Artifact:
     card: ModelCard
 
     def golden(self) -> list[GoldenRecord]:
-        """Texts with their expected answers; empty where the directory has none.
+        """Return the texts with their expected answers; empty where the directory has none.
 
         Raises:
             ArtifactError: A line cannot be read. Not retriable.
@@ -231,7 +231,7 @@ class Artifact:
         return [_parsed(GoldenRecord, line, file) for line in lines if line.strip()]
 
     def reference(self) -> Reference | None:
-        """What the held-out data looked like; None where the directory has none.
+        """Return the statistics of the held-out data; None where the directory has none.
 
         Raises:
             ArtifactError: The file cannot be read. Not retriable.
@@ -247,14 +247,14 @@ def load(path: Path, *, task: Task | None = None) -> Artifact:
 
     Args:
         path: The directory.
-        task: What it must have been made for; None takes any.
+        task: Task that it must have been made for; None accepts any.
     Returns:
-        The artifact; every byte of it is what was sealed.
+        The artifact; every byte of its files is what was sealed.
     Raises:
-        ArtifactMissing: No such directory, or a file of it is not there. Not retriable.
+        ArtifactMissing: The directory or one of its files does not exist. Not retriable.
         ArtifactAltered: A file differs from the manifest, or is not in it. Not retriable.
         TaskMismatch: It was made for another task. Not retriable.
-        ArtifactError: A file of it cannot be read. Not retriable.
+        ArtifactError: One of its files cannot be read. Not retriable.
     """
     if not path.is_dir():
         raise ArtifactMissing(f"{path}: no such model directory; train or import a model there")
@@ -269,7 +269,7 @@ def load(path: Path, *, task: Task | None = None) -> Artifact:
         _compare(path, name, manifest.files.get(name))
     card = _parsed(ModelCard, (path / CARD_FILE).read_bytes(), path / CARD_FILE)
     if task is not None and card.task != task:
-        raise TaskMismatch(f"{path} was made for {card.task}, not for {task}; name another model")
+        raise TaskMismatch(f"{path} was made for {card.task}, not for {task}; choose another model")
     return Artifact(path, manifest.digest(), card)
 
 
@@ -277,11 +277,11 @@ def seal(path: Path) -> str:
     """Write the manifest of a finished model directory.
 
     Args:
-        path: The directory; a manifest that is there is replaced.
+        path: The directory; an existing manifest is replaced.
     Returns:
-        The digest that names its bytes.
+        The digest that identifies its bytes.
     Raises:
-        ArtifactMissing: A required file is not there. Not retriable.
+        ArtifactMissing: A required file is missing. Not retriable.
         ArtifactError: A file in it could run code when loaded. Not retriable.
     """
     names = frozenset(_files(path))
@@ -305,7 +305,7 @@ def _files(path: Path) -> Iterator[str]:
         name = file.relative_to(path)
         if name.parts[0] == CACHE_DIR or name.as_posix() == MANIFEST_FILE:
             continue
-        if not file.is_dir() or file.is_symlink():  # a linked directory is not looked into
+        if not file.is_dir() or file.is_symlink():  # symbolic links to directories are not followed
             yield name.as_posix()
 
 
@@ -319,7 +319,7 @@ def _require_safe(path: Path, names: frozenset[str]) -> None:
     for name in sorted(names):
         if Path(name).suffix.lower() in REFUSED_SUFFIXES:
             raise ArtifactError(
-                f"{path / name}: loading such a file can run code; weights must be safetensors, "
+                f"{path / name}: loading it can run code, and weights must be safetensors; "
                 "remove it and seal the directory again"
             )
 
@@ -329,11 +329,11 @@ def _compare(path: Path, name: str, expected: ManifestEntry | None) -> None:
     if expected is None:
         raise ArtifactAltered(f"{path / name} is not in the manifest; remove it, or {again}")
     if not (path / name).is_file():
-        raise ArtifactMissing(f"{path / name} is in the manifest and not there; {again}")
+        raise ArtifactMissing(f"{path / name} is in the manifest but missing; {again}")
     found = _entry(path / name)
     if found != expected:
         raise ArtifactAltered(
-            f"{path / name} has sha256 {found.sha256[:12]}... and the manifest says "
+            f"{path / name} has sha256 {found.sha256[:12]}..., but the manifest has "
             f"{expected.sha256[:12]}...; {again}"
         )
 

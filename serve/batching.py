@@ -1,4 +1,4 @@
-"""Which items run together: sorted by length, cut by a budget of padded tokens. Pure."""
+"""Grouping of items into batches: by length, within a budget of padded tokens. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from serve.errors import ItemTooLong
 
-# Once a batch has about this share of the budget, it ends in front of an item shorter than that
-# share of its longest: filling it up would cost more in padding than another batch costs.
+# Once a batch has about this fraction of the budget, it ends before an item shorter than the
+# second fraction of its longest: filling it up would cost more in padding than another batch.
 ENOUGH_OF_BUDGET = 1 / 4
 MUCH_SHORTER = 7 / 8
 
@@ -15,8 +15,8 @@ MUCH_SHORTER = 7 / 8
 def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> list[list[int]]:
     """Group items so that no padded batch exceeds ``max_tokens``.
 
-    The longest come first: what is left for the end is short, so that engines that run several
-    batches at a time finish them together.
+    The longest items come first: the last batches are short, so that engines that run several
+    batches at once finish them together.
 
     Args:
         lengths: Tokens per item, special tokens included; shape (N,), each >= 1.
@@ -30,7 +30,7 @@ def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> 
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     if order and lengths[order[0]] > max_tokens:
         raise ItemTooLong(
-            f"item {order[0]} has {lengths[order[0]]} tokens and a batch may have {max_tokens}; "
+            f"item {order[0]} has {lengths[order[0]]} tokens, but a batch may have {max_tokens}; "
             "raise max_batch_tokens or cut the text"
         )
     batches: list[list[int]] = []
@@ -48,11 +48,11 @@ def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> 
 
 
 def padded_tokens(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> int:
-    """Tokens that are computed when each batch is padded to its longest item."""
+    """Return the tokens that are computed when each batch is padded to its longest item."""
     return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
 
 
 def padding_ratio(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
-    """Tokens computed over tokens needed, >= 1; 1.0 where there is nothing to compute."""
+    """Return tokens computed over tokens needed, >= 1; 1.0 where nothing is computed."""
     tokens = sum(lengths)
     return padded_tokens(lengths, batches) / tokens if tokens else 1.0

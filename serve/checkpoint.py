@@ -1,4 +1,4 @@
-"""The files of a model from elsewhere: whether a library can read them, in sentences of ours."""
+"""Checks of an external model's files, and library errors about them as one sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADAPTER_FILE = "adapter_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 READ_SUFFIXES = (".json", ".txt", ".model", ".safetensors")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-# Weights in other forms, by the end of their names.
+# Weights in other formats, by the suffixes of their names.
 OTHER_WEIGHTS = (
     ".bin",
     ".pt",
@@ -32,19 +32,19 @@ OTHER_WEIGHTS = (
 
 
 def require_checkpoint(directory: Path) -> None:
-    """Refuse what is no whole Hugging Face model, before a library stumbles over it.
+    """Refuse an incomplete or unsupported Hugging Face model, before a library fails on it.
 
     Raises:
-        ArtifactMissing: A file is not there. Not retriable.
-        ArtifactError: A file is a placeholder or cut short; the weights are an adapter, quantised
-            or not safetensors; the architecture has no name. Not retriable.
+        ArtifactMissing: A file is missing. Not retriable.
+        ArtifactError: A file is a placeholder or truncated; the weights are an adapter, quantised
+            or not safetensors; the architecture is not named. Not retriable.
     """
     require_downloaded(directory)
     if (directory / ADAPTER_FILE).exists():
         base = read_json(directory / ADAPTER_FILE).get("base_model_name_or_path")
         raise ArtifactError(
             f"{directory / ADAPTER_FILE}: an adapter for {base or 'another model'}, not a "
-            "model; merge the two with merge_and_unload of the library peft, and save the result"
+            "model; merge the two with merge_and_unload of the peft library, and save the result"
         )
     if (directory / CONFIG_FILE).is_file():
         _require_architecture(directory / CONFIG_FILE)
@@ -54,15 +54,15 @@ def require_checkpoint(directory: Path) -> None:
 
 
 def require_downloaded(directory: Path) -> None:
-    """Refuse files that git-lfs has left as pointers.
+    """Refuse files that are still git-lfs pointers.
 
     Raises:
-        ArtifactError: The first such file is named. Not retriable.
+        ArtifactError: There is one; the message names the first. Not retriable.
     """
     for file in sorted(directory.iterdir()):
         if file.suffix in READ_SUFFIXES and file.is_file() and _starts_with(file, LFS_POINTER):
             raise ArtifactError(
-                f"{file}: is a pointer of git-lfs, not the file itself; run `git lfs pull` there, "
+                f"{file}: is a git-lfs pointer, not the file itself; run `git lfs pull` there, "
                 "or download the model again"
             )
 
@@ -81,8 +81,8 @@ def _require_architecture(file: Path) -> None:
         )
     if config.get("quantization_config"):
         raise ArtifactError(
-            f"{file}: has a quantization_config, and only plain weights are served; import the "
-            "model that was not quantised"
+            f"{file}: has a quantization_config, but quantised weights are not served; import the "
+            "model in its original precision"
         )
 
 
@@ -100,7 +100,7 @@ def _require_weights(directory: Path) -> None:
     for file in sorted(files):
         if not file.is_file():
             raise ArtifactMissing(f"{file} is missing; download the model again")
-        again = "is cut short or no safetensors file; download it again"
+        again = "is truncated or not a safetensors file; download it again"
         with library(file, again), safe_open(file, framework="pt"):
             pass
 
@@ -109,16 +109,16 @@ def _without_weights(directory: Path) -> str:
     others = sorted(file.name for file in directory.iterdir() if file.suffix in OTHER_WEIGHTS)
     has = f"only {', '.join(others[:3])}" if others else "no weights at all"
     return (
-        f"{directory}: has no {WEIGHTS_FILE}, {has}, and weights are read from safetensors alone; "
+        f"{directory}: has no {WEIGHTS_FILE}, {has}, and weights are read only from safetensors; "
         "download the whole model, or save it with save_pretrained of transformers"
     )
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is no such file.
+    """Read a JSON object; return an empty one where there is no such file.
 
     Raises:
-        ArtifactError: It cannot be read, or holds something else. Not retriable.
+        ArtifactError: The file cannot be read, or is not a JSON object. Not retriable.
     """
     if not file.is_file():
         return {}
@@ -129,10 +129,10 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def parse_json(file: Path) -> Any:
-    """Read a JSON file, as leniently as the libraries that read it, too.
+    """Read a JSON file, as leniently as the libraries that also read it.
 
     Raises:
-        ArtifactError: It cannot be read, or is not JSON. Not retriable.
+        ArtifactError: The file cannot be read, or is not JSON. Not retriable.
     """
     try:
         return json.loads(file.read_text("utf-8"))
@@ -144,15 +144,15 @@ def parse_json(file: Path) -> Any:
 
 @contextmanager
 def library(place: Path, fault: str) -> Iterator[None]:
-    """Turn whatever a library raises about a model's files into one sentence.
+    """Turn any error of a library about a model's files into one sentence.
 
-    tokenizers raises bare ``Exception``, transformers every kind there is, so every kind is caught
-    here and raised again as ours.
+    tokenizers raises bare ``Exception``, transformers many types, so every exception is caught
+    here and raised again as an ArtifactError.
 
     Args:
-        fault: What then is wrong, for example ``transformers cannot load it``.
+        fault: The problem to report, for example ``transformers cannot load it``.
     Raises:
-        ArtifactError: A call within raised something. Not retriable.
+        ArtifactError: A call within raised an error. Not retriable.
     """
     try:
         yield
@@ -168,9 +168,9 @@ def _cause(exc: Exception) -> str:
     if cause.endswith(":"):  # a heading
         cause = " ".join(lines[:2])
     if isinstance(exc, KeyError):
-        return f"{cause} is not known to it, or not there"
+        return f"{cause} is unknown or missing"
     if isinstance(exc, ImportError):
-        return f"{cause.rstrip('.')}; it is no part of bertstream, so choose another model"
+        return f"{cause.rstrip('.')}; it is not part of bertstream, so choose another model"
     if isinstance(exc, AttributeError | TypeError | IndexError):
-        return f"a value in the files is not of the kind that it expects ({cause})"
+        return f"a value in the files has an unexpected type ({cause})"
     return cause

@@ -1,7 +1,7 @@
-"""What a caller and a replica say to each other, and nothing of how either works.
+"""The contract between callers and replicas, independent of how either works.
 
-A call carries the values of a micro-batch as they stood on Kafka and brings back one
-outcome for each, in the same order. Loads neither ray nor torch nor a Kafka client.
+A call carries the values of a micro-batch as read from Kafka and returns one outcome for each,
+in the same order. Imports neither ray nor torch nor a Kafka client.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 
 class FailureKind(StrEnum):
-    """Why one record has no answer; the value stands in the dead letter's headers."""
+    """Reason why a record has no answer; the value is in the dead letter's headers."""
 
     NOT_UTF8 = "not-utf8"
     NOT_JSON = "not-json"
@@ -27,11 +27,11 @@ class FailureKind(StrEnum):
 
 
 OF_THE_VERSION: Final = frozenset({FailureKind.POISON, FailureKind.TOO_LONG})
-"""Failures that another version of the model may well have an answer for."""
+"""Failures for which another version of the model may still have an answer."""
 
 
 class Failure(NamedTuple):
-    """A record that has no answer, through its own fault: trying again would not help."""
+    """A record without an answer because of its own content; retrying would not help."""
 
     kind: FailureKind
     message: str
@@ -41,12 +41,12 @@ class Answer(NamedTuple):
     """A record's prediction.
 
     Attributes:
-        result: JSON of the ``result`` field, shaped as the Hugging Face pipeline of the task.
+        result: JSON of the ``result`` field, in the format of the task's Hugging Face pipeline.
         id: JSON of the input's ``id`` field; None where the input has none.
         label: The best label, for telemetry; None for tasks without labels.
-        confidence: Its score in 0..1; None for tasks without labels.
-        tokens: Tokens that went into the model, special tokens included.
-        truncated: The text was longer than the model takes and was cut.
+        confidence: Score of the best label in 0..1; None for tasks without labels.
+        tokens: Tokens that the model processed, special tokens included.
+        truncated: Whether the text exceeded the model's limit and was cut.
     """
 
     result: bytes
@@ -60,20 +60,20 @@ class Answer(NamedTuple):
 Outcome = Answer | Failure
 
 TOP_K: Final = 100
-"""Labels of a result: of a model with thousands, all of them would fill a Kafka record."""
+"""Default number of labels in a result; thousands of them would fill a Kafka record."""
 PIPELINE_PREFIX: Final = "pipeline-"
-"""Begins the name of a pipeline's Serve app."""
+"""Prefix of the name of a pipeline's Serve app."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """How a replica reads the records of one pipeline.
+    """Options for reading the records of one pipeline.
 
     Attributes:
         format: ``json`` (an object with a text field) or ``text`` (the value is the text).
-        text_field: The field that holds the text; unused for ``text``.
-        too_long: What becomes of a text longer than the model takes: cut and flagged, or failed.
-        top_k: Labels of a result, the best ones; None for all. Embeddings are whole.
+        text_field: Name of the field with the text; unused for ``text``.
+        too_long: Whether a text above the model's limit is cut and flagged, or fails.
+        top_k: Maximum number of labels in a result; None for all. Embeddings are never cut.
     """
 
     format: Literal["json", "text"] = "json"
@@ -83,14 +83,14 @@ class CallOptions:
 
 
 class BatchStats(NamedTuple):
-    """What one call cost.
+    """Cost of one call.
 
     Attributes:
-        tokens: Tokens computed, without padding, each distinct text counted once.
+        tokens: Tokens computed, without padding; each distinct text counts once.
         padded_tokens: Tokens computed, padding included; the ratio to ``tokens`` is >= 1.
-        distinct_texts: Texts computed after equal ones were merged.
+        distinct_texts: Texts computed, after equal ones were merged.
         seconds: Wall time inside the replica.
-        compute_s: What the engine computed for it, without the wait for other calls.
+        compute_s: The engine's compute time, without waiting for other calls.
     """
 
     tokens: int
@@ -101,7 +101,7 @@ class BatchStats(NamedTuple):
 
 
 class BatchReply(NamedTuple):
-    """Outcomes of one call, in the order of its values, and what they cost."""
+    """Outcomes of one call in the order of its values, their cost, and the model's digest."""
 
     outcomes: list[Outcome]
     stats: BatchStats
@@ -109,12 +109,12 @@ class BatchReply(NamedTuple):
 
 
 class ReplicaInfo(NamedTuple):
-    """Who answers: fixed for the life of a replica.
+    """Identity of a replica, fixed for its lifetime.
 
     Attributes:
         engine: ``openvino``, ``torch`` or ``echo``.
         precision: ``f32``, ``bf16``, ``f16``.
-        device: The processor or card by name.
+        device: Name of the processor or card.
     """
 
     model: str
@@ -130,9 +130,9 @@ class AppName(NamedTuple):
     """Name of a Serve app: ``sentiment@3`` serves a version, ``pipeline-reviews`` is a pipeline.
 
     Attributes:
-        model: Empty for a pipeline.
-        label: Of the version; empty for a pipeline, and where only a model is named.
-        pipeline: Empty for a version.
+        model: Name of the model; empty for a pipeline.
+        label: Label of the version; empty for a pipeline, and where only a model is named.
+        pipeline: Name of the pipeline; empty for a version.
     """
 
     model: str = ""
@@ -141,7 +141,7 @@ class AppName(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> AppName:
-        """Read a name; any text without ``@`` and prefix is the name of a model."""
+        """Parse a name; a text with neither ``@`` nor the prefix is the name of a model."""
         model, at, label = text.partition("@")
         if not at and text.startswith(PIPELINE_PREFIX):
             return cls(pipeline=text.removeprefix(PIPELINE_PREFIX))
@@ -154,27 +154,27 @@ class AppName(NamedTuple):
 
 
 def app_name(model: str, version: str) -> str:
-    """Name of the Serve app of a model version, and of the version everywhere else."""
+    """Return the name of a version's Serve app, which names the version everywhere else, too."""
     return str(AppName(model, version))
 
 
 class Predictor(Protocol):
-    """Anything that answers micro-batches: a replica, or a stand-in of the same manners."""
+    """Anything that answers micro-batches: a replica, or a stand-in with the same behaviour."""
 
     def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
-        """Answer each value.
+        """Answer every value.
 
         Args:
-            values: Record values as they stood on Kafka; shape (N,), N >= 1.
-            options: How to read them.
+            values: Record values as read from Kafka; shape (N,), N >= 1.
+            options: Options for reading them.
         Returns:
             A reply with N outcomes, ``outcomes[i]`` for ``values[i]``.
         Raises:
             EngineError: The engine failed on the batch as a whole. The caller may
-                divide the batch to find the record that it fails on.
+                divide the batch to find the record at fault. Retriable.
         """
         ...
 
     def info(self) -> ReplicaInfo:
-        """Say who answers."""
+        """Return the identity of the replica."""
         ...

@@ -1,6 +1,6 @@
 """A replica that reads every record and computes nothing.
 
-What a pipeline achieves with ``engine: {kind: echo}`` is the most that it can achieve.
+The throughput of a pipeline with ``engine: {kind: echo}`` is the upper limit of that pipeline.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ RESULT = b'[{"label":"ECHO","score":1.0}]'
 
 
 class EchoReplica:
-    """Answers for a version of any model, without its weights."""
+    """Stand-in for a version of any model, without its weights."""
 
     def __init__(self, settings: ModelSettings) -> None:
         """Compare the model directory with its manifest.
 
         Raises:
-            ArtifactError: It is not what was sealed. Not retriable.
+            ArtifactError: The directory differs from what was sealed. Not retriable.
         """
         artifact = load(settings.path, task=settings.task)
         self._info = ReplicaInfo(
@@ -44,7 +44,7 @@ class EchoReplica:
         )
 
     def info(self) -> ReplicaInfo:
-        """Say who answers."""
+        """Return the identity of the replica."""
         return self._info
 
     def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
@@ -63,4 +63,4 @@ class EchoReplica:
         return BatchReply(outcomes, stats, self._info.digest)
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing; there are no resources to free."""

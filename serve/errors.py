@@ -2,12 +2,12 @@
 
 ServeError
 |-- ArtifactError             the model directory cannot be used
-|   |-- ArtifactMissing       no such directory, or a file of it is not there
-|   |-- ArtifactAltered       a file's sha256 is not the manifest's
+|   |-- ArtifactMissing       the directory or one of its files does not exist
+|   |-- ArtifactAltered       a file's sha256 differs from the manifest
 |   `-- TaskMismatch          the directory was made for another task
-|-- EngineUnavailable         engine or precision that this machine has not
+|-- EngineUnavailable         this machine lacks the requested engine or precision
 |-- EngineError               inference failed on a batch (retriable)
-`-- ItemTooLong               one item alone is over the token budget
+`-- ItemTooLong               one item alone exceeds the token budget of a batch
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error of a library says; those behind it are for its authors."""
+    """Return the first line of a library's error message; the rest is for its developers."""
     return str(error).strip().partition("\n")[0]
 
 
@@ -31,19 +31,19 @@ class ArtifactError(ServeError):
 
 
 class ArtifactMissing(ArtifactError):
-    """No such directory, or a file of it is not there."""
+    """The model directory or one of its files does not exist."""
 
 
 class ArtifactAltered(ArtifactError):
-    """A file of the model directory is not the one its manifest names."""
+    """A file of the model directory differs from the manifest."""
 
 
 class TaskMismatch(ArtifactError):
-    """The model directory was made for another task than the one asked for."""
+    """The model directory was made for a task other than the requested one."""
 
 
 class EngineUnavailable(ServeError):
-    """An engine or precision was asked for by name that this machine has not."""
+    """This machine lacks the requested engine or precision."""
 
 
 class EngineError(ServeError):

@@ -1,14 +1,14 @@
-"""Families of encoders that cannot be served, and why; pure.
+"""Families of encoders that cannot be served, with the reasons; pure.
 
-Knows names as ``model_type`` of a configuration has them. Any other family is tried as it is.
+Names are those of ``model_type`` in a configuration. Any other family is tried.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_PADDING = "its answer to a text changes with the longer texts beside it, as padding is computed on"
-_PAGE = "it reads where words are on a page or in a table, which a text does not have"
+_PADDING = "its answer changes with longer texts in the same batch, as padding affects the result"
+_PAGE = "it needs the positions of words on a page or in a table, which a text does not have"
 _CHARACTERS = "it reads characters and has no tokenizer.json"
 
 REFUSED: Final = {
@@ -23,7 +23,7 @@ REFUSED: Final = {
     "markuplm": _PAGE,
     "nystromformer": _PADDING,
     "tapas": _PAGE,
-    "xlnet": "it takes the class from the last token and needs its padding on the left",
+    "xlnet": "it takes the class from the last token and needs the padding on the left",
     "yoso": _PADDING,
 }
-"""Why no replica serves a family, by its name."""
+"""Reason why a family is not served, by its name."""

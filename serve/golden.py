@@ -1,7 +1,7 @@
-"""Whether a loaded model still answers its golden texts as it did when it was sealed.
+"""The check that a loaded model answers its golden texts as it did when it was sealed.
 
-A wrong build, precision or driver gives plausible numbers that are wrong; only known answers
-tell. Differences that the precision alone makes are let pass.
+A wrong build, precision or driver gives plausible but wrong numbers; only known answers reveal
+it. Differences that the precision alone explains are accepted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from serve.errors import ArtifactError
 from serve.tasks.agreement import TOLERANCES, difference
 from serve.tasks.prediction import Prediction
 
-# So many are looked at: enough to find a wrong build, few enough not to delay the start.
+# Texts that are checked: enough to find a wrong build, few enough not to delay the start.
 GOLDEN_TEXTS = 64
 
 AnswersOf = Callable[[Sequence[str]], list[Prediction | Failure]]
 
 
 def check_golden(artifact: Artifact, answers_of: AnswersOf, *, precision: str) -> None:
-    """Compare a model's answers with those it was sealed with.
+    """Compare a model's answers with those that are sealed in its directory.
 
     Args:
-        artifact: Its ``golden.jsonl`` holds the answers; nothing is done where it has none.
+        artifact: Directory whose ``golden.jsonl`` has the answers; without it nothing is done.
         answers_of: Predicts texts; shape (N,) to (N,).
-        precision: What the engine computes in.
+        precision: Precision of the engine.
     Raises:
         ArtifactError: An answer differs by more than the precision explains. Not retriable.
     """

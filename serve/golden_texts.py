@@ -1,7 +1,7 @@
-"""Golden texts that somebody names: read, answered by the model itself, sealed into its directory.
+"""Golden texts that a user supplies: read, answered by the model and sealed in its directory.
 
-What is done with them later is in ``serve/golden.py`` (the replica's own check) and in the gates
-and the health of ``ops``.
+They are used by ``serve/golden.py`` (the replica's own check) and by the gates and the health of
+``ops``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from serve.settings import EngineSettings, ModelSettings, Settings
 
 
 class GoldenText(Settings):
-    """A text to know a model by.
+    """A text whose answer is sealed with the model.
 
     Attributes:
-        exact: A later version must answer it the same, too.
+        exact: Whether a later version must give the same answer.
     """
 
     text: str = Field(min_length=1)
@@ -34,11 +34,11 @@ class GoldenText(Settings):
 
 
 def read_golden_texts(file: Path) -> list[GoldenText]:
-    """Read a text a line, or an object with ``text`` and ``exact``; blank lines are left out.
+    """Read one text, or object with ``text`` and ``exact``, per line; blank lines are skipped.
 
     Raises:
-        ArtifactError: It cannot be read, or has no text or more than ``MAX_GOLDEN_TEXTS``. Not
-            retriable.
+        ArtifactError: The file cannot be read, or has no text or more than
+            ``MAX_GOLDEN_TEXTS``. Not retriable.
     """
     try:
         with file.open("rb") as lines:
@@ -49,19 +49,19 @@ def read_golden_texts(file: Path) -> list[GoldenText]:
     except OSError as exc:
         raise ArtifactError(f"{file}: cannot be read: {exc.strerror}") from exc
     if not found:
-        raise ArtifactError(f"{file}: holds no text; write one on each line")
+        raise ArtifactError(f"{file}: contains no text; write one per line")
     if len(found) > MAX_GOLDEN_TEXTS:
         raise ArtifactError(
-            f"{file}: holds more than {MAX_GOLDEN_TEXTS} texts; choose the telling ones"
+            f"{file}: contains more than {MAX_GOLDEN_TEXTS} texts; keep the most important ones"
         )
     return found
 
 
 def add_golden(artifact: Artifact, texts: Sequence[GoldenText]) -> Artifact:
-    """Have a model answer its golden texts in float32 and seal them in, before those it has.
+    """Answer golden texts with the model in float32 and seal them, before the existing ones.
 
     Raises:
-        ArtifactError: It has no answer to one of them. Not retriable.
+        ArtifactError: The model has no answer to one of them. Not retriable.
     """
     engine = EngineSettings(kind="torch", precision="f32")
     replica = Replica(ModelSettings(name="golden", path=artifact.path, engine=engine))

@@ -1,7 +1,7 @@
-"""A model from elsewhere becomes a model directory: Hugging Face, sentence-transformers.
+"""Import of Hugging Face and sentence-transformers models into model directories.
 
-Weights come from safetensors only and no code of the source is run. Fine-tuning is not here:
-a source without the head that the task needs is refused.
+Weights are read only from safetensors and no code from the source is run. Does not fine-tune: a
+source without the head that the task needs is refused.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from serve.tokenizer_import import (
 )
 
 PACKAGED_BASE = "all-MiniLM-L6-v2"
-# Tokenisers without a limit of their own say 1e30.
+# Tokenisers without their own limit report 1e30.
 NO_LIMIT = 1_000_000
-# Tokens at least: one and the two around it.
+# Fewest tokens: one and the two special tokens around it.
 SHORTEST = 3
 
 
@@ -65,28 +65,28 @@ def import_model(
     max_length: int | None = None,
     golden: Sequence[GoldenText] = (),
 ) -> Artifact:
-    """Make a sealed model directory of a model from elsewhere.
+    """Create a sealed model directory from an external model.
 
     Args:
-        source: A directory, or a name on the Hugging Face hub; None takes the packaged
+        source: A directory, or a name on the Hugging Face hub; None uses the packaged
             all-MiniLM-L6-v2, which needs no network.
-        out: Where to write; must not exist, or be empty.
-        task: What it will be used for; its weights must fit.
-        pooling: None takes what the source's sentence-transformers files say, or the normalised
+        out: Output directory; must not exist, or be empty.
+        task: Task that the model will be used for; its weights must fit.
+        pooling: None uses that of the source's sentence-transformers files, or the normalised
             mean where it has none.
-        labels: Of class 0, 1, ...; None takes the source's.
-        max_length: In tokens; None takes the source's.
-        golden: Texts to know it by, which it answers now.
+        labels: Labels of class 0, 1, ...; None uses the source's.
+        max_length: Limit in tokens; None uses the source's.
+        golden: Golden texts, which the model answers during the import.
     Returns:
         The artifact, which a replica can load.
     Raises:
-        ArtifactMissing: No such directory and no such name on the hub. Not retriable.
-        ArtifactError: It cannot be used for the task, or ``out`` is taken. Not retriable.
+        ArtifactMissing: Neither a directory nor a name on the hub. Not retriable.
+        ArtifactError: The source does not fit the task, or ``out`` is taken. Not retriable.
     """
     directory = locate(source)
     require_free(out)
     if out.resolve().is_relative_to(directory.resolve()):
-        raise ArtifactError(f"{out} is inside the source {directory}; name a directory elsewhere")
+        raise ArtifactError(f"{out} is inside the source {directory}; choose one elsewhere")
     classifies = task == "text-classification"
     network = transformer_directory(directory)
     for folder in {directory, network}:
@@ -96,7 +96,7 @@ def import_model(
     model = load_pretrained(
         AutoModelForSequenceClassification if classifies else AutoModel, network
     )
-    # A classifier is read as by transformers' own pipeline.
+    # Texts of a classifier are read as in transformers' own pipeline.
     reading = TextPreparation() if classifies else source_reading(directory, network)
     tokenizer = build_tokenizer(network, reading.options)
     if reading.lower_case:
@@ -135,21 +135,21 @@ def import_model(
 def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
     if labels is not None and len(labels) != config.num_labels:
         raise ArtifactError(
-            f"{len(labels)} labels given and the model has {config.num_labels} classes; "
+            f"{len(labels)} labels were given, but the model has {config.num_labels} classes; "
             "give one label per class, in the order of the classes"
         )
     found = labels or tuple(str(config.id2label[index]) for index in range(config.num_labels))
     repeated = sorted({label for label in found if found.count(label) > 1})
     if repeated:
         raise ArtifactError(
-            f"the label {repeated[0]!r} stands for several classes; give labels that differ, one "
-            "per class, in the order of the classes"
+            f"the label {repeated[0]!r} is used for several classes; give distinct labels, one per "
+            "class, in the order of the classes"
         )
     return found
 
 
 def _require_numbered(file: Path) -> None:
-    """Refuse labels of a configuration of which it is not certain which class they are."""
+    """Refuse a configuration that does not clearly number its labels."""
     config = read_json(file)
     names = config.get("id2label")
     if names is None:
@@ -158,7 +158,7 @@ def _require_numbered(file: Path) -> None:
     if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
         shown = ", ".join(names) if isinstance(names, dict) else repr(names)
         raise ArtifactError(
-            f"{file}: id2label must number the labels 0, 1, ... without gaps, and has {shown}; "
+            f"{file}: id2label must number the labels 0, 1, ... without gaps, but has {shown}; "
             f"{remedy}"
         )
     numbers = config.get("label2id")
@@ -166,26 +166,26 @@ def _require_numbered(file: Path) -> None:
     for index, label in names.items():
         if not isinstance(label, str | int | float):
             raise ArtifactError(
-                f"{file}: class {index} in id2label is {label!r}, no text; {remedy}"
+                f"{file}: class {index} in id2label is {label!r}, not a text; {remedy}"
             )
         number = numbers.get(str(label), index) if isinstance(numbers, dict) else index
         if str(number) != index and labels.count(label) == 1:
             raise ArtifactError(
-                f"{file}: {label!r} is class {index} in id2label and {number} in label2id; {remedy}"
+                f"{file}: {label!r} is class {index} in id2label but {number} in label2id; {remedy}"
             )
 
 
 def _require_answers(artifact: Artifact) -> None:
-    """Have the network answer once: some architectures load and then cannot."""
+    """Run the network once: some architectures load but cannot answer."""
     module = build_module(artifact)
     tokenizer = TextTokenizer.of(artifact)
     batch = tokenizer.pad([item.ids or [0] for item in tokenizer.encode(["fine day", "fine"])])
-    with library(artifact.path, "the model cannot answer token ids and a mask alone"):
+    with library(artifact.path, "the model cannot compute from token ids and a mask alone"):
         answers = module(*map(torch.from_numpy, batch))
     if not torch.isfinite(answers).all():
         raise ArtifactError(
-            f"{artifact.card.base}: the model's answer is not a number; its weights are damaged, "
-            "or another model's"
+            f"{artifact.card.base}: the model's answer is not a finite number; its weights are "
+            "damaged, or another model's"
         )
 
 
@@ -193,7 +193,7 @@ def _problem_type(config: Any) -> Any:
     if config.problem_type == "regression" or config.num_labels < 2:
         if config.problem_type == "multi_label_classification":
             return "multi_label"
-        raise ArtifactError("the model is a regression with one number; it has no classes")
+        raise ArtifactError("the model is a regression with one output; it has no classes")
     multi = config.problem_type == "multi_label_classification"
     return "multi_label" if multi else "single_label"
 
@@ -207,24 +207,24 @@ def _max_length(directory: Path, model: Any, tokenizer: Any, wanted: int | None)
     stated = tokenizer.model_max_length
     if isinstance(stated, bool) or not isinstance(stated, int | float) or stated < SHORTEST:
         raise ArtifactError(
-            f"{directory / 'tokenizer_config.json'}: model_max_length is {stated!r}, and must be a "
-            f"whole number from {SHORTEST}; correct it, or give a maximum length yourself"
+            f"{directory / 'tokenizer_config.json'}: model_max_length is {stated!r}, but must be a "
+            f"whole number of at least {SHORTEST}; correct it, or give a maximum length yourself"
         )
     found = min(int(min(stated, NO_LIMIT)), positions)
     if found == NO_LIMIT:
         raise ArtifactError(
-            f"{directory}: no file says how many tokens the model takes; give a maximum length "
+            f"{directory}: no file gives the model's limit in tokens; give a maximum length "
             "yourself"
         )
     return found
 
 
 def _vectors(directory: Path, model: Any) -> int:
-    """Rows of the table of token vectors."""
-    with library(directory, "the model does not read tokens"):
+    """Return the number of rows in the table of token vectors."""
+    with library(directory, "the model does not take tokens"):
         rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
     if rows is None:
-        raise ArtifactError(f"{directory}: the model does not read tokens; choose one for texts")
+        raise ArtifactError(f"{directory}: the model does not take tokens; choose one for texts")
     return int(rows)
 
 
@@ -233,8 +233,8 @@ def _takes_types(model: Any) -> bool:
 
 
 def _positions(model: Any) -> int:
-    """Tokens that the position table has room for; RoBERTa's counts from behind the padding."""
-    # Families with relative positions alone have no table.
+    """Return the tokens that fit the position table; RoBERTa's starts after the padding index."""
+    # Families with only relative positions have no table.
     positions = int(getattr(model.config, "max_position_embeddings", NO_LIMIT))
     tables = [
         part

@@ -1,6 +1,6 @@
-"""The fields of a JSON object as they stand in its text, where a parser would change them. Pure.
+"""The fields of a JSON object as literal text, where a parser would change them. Pure.
 
-Takes what Python's ``json`` takes: numbers of any size, NaN and the infinities, half surrogates.
+Accepts what Python's ``json`` accepts: numbers of any size, NaN, infinities, half surrogate pairs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _BLANKS: Final = re.compile(r"[ \t\n\r]*")
 
 
 def literal_fields(text: str) -> dict[str, str] | None:
-    """Find the fields of an object.
+    """Find the fields of a JSON object.
 
     Returns:
-        The literal of each field by its name, the last one of those with the same name; None
-        where the text is JSON and no object.
+        The literal of each field by its name, the last one where a name is repeated; None where
+        the text is JSON but not an object.
     Raises:
-        json.JSONDecodeError: It is not JSON.
-        RecursionError: It nests deeper than Python's stack, about 1,000 levels.
+        json.JSONDecodeError: The text is not JSON.
+        RecursionError: The text nests deeper than Python's stack, about 1,000 levels.
     """
     place = _behind_blanks(text, 0)
     if not text.startswith("{", place):
@@ -50,7 +50,7 @@ def literal_fields(text: str) -> dict[str, str] | None:
 
 
 def has_only_json(literal: str) -> bool:
-    """Whether a literal is free of NaN and the infinities, which JSON does not have."""
+    """Return whether a literal is free of NaN and infinities, which JSON does not allow."""
     found: list[str] = []
     json.loads(literal, parse_constant=found.append, parse_int=str, parse_float=str)
     return not found
@@ -58,7 +58,7 @@ def has_only_json(literal: str) -> bool:
 
 def _behind_blanks(text: str, place: int) -> int:
     match = _BLANKS.match(text, place)
-    assert match is not None  # it matches nothing, too
+    assert match is not None  # it also matches the empty string
     return match.end()
 
 
@@ -70,4 +70,4 @@ def _require(text: str, place: int, character: str, name: str) -> None:
 def _require_end(text: str, place: int) -> None:
     place = _behind_blanks(text, place)
     if place != len(text):
-        raise json.JSONDecodeError("unexpected text behind the value", text, place)
+        raise json.JSONDecodeError("unexpected text after the value", text, place)

@@ -1,7 +1,7 @@
 """The network of a model directory as one torch module: token ids in, numbers out.
 
-Owns what is refused of a checkpoint. Knows nothing of devices or precision:
-engines compile or cast what it returns.
+Decides which checkpoints are refused. Does not handle devices or precision: engines compile or
+cast the module that it returns.
 
 B batch, T tokens, C classes, H hidden.
 """
@@ -31,20 +31,20 @@ from serve.pooling import load_layers, pool
 
 
 class Classifier(nn.Module):
-    """A sequence classifier of transformers that returns its logits alone."""
+    """A transformers sequence classifier that returns only its logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, C) of token ids (B, T)."""
+        """Return logits (B, C) for token ids (B, T)."""
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits  # (B, C)
 
 
 class Embedder(nn.Module):
-    """An encoder of transformers, the pooling of its token vectors and the layers behind it."""
+    """A transformers encoder, the pooling of its token vectors and the layers after it."""
 
     def __init__(self, encoder: Any, pooling: Pooling, layers: nn.Sequential | None = None) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ class Embedder(nn.Module):
         self.layers = nn.Sequential() if layers is None else layers
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embeddings (B, H), or (B, 2 H) for ``mean-max``, of token ids (B, T)."""
+        """Return embeddings (B, H), or (B, 2 H) for ``mean-max``, for token ids (B, T)."""
         # Sums over tokens lose digits in half precision, so pooling is float32 throughout.
         states = self._states(input_ids, attention_mask).float()  # (B, T, H)
         embedding = self.layers(pool(states, attention_mask, self.pooling))  # (B, H)
         if self.pooling.normalize:
             embedding = functional.normalize(embedding, dim=-1)
-        made: Tensor = embedding[:, : self.pooling.dimensions]
-        return made
+        kept: Tensor = embedding[:, : self.pooling.dimensions]
+        return kept
 
     def _states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         wants_layers = self.pooling.mode == "last-k"
@@ -77,10 +77,10 @@ def build_module(artifact: Artifact) -> nn.Module:
     """Load the network of a model directory.
 
     Args:
-        artifact: Verified; its weights are safetensors.
+        artifact: A verified model directory; its weights are safetensors.
     Returns:
         A module in float32 on the CPU, in evaluation mode, without gradients:
-        ``forward(input_ids, attention_mask)``, each int64 (B, T), gives logits (B, C) or
+        ``forward(input_ids, attention_mask)``, each int64 (B, T), returns logits (B, C) or
         embeddings (B, H).
     Raises:
         ArtifactError: The weights do not fit the card or the configuration. Not retriable.
@@ -96,19 +96,19 @@ def build_module(artifact: Artifact) -> nn.Module:
 
 
 def load_pretrained(auto_class: Any, path: Path) -> Any:
-    """Load a transformers model from a local directory, every weight of it from safetensors.
+    """Load a transformers model from a local directory, with all weights from safetensors.
 
     Args:
         auto_class: ``AutoModel`` or ``AutoModelForSequenceClassification``.
-        path: Holds config.json and the safetensors; nothing is looked up elsewhere.
+        path: Directory with config.json and the safetensors; nothing is downloaded.
     Returns:
-        The model in float32, with scaled-dot-product attention where it has that and OpenVINO
-        computes it; an unused pooler is removed.
+        The model in float32, with scaled-dot-product attention where the model supports it and
+        OpenVINO computes it; an unused pooler is removed.
     Raises:
-        ArtifactError: Weights are missing, pickled or of another shape, the architecture is
-            unknown, refused by ``families`` or would need code of the directory. Not retriable.
+        ArtifactError: Weights are missing, pickled or have another shape; the architecture is
+            unknown, refused by ``families`` or needs code from the directory. Not retriable.
     """
-    # Otherwise it logs a table of missing weights; they are judged below.
+    # Otherwise transformers logs a table of missing weights; they are checked below.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     require_checkpoint(path)
@@ -127,14 +127,14 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
         )
     for name, found, wanted in sorted(report["mismatched_keys"]):
         raise ArtifactError(
-            f"{path}: {name} has the shape {tuple(found)} in the weights, and by {CONFIG_FILE} "
-            f"{tuple(wanted)}; correct {CONFIG_FILE} (labels, vocabulary, sizes) or download both "
+            f"{path}: {name} has the shape {tuple(found)} in the weights, but {tuple(wanted)} in "
+            f"{CONFIG_FILE}; correct {CONFIG_FILE} (labels, vocabulary, sizes) or download both "
             "again"
         )
     missing = sorted(report["missing_keys"])
     if auto_class is AutoModel and hasattr(model, "pooler"):
-        # Its output is not used here, and many checkpoints come without its weights.
-        # Not None, as some encoders call theirs unasked.
+        # Its output is not used, and many checkpoints lack its weights. It is replaced, not set
+        # to None, because some encoders always call it.
         model.pooler = nn.Identity()
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
@@ -144,9 +144,9 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
         raise ArtifactError(
             f"{path}: the weights have no {', '.join(missing[:3])} ({len(missing)} missing); "
             + (
-                f"they are not those of {CONFIG_FILE}: download both again"
+                f"they do not match {CONFIG_FILE}: download both again"
                 if in_encoder
-                else "it was made for another task: train it for this one first"
+                else "the model was made for another task: train it for this one first"
             )
         )
     return model
@@ -156,8 +156,8 @@ def read_config(auto_class: Any, path: Path) -> Any:
     """Read the configuration of a directory.
 
     Raises:
-        ArtifactError: It cannot be read; the family is refused, unknown, or not one that
-            ``auto_class`` has a network for. Not retriable.
+        ArtifactError: The file cannot be read; or the family is refused, unknown or has no
+            network for ``auto_class``. Not retriable.
     """
     family = read_json(path / CONFIG_FILE).get("model_type")
     if family in REFUSED:
@@ -165,7 +165,7 @@ def read_config(auto_class: Any, path: Path) -> Any:
     if family not in CONFIG_MAPPING:
         raise ArtifactError(
             f"{path / CONFIG_FILE}: model_type {family!r} is not known to transformers "
-            f"{transformers_version}, and code of the source is not run; choose another model"
+            f"{transformers_version}, and code from the source is not run; choose another model"
         )
     with library(path / CONFIG_FILE, "transformers cannot read it"):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -178,9 +178,9 @@ def read_config(auto_class: Any, path: Path) -> Any:
 
 
 def attention_of(auto_class: Any, config: Any) -> str:
-    """Name the attention: scaled-dot-product where it has that and OpenVINO computes it."""
-    # A row of padding whose window holds padding alone attends to nothing: OpenVINO's sdpa makes
-    # NaN of it, which the next layer spreads.
+    """Return ``sdpa`` where the model supports it and OpenVINO computes it, else ``eager``."""
+    # A padding row whose window contains only padding attends to nothing: OpenVINO's sdpa
+    # returns NaN for it, which the next layer spreads.
     is_local = any(getattr(config, name, None) for name in ("local_attention", "sliding_window"))
     has_sdpa = getattr(auto_class._model_mapping[type(config)], "_supports_sdpa", False)
     return "sdpa" if has_sdpa and not is_local else "eager"
@@ -191,8 +191,8 @@ def _classifier(artifact: Artifact) -> Any:
     labels = len(artifact.card.labels)
     if model.config.num_labels != labels:
         raise ArtifactError(
-            f"{artifact.path}: the weights have {model.config.num_labels} classes and the card "
-            f"{labels} labels; import it again with one label per class"
+            f"{artifact.path}: the weights have {model.config.num_labels} classes, but the card "
+            f"has {labels} labels; import the model again with one label per class"
         )
     return model
 
@@ -201,12 +201,12 @@ def _require_layers(path: Path, encoder: Any, pooling: Pooling) -> None:
     layers = encoder.config.num_hidden_layers
     if pooling.mode == "last-k" and pooling.last_k > layers:
         raise ArtifactError(
-            f"{path}: pooling over the last {pooling.last_k} layers, and the encoder has {layers}; "
-            "choose a smaller last_k"
+            f"{path}: the pooling uses the last {pooling.last_k} layers, but the encoder has only "
+            f"{layers}; choose a smaller last_k"
         )
 
 
 def vocabulary_size(module: torch.nn.Module) -> int:
-    """Rows of the word embeddings: the largest table of token ids, positions and types."""
+    """Return the number of word embeddings: the rows of the largest embedding table."""
     tables = (part for part in module.modules() if isinstance(part, torch.nn.Embedding))
     return max(table.num_embeddings for table in tables)

@@ -1,4 +1,4 @@
-"""The directory that an import or a training writes: whole or not at all, over nothing else."""
+"""Output directories of imports and trainings: complete or absent, and never overwritten."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from serve.errors import ArtifactError, ServeError
 
 
 def require_free(out: Path) -> None:
-    """Refuse a path where something is; an empty directory is nothing.
+    """Refuse a path that exists, unless it is an empty directory.
 
     Raises:
-        ArtifactError: It is taken or cannot be looked at. Not retriable.
+        ArtifactError: The path is taken or cannot be read. Not retriable.
     """
     try:
         taken = os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir()))
@@ -24,23 +24,23 @@ def require_free(out: Path) -> None:
         raise ArtifactError(f"{out}: cannot be read: {exc.strerror}") from exc
     if taken:
         raise ArtifactError(
-            f"{out} is there already and is not an empty directory; name another one or remove it"
+            f"{out} already exists and is not an empty directory; choose another one or remove it"
         )
     if mounted:
-        raise ArtifactError(f"{out} is a file system of its own; name a new directory in it")
+        raise ArtifactError(f"{out} is a mount point; choose a new directory in it")
 
 
 @contextmanager
 def new_directory(out: Path) -> Iterator[Path]:
-    """Give a hidden directory beside ``out``, whose ``model`` becomes ``out`` at the end.
+    """Yield a hidden directory next to ``out``, whose ``model`` becomes ``out`` at the end.
 
-    What is interrupted or fails leaves nothing behind.
+    An interruption or a failure leaves nothing behind.
 
     Args:
-        out: Must be free; missing directories above it are made.
+        out: Must be free; missing parent directories are created.
     Raises:
-        ArtifactError: ``out`` is taken or cannot be written; or what failed within, with the
-            name of ``out`` for that of the hidden directory. Not retriable.
+        ArtifactError: ``out`` is taken or cannot be written; or an error from within, with the
+            name of ``out`` in place of the hidden directory's. Not retriable.
     """
     require_free(out)
     target = out.resolve()
@@ -60,7 +60,7 @@ def new_directory(out: Path) -> Iterator[Path]:
                 parent.rmdir()
         if isinstance(exc, OSError):
             raise ArtifactError(
-                f"{out}: cannot be written: {exc.strerror or exc}; make room or name another "
-                "directory"
+                f"{out}: cannot be written: {exc.strerror or exc}; free some space or choose "
+                "another directory"
             ) from exc
         raise

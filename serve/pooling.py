@@ -1,4 +1,4 @@
-"""Token vectors become one vector: poolings, and the layers that some models have behind them.
+"""Pooling of token vectors into one vector, and the layers that some models have after it.
 
 B batch, T tokens, H hidden.
 """
@@ -27,14 +27,14 @@ ACTIVATIONS = {
 
 
 def pool(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
-    """Make one vector of the token vectors of each item.
+    """Pool the token vectors of each item into one vector.
 
     Args:
         states: Token vectors, float32; shape (B, T, H).
-        attention_mask: 1 for a token, 0 for padding behind them; shape (B, T), at least one token
-            each.
+        attention_mask: 1 for a token, 0 for the padding after them; shape (B, T), at least one
+            token each.
     Returns:
-        Shape (B, H) times the number of poolings that are put behind each other.
+        Vectors; shape (B, P * H) for P poolings, which are concatenated.
     """
     first = {"mean-max": ("mean", "max"), "last-k": ("mean",)}.get(pooling.mode, (pooling.mode,))
     counted = attention_mask > 0
@@ -67,12 +67,12 @@ def _pooled(mode: str, states: Tensor, counted: Tensor, mask: Tensor, skip: int)
 
 
 def _sum(states: Tensor, counted: Tensor) -> Tensor:
-    # Chosen and not multiplied: padding may hold anything, and NaN times 0 is NaN.
+    # Selects instead of multiplying: padding may contain NaN, and NaN times 0 is NaN.
     return states.where(counted.unsqueeze(-1), 0.0).sum(dim=1)
 
 
 class Behind(nn.Module):
-    """A layer behind the pooling; computes in float32 whatever its weights are kept in."""
+    """A layer after the pooling; computes in float32 whatever the type of its weights."""
 
     def __init__(self, layer: Layer, weight: Tensor | None, bias: Tensor | None) -> None:
         super().__init__()
@@ -82,18 +82,18 @@ class Behind(nn.Module):
         self.activation = ACTIVATIONS[layer.activation]()
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Vectors (B, H) become vectors of the width of the layer."""
+        """Return vectors of the width of the layer for vectors (B, H)."""
         if self.weight is None:
             return functional.normalize(vectors, dim=-1)
         weight, bias = self.weight.float(), None if self.bias is None else self.bias.float()
         if self.kind == "layer-norm":
             return functional.layer_norm(vectors, weight.shape, weight, bias)
-        made: Tensor = self.activation(functional.linear(vectors, weight, bias))
-        return made
+        output: Tensor = self.activation(functional.linear(vectors, weight, bias))
+        return output
 
 
 def load_layers(layers: Sequence[Layer], path: Path) -> nn.Sequential:
-    """Load what is behind the pooling of a model directory.
+    """Load the layers after the pooling of a model directory.
 
     Raises:
         ArtifactError: Their weights cannot be read. Not retriable.
@@ -101,7 +101,7 @@ def load_layers(layers: Sequence[Layer], path: Path) -> nn.Sequential:
     if not layers:
         return nn.Sequential()
     file = path / HEAD_FILE
-    with library(file, "the layers behind the pooling cannot be read; import the model again"):
+    with library(file, "the layers after the pooling cannot be read; import the model again"):
         weights = load_file(file) if file.exists() else {}
         return nn.Sequential(
             *(

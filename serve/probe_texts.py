@@ -1,4 +1,4 @@
-"""Texts by which two tokenisers are compared: every script, every kind of blank and mark."""
+"""Texts for comparing two tokenisers: every script, every kind of blank and mark."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ WRITTEN = (
     "ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ꮳꮃꭹ. ᠮᠣᠩᠭᠣᠯ. ⵜⵉⴼⵉⵏⴰⵖ. ދިވެހި.",
     "𝓗𝓮𝓵𝓵𝓸 𝕎𝕠𝕣𝕝𝕕 𝐛𝐨𝐥𝐝 ｆｕｌｌ 𐍈 𒀀 𓀀 𠀀𠮷",
 )
-# First letters of blocks of Unicode, from each of which a few words are made.
+# First letters of Unicode blocks; a few words are built from each.
 BLOCKS = (
     *(0x21, 0x41, 0x61, 0xA1, 0xC0, 0x100, 0x180, 0x1E00, 0x250, 0x2B0, 0x300, 0x370, 0x1F00),
     *(0x400, 0x460, 0x500, 0x531, 0x5D0, 0x620, 0x660, 0x710, 0x780, 0x7CA, 0x800, 0x904),
@@ -79,19 +79,19 @@ BLOCKS = (
     *(0x1F000, 0x1F300, 0x1F600, 0x1F680, 0x1F900, 0x20000, 0x2A700),
 )
 LETTERS = 12
-# A tokeniser's own tokens, taken evenly over the whole of them.
+# Number of a tokeniser's own tokens, taken evenly from all of them.
 OWN_TOKENS = 160
 
 
 def probe_texts(
     tokens: Sequence[str], *, special: Sequence[str], max_length: int
 ) -> tuple[str, ...]:
-    """Make a few hundred texts: of every script, of a tokeniser's own tokens, and long ones.
+    """Return a few hundred texts: of every script, of a tokeniser's own tokens, and long ones.
 
     Args:
-        tokens: Of the tokeniser, in any order.
+        tokens: Tokens of the tokeniser, in any order.
         special: Tokens that stand for more than their characters.
-        max_length: In tokens; some of the texts have more.
+        max_length: Limit in tokens; some of the texts exceed it.
     """
     chosen = tokens[:: max(1, len(tokens) // OWN_TOKENS)]
     plain = [token.replace("##", "").replace("▁", " ").replace("Ġ", " ") for token in chosen]

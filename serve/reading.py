@@ -1,6 +1,6 @@
-"""How the value of a record becomes a text, or the reason why it has none. Pure.
+"""Extraction of text and id from a record's value, or of the reason for a failure. Pure.
 
-Owns every reason that lies in the bytes alone; length in tokens is the tokeniser's affair.
+Owns every failure that depends only on the bytes; the tokeniser handles length in tokens.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ HALF_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class Reading(NamedTuple):
-    """What a record says.
+    """Text and id of a record.
 
     Attributes:
         text: Has at least one character that is not white space; half a surrogate pair, which is
-            no character, is U+FFFD, as it is for whoever encodes such a text.
+            not a character, is replaced by U+FFFD, as encoders of such a text do.
         id: The literal of the record's ``id`` field, byte for byte; None where it has none.
     """
 
@@ -35,10 +35,10 @@ def read(value: bytes, options: CallOptions) -> Reading | Failure:
     """Find the text and the id in a record's value.
 
     Args:
-        value: As it stood on Kafka; any bytes at all.
-        options: Which format, and which field holds the text.
+        value: Value as read from Kafka; any bytes at all.
+        options: The format, and the field that holds the text.
     Returns:
-        The text and the id, or why there is none.
+        The text and the id, or the failure.
     """
     if options.format == "text":
         return _read_text(value)
@@ -78,10 +78,10 @@ def _read_json(value: bytes, text_field: str) -> Reading | Failure:
 
 
 def _is_written_so(literal: bytes, value: bytes) -> bool:
-    """Whether it is known at once that a number or string is these bytes in the value, too.
+    """Return whether a number or string certainly has the same bytes in the value.
 
-    What looks like a field is one, as quotes in a string are escaped; at worst it is the ``id`` of
-    an inner object, with the same text.
+    Quotes in a string are escaped, so that a match is a field; at worst it is the ``id`` of an
+    inner object, with the same text.
     """
     if literal.startswith(b'"'):
         return b'"id":%b' % literal in value or b'"id": %b' % literal in value
@@ -89,8 +89,8 @@ def _is_written_so(literal: bytes, value: bytes) -> bool:
 
 
 def _read_with_care(value: bytes, text_field: str) -> Reading | Failure:
-    """Read what the fast parser refuses or would change: only the text and the id must be good."""
-    # A byte that is not UTF-8 becomes half a surrogate, which no encoded text has otherwise.
+    """Read what the fast parser refuses or changes: only the text and the id must be valid."""
+    # A byte that is not UTF-8 becomes half a surrogate pair, which UTF-8 text never contains.
     document = value.decode("utf-8", "surrogateescape")
     try:
         fields = literal_fields(document)
@@ -109,7 +109,7 @@ def _read_with_care(value: bytes, text_field: str) -> Reading | Failure:
     except UnicodeEncodeError:
         return _undecodable(value, None)
     if carried is not None and not has_only_json(identity):
-        message = "the field 'id' has a number that JSON does not have; send it as a string"
+        message = "the field 'id' has a number that JSON does not allow; send it as a string"
         return Failure(FailureKind.WRONG_TYPE, message)
     return _checked(HALF_SURROGATE.sub("\ufffd", json.loads(literal)), carried, text_field)
 
@@ -144,7 +144,7 @@ def _undecodable(value: bytes, error: json.JSONDecodeError | RecursionError | No
     if isinstance(error, json.JSONDecodeError):
         message = f"the value is not JSON: {error.msg} at character {error.pos}"
     else:
-        message = "the value is JSON that nests too deep to be read, about 1,000 levels"
+        message = "the value is JSON that is nested too deeply to be read, about 1,000 levels"
     return Failure(FailureKind.NOT_JSON, message)
 
 

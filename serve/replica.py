@@ -1,7 +1,7 @@
-"""A replica: bytes of a micro-batch in, outcomes out. Owns the way in between.
+"""A replica: bytes of a micro-batch in, outcomes out. Owns the steps in between.
 
-Read, merge equal texts, tokenise, plan, compute, write. Knows nothing of ray; safe to call
-from several threads at a time, so that one call is parsed while another computes.
+Reads, merges equal texts, tokenises, plans, computes, writes. Does not use ray; safe to call
+from several threads at once, so that one call is parsed while another computes.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UP_WORDS = (6, 30, 126)
-# The first batch of a shape costs OpenVINO half as much again, and each stream keeps 0.5 MB
-# of it. Single texts wait for nobody, so the shapes of those up to so many tokens are made ready.
+# The first batch of a shape takes OpenVINO half as long again, and each stream keeps 0.5 MB for
+# it. Single texts do not wait for others, so their shapes up to this many tokens are warmed up.
 WARM_UP_SINGLES = 64
 LEAST_TOKENS = 3
 
-# Such as characters of no width, where the tokeniser adds no token of its own.
+# For example only zero-width characters, where the tokeniser adds no special tokens.
 NO_TOKEN = Failure(
-    FailureKind.EMPTY_TEXT, "the text has no token: its characters are all dropped by the tokeniser"
+    FailureKind.EMPTY_TEXT, "the text has no tokens: the tokeniser drops all of its characters"
 )
 
 logger = logging.getLogger(__name__)
 
 
 class Computed(NamedTuple):
-    """What became of one distinct text: its prediction or why there is none, and its tokens."""
+    """Result for one distinct text: its prediction or failure, and its tokens."""
 
     made: Prediction | Failure
     encoded: Encoded
 
 
 class Done(NamedTuple):
-    """What became of token ids: predictions, and what they cost; see ``contract.BatchStats``."""
+    """Predictions for token ids, and their cost; see ``contract.BatchStats``."""
 
     predictions: list[Prediction | Failure]
     padded_tokens: int
@@ -71,7 +71,7 @@ class Done(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What became of the distinct texts of a call, and what they cost; see there, too."""
+    """Results for the distinct texts of a call, and their cost; see ``contract.BatchStats``."""
 
     computed: dict[str, Computed]
     tokens: int
@@ -83,15 +83,15 @@ class Replica:
     """One version of a model, loaded, compiled and warm.
 
     Raises at construction:
-        ArtifactError: The model directory cannot be used, or no longer answers its golden
-            texts as it did when it was sealed. Not retriable.
-        EngineUnavailable: This machine has not the engine or precision. Not retriable.
+        ArtifactError: The model directory cannot be used, or the model no longer answers its
+            golden texts as it did when it was sealed. Not retriable.
+        EngineUnavailable: This machine lacks the engine or precision. Not retriable.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         artifact = load(settings.path, task=settings.task)
         self._max_items = settings.engine.max_batch_items
-        # The longest text is a batch of its own where the budget is smaller.
+        # The longest text must fit into a batch, even where the budget is smaller.
         self._max_tokens = max(settings.engine.max_batch_tokens, artifact.card.max_length)
         self._tokenizer = TextTokenizer.of(artifact)
         self._engine = open_engine(
@@ -103,7 +103,7 @@ class Replica:
         )
         self._too_long = Failure(
             FailureKind.TOO_LONG,
-            f"the text has more than the {artifact.card.max_length} tokens that the model takes",
+            f"the text exceeds the model's limit of {artifact.card.max_length} tokens",
         )
         self._head = head_of(artifact.card, precision=self._engine.precision)
         self._info = ReplicaInfo(
@@ -119,7 +119,7 @@ class Replica:
         check_golden(artifact, self._answers_of, precision=self._engine.precision)
 
     def info(self) -> ReplicaInfo:
-        """Say who answers."""
+        """Return the identity of the replica."""
         return self._info
 
     def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
@@ -163,7 +163,7 @@ class Replica:
         return Work(by_text, tokens, done.padded_tokens, done.compute_s)
 
     def _compute(self, items: Sequence[Sequence[int]], *, top_k: int | None = None) -> Done:
-        """Predictions of token ids, in their order."""
+        """Return the predictions for token ids, in their order."""
         if not items:
             return Done([], 0, 0.0)
         lengths = [len(ids) for ids in items]
@@ -182,7 +182,7 @@ class Replica:
     def _made(self, outputs: NDArray[np.float32], top_k: int | None) -> list[Prediction | Failure]:
         finite = np.asarray(np.isfinite(outputs).all(axis=1))  # (N,)
         predictions = iter(self._head.predictions(outputs[finite], top_k=top_k))
-        broken = Failure(FailureKind.POISON, "the model answers with a number that is not finite")
+        broken = Failure(FailureKind.POISON, "the model's answer has a number that is not finite")
         return [next(predictions) if is_finite else broken for is_finite in finite.tolist()]
 
     def _answers_of(self, texts: Sequence[str]) -> list[Prediction | Failure]:
@@ -190,7 +190,7 @@ class Replica:
         return [work.computed[text].made for text in texts]
 
     def _warm_up(self, longest: int) -> None:
-        """Compile and touch what the first real batches would else wait for."""
+        """Compile and load what the first real batches would otherwise wait for."""
         start = time.perf_counter()
         for words in WARM_UP_WORDS:
             ids = self._tokenizer.encode(["word " * words])[0].ids
@@ -203,7 +203,7 @@ class Replica:
         ids = self._tokenizer.encode(["word " * longest])[0].ids
         for width in range(LEAST_TOKENS, min(len(ids), WARM_UP_SINGLES) + 1):
             batch = self._tokenizer.pad([ids[:width]])
-            self._engine.infer([batch] * self._engine.streams)  # each stream compiles for itself
+            self._engine.infer([batch] * self._engine.streams)  # each stream compiles separately
 
 
 def _outcome(reading: Reading | Failure, computed: Mapping[str, Computed]) -> Outcome:
@@ -223,7 +223,7 @@ def _outcome(reading: Reading | Failure, computed: Mapping[str, Computed]) -> Ou
 
 
 def _module(artifact: Artifact) -> torch.nn.Module:
-    # Only here, as a compiled graph in the cache needs neither torch nor transformers.
+    # Imported here, as a compiled graph in the cache needs neither torch nor transformers.
     from serve.module import build_module
 
     return build_module(artifact)
@@ -234,7 +234,7 @@ def _cache_dir(path: Path) -> Path | None:
 
 
 def _compiled_name(artifact: Artifact) -> str:
-    """A name for the compiled graph: the model's bytes and the code that makes the module."""
+    """Return a hash of what the compiled graph depends on: the model and the module's code."""
     source = (Path(__file__).parent / "module.py").read_bytes()
     versions = f"{version('torch')} {version('transformers')}".encode()
     return hashlib.sha256(b"\0".join((artifact.digest.encode(), versions, source))).hexdigest()

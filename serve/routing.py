@@ -1,8 +1,8 @@
-"""Which version of a model answers a record. Pure, and the same in every process.
+"""Choice of the version that answers a record. Pure, and the same in every process.
 
-Each version draws a number from the key by a hash of its own, an exponential with the
-version's weight as rate, and the earliest wins (weighted rendezvous hashing). A version wins
-as often as its weight says, and making one heavier only moves keys to it.
+Weighted rendezvous hashing: each version hashes the key to an exponential random number with
+the version's weight as rate, and the smallest wins. A version wins in proportion to its weight,
+and raising a weight only moves keys to that version.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ def route(key: bytes | None, fallback: bytes, weights: Sequence[tuple[str, float
     """Choose the version that answers a record.
 
     Args:
-        key: The record's key: equal keys meet the same version while the weights stand.
-        fallback: Stands in for a key where there is none: topic, partition and offset.
-        weights: Version and weight, which need not add up to 1; 0 takes no record.
+        key: The record's key: equal keys get the same version until the weights change.
+        fallback: Used where the record has no key: topic, partition and offset.
+        weights: Versions and weights, which need not add up to 1; 0 gets no records.
     Returns:
-        One of the versions with a weight above 0.
+        A version with a weight above 0.
     Raises:
         ValueError: No version has a weight above 0. Not retriable.
     """
@@ -35,5 +35,5 @@ def route(key: bytes | None, fallback: bytes, weights: Sequence[tuple[str, float
 
 def _arrival(key: bytes, version: str) -> float:
     digest = blake2b(b"%s\0%s" % (version.encode(), key), digest_size=8).digest()
-    # 52 bits and a half: strictly between 0 and 1 in a double, so that the logarithm is finite.
+    # 52 bits plus a half: strictly between 0 and 1 in a double, so that the logarithm is finite.
     return -log(((int.from_bytes(digest, "big") >> 12) + 0.5) * 2.0**-52)

@@ -1,6 +1,6 @@
-"""What the files of a sentence-transformers directory say; refuses by name what is not computed.
+"""Settings of a sentence-transformers directory; unsupported ones are refused by name.
 
-Follows the library sentence-transformers: which file counts, what a missing setting means.
+Follows the library sentence-transformers: which file applies, what a missing setting means.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from serve.pooling import ACTIVATIONS
 
 MODULES_FILE = "modules.json"
 MODEL_FILE = "config_sentence_transformers.json"
-# The first that says anything counts.
+# The first file with any settings applies.
 TRANSFORMER_FILES = [
     f"sentence_{family}_config.json"
     for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
-# In the order in which the switches of older releases are put behind each other.
+# Switches of older releases, in the order in which their vectors are concatenated.
 SWITCHES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -42,7 +42,7 @@ POOLINGS: dict[str, Any] = {
     "weightedmean": "weighted-mean",
     "lasttoken": "last-token",
 }
-# Settings that change no number, or only how fast it is computed.
+# Settings that do not change the result, or only how fast it is computed.
 WITHOUT_EFFECT = frozenset(("query_length", "document_length", "query_expansion", "unpad_inputs"))
 MODEL_OPTIONS = frozenset(
     (
@@ -55,7 +55,7 @@ MODEL_OPTIONS = frozenset(
         "use_safetensors",
     )
 )
-# Settings with the only value that is computed here.
+# Settings with the only value that is supported.
 ONLY_VALUES: dict[str, Any] = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
@@ -70,18 +70,18 @@ OLD_NAMES = {
     "tokenizer_kwargs": "processor_kwargs",
     "config_args": "config_kwargs",
 }
-NEXT = "choose another model, or name a pooling yourself, which leaves out what is behind it"
+NEXT = "choose another model, or set a pooling yourself, which omits the layers after it"
 
 Value = TypeVar("Value")
 
 
 class TextPreparation(NamedTuple):
-    """How a model reads texts, beside the files of its tokeniser.
+    """Preparation of texts, in addition to the files of the tokeniser.
 
     Attributes:
-        prompt: Put before every text.
-        lower_case: Texts are written small before all else.
-        options: Of the tokeniser, for ``from_pretrained``.
+        prompt: Text that is prepended to every text.
+        lower_case: Whether texts are converted to lower case first.
+        options: Tokeniser options for ``from_pretrained``.
     """
 
     prompt: str = ""
@@ -90,7 +90,7 @@ class TextPreparation(NamedTuple):
 
 
 def transformer_directory(directory: Path) -> Path:
-    """Where the transformers files of a source lie: the source itself, or a folder of it."""
+    """Return the folder with the transformers files: the source itself, or one in it."""
     for module in _modules(directory):
         if _kind(module) == "Transformer":
             return directory / str(module["path"])
@@ -98,12 +98,12 @@ def transformer_directory(directory: Path) -> Path:
 
 
 def source_reading(directory: Path, network: Path) -> TextPreparation:
-    """How sentence-transformers reads texts for a source; as plain transformers without modules.
+    """Return how sentence-transformers prepares texts; without modules, as transformers does.
 
     Args:
-        network: Where the files of its transformer are.
+        network: Folder with the files of the transformer.
     Raises:
-        ArtifactError: A setting that is not served, by name. Not retriable.
+        ArtifactError: A setting is not supported; the message names it. Not retriable.
     """
     if not _modules(directory):
         return TextPreparation()
@@ -131,14 +131,14 @@ def source_reading(directory: Path, network: Path) -> TextPreparation:
 
 
 def source_pooling(directory: Path, *, prompt_tokens: int = 0) -> tuple[Pooling, dict[str, Tensor]]:
-    """Pooling as a source's files say, and the weights of the layers behind it.
+    """Return the pooling of a source, and the weights of the layers after it.
 
     Args:
-        prompt_tokens: At the start of every text, which some poolings leave out.
+        prompt_tokens: Tokens of the prompt before every text, which some poolings skip.
     Returns:
-        Without modules the normalised mean; the last token for a causal language model.
+        Without modules, the normalised mean, or the last token for a causal language model.
     Raises:
-        ArtifactError: A module or a setting that is not computed here, by name. Not retriable.
+        ArtifactError: A module or setting is not supported; it is named. Not retriable.
     """
     modules = _modules(directory)
     if not modules:
@@ -146,8 +146,8 @@ def source_pooling(directory: Path, *, prompt_tokens: int = 0) -> tuple[Pooling,
     kinds = [_kind(module) for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise ArtifactError(
-            f"{directory / MODULES_FILE}: has the modules {', '.join(kinds)}, and only a "
-            f"Transformer with a Pooling next is computed here; {NEXT}"
+            f"{directory / MODULES_FILE}: has the modules {', '.join(kinds)}, but only a "
+            f"Transformer followed by a Pooling is supported; {NEXT}"
         )
     pooling = _pooling(directory / str(modules[1]["path"]), prompt_tokens)
     layers: list[Layer] = []
@@ -176,7 +176,7 @@ def _modules(directory: Path) -> list[dict[str, Any]]:
     for module in modules:
         if not str(module["type"]).startswith("sentence_transformers."):
             raise ArtifactError(
-                f"{file}: the module {module['type']} is code of its own, which is not run; "
+                f"{file}: the module {module['type']} is custom code, which is not run; "
                 "choose another model"
             )
         if (directory / str(module["path"])).is_dir():
@@ -203,7 +203,7 @@ def _require_served(file: Path, key: str, value: Any) -> None:
         is_served = key == "model_kwargs" and not set(value or {}) - MODEL_OPTIONS
     if not is_served:
         raise ArtifactError(
-            f"{file}: {key} is {value!r}, which is not computed here; choose another model"
+            f"{file}: {key} is {value!r}, which is not supported; choose another model"
         )
 
 
@@ -211,16 +211,16 @@ def _prompt(file: Path) -> str:
     settings = read_json(file)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise ArtifactError(f"{file}: the model is a {kind}, which has no one vector for a text")
+        raise ArtifactError(f"{file}: the model is a {kind}; choose a SentenceTransformer")
     prompts = _typed(settings.get("prompts"), dict, f"{file}: prompts") or {}
     name = settings.get("default_prompt_name")
     if name is None:
         return ""
-    # These two are always there, empty.
+    # sentence-transformers always defines these two, empty.
     known = {"query": None, "document": None} | prompts
     if name not in known:
         raise ArtifactError(
-            f"{file}: default_prompt_name is {name!r}, and the prompts are "
+            f"{file}: default_prompt_name is {name!r}, but the prompts are "
             f"{', '.join(map(repr, known))}; correct the file"
         )
     return _typed(known[name], str, f"{file}: the prompt {name!r}") or ""
@@ -253,7 +253,7 @@ def _pooling(folder: Path, prompt_tokens: int) -> Pooling:
     modes = [found] if isinstance(found, str) else found
     if unknown or not isinstance(modes, list) or not modes or set(modes) - POOLINGS.keys():
         raise ArtifactError(
-            f"{file}: the pooling {', '.join(unknown) or found!r} is not computed here; {NEXT}"
+            f"{file}: the pooling {', '.join(unknown) or found!r} is not supported; {NEXT}"
         )
     first, *others = (POOLINGS[mode] for mode in modes)
     skip = 0 if config.get("include_prompt", True) else prompt_tokens
@@ -261,7 +261,7 @@ def _pooling(folder: Path, prompt_tokens: int) -> Pooling:
 
 
 def _layer(folder: Path, kind: str) -> tuple[Layer | None, dict[str, Tensor]]:
-    if kind == "Dropout":  # does nothing once a model is trained
+    if kind == "Dropout":  # has no effect after training
         return None, {}
     config = read_json(folder / CONFIG_FILE)
     for key in ("module_input_name", "module_output_name"):
@@ -272,7 +272,7 @@ def _layer(folder: Path, kind: str) -> tuple[Layer | None, dict[str, Tensor]]:
     if kind == "LayerNorm":
         return Layer(kind="layer-norm"), _weights(folder, "norm", bias=True)
     if kind != "Dense":
-        raise _refused(folder.parent / MODULES_FILE, f"there is a module {kind}")
+        raise _refused(folder.parent / MODULES_FILE, f"it has the module {kind}")
     if config.get("use_residual"):
         raise _refused(folder, "use_residual is set")
     path = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
@@ -284,14 +284,14 @@ def _layer(folder: Path, kind: str) -> tuple[Layer | None, dict[str, Tensor]]:
 
 
 def _refused(place: Path, what: str) -> ArtifactError:
-    return ArtifactError(f"{place}: {what}, which is not computed here; {NEXT}")
+    return ArtifactError(f"{place}: {what}, which is not supported; {NEXT}")
 
 
 def _weights(folder: Path, name: str, *, bias: bool) -> dict[str, Tensor]:
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise ArtifactMissing(
-            f"{file} is missing, and weights are read from safetensors alone; download it, or save "
+            f"{file} is missing, and weights are read only from safetensors; download it, or save "
             "the model again with sentence-transformers"
         )
     with library(file, "cannot be read; download it again"):
@@ -299,8 +299,8 @@ def _weights(folder: Path, name: str, *, bias: bool) -> dict[str, Tensor]:
     wanted = {f"{name}.weight": "weight"} | ({f"{name}.bias": "bias"} if bias else {})
     if found.keys() != wanted.keys():
         raise ArtifactError(
-            f"{file}: holds {', '.join(found) or 'nothing'} and must hold {', '.join(wanted)}; "
-            "download the model again"
+            f"{file}: contains {', '.join(found) or 'nothing'}, but must contain "
+            f"{', '.join(wanted)}; download the model again"
         )
     return {short: found[long].float() for long, short in wanted.items()}
 
@@ -308,4 +308,4 @@ def _weights(folder: Path, name: str, *, bias: bool) -> dict[str, Tensor]:
 def _typed(value: Any, kind: type[Value], place: str) -> Value | None:
     if value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
         return value
-    raise ArtifactError(f"{place} is {value!r}, and must be a {kind.__name__}; correct it")
+    raise ArtifactError(f"{place} is {value!r}, but must be a {kind.__name__}; correct it")

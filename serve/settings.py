@@ -12,21 +12,21 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 class Settings(BaseModel):
-    """Base of every settings object: frozen, and a wrong key is an error."""
+    """Base of every settings object: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class EngineSettings(Settings):
-    """How a replica computes.
+    """Settings for how a replica computes.
 
     Attributes:
-        kind: ``auto`` takes torch where a GPU is given and OpenVINO elsewhere.
-        precision: ``auto`` takes bf16 where the processor computes in it and f32 elsewhere;
-            an explicit one that the processor lacks is refused.
-        threads: Cores of one CPU replica; 0 takes all that the machine has.
+        kind: ``auto`` uses torch where a GPU is given and OpenVINO elsewhere.
+        precision: ``auto`` uses bf16 where the processor supports it and f32 elsewhere; an
+            explicit one that the processor lacks is refused.
+        threads: Cores of one CPU replica; 0 uses all cores of the machine.
         max_batch_tokens: Budget of one padded batch (items times longest), in tokens. More
-            fills a GPU better (32,768 and above) and costs memory; on a CPU 1,024 was best.
+            fills a GPU better (32,768 and above) and costs memory; on a CPU 1,024 was fastest.
         max_batch_items: Upper bound for the items of one padded batch.
     """
 
@@ -41,14 +41,14 @@ class ModelSettings(Settings):
     """One version of a model and the replicas that serve it.
 
     Attributes:
-        name: Of the model; lower case letters, digits and hyphens.
-        version: Of the model; ``name@version`` names the Serve app.
+        name: Name of the model; lower case letters, digits and hyphens.
+        version: Version of the model; ``name@version`` is the name of the Serve app.
         path: The model directory.
-        task: What the directory must have been made for; None takes what it says.
-        replicas: How many processes answer, at least; with the backlog there may be more.
+        task: Task that the directory must have been made for; None accepts any.
+        replicas: Minimum number of replica processes; a backlog may add more.
         num_cpus: Ray's reservation per replica; a reservation, not a limit.
         num_gpus: Ray's reservation per replica; above 0 puts the replica on a GPU.
-        max_ongoing_calls: Micro-batches that one replica works on at a time: one computes
+        max_ongoing_calls: Micro-batches that one replica works on at once: one computes
             while the next is parsed and tokenised.
     """
 

@@ -1,4 +1,4 @@
-"""Texts to token ids and to padded arrays, by the Rust tokeniser of the model directory."""
+"""Conversion of texts to token ids and padded arrays with the model's Rust tokeniser."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact, Tokenizing
 from serve.checkpoint import library, read_json
 from serve.engine.protocol import Batch
 
-# A text is first tried up to this many characters per token that the model takes. English has
-# about 5; a second round with more costs only texts that are mostly white space.
+# A text is first cut to this many characters per token of the model's limit. English has about
+# 5; only texts that are mostly white space need a second round with more.
 CHARACTERS_PER_TOKEN = 16
-# Ways of dividing a text before its tokens are looked for, in which no token spans a blank.
+# Pre-tokenisers after which no token spans a blank.
 DIVIDES_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 
 
@@ -24,8 +24,8 @@ class Encoded(NamedTuple):
     """Token ids of one text.
 
     Attributes:
-        ids: Special tokens included; never more than the model takes.
-        truncated: The text had more tokens and was cut.
+        ids: Token ids, special tokens included; never more than the model's limit.
+        truncated: Whether the text had more tokens and was cut.
     """
 
     ids: list[int]
@@ -33,7 +33,7 @@ class Encoded(NamedTuple):
 
 
 class TextTokenizer:
-    """The tokeniser of one model; safe to call from several threads at a time."""
+    """The tokeniser of one model; safe to call from several threads at once."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class TextTokenizer:
         """Load the tokeniser of a model directory.
 
         Raises:
-            ArtifactError: It cannot be read. Not retriable.
+            ArtifactError: Its file cannot be read. Not retriable.
         """
         file = artifact.path / TOKENIZER_FILE
         with library(file, "the tokeniser cannot be read; import the model again"):
@@ -69,11 +69,11 @@ class TextTokenizer:
         return cls(tokenizer, max_length=card.max_length, pad_id=pad_id, settings=card.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Tokenise texts, in one call to the library unless one is long and nearly blank.
+        """Tokenise texts, in one library call unless a text is long and mostly white space.
 
-        The work for a text is bounded by what the model takes, unless its tokens may span blanks:
-        a long one is cut in front of a blank and tried again with more only when its tokens did
-        not suffice. Its first tokens are those of the whole text.
+        The work per text is bounded by the model's limit, unless its tokens may span blanks: a
+        long text is cut before a blank, and a longer part is tried only if that part had too few
+        tokens. Its first tokens are those of the whole text.
 
         Args:
             texts: Shape (N,); any characters.
@@ -88,18 +88,18 @@ class TextTokenizer:
         for index, text in enumerate(texts):
             tried, part = limit, cut[index]
             while len(part) < len(text) and not encoded[index].truncated:
-                # Counted from what was allowed, not from what was cut: the last blank may stand at
-                # the same place within four times as much, and this would never end.
+                # Multiplies the limit, not the length of the part: the last blank may be at the
+                # same position within four times as much, and the loop would never end.
                 tried *= 4
                 part = _cut(text, tried)
                 encoded[index] = self._encoded(self._tokenizer.encode_batch_fast([part])[0])
         return encoded
 
     def pad(self, items: Sequence[Sequence[int]]) -> Batch:
-        """Arrays of B items, padded on the right to the longest.
+        """Return arrays of B items, padded on the right to the longest.
 
         Args:
-            items: Token ids of each; shape (B,), B >= 1.
+            items: Token ids of each item; shape (B,), B >= 1.
         """
         shape = (len(items), max(len(ids) for ids in items))
         input_ids = np.full(shape, self._pad_id, dtype=np.int64)
@@ -115,7 +115,7 @@ class TextTokenizer:
 
 
 def _cut(text: str, limit: int) -> str:
-    """The part up to the last blank within ``limit`` characters, or the whole if it has none."""
+    """Cut a text before the last blank within ``limit`` characters, or within 4, 16, ... times."""
     if len(text) <= limit:
         return text
     blank = text.rfind(" ", 1, limit)
@@ -125,7 +125,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _divides_at_blanks(tokenizer: Tokenizer) -> bool:
-    """Whether the tokens in front of a blank are the same whatever comes behind it."""
+    """Return whether the tokens before a blank are independent of what follows it."""
     added = tokenizer.get_added_tokens_decoder().values()
     if tokenizer.pre_tokenizer is None or any(len(token.content.split()) > 1 for token in added):
         return False

@@ -1,6 +1,6 @@
-"""The tokeniser of a model from elsewhere: built by transformers, written as it is served.
+"""Import of an external model's tokeniser: built by transformers, written as it is served.
 
-What is written is compared with what transformers computes, text by text; a difference is refused.
+The written tokeniser is compared with transformers, text by text; a difference is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from serve.errors import ArtifactError
 from serve.probe_texts import probe_texts
 from serve.tokenize import TextTokenizer
 
-# Files of a tokeniser that hold an object; broken ones are named before transformers reads them.
+# Files of a tokeniser with JSON objects; broken ones are named before transformers reads them.
 JSON_FILES = (
     "tokenizer_config.json",
     "tokenizer.json",
@@ -31,15 +31,15 @@ SHOWN = 80
 
 
 def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -> Any:
-    """Build the tokeniser that transformers makes of a directory, all of its files considered.
+    """Build the tokeniser that transformers creates from all files of a directory.
 
     Args:
-        directory: Holds the files of the tokeniser and the configuration of the model.
+        directory: Has the files of the tokeniser and the configuration of the model.
         options: Passed on to ``from_pretrained``.
     Returns:
-        A tokeniser of transformers that computes in Rust.
+        A transformers tokeniser that is implemented in Rust.
     Raises:
-        ArtifactError: transformers makes none, or one in Python alone. Not retriable.
+        ArtifactError: transformers creates none, or one only in Python. Not retriable.
     """
     documents = {name: read_json(directory / name) for name in JSON_FILES}
     declared = documents["tokenizer_config.json"].get("tokenizer_class")
@@ -54,7 +54,7 @@ def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -
 
 
 def lower_case(tokenizer: Any) -> None:
-    """Write texts small before all else, as ``do_lower_case`` of sentence-transformers does."""
+    """Convert texts to lower case first, as ``do_lower_case`` of sentence-transformers does."""
     backend = tokenizer.backend_tokenizer
     own: Any = backend.normalizer
     is_list = isinstance(own, normalizers.Sequence)
@@ -64,7 +64,7 @@ def lower_case(tokenizer: Any) -> None:
 
 
 def count_tokens(tokenizer: Any, prompt: str) -> int:
-    """Count the tokens that a prompt has at the start of a text, those in front of it included."""
+    """Return the number of tokens of a prompt at the start of a text, leading ones included."""
     if not prompt:
         return 0
     ids = tokenizer(prompt, truncation=True).input_ids
@@ -72,7 +72,7 @@ def count_tokens(tokenizer: Any, prompt: str) -> int:
 
 
 def write_tokenizer(tokenizer: Any, out: Path) -> None:
-    """Write ``tokenizer.json``: how a text becomes tokens, without a limit and without padding."""
+    """Write ``tokenizer.json``, without truncation and without padding."""
     written = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     written.no_truncation()
     written.no_padding()
@@ -80,7 +80,7 @@ def write_tokenizer(tokenizer: Any, out: Path) -> None:
 
 
 def settings_of(tokenizer: Any, *, prompt: str = "") -> Tokenizing:
-    """Settings that ``tokenizer.json`` does not hold."""
+    """Return the settings that ``tokenizer.json`` does not contain."""
     return Tokenizing(
         prompt=prompt,
         truncation_side=tokenizer.truncation_side,
@@ -89,17 +89,17 @@ def settings_of(tokenizer: Any, *, prompt: str = "") -> Tokenizing:
 
 
 def require_vocabulary(tokenizer: Any, directory: Path, rows: int) -> None:
-    """Refuse the tokeniser of another model, and one without a word of its own.
+    """Refuse the tokeniser of another model, and one with only special tokens.
 
     Args:
-        rows: Of the model's table of token vectors.
+        rows: Rows of the model's table of token vectors.
     Raises:
-        ArtifactError: It has no words, or tokens for which the model has no vector. Not
-            retriable.
+        ArtifactError: The tokeniser has no words, or tokens for which the model has no vector.
+            Not retriable.
     """
-    remedy = "it needs the tokenizer.json or the word list that the model was trained with"
+    remedy = "add the tokenizer.json or the word list that the model was trained with"
     vocabulary = tokenizer.get_vocab()
-    # transformers makes one of special tokens alone where it finds no file.
+    # Without any file, transformers builds one with only special tokens.
     if not set(vocabulary) - {str(token) for token in tokenizer.all_special_tokens}:
         raise ArtifactError(
             f"{directory}: the tokeniser has no words, {len(vocabulary)} special tokens; {remedy}"
@@ -107,20 +107,20 @@ def require_vocabulary(tokenizer: Any, directory: Path, rows: int) -> None:
     last = max(vocabulary, key=lambda token: vocabulary[token])
     if vocabulary[last] >= rows:
         raise ArtifactError(
-            f"{directory}: the tokeniser's token {last!r} has the number {vocabulary[last]} and "
+            f"{directory}: the tokeniser's token {last!r} has the id {vocabulary[last]}, but "
             f"the model has vectors for {rows} tokens; {remedy}"
         )
 
 
 def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> None:
-    """Compare what is served with what transformers computes, on some hundred texts.
+    """Compare the written tokeniser with transformers on a few hundred texts.
 
     Args:
-        tokenizer: Of the source, by transformers.
+        tokenizer: The source's tokeniser, by transformers.
         artifact: The directory that was written.
-        takes_types: The model has a table of token types.
+        takes_types: Whether the model has a table of token types.
     Raises:
-        ArtifactError: They differ; the text is named. Not retriable.
+        ArtifactError: They differ; the message names the text. Not retriable.
     """
     card = artifact.card
     special = [*map(str, tokenizer.all_special_tokens), *tokenizer.get_added_vocab()]
@@ -129,7 +129,7 @@ def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> No
         special=list(dict.fromkeys(special)),
         max_length=card.max_length,
     )
-    with library(artifact.path, "its tokeniser has no tokens for some texts"):
+    with library(artifact.path, "its tokeniser fails on some texts"):
         own = [item.ids for item in TextTokenizer.of(artifact).encode(texts)]
         theirs = tokenizer(
             [card.tokenizer.prompt + text for text in texts],
@@ -142,33 +142,33 @@ def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> No
     for text, served, wanted, token_types, mask in rows:
         if served != wanted:
             raise ArtifactError(
-                f"{artifact.card.base}: of the text {_shown(text)} transformers makes the tokens "
-                f"{_difference(wanted, served)}; such a tokeniser cannot be served here"
+                f"{artifact.card.base}: for the text {_shown(text)} transformers gives the tokens "
+                f"{_difference(wanted, served)}; such a tokeniser cannot be served"
             )
         if (takes_types and any(token_types)) or not all(mask):
             raise ArtifactError(
                 f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives tokens "
-                "types or masks of their own, which are not served here; choose another model"
+                "types or masks, which are not supported; choose another model"
             )
 
 
 def _require_pair(directory: Path) -> None:
-    """Refuse a byte-pair encoding of which one of its two files is missing."""
+    """Refuse a byte-pair encoding that lacks one of its two files."""
     names = {file.name for file in directory.iterdir()}
     if TOKENIZER_FILE in names or any(name.endswith((".model", ".spm")) for name in names):
         return
     for here, missing in (("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")):
         if here in names and missing not in names:
-            raise ArtifactError(f"{directory / missing} is missing beside {here}; download it too")
+            raise ArtifactError(f"{directory / missing} is missing and {here} is not; download it")
 
 
 def _refuse_python(directory: Path, kind: Any) -> None:
-    """Refuse a class that transformers has in Python alone; None for no class."""
+    """Refuse a class that transformers has only in Python; None stands for no class."""
     if kind is None or issubclass(kind, PreTrainedTokenizerFast):
         return
     raise ArtifactError(
-        f"{directory}: its tokeniser {kind.__name__} exists in Python alone, and only those that "
-        "the library tokenizers computes are served; choose a model with a tokenizer.json"
+        f"{directory}: its tokeniser {kind.__name__} exists only in Python, but only those of "
+        "the library tokenizers are served; choose a model with a tokenizer.json"
     )
 
 
@@ -176,7 +176,7 @@ def _class_named(name: object) -> Any:
     if not isinstance(name, str):
         return None
     found = tokenizer_class_from_name(name)
-    # The bare base classes leave the choice to the directory's other files.
+    # The base class leaves the choice to the directory's other files.
     return None if found is PreTrainedTokenizer else found
 
 
@@ -189,6 +189,6 @@ def _difference(wanted: Sequence[int], served: Sequence[int]) -> str:
     shorter = min(len(wanted), len(served))
     at = next((n for n, (one, other) in enumerate(pairs) if one != other), shorter)
     return (
-        f"{list(wanted[at : at + 5])} from place {at} of {len(wanted)}, where "
+        f"{list(wanted[at : at + 5])} from position {at} of {len(wanted)}, but "
         f"{list(served[at : at + 5])} of {len(served)} would be served"
     )

@@ -1,4 +1,4 @@
-"""The pipeline's door to Ray Serve: one app per pipeline, one replica per consumer."""
+"""The pipeline's Ray Serve adapter: one app per pipeline, one replica per consumer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream.worker import Worker, WorkerState
 DEPLOYMENT_NAME = "pipeline"
 HEALTH_CHECK_PERIOD_S = 1.0
 HEALTH_CHECK_TIMEOUT_S = 10.0
-# Longer than what a worker takes to finish its calls and commit.
+# Longer than a worker needs to finish its calls and commit.
 SHUTDOWN_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class PipelineServer:
-    """A consumer as a Ray Serve replica; its rank names its place in the group."""
+    """A consumer as a Ray Serve replica; its rank identifies it in the group."""
 
     def __init__(self, kafka: KafkaSettings, settings: PipelineSettings) -> None:
         self._kafka = kafka
@@ -32,30 +32,30 @@ class PipelineServer:
         self._worker = self._start(_own_rank())
 
     def state(self) -> WorkerState:
-        """How the consumer stands."""
+        """Return the state of the consumer."""
         return self._worker.state()
 
     def check_health(self) -> None:
-        """Raise when the consumer has ended or does not turn; Serve then replaces it.
+        """Raise if the consumer has ended or is stuck; Serve then replaces it.
 
-        Serve may also have given the replica another rank, after others were scaled away.
+        Serve may also have changed the replica's rank, after scaling down.
 
         Raises:
-            StreamError: Why.
+            StreamError: The consumer has ended or is stuck; the message has the reason.
         """
         rank = _own_rank()
         if rank != self._worker.rank:
-            logger.info("rank %d becomes %d", self._worker.rank, rank)
+            logger.info("rank changes from %d to %d", self._worker.rank, rank)
             self._worker.stop(timeout_s=STOP_TIMEOUT_S, leave=True)
             self._worker = self._start(rank)
         state = self._worker.state()
         if state.ended:
             raise StreamError(state.trouble or "the consumer has ended")
         if state.progress and state.progress.turned_s > self._settings.stall_timeout_s:
-            raise StreamError(f"the loop has not turned for {state.progress.turned_s:.0f} s")
+            raise StreamError(f"the loop has been stuck for {state.progress.turned_s:.0f} s")
 
     def __del__(self) -> None:
-        """Finish and leave the group: Serve calls this when it takes the replica away."""
+        """Finish and leave the group: Serve calls this when it removes the replica."""
         worker = getattr(self, "_worker", None)
         if worker is not None:
             worker.stop(timeout_s=STOP_TIMEOUT_S, leave=True)

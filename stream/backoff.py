@@ -1,4 +1,4 @@
-"""What a loop is trying to get over: told once when it changes, waited for with growing pauses."""
+"""Retries with growing pauses; an error is logged only when it changes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 5.0
-# What time may heal, or somebody meanwhile.
+# Errors that may pass with time, or that an operator may resolve meanwhile.
 PASSING = (BrokerUnreachable, CommitFailed, TopicUnfit)
 
 
 class Backoff:
-    """Keeps and tells what is wrong at the moment; any thread may read it.
+    """Keeps and logs the current error; any thread may read it.
 
     Attributes:
-        text: What it is; None while all is well.
-        last: What it was last, and when, in seconds since 1970; None where nothing ever was.
+        text: The current error; None if there is none.
+        last: The last error and its time, in seconds since 1970; None if there was none.
     """
 
     def __init__(self, name: str, stopping: threading.Event) -> None:
@@ -35,26 +35,26 @@ class Backoff:
         self.last: tuple[str, float] | None = None
 
     def note(self, error: StreamError | None) -> None:
-        """Remember it, None for nothing, and log it when it changes: not at every attempt."""
+        """Record the current error, None for none, and log it only when it changes."""
         before, self.text = self.text, str(error) if error is not None else None
         if self.text is not None:
             self.last = self.text, time.time()
         if self.text == before:
             return
         if self.text is not None:
-            logger.warning("%s: trying on: %s", self._name, self.text)
+            logger.warning("%s: retrying: %s", self._name, self.text)
         else:
-            logger.info("%s: going on", self._name)
+            logger.info("%s: recovered", self._name)
 
     def pause(self, turn: int) -> None:
-        """Wait before try number ``turn``, from 0; ends at once when told to stop."""
+        """Wait before retry number ``turn``, from 0; return at once if a stop is requested."""
         self._stopping.wait(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(turn, 10)))
 
     def persist(self, attempt: Callable[[], T]) -> T | None:
-        """Try until it works; None when told to stop meanwhile.
+        """Retry until ``attempt`` succeeds; return None if a stop is requested meanwhile.
 
         Raises:
-            StreamError: What no waiting heals, as ``attempt`` found it.
+            StreamError: An error of ``attempt`` that is not in ``PASSING``.
         """
         turn = 0
         while not self._stopping.is_set():

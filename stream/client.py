@@ -1,4 +1,4 @@
-"""Reaches model replicas through Ray Serve handles. The pipeline's door to ray for calls."""
+"""Calls model replicas through Ray Serve handles: the pipeline's Ray adapter for calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INFO_TIMEOUT_S = 10.0
 
 
 class ServeClient:
-    """Calls the replicas of one model; a handle per version, made at its first call."""
+    """Calls the replicas of one model, with one handle per version, created at its first call."""
 
     def __init__(self, settings: PipelineSettings) -> None:
         self._model = settings.model
@@ -32,7 +32,7 @@ class ServeClient:
         self._handles: dict[str, Any] = {}
 
     def call(self, version: str, values: list[bytes]) -> BatchReply:
-        """Have one replica answer; see ``ReplicaClient``."""
+        """Call one replica; see ``ReplicaClient.call``."""
         handle = self._handle(version)
         reply: BatchReply = self._result(
             version, lambda: handle.predict.remote(values, self._options), self._timeout_s
@@ -40,7 +40,7 @@ class ServeClient:
         return reply
 
     def info(self, version: str) -> ReplicaInfo:
-        """Who answers; see ``ReplicaClient``."""
+        """Return information on the replicas; see ``ReplicaClient.info``."""
         handle = self._handle(version)
         info: ReplicaInfo = self._result(version, handle.info.remote, INFO_TIMEOUT_S)
         return info
@@ -55,7 +55,7 @@ class ServeClient:
         return self._handles[version]
 
     def _result(self, version: str, send: Any, timeout_s: float) -> Any:
-        """Send, wait, and say in our words what went wrong."""
+        """Send, wait for the result, and raise errors of Ray as errors of this package."""
         name = app_name(self._model, version)
         response = send()
         try:
@@ -67,7 +67,7 @@ class ServeClient:
             self._handles.pop(version, None)
             raise ModelUnavailable(f"{name}: {exc}") from exc
         except (RayActorError, RequestCancelledError) as exc:
-            raise CallLost(f"a replica of {name} died in the call: {exc}") from exc
+            raise CallLost(f"a replica of {name} died during the call: {exc}") from exc
         except (RayTaskError, EngineError) as exc:
             raise CallFailed(f"{name} failed: {exc.args[0] if exc.args else exc}") from exc
         except (RayServeException, RayError) as exc:

@@ -1,4 +1,4 @@
-"""How far a candidate's answers agree with the live version's, over the same records; pure."""
+"""Agreement of a candidate's answers with the live version's, on the same records. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_LABEL: Final = "(none)"
 
 
 class Comparison:
-    """Gathers what one consumer saw of a candidate beside the live version.
+    """Counts of one consumer that compare a candidate with the live version.
 
     Attributes:
         skipped: Records not sent to the candidate because it was behind.
@@ -39,7 +39,7 @@ class Comparison:
     ) -> None:
         """Compare the outcomes of two versions, shape (N,) each.
 
-        What is wrong with the record itself says nothing of either.
+        A fault of the record itself counts for neither version.
         """
         for record, a, b in zip(records, live, candidate, strict=True):
             if not isinstance(a, Answer):
@@ -57,12 +57,12 @@ class Comparison:
                 self._samples.append(_sample(record, a, b))
 
     def observe_calls(self, live_s: float, candidate_s: float) -> None:
-        """Count one micro-batch that both took, by what it took them to compute."""
+        """Count one micro-batch that both versions answered, by their compute times."""
         self._live_calls[latency_bucket(live_s * 1000)] += 1
         self._candidate_calls[latency_bucket(candidate_s * 1000)] += 1
 
     def observe_loss(self, live: Sequence[Outcome]) -> None:
-        """Count a micro-batch for which the candidate had no answer at all."""
+        """Count a micro-batch that the candidate did not answer at all."""
         lost = sum(isinstance(outcome, Answer) for outcome in live)
         self._compared += lost
         self._failed += lost
@@ -78,7 +78,7 @@ class Comparison:
         start_ms: int,
         end_ms: int,
     ) -> ComparisonRecord:
-        """What was compared; times are ms since 1970."""
+        """Return the comparison as a record; times are ms since 1970."""
         return ComparisonRecord(
             pipeline=pipeline,
             consumer=consumer,
@@ -104,7 +104,7 @@ class Comparison:
 
 
 def _known(label: str, among: dict[str, Counter[str]] | Counter[str]) -> str:
-    # A model with a label per customer must not make a record that no broker takes.
+    # A model with a label per customer must not produce a record that every broker refuses.
     return label if label in among or len(among) < MAX_LABELS else OTHER_LABELS
 
 

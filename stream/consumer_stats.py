@@ -1,4 +1,4 @@
-"""What one consumer has done: counts since its start, and telemetry windows by version; pure."""
+"""Statistics of one consumer: counts since its start, telemetry windows by version. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from stream.topics import TELEMETRY_TOPIC
 
 logger = logging.getLogger(__name__)
 
-# Kafka keeps records for as long by default: an older timestamp says when something happened, not
-# when the record was sent.
+# Kafka's default retention: an older timestamp is the time of an event, not the time at which the
+# record was sent.
 OLDEST_MS: Final = 7 * 24 * 3600 * 1000
 
 RescueReason = Literal["failed", "late", "away"]
-"""Why a record goes to its version's fallback: no answer for it, none in time, or none at all."""
+"""Why a record goes to its version's fallback: it failed, was late, or no replica answers."""
 
 
 class ConsumerStats:
-    """Counts what comes back and what is committed; times are seconds since 1970.
+    """Counts answered calls and committed records; times are seconds since 1970.
 
     Attributes:
-        window_start_s: When the windows began that ``take`` will end.
-        answers, dead_letters, commits, failed_commits: Since the process started.
+        window_start_s: Start of the windows that ``take`` will end.
+        answers, dead_letters, commits, failed_commits: Counts since the process started.
     """
 
     def __init__(self, settings: PipelineSettings, *, rank: int, now_s: float) -> None:
@@ -41,7 +41,7 @@ class ConsumerStats:
         self.answers = self.dead_letters = self.commits = self.failed_commits = 0
 
     def observe_reply(self, version: str, reply: Reply) -> None:
-        """Count the calls that a micro-batch took."""
+        """Count the calls that were made for a micro-batch."""
         self._infos[version] = reply.info
         window = self._window(version)
         for stats in reply.stats:
@@ -50,10 +50,9 @@ class ConsumerStats:
             window.observe_retry()
 
     def observe_commit(self, slots: Sequence[Slot], now_s: float) -> None:
-        """Count what is committed now: by version, answers and dead letters.
+        """Count the answers and dead letters of a commit, by version.
 
-        The latency of a record is not known where its timestamp is missing, in the future or of
-        long ago.
+        The latency of a record is unknown if its timestamp is missing, in the future or too old.
         """
         self.commits += 1
         by_version: dict[str, list[Slot]] = {}
@@ -74,7 +73,7 @@ class ConsumerStats:
             self.dead_letters += len(kinds)
 
     def observe_deleted(self, deleted: Iterable[Deleted]) -> None:
-        """Count records that nobody can read any more: no version is to blame."""
+        """Count records that can no longer be read; they are charged to no version."""
         for gone in deleted:
             logger.error(
                 "%s/%d: offsets %d to %d were deleted before they were read",
@@ -85,20 +84,20 @@ class ConsumerStats:
             self._window(None).observe_deleted(gone)
 
     def observe_rescues(self, version: str, reason: RescueReason, count: int) -> None:
-        """Count records that a version was given and its fallback shall answer."""
+        """Count records that were sent to a version and that its fallback must answer."""
         self._window(version).observe_rescues(reason, count)
 
     def is_due(self, now_s: float) -> bool:
-        """There is telemetry to be sent."""
-        nobodys = self._windows.get(None)
-        if nobodys is not None and not nobodys.is_empty:
-            return True  # with the commit that passes over them, or it would never be told
+        """Return whether telemetry must be sent now."""
+        deleted = self._windows.get(None)
+        if deleted is not None and not deleted.is_empty:
+            return True  # with the commit that skips the records, or it would never be reported
         if now_s - self.window_start_s < self._settings.telemetry_interval_s:
             return False
         return any(not window.is_empty for window in self._windows.values())
 
     def take(self, now_s: float) -> list[Output]:
-        """The telemetry since the last call, as records; the next windows begin here."""
+        """Return the telemetry since the last call, as records, and begin the next windows."""
         start_ms, end_ms = int(self.window_start_s * 1000), int(now_s * 1000)
         self.window_start_s = now_s
         key = f"{self._settings.name}/{self._rank}".encode()

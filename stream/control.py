@@ -1,6 +1,6 @@
-"""The routing table: records of the control topic, applied in order, and who follows them.
+"""The routing table: records of the control topic, applied in order, and their follower.
 
-Knows no Kafka client: a consumer comes from a factory, a producer as an argument.
+Does not use a Kafka client: a consumer comes from a factory, a producer as an argument.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EMPTY_TABLE: Final[RoutingTable] = MappingProxyType({})
 
 
 class Tombstone(NamedTuple):
-    """The model has no routes any more."""
+    """The model no longer has a route."""
 
     model: str
 
 
 class Undecodable(NamedTuple):
-    """A record of the control topic that says nothing; it is ignored."""
+    """An invalid record of the control topic; it is ignored."""
 
     reason: str
 
@@ -42,7 +42,7 @@ RouteChange = ControlRecord | Tombstone
 
 
 def decode(key: bytes | None, value: bytes | None) -> RouteChange | Undecodable:
-    """Read a record of the control topic; never raises."""
+    """Decode a record of the control topic; never raises."""
     if key is None:
         return Undecodable("it has no key; the key names the model")
     model = key.decode("utf-8", "backslashreplace")
@@ -60,11 +60,11 @@ def decode(key: bytes | None, value: bytes | None) -> RouteChange | Undecodable:
 
 
 def apply(table: RoutingTable, change: RouteChange) -> RoutingTable:
-    """The table after a change; the same object where the change says nothing new.
+    """Return the table after a change; the same object if the change has no effect.
 
-    A lower epoch than the one held is ignored. An equal one is taken, as compaction keeps the
-    last record of a key: who reads later must come to the same table. For the same reason the
-    writer must be fenced: a late reader never sees the newer record under an older one.
+    A lower epoch than the current one is ignored. An equal one is applied, as compaction keeps the
+    last record of a key: a later reader must get the same table. For the same reason the writer
+    must be fenced: a late reader never sees a newer record that an older one follows.
     """
     if isinstance(change, Tombstone):
         if change.model not in table:
@@ -77,7 +77,7 @@ def apply(table: RoutingTable, change: RouteChange) -> RoutingTable:
 
 
 class ControlProducer(Protocol):
-    """The little that writing the control topic needs."""
+    """The part of a producer that writing the control topic needs."""
 
     def send_and_wait(
         self, topic: str, *, key: bytes, value: bytes | None, timeout_s: float
@@ -85,7 +85,7 @@ class ControlProducer(Protocol):
         """Send one record and wait until the broker has it.
 
         Raises:
-            StreamError: It has not.
+            StreamError: The broker did not confirm the record.
         """
         ...
 
@@ -94,7 +94,7 @@ def publish(producer: ControlProducer, change: RouteChange, *, timeout_s: float 
     """Write a change to the control topic and wait until the broker has it.
 
     Raises:
-        StreamError: The broker has it not, or did not say in time.
+        StreamError: The broker did not confirm the record in time.
     """
     value = None if isinstance(change, Tombstone) else change.to_bytes()
     producer.send_and_wait(
@@ -103,10 +103,10 @@ def publish(producer: ControlProducer, change: RouteChange, *, timeout_s: float 
 
 
 class ControlConsumer(Protocol):
-    """Reads partition 0 of the control topic from its beginning; in no group."""
+    """Reads partition 0 of the control topic from its beginning, without a group."""
 
     def poll(self, timeout_s: float) -> list[tuple[bytes | None, bytes | None]]:
-        """Keys and values of the next records; empty when none came in time.
+        """Return keys and values of the next records; empty if none arrived in time.
 
         Raises:
             StreamError: The topic cannot be read.
@@ -114,11 +114,11 @@ class ControlConsumer(Protocol):
         ...
 
     def position(self) -> int:
-        """Offset of the next record that ``poll`` will bring."""
+        """Return the offset of the next record that ``poll`` will return."""
         ...
 
     def end(self) -> int:
-        """Offset after the last record, asked of the broker, within a bounded time.
+        """Ask the broker for the offset after the last record, within a bounded time.
 
         Raises:
             StreamError: No broker answered.
@@ -126,18 +126,18 @@ class ControlConsumer(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the connection; never raises."""
+        """Close the connection; never raises."""
         ...
 
 
 class FollowerTimes(NamedTuple):
-    """How a follower waits, in seconds.
+    """Waiting times of a follower, in seconds.
 
     Attributes:
-        poll_s: One wait for records; bounds how long ``stop`` takes.
-        probe_s: Between two questions for the topic's end; they prove that the table is
-            current, which a quiet topic and a broker that is gone would not tell apart.
-        backoff_s: Before the first reconnect; doubles up to ``max_backoff_s``.
+        poll_s: One wait for records; bounds the duration of ``stop``.
+        probe_s: Time between two requests for the topic's end; they prove that the table is
+            current, as without them a quiet topic looks like an unavailable broker.
+        backoff_s: Pause before the first reconnect; doubles up to ``max_backoff_s``.
     """
 
     poll_s: float = 0.5
@@ -150,10 +150,10 @@ DEFAULT_TIMES: Final = FollowerTimes()
 
 
 class ControlFollower:
-    """Holds the routing table as it stands on the control topic, in a thread of its own.
+    """Keeps the current routing table of the control topic, in its own thread.
 
-    After a broken connection it reads the topic from the beginning again, as tombstones may
-    have been compacted away meanwhile; the last table stays until the new one is complete.
+    After a broken connection it reads the topic from the beginning again, as compaction may have
+    removed tombstones meanwhile; the last table stays in effect until the new one is complete.
     """
 
     def __init__(
@@ -163,12 +163,12 @@ class ControlFollower:
         times: FollowerTimes = DEFAULT_TIMES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make a follower that does not run yet.
+        """Create a follower that does not run yet.
 
         Args:
-            consumer_factory: Called in the follower's thread, for every connection anew;
-                raises StreamError where it cannot connect.
-            clock: Seconds, never going back.
+            consumer_factory: Called in the follower's thread, once for every connection; raises
+                StreamError if it cannot connect.
+            clock: Monotonic clock, in seconds.
         """
         self._consumer_factory = consumer_factory
         self._times = times
@@ -184,8 +184,8 @@ class ControlFollower:
         """Start following and wait until the topic was read to its end once.
 
         Raises:
-            StreamError: It was not in time: the last error met, or BrokerUnreachable. The
-                follower is stopped then.
+            StreamError: The topic was not read in time: the last error, or BrokerUnreachable.
+                The follower is then stopped.
         """
         self._thread.start()
         if self._ready.wait(timeout_s):
@@ -196,23 +196,23 @@ class ControlFollower:
         )
 
     def table(self) -> RoutingTable:
-        """The routing table; immutable, and read without a lock."""
+        """Return the routing table; immutable, and read without a lock."""
         return self._table
 
     def age_s(self) -> float:
-        """Seconds since the table was last known to be current; infinite before that.
+        """Return the seconds since the table was last known to be current; infinite before that.
 
-        Above a few ``probe_s``, the broker is away or the thread has ended.
+        Above a few ``probe_s``, the broker is unavailable or the thread has ended.
         """
         return self._clock() - self._current_at
 
     @property
     def error(self) -> StreamError | None:
-        """Why the topic cannot be followed at the moment; None while it can."""
+        """Return why the topic cannot be followed at the moment; None if it can."""
         return self._error
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """End the thread; False where it did not end in time."""
+        """End the thread; return False if it did not end in time."""
         self._stopping.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -256,10 +256,10 @@ class ControlFollower:
                 end, probed_at, unconfirmed = consumer.end(), self._clock(), True
 
     def _note(self, error: StreamError | None) -> None:
-        """Keep the state, and log it when it changes: not at every attempt."""
+        """Record the current error, None for none, and log it only when its type changes."""
         before, self._error = self._error, error
         if error is not None and (before is None or type(before) is not type(error)):
-            logger.warning("Cannot follow %s, trying on: %s", CONTROL_TOPIC, error)
+            logger.warning("Cannot follow %s, retrying: %s", CONTROL_TOPIC, error)
         elif error is None and before is not None:
             logger.info("Following %s again", CONTROL_TOPIC)
 

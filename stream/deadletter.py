@@ -1,6 +1,6 @@
-"""Dead letters: what a record without an answer becomes, and what fits into a record.
+"""Dead letters for records without an answer, and the size of records.
 
-Knows no Kafka client: sizes are computed from the format of a record batch, version 2.
+Does not use a Kafka client: sizes follow from the format of a record batch, version 2.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _OWN: Final = frozenset(
     }
 )
 _BATCH_HEADER_BYTES: Final = 61
-# Of a record: its length, attributes, timestamp and offset deltas, each as long as it can get.
+# Maximum sizes of a record's length, attributes, timestamp delta and offset delta.
 _RECORD_OVERHEAD_BYTES: Final = 5 + 1 + 10 + 5
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why and where a record was given up.
+    """Reason for which a record was given up, and its place.
 
     Attributes:
         kind: A ``FailureKind``.
-        message: For people; cut to 1,024 characters when sent.
-        topic: With ``partition`` and ``offset``: where the input record stands.
-        attempt: Calls that had this record in them.
-        model: ``name@version``; None where no version was chosen.
-        time_ms: When, in ms since 1970.
+        message: Explanation for people; truncated to 1,024 characters when sent.
+        topic: With ``partition`` and ``offset``, the place of the input record.
+        attempt: Number of calls that contained this record.
+        model: ``name@version``; None if no version was chosen.
+        time_ms: When it was given up, in ms since 1970.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Rejection:
 
 
 class DeadLetter(NamedTuple):
-    """A record for the dead-letter topic; never without both key and value."""
+    """A record for the dead-letter topic; key and value are never both None."""
 
     key: bytes | None
     value: bytes | None
@@ -77,25 +77,25 @@ def dead_letter(
     headers: InputHeaders,
     max_bytes: int,
 ) -> DeadLetter:
-    """The dead letter of an input record, cut until the broker takes it.
+    """Return the dead letter of an input record, reduced until the broker accepts it.
 
-    Key, value and headers stay as they are while all fits. Else the value is left out, then
-    the input's headers, then the key; a header each says how much is missing, and
-    ``bertstream-source`` says where the whole record stands.
+    Key, value and headers are unchanged if all fit. Otherwise the value is omitted, then the
+    input's headers, then the key; for each, a header has the omitted size, and
+    ``bertstream-source`` has the place of the whole record.
 
     Args:
-        rejection: Why and where.
-        max_bytes: What the dead-letter topic takes as one batch; below about 8,000 even
-            the cut record can exceed it.
+        rejection: Reason and place of the rejection.
+        max_bytes: Maximum batch size of the dead-letter topic; below about 8,000 even the
+            reduced record can exceed it.
     """
     notes: OutputHeaders = []
     if key is None and value is None:
-        value = b""  # the client sends no record that has neither
+        value = b""  # the client refuses a record without both
         notes.append(_header("value-null", "true"))
     letter = DeadLetter(key, value, dead_letter_headers(headers, rejection) + notes)
     if fits(*letter, max_bytes=max_bytes):
         return letter
-    # Empty and not null: in a compacted topic null would delete.
+    # Empty instead of null: in a compacted topic, null would delete records.
     notes.append(_header("value-omitted", str(len(value or b""))))
     letter = DeadLetter(key, b"", dead_letter_headers(headers, rejection) + notes)
     if fits(*letter, max_bytes=max_bytes):
@@ -109,9 +109,9 @@ def dead_letter(
 
 
 def dead_letter_headers(headers: InputHeaders, rejection: Rejection) -> OutputHeaders:
-    """The input's headers in their order, then ``DeadLetterHeaders``.
+    """Return the input's headers in order, then ``DeadLetterHeaders``.
 
-    Those of an earlier dead letter, sent again to the input, give way.
+    Headers of an earlier dead letter that was sent to the input again are replaced.
     """
     place = f"{rejection.topic}/{rejection.partition}/{rejection.offset}"
     fields = {
@@ -130,7 +130,7 @@ def dead_letter_headers(headers: InputHeaders, rejection: Rejection) -> OutputHe
 
 
 def fits(key: bytes | None, value: bytes | None, headers: OutputHeaders, *, max_bytes: int) -> bool:
-    """Whether client and broker take this record: ``record_size`` within their limit.
+    """Return whether client and broker accept this record: ``record_size`` within their limit.
 
     Args:
         max_bytes: The smaller of the client's ``max_request_size`` and the topic's
@@ -140,9 +140,9 @@ def fits(key: bytes | None, value: bytes | None, headers: OutputHeaders, *, max_
 
 
 def record_size(key: bytes | None, value: bytes | None, headers: OutputHeaders) -> int:
-    """Upper bound of the bytes of a batch that holds this record alone, uncompressed.
+    """Return an upper bound of the bytes of an uncompressed batch with this record alone.
 
-    Source: Apache Kafka, record batch format version 2; at most 17 bytes above what is sent.
+    Source: Apache Kafka, record batch format version 2; at most 17 bytes above the actual size.
     """
     fields = _sized(key) + _sized(value) + _varint_bytes(len(headers))
     for name, content in headers:
@@ -155,12 +155,12 @@ def _sized(content: bytes | None) -> int:
 
 
 def _varint_bytes(number: int) -> int:
-    """Bytes of a zigzag varint: seven bits each, one of them for the sign."""
+    """Return the bytes of a zigzag varint: seven bits per byte, one bit for the sign."""
     return max(1, (number.bit_length() + 7) // 7)
 
 
 def _header(suffix: str, text: str) -> tuple[str, bytes | None]:
-    # A message may quote a lone surrogate, which UTF-8 cannot hold.
+    # A message may quote a lone surrogate, which UTF-8 cannot encode.
     return _PREFIX + suffix, text.encode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Cuts micro-batches from the records that wait, one queue per model version. Pure."""
+"""Micro-batches of the waiting records, with one queue per model version. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from stream.offsets import Slot
 
 
 class Queues:
-    """Slots that wait for a call, in the order they were read, by version."""
+    """Queues of slots that wait for a call, one per version, in the order they were read."""
 
     def __init__(self, *, max_records: int, max_bytes: int) -> None:
-        """Make empty queues.
+        """Create empty queues.
 
         Args:
-            max_records: Of one micro-batch.
-            max_bytes: Of the values of one micro-batch; a larger record goes alone.
+            max_records: Maximum records of one micro-batch.
+            max_bytes: Maximum size of the values of one micro-batch; a larger record goes alone.
         """
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -29,24 +29,24 @@ class Queues:
         self._bytes += _size(slot)
 
     def versions(self) -> set[str]:
-        """Those that records wait for; from any thread."""
+        """Return the versions with waiting records; may be called from any thread."""
         return {version for version, queue in self._queues.copy().items() if queue}
 
     def is_full(self) -> bool:
-        """Whether a whole micro-batch waits: reading more would only cost memory."""
+        """Return whether a full micro-batch waits: reading more would only cost memory."""
         return len(self) >= self._max_records or self._bytes >= self._max_bytes
 
     def cut(self, *, partial: bool) -> list[Slot]:
-        """Take the next micro-batch; empty where none is due.
+        """Take the next micro-batch; empty if none is due.
 
         Args:
-            partial: Take one that is not full, too. Under load it is better to let it grow
+            partial: Also take one that is not full. Under load it is better to let it grow
                 while the replicas are busy.
         """
         version = next((version for version, queue in self._queues.items() if queue), None)
         if version is None or not (partial or self.is_full()):
             return []
-        # Versions take turns: the few records of a canary hold up the commit of all behind them.
+        # Round-robin over versions: a canary's few records block the commit of all behind them.
         queue = self._queues[version] = self._queues.pop(version)
         batch = [queue.popleft()]
         size = _size(batch[0])
@@ -59,7 +59,7 @@ class Queues:
         return batch
 
     def drop(self, unwanted: Callable[[Slot], bool]) -> list[Slot]:
-        """Take slots out, of partitions that are gone for example."""
+        """Remove and return the unwanted slots, for example those of revoked partitions."""
         dropped = [slot for queue in self._queues.values() for slot in queue if unwanted(slot)]
         for version, queue in self._queues.items():
             self._queues[version] = deque(slot for slot in queue if not unwanted(slot))

@@ -2,16 +2,16 @@
 
 StreamError
 |-- BrokerUnreachable         no broker answered in time (retriable)
-|-- BrokerRefused             the broker answers, and says no: login, TLS, permission
+|-- BrokerRefused             the broker refuses login, TLS or a permission
 |-- TopicMissing              a topic of the pipeline does not exist
 |-- TopicUnfit                a topic's settings refuse what a pipeline writes (retriable)
 |-- CommitFailed              a transaction or offset commit did not happen (retriable)
-|   `-- OutputRefused         a broker refuses a record for what it is (retriable)
+|   `-- OutputRefused         a broker refuses a record because of its content (retriable)
 |-- Fenced                    a successor has taken this consumer's place
-|-- ModelUnavailable          no replica took the call (retriable)
-|-- CallLost                  a replica took the call and never answered (retriable)
+|-- ModelUnavailable          no replica accepted the call (retriable)
+|-- CallLost                  a replica accepted the call and never answered (retriable)
 |-- CallFailed                a replica answered with an error for the whole batch
-`-- SystemFault               the pipeline stops: going on would drain the topic
+`-- SystemFault               the pipeline stops: continuing would drain the topic
                               into the dead letters
 """
 
@@ -33,7 +33,7 @@ class BrokerUnreachable(StreamError):
 
 
 class BrokerRefused(StreamError):
-    """The broker answers and says no: login, TLS or permission."""
+    """The broker refuses the login, the TLS connection or a permission."""
 
 
 class TopicMissing(StreamError):
@@ -41,37 +41,37 @@ class TopicMissing(StreamError):
 
 
 class TopicUnfit(StreamError):
-    """A topic's settings have brokers refuse what a pipeline writes, until they are changed."""
+    """A topic's settings make brokers refuse what a pipeline writes, until they are changed."""
 
     retriable: ClassVar[bool] = True
 
 
 class CommitFailed(StreamError):
-    """A transaction or an offset commit did not happen; nothing of it is visible."""
+    """A transaction or an offset commit did not happen; no part of it is visible."""
 
     retriable: ClassVar[bool] = True
 
 
 class OutputRefused(CommitFailed):
-    """A broker refuses a record for what it is: the topic's settings may have changed."""
+    """A broker refuses a record because of its content: the topic's settings may have changed."""
 
 
 class Fenced(StreamError):
     """A successor has taken this consumer's place in the group or its transactional id.
 
-    To go on would throw the successor out in turn: the pipeline stops and commits nothing. It is
-    the same to a producer when the broker has ended its transaction because that took too long.
+    Continuing would fence the successor in turn, so the pipeline stops and commits nothing. A
+    producer gets the same error when the broker has ended its transaction after a timeout.
     """
 
 
 class ModelUnavailable(StreamError):
-    """No replica took the call; the records in it are not at fault."""
+    """No replica accepted the call; its records are not at fault."""
 
     retriable: ClassVar[bool] = True
 
 
 class CallLost(StreamError):
-    """A replica took the call and died, or ran out of time: perhaps through one of its records."""
+    """A replica accepted the call and died or timed out, perhaps because of one of its records."""
 
     retriable: ClassVar[bool] = True
 
@@ -81,4 +81,4 @@ class CallFailed(StreamError):
 
 
 class SystemFault(StreamError):
-    """Not one record's fault: the pipeline stops loudly and keeps its place."""
+    """The fault is not in one record: the pipeline stops with an error and keeps its offsets."""

@@ -1,4 +1,4 @@
-"""Owns which settings of a topic make it unfit for what is written there, and the remedy. Pure."""
+"""Checks whether the settings of a topic suit what is written to it, with remedies. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 from stream.settings import PipelineSettings
 
 COMPACT: Final = "compact"
-# A result of usual size; a larger one becomes a dead letter.
+# A result of typical size; a larger one becomes a dead letter.
 LEAST_RESULT_BYTES: Final = 1_024
-# A dead letter without its value, key and the input's headers.
+# A dead letter without the input's value, key and headers.
 LEAST_DEAD_LETTER_BYTES: Final = 8_192
 # A window of telemetry with its labels.
 LEAST_TELEMETRY_BYTES: Final = 65_536
@@ -19,12 +19,12 @@ _BEFORE_KAFKA_3_6 = "message.timestamp.difference.max.ms"
 
 
 class Purpose(NamedTuple):
-    """What a topic is there for.
+    """Purpose of a topic.
 
     Attributes:
-        what: In words.
-        instead: Setting that names another topic; empty where it has one name.
-        least_bytes: Of ``max.message.bytes``.
+        what: The purpose in words.
+        instead: Setting that names another topic; empty if the topic's name is fixed.
+        least_bytes: Minimum of ``max.message.bytes``.
     """
 
     what: str
@@ -36,8 +36,8 @@ class TopicState(NamedTuple):
     """A topic as the brokers describe it.
 
     Attributes:
-        settings: All that are in force.
-        replicas: Of the partition that has the fewest.
+        settings: All settings in effect.
+        replicas: Number of replicas of the partition that has the fewest.
     """
 
     settings: Mapping[str, str | None]
@@ -45,10 +45,10 @@ class TopicState(NamedTuple):
 
 
 def purposes(pipeline: PipelineSettings, telemetry: tuple[str, ...]) -> dict[str, Purpose]:
-    """Topics that a pipeline writes to in one transaction.
+    """Return the purpose of each topic that a pipeline writes to in one transaction.
 
     Args:
-        telemetry: Topics for what is counted.
+        telemetry: Topics for metrics.
     """
     own = {topic: Purpose("telemetry", "", LEAST_TELEMETRY_BYTES) for topic in telemetry}
     of = f"of pipeline {pipeline.name}"
@@ -63,17 +63,17 @@ def purposes(pipeline: PipelineSettings, telemetry: tuple[str, ...]) -> dict[str
 def faults(
     topic: str, purpose: Purpose, state: TopicState, *, delivery_timeout_ms: int
 ) -> Iterator[str]:
-    """What would have the brokers refuse records that are right, a sentence each.
+    """Yield a sentence for each setting that makes brokers refuse or lose valid records.
 
     Args:
-        delivery_timeout_ms: How old a record may be when it reaches the broker.
+        delivery_timeout_ms: Maximum age of a record when it reaches the broker.
     """
     settings = state.settings
     if COMPACT in (settings.get("cleanup.policy") or ""):
         yield (
             f"topic {topic} is for {purpose.what} and has cleanup.policy="
-            f"{settings['cleanup.policy']}: a record without a key is refused there, and of "
-            f"several with one key all but the last are deleted. {_remedy(topic, purpose)} "
+            f"{settings['cleanup.policy']}: a record without a key is refused, and of several "
+            f"records with one key only the last is kept. {_remedy(topic, purpose)} "
             "cleanup.policy=delete"
         )
     limit = _number(settings, "max.message.bytes")
@@ -89,8 +89,8 @@ def faults(
             if bound is not None and bound < delivery_timeout_ms:
                 yield (
                     f"topic {topic} is for {purpose.what} and has {name}={bound}: a record that "
-                    f"is on its way for longer is refused, and it may be for "
-                    f"{delivery_timeout_ms} (delivery_timeout_ms). {_remedy(topic, purpose)} "
+                    f"takes longer to arrive is refused, and delivery_timeout_ms allows "
+                    f"{delivery_timeout_ms}. {_remedy(topic, purpose)} "
                     f"{name}={delivery_timeout_ms} or more"
                 )
     in_sync = _number(settings, "min.insync.replicas")
@@ -105,7 +105,7 @@ def faults(
 def _remedy(topic: str, purpose: Purpose) -> str:
     other = f"Name another topic ({purpose.instead}), or " if purpose.instead else ""
     command = f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
-    return f"{other}{'set' if other else 'Set'} it right with {command}"
+    return f"{other}{'correct' if other else 'Correct'} the setting with {command}"
 
 
 def _number(settings: Mapping[str, str | None], name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Owns who is in a consumer group, and which of them are not a pipeline's own. Pure."""
+"""Members of a consumer group, and which of them do not belong to a pipeline. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Member(NamedTuple):
     """A member of a group.
 
     Attributes:
-        instance: Of a static member; None for others.
-        client: As it calls itself.
-        host: Where it connects from.
+        instance: Instance id of a static member; None for other members.
+        client: The member's client id.
+        host: Host from which it connects.
     """
 
     instance: str | None
@@ -31,10 +31,10 @@ class Group(NamedTuple):
 
     Attributes:
         protocol: ``consumer`` for readers of topics, another for others such as Kafka Connect;
-            empty for a group that is not there.
-        kind: ``classic`` as ours, or another that no classic member can join.
-        members: Empty where nobody says who they are.
-        is_in_use: Somebody is in it.
+            empty for a group that does not exist.
+        kind: ``classic``, as used here, or another that no classic member can join.
+        members: Members, if the broker reports them.
+        is_in_use: Whether the group has members.
     """
 
     protocol: str
@@ -44,12 +44,12 @@ class Group(NamedTuple):
 
 
 def own_client(instance: str) -> str:
-    """What a consumer calls itself to the brokers."""
+    """Return the client id of a consumer."""
     return f"bertstream-{instance}"
 
 
 def foreign(name: str, group: Group) -> str | None:
-    """Why a pipeline of this name cannot use the group; None where none but its own are in it."""
+    """Return why a pipeline of this name cannot use the group; None if only its own are in it."""
     if not group.is_in_use:
         return None
     if group.kind != "classic":
@@ -61,7 +61,7 @@ def foreign(name: str, group: Group) -> str | None:
 
 
 def is_own(name: str, member: Member) -> bool:
-    """Whether a member is a consumer of a pipeline of this name, of whatever installation."""
+    """Return whether a member is a consumer of a pipeline of this name, of any installation."""
     instance = member.instance or ""
     by_rank = re.fullmatch(rf"{re.escape(name)}-\d+", instance)
     return by_rank is not None and member.client == own_client(instance)

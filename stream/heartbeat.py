@@ -1,7 +1,7 @@
-"""Tells the consumers topic how a consumer stands, beside the loop: a loop that hangs, or waits
-for a route or a model, commits no telemetry.
+"""Sends a consumer's state to the consumers topic, in its own thread.
 
-Knows no Kafka client: a producer comes from a factory.
+The loop cannot: while it hangs, or waits for a route or a model, it commits no telemetry. Does not
+use a Kafka client: a producer comes from a factory.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Producer(ControlProducer, Protocol):
     """Sends single records."""
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...
 
 
 class Heartbeat:
-    """Sends a record every few seconds until stopped; a broker that is away is tried again."""
+    """Sends a record every few seconds until stopped; retries while the broker is unavailable."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class Heartbeat:
         """Start at once.
 
         Args:
-            state: How the consumer stands; from any thread.
-            producer_factory: Connects; StreamError where it cannot.
-            interval_s: Between two records.
+            state: Returns the consumer's state; called from the heartbeat's thread.
+            producer_factory: Connects; raises StreamError if it cannot.
+            interval_s: Time between two records.
         """
         self._state = state
         self._factory = producer_factory
@@ -54,7 +54,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self, timeout_s: float = SEND_TIMEOUT_S) -> bool:
-        """Send how it ended, and end; False where that took too long."""
+        """Send the final state and end; return False if that took too long."""
         self._stopping.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -68,7 +68,7 @@ class Heartbeat:
                 producer = producer or self._factory()
                 self._beat(producer)
             except StreamError as exc:
-                # Whoever reads sees that nothing comes; the loop tells its own trouble.
+                # Readers notice missing heartbeats; the loop reports its own errors.
                 logger.debug("no heartbeat: %s", exc)
                 if producer is not None:
                     producer.close()

@@ -1,4 +1,4 @@
-"""What the loop needs of the world: where records come from, who answers, where results go."""
+"""Interfaces between the loop and its environment: source, sink, caller, shadow, routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream.shadow import ShadowCalls
 
 
 class RecordSource(Protocol):
-    """The group member that reads; ``stream.kafka.source.Source`` says what each does."""
+    """The group member that reads; ``stream.kafka.source.GroupSource`` documents each method."""
 
     def poll(self, timeout_ms: int) -> list[Record]: ...  # noqa: D102
     def poll_nothing(self) -> list[Record]: ...  # noqa: D102
@@ -27,15 +27,15 @@ class RecordSource(Protocol):
 
 
 class Adapters(NamedTuple):
-    """How a pipeline reaches the world.
+    """Connections of a pipeline to its environment.
 
     Attributes:
-        source: Joins the group; is told whom to call when partitions go.
-        sink: Opens a producer, and ends what a predecessor left open.
-        caller: Answers micro-batches.
+        source: Joins the group; its argument is called when partitions are revoked or lost.
+        sink: Opens a producer, and ends transactions that a predecessor left open.
+        caller: Gets answers for micro-batches.
         shadow: Compares a candidate's answers.
-        table: The routing table as it stands.
-        limits: What the output topics take; asks the brokers.
+        table: Returns the current routing table.
+        limits: Asks the brokers for the size limits of the output topics.
     """
 
     source: Callable[[Callable[[set[Partition], bool], None]], RecordSource]

@@ -1,6 +1,6 @@
-"""Gets answers for micro-batches: retries, and finds the record that a model fails on.
+"""Gets answers for micro-batches: retries, and isolates the record that a model fails on.
 
-Knows replicas only as a ``ReplicaClient``; no ray, no Kafka.
+Uses replicas only through a ``ReplicaClient``; imports neither ray nor Kafka.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ T = TypeVar("T")
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 3.0
 ABANDONED_POLL_S = 0.2
-# A record that a replica died of alone is tried this often alone before it is believed.
+# A record that kills a replica on its own is tried this many times before it counts as poison.
 LONE_ATTEMPTS = 2
 
 
 class ReplicaClient(Protocol):
-    """Reaches the replicas of one model; safe for several threads."""
+    """Calls the replicas of one model; thread-safe."""
 
     def call(self, version: str, values: list[bytes]) -> BatchReply:
-        """Have one replica answer a micro-batch.
+        """Send a micro-batch to one replica and return its answers.
 
         Raises:
-            ModelUnavailable: No replica took the call.
-            CallLost: A replica took it and died or ran out of time.
-            CallFailed: A replica failed on the batch.
+            ModelUnavailable: No replica accepted the call. Retriable.
+            CallLost: A replica accepted it and died or timed out. Retriable.
+            CallFailed: A replica failed on the batch. Not retriable.
         """
         ...
 
     def info(self, version: str) -> ReplicaInfo:
-        """Who answers; the same errors."""
+        """Return what the replicas of a version run; raises the same errors as ``call``."""
         ...
 
 
 class Reply(NamedTuple):
-    """What came of a micro-batch.
+    """Result of a micro-batch.
 
     Attributes:
         outcomes: One per value, in order.
-        attempts: Calls that had the value in them, one per value.
-        stats: Of every call that came back.
-        info: Who answered.
-        retries: Calls made again.
+        attempts: Number of calls that contained the value, one per value.
+        stats: Statistics of every call that returned.
+        info: The replica that answered.
+        retries: Number of repeated calls.
     """
 
     outcomes: list[Outcome]
@@ -73,7 +73,7 @@ class Reply(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What is asked of whom; ``abandoned`` is set when nobody wants the answer any more."""
+    """Target of a call; ``abandoned`` is set when the answer is no longer needed."""
 
     version: str
     digest: str | None
@@ -81,11 +81,11 @@ class _Order(NamedTuple):
 
 
 class Caller:
-    """Answers micro-batches through a client, from the threads of the pipeline's window.
+    """Gets answers for micro-batches from a client, in the threads of the pipeline's window.
 
-    A call that is lost is made again with no other call of its version beside it, so that a
-    replica's death is charged to the batch that caused it; then the batch is halved until one
-    record remains.
+    A lost call is repeated with no other call of its version in parallel, so that a replica's
+    death is charged to the batch that caused it; then the batch is halved until one record
+    remains.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Caller:
 
     @property
     def trouble(self) -> str | None:
-        """Which model is waited for, and why; None while every one answers. From any thread."""
+        """Return which model is waited for, and why; None if all answer. From any thread."""
         return next(iter(self._away.copy().values()), None)
 
     def answer(
@@ -112,15 +112,15 @@ class Caller:
         digest: str | None = None,
         abandoned: threading.Event | None = None,
     ) -> Reply:
-        """Get an outcome for every value, whatever it takes.
+        """Return an outcome for every value, with retries and isolation as needed.
 
         Args:
-            version: Of the model.
+            version: Version of the model.
             values: Shape (N,), N >= 1.
-            digest: Of the model directory that must answer; None takes any.
-            abandoned: Set by the caller when it no longer wants the answer.
+            digest: Digest of the model directory that must answer; None accepts any.
+            abandoned: Set by the caller when it no longer needs the answer.
         Raises:
-            SystemFault: The model stayed away past its deadline, or fails on everything.
+            SystemFault: The model was unavailable past its deadline, or fails on every record.
             ModelUnavailable: The pipeline is stopping, or the call was abandoned.
         """
         order = _Order(version, digest, abandoned or threading.Event())
@@ -138,7 +138,7 @@ class Caller:
             return self._gates.setdefault(version, _Gate(self._stopping))
 
     def _isolate(self, order: _Order, values: list[bytes], attempt: int, tries: int) -> Reply:
-        """Try a batch ``tries`` times more, then halve it."""
+        """Try a batch up to ``tries`` more times, then halve it."""
         fault: Exception | None = None
         for turn in range(tries):
             try:
@@ -161,15 +161,15 @@ class Caller:
         return _joined(replies, retries=tries)
 
     def _call(self, order: _Order, values: list[bytes], *, attempt: int) -> Reply:
-        """One call, waiting for the model as long as its deadline allows."""
+        """Make one call, waiting for the model up to its deadline."""
         version, digest = order.version, order.digest
 
         def call() -> tuple[BatchReply, ReplicaInfo]:
             reply = self._client.call(version, values)
             if digest is not None and reply.digest != digest:
                 raise ModelUnavailable(
-                    f"version {version} serves other bytes ({reply.digest[:12]}) than "
-                    f"the control topic names ({digest[:12]})"
+                    f"version {version} serves digest {reply.digest[:12]} instead of "
+                    f"{digest[:12]}, which the control topic names"
                 )
             return reply, self._info(version, reply.digest)
 
@@ -180,7 +180,7 @@ class Caller:
         return Reply(reply.outcomes, [attempt] * len(values), [reply.stats], info, attempt > 1)
 
     def _patiently(self, order: _Order, ask: Callable[[], T]) -> T:
-        """Ask until the model is there, as long as its deadline allows."""
+        """Retry until the model is available, up to its deadline."""
         version = order.version
         deadline = time.monotonic() + self._settings.model_deadline_s
         turn = 0
@@ -191,9 +191,9 @@ class Caller:
                 self._away[version] = f"waiting for {self._settings.model}@{version}: {exc}"
                 if time.monotonic() > deadline:
                     raise SystemFault(
-                        f"the model {self._settings.model}@{version} stayed away for "
+                        f"the model {self._settings.model}@{version} was unavailable for "
                         f"{self._settings.model_deadline_s:g} s: {exc}. The pipeline keeps its "
-                        "place; see `bertstream status`."
+                        "offsets; see `bertstream status`."
                     ) from exc
                 self._pause(turn, order.abandoned)
                 turn += 1
@@ -208,11 +208,11 @@ class Caller:
             run = self._poison_runs[version]
         if run > self._settings.max_poison_run:
             raise SystemFault(
-                f"{run} records in a row failed on {self._settings.model}@{version} and none was "
-                f"answered between: {fault}. The model is broken, not the records."
+                f"{run} records in a row failed on {self._settings.model}@{version} without an "
+                f"answer in between: {fault}. The model is broken, not the records."
             )
         failure = Failure(FailureKind.POISON, f"the model fails on this record alone: {fault}")
-        # The replica may have died of it, and its successor may still be starting.
+        # The record may have killed the replica, and its replacement may still be starting.
         info = self._patiently(
             order, lambda: self._infos.get(version) or self._client.info(version)
         )
@@ -243,7 +243,7 @@ def _joined(replies: list[Reply], *, retries: int) -> Reply:
 
 
 class _Gate:
-    """Many calls side by side, or one alone."""
+    """Allows many calls in parallel, or one alone."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._changed = threading.Condition()
@@ -286,4 +286,4 @@ def _raise_if_unwanted(stopping: threading.Event, abandoned: threading.Event) ->
     if stopping.is_set():
         raise ModelUnavailable("the pipeline is stopping")
     if abandoned.is_set():
-        raise ModelUnavailable("nobody waits for the answer any more")
+        raise ModelUnavailable("the answer is no longer needed")

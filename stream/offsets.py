@@ -1,7 +1,7 @@
-"""Which records are done, and how far each partition may be committed. Pure.
+"""Tracks which records are done, and how far each partition may be committed. Pure.
 
-Records of one partition are committed in the order they were read, whatever the order in
-which their answers arrive; that is what keeps the order per key.
+Records of one partition are committed in the order in which they were read, in whatever order
+their answers arrive; this preserves the order per key.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Slot:
     """The place of one record in its partition.
 
     Attributes:
-        record: As it was read.
-        version: Of the model that answers it.
-        outcome: What came of it; None until it is done.
-        output: What is sent for it; None until it is done.
+        record: The record as it was read.
+        version: Version of the model that answers it.
+        outcome: Outcome of the record; None until it is done.
+        output: Record that is sent for it; None until it is done.
     """
 
     __slots__ = ("outcome", "output", "record", "version")
@@ -35,12 +35,12 @@ class Slot:
 
 
 class Prefix(NamedTuple):
-    """What can be committed now.
+    """Slots and offsets that can be committed now.
 
     Attributes:
-        slots: Done, in the order of their partition.
-        offsets: Next offset to read, for each partition that has any.
-        deleted: Records that are passed over.
+        slots: Slots that are done, in the order of their partition.
+        offsets: Next offset to read, for each partition that has one.
+        deleted: Deleted records that are skipped.
     """
 
     slots: list[Slot]
@@ -49,10 +49,10 @@ class Prefix(NamedTuple):
 
 
 class OffsetTracker:
-    """Slots of every record read and not yet taken for a commit, by partition.
+    """Slots of all records that were read and not yet taken for a commit, by partition.
 
     Attributes:
-        value_bytes: Of the values of their records, together.
+        value_bytes: Total size of the values of their records, in bytes.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class OffsetTracker:
         self.value_bytes = 0
 
     def add(self, record: Record, version: str) -> Slot:
-        """Open a slot for a record; records of a partition must come in order."""
+        """Open a slot for a record; records of a partition must be added in order."""
         slot = Slot(record, version)
         partition = Partition(record.topic, record.partition)
         slots = self._slots.get(partition)
@@ -72,14 +72,14 @@ class OffsetTracker:
         return slot
 
     def pass_over(self, deleted: Deleted) -> None:
-        """Have records that are not there any more committed as done; none of theirs is open."""
+        """Mark deleted records as done, to be committed; none of them has an open slot."""
         self._deleted[deleted.partition] = deleted
 
     def take(self) -> Prefix:
         """Remove and return the longest done prefix of every partition.
 
-        The caller commits it whole; where that fails it reads again from Kafka and calls
-        ``forget``: what was taken does not come back.
+        The caller commits all of it; if that fails, it calls ``forget`` and reads from Kafka
+        again: what was taken does not come back.
         """
         taken: list[Slot] = []
         deleted = [*self._deleted.values()]
@@ -96,25 +96,25 @@ class OffsetTracker:
         return Prefix(taken, offsets, deleted)
 
     def has_prefix(self) -> bool:
-        """Whether ``take`` would bring anything."""
+        """Return whether ``take`` would return anything."""
         done = (slots and slots[0].output is not None for slots in self._slots.values())
         return bool(self._deleted) or any(done)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop the slots of partitions that are lost or will be read again.
 
-        Answers that arrive later land on slots that nobody looks at any more.
+        Answers that arrive later are set on slots that are no longer used.
         """
         for partition in list(partitions):
             self.value_bytes -= sum(map(_size, self._slots.pop(partition, ())))
             self._deleted.pop(partition, None)
 
     def rewind(self) -> None:
-        """Drop everything: it will be read again."""
+        """Drop all slots; their records will be read again."""
         self.forget([*self._slots, *self._deleted])
 
     def open_slots(self, partitions: Iterable[Partition] | None = None) -> Iterator[Slot]:
-        """Slots that are not done, of the given partitions or of all."""
+        """Return the slots that are not done, of the given partitions or of all."""
         wanted = self._slots.keys() if partitions is None else partitions
         slots = chain.from_iterable(self._slots.get(partition, ()) for partition in wanted)
         return (slot for slot in slots if slot.output is None)

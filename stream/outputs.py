@@ -1,4 +1,4 @@
-"""From outcomes to the records that are sent: results and dead letters. Pure."""
+"""Turns outcomes into the records that are sent: results and dead letters. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stream.settings import PipelineSettings
 
 
 class TopicLimits(NamedTuple):
-    """What the topics take as one record batch, in bytes: their ``max.message.bytes``."""
+    """Maximum size of a record batch per topic, in bytes: its ``max.message.bytes``."""
 
     output: int
     dead_letters: int
 
 
 class OutputMaker:
-    """Makes the record that is sent for each input record of one pipeline."""
+    """Creates the record that is sent for each input record of one pipeline."""
 
     def __init__(self, settings: PipelineSettings, limits: TopicLimits) -> None:
         self._settings = settings
@@ -32,24 +32,24 @@ class OutputMaker:
     ) -> None:
         """Set the slot's outcome and output.
 
-        A result that the output topic would refuse for its size becomes a dead letter.
+        A result that is too large for the output topic becomes a dead letter.
 
         Args:
-            attempt: Calls that had the record in them.
-            info: Who answered; None where nobody was asked.
-            now_ms: Since 1970; the time of a dead letter.
+            attempt: Number of calls that contained the record.
+            info: The replica that answered; None if no replica was called.
+            now_ms: Time of a dead letter, in ms since 1970.
         """
         slot.outcome = outcome
         if isinstance(outcome, Answer):
-            assert info is not None  # an answer comes from somebody
+            assert info is not None  # an answer comes from a replica
             output = self._result(slot, outcome, attempt, info)
             if self._fits(output):
                 slot.output = output
                 return
             slot.outcome = outcome = Failure(
                 FailureKind.RESULT_TOO_LARGE,
-                f"the result of {len(output.value or b'')} bytes is over max.message.bytes = "
-                f"{self._limits.output} of topic {output.topic}; raise it there",
+                f"the result of {len(output.value or b'')} bytes exceeds max.message.bytes = "
+                f"{self._limits.output} of topic {output.topic}; raise that setting",
             )
         slot.output = self._dead_letter(slot, outcome, attempt, info, now_ms)
 
@@ -78,7 +78,7 @@ class OutputMaker:
         return Output(self._settings.output_topic, record.key, value, headers)
 
     def _fits(self, output: Output) -> bool:
-        # The exact size costs more than all the rest: most records are far below the limit.
+        # Computing the exact size is expensive, and most records are far below the limit.
         if 2 * (len(output.value or b"") + len(output.key or b"")) < self._limits.output:
             small = sum(len(name) + len(content or b"") for name, content in output.headers)
             if 4 * small < self._limits.output:

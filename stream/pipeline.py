@@ -1,6 +1,6 @@
-"""The loop: read, have answered, commit. Owns the order of things and what happens on doubt.
+"""The loop: read, get answers, commit. Owns the order of these steps and the recovery from doubt.
 
-Knows neither ray nor the Kafka client: a source, a sink and a caller come from outside.
+Uses neither ray nor the Kafka client: a source, a sink and a caller are passed in.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long the loop waits for records when nothing is in flight, and for an answer or a route when
-# it reads nothing.
+# How long the loop waits for records when nothing is in flight, and for an answer or a route while
+# it does not read.
 IDLE_POLL_MS = 100
 BUSY_WAIT_S = 0.005
-# A full window still takes part in the group this often.
+# With a full window, the consumer still polls this often to stay in the group.
 FULL_POLL_S = 0.1
-# How often an idle consumer commits that it has passed offsets without a record.
+# How often an idle consumer commits past transaction markers and aborted records.
 PASSED_S = 5.0
-# Windows' worth of records that may be held before a commit: answers behind a call that takes
-# long stay in memory until it is back.
+# Windows' worth of records that may be held before a commit: answers behind a slow call stay in
+# memory until it returns.
 MAX_HELD_WINDOWS = 4
-# How long a rebalance may wait for answers that are under way.
+# How long a rebalance may wait for answers in flight.
 DRAIN_S = 3.0
 STOP_DRAIN_S = 15.0
-# The client may fail on and on without ever saying that it cannot recover.
+# The client may keep failing without ever reporting that it cannot recover.
 MAX_FAILURES_IN_A_ROW = 60
 
 
 class LoopProgress(NamedTuple):
-    """How a pipeline stands; counts are since its process started.
+    """Progress of a pipeline; counts are since its process started.
 
     Attributes:
-        turned_s: Seconds since the loop last turned.
+        turned_s: Seconds since the last iteration of the loop began.
         committed_s: Seconds since the last commit; infinite before the first.
         waiting: Records read and not yet committed.
-        in_flight: Micro-batches with the replicas.
-        versions: Those it still waits for answers from.
-        epoch: Of the route it follows; None while there is none.
-        error: What the loop is trying to get over; None while all is well.
-        last_error: What it was last, and when, in seconds since 1970.
+        in_flight: Micro-batches in flight to the replicas.
+        versions: Versions whose answers it still waits for.
+        epoch: Epoch of the route that it follows; None while there is none.
+        error: The error that the loop is retrying; None if there is none.
+        last_error: The last error and its time, in seconds since 1970; None if there was none.
     """
 
     turned_s: float
@@ -78,7 +78,7 @@ class LoopProgress(NamedTuple):
 
 
 class Pipeline:
-    """One consumer of a pipeline. ``run`` is its life; all else may be called meanwhile."""
+    """One consumer of a pipeline. ``run`` is its loop; ``progress`` may be called meanwhile."""
 
     def __init__(
         self,
@@ -109,15 +109,15 @@ class Pipeline:
         self._has_read_all = True
         self._broken: StreamError | None = None
 
-    # --- life ---------------------------------------------------------------------------
+    # --- life cycle ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """Read, answer and commit until told to stop; then finish what is in flight.
+        """Read, get answers and commit until a stop is requested; then finish what is in flight.
 
         Raises:
-            Fenced: A successor is at work; nothing more was committed.
-            SystemFault: Going on makes no sense; nothing more was committed.
-            BrokerRefused: Login, TLS or permission.
+            Fenced: A successor is running; nothing more was committed. Not retriable.
+            SystemFault: The pipeline cannot continue; nothing more was committed. Not retriable.
+            BrokerRefused: The broker refused login, TLS or a permission. Not retriable.
         """
         try:
             self._open()
@@ -128,7 +128,7 @@ class Pipeline:
             self._close()
 
     def progress(self) -> LoopProgress:
-        """How it stands; from any thread."""
+        """Return the pipeline's progress; may be called from any thread."""
         now = self._clock()
         return LoopProgress(
             turned_s=now - self._turned_at,
@@ -155,19 +155,19 @@ class Pipeline:
             self._sink = self._persist(lambda: self._adapters.sink(self._source))  # type: ignore[arg-type]
 
     def _wait_for_route(self) -> None:
-        """A record cannot be given its version before there is one."""
+        """Wait for a route: without one, no version can be chosen for a record."""
         while (fault := self._routes.fault()) and not self._stopping.wait(BUSY_WAIT_S):
             self._turned_at = self._clock()
             self._trouble.note(fault)
 
     def _read_limits(self) -> None:
-        """Ask what the topics take; waits while one of them is unfit."""
+        """Ask for the topics' size limits; wait while one of the topics is unfit."""
         limits = self._persist(self._adapters.limits)
         if limits is not None:
             self._maker = OutputMaker(self._settings, limits)
 
     def _persist(self, attempt: Callable[[], T]) -> T | None:
-        """Try until it works, and turn meanwhile; None when told to stop."""
+        """Retry until it succeeds, as iterations of the loop; None if a stop is requested."""
 
         def turn() -> T:
             self._turned_at = self._clock()
@@ -216,7 +216,7 @@ class Pipeline:
         self._dispatch()
 
     def _finish(self) -> None:
-        """Wait for what is with the replicas, and commit it."""
+        """Wait for the calls in flight, and commit their answers."""
         deadline = self._clock() + STOP_DRAIN_S
         while len(self._calls) and self._clock() < deadline:
             self._turned_at = self._clock()
@@ -245,7 +245,7 @@ class Pipeline:
     # --- reading ------------------------------------------------------------------------
 
     def _read(self) -> list[Record]:
-        """Read as much as there is room for, waiting no longer than anything else can."""
+        """Read up to the free capacity, without delaying anything else that is due."""
         assert self._source is not None
         if self._queues.is_full() or self._is_holding_too_much() or self._routes.fault():
             self._calls.wait(BUSY_WAIT_S)
@@ -269,7 +269,7 @@ class Pipeline:
         )
 
     def _admit(self, record: Record) -> None:
-        """Give a record its slot, its version and its place in the queue."""
+        """Choose a record's version, open its slot, and put it in the queue."""
         slot = self._tracker.add(record, self._routes.choose(record))
         failure = None
         if isinstance(record.headers, Damaged):
@@ -285,8 +285,7 @@ class Pipeline:
     # --- answering ----------------------------------------------------------------------
 
     def _dispatch(self) -> None:
-        """Fill the window. A batch that is not full goes while half of the window is free:
-        beside busy replicas it grows instead."""
+        """Fill the window; while half of it or more is in use, partial batches grow instead."""
         while self._calls.has_room:
             slots = self._queues.cut(partial=self._calls.is_half_empty)
             if not slots:
@@ -296,7 +295,7 @@ class Pipeline:
             self._calls.send(slots, self._routes.digest(version), mirrored)
 
     def _mirror(self, version: str, slots: list[Slot]) -> Mirrored | None:
-        """Have a candidate answer what goes to the live version."""
+        """Send a copy of the live version's micro-batch to the candidate, if there is one."""
         shadow = self._routes.shadow_of(version)
         if shadow is None:
             return None
@@ -304,10 +303,10 @@ class Pipeline:
         return self._adapters.shadow.mirror(order, [slot.record for slot in slots], shadow.share)
 
     def _take_answers(self) -> None:
-        """Put the answers that have come onto their slots.
+        """Set the answers that have arrived on their slots.
 
         Raises:
-            SystemFault: As the caller found, of a version that has no fallback.
+            SystemFault: Raised by the caller, for a version that has no fallback. Not retriable.
         """
         for call in self._calls.take_done():
             fallback = self._routes.fallback_of(call.version)
@@ -335,10 +334,10 @@ class Pipeline:
         if call.mirrored is not None:
             self._adapters.shadow.compare(call.mirrored, reply)
 
-    # --- versions that come and go --------------------------------------------------------
+    # --- changes of the route -----------------------------------------------------------
 
     def _follow_route(self) -> None:
-        """Take records back from versions that were taken out, and from a canary that is late."""
+        """Take records back from versions without a route, and from a canary that is late."""
         if self._routes.has_changed():
             slots = self._queues.drop(lambda slot: not self._routes.has(slot.version))
             for call in self._calls.abandon(lambda call: not self._routes.has(call.version)):
@@ -348,7 +347,7 @@ class Pipeline:
                 self._queues.put(slot)
         for call in self._calls.abandon(self._is_late):
             fallback = self._routes.fallback_of(call.version)
-            assert fallback is not None  # _is_late saw to it
+            assert fallback is not None  # checked by _is_late
             self._rescue(call.slots, fallback, "late")
 
     def _is_late(self, call: Call) -> bool:
@@ -357,7 +356,7 @@ class Pipeline:
         return self._calls.age_s(call) > self._settings.fallback_after_s
 
     def _rescue(self, slots: list[Slot], fallback: str, reason: RescueReason) -> None:
-        """Have the fallback answer what a version was given; the version is charged for it."""
+        """Send a version's records to the fallback, and charge the version for it."""
         self._tally.observe_rescues(slots[0].version, reason, len(slots))
         for slot in slots:
             slot.version = fallback
@@ -375,11 +374,11 @@ class Pipeline:
         return (self._clock() - self._committed_at) * 1000 >= self._settings.commit_interval_ms
 
     def _commit(self) -> None:
-        """Commit what is done, telemetry with it.
+        """Commit the done records, together with telemetry.
 
         Raises:
-            CommitFailed: Nothing of it is visible, or that is not known.
-            Fenced: A successor is at work.
+            CommitFailed: No part of it is visible, or that is unknown. Retriable.
+            Fenced: A successor is running. Not retriable.
         """
         assert self._source is not None
         assert self._sink is not None
@@ -397,8 +396,7 @@ class Pipeline:
             self._tally.observe_commit(prefix.slots, self._wall_clock())
 
     def _passed(self) -> Offsets:
-        """Places behind offsets that hold no record for anybody, of a consumer that is idle:
-        markers of transactions, and what was aborted."""
+        """Return an idle consumer's places after offsets that hold no readable record."""
         assert self._source is not None
         if len(self._tracker) or self._clock() - self._committed_at < PASSED_S:
             return {}
@@ -424,7 +422,7 @@ class Pipeline:
             raise
 
     def _recover(self) -> None:
-        """After a doubt: a new producer settles what happened, then read again from there."""
+        """Recover from doubt: a new producer settles what happened; then read again from there."""
         self._calls.abandon(lambda _: True)
         self._queues.drop(lambda _: True)
         self._tracker.rewind()
@@ -437,13 +435,13 @@ class Pipeline:
         self._sink = self._persist(lambda: self._adapters.sink(source))
         self._persist(source.seek_to_committed)
 
-    # --- partitions that go -------------------------------------------------------------
+    # --- revoked partitions -------------------------------------------------------------
 
     def _revoked(self, partitions: set[Partition], lost: bool) -> None:
-        """Finish and commit what is under way for partitions that move to another consumer.
+        """Finish and commit what is in flight for partitions that move to another consumer.
 
         Runs on the client's thread while the loop waits in ``poll``, so that nothing else
-        touches the loop's state. Must not raise: the client would swallow it.
+        touches the loop's state. Must not raise: the client would only log the error.
         """
         if not lost and self._settings.delivery == "exactly-once" and self._sink is not None:
             try:

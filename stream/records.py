@@ -1,4 +1,4 @@
-"""The shapes that travel through a pipeline: records in, outputs out. Pure; no Kafka client."""
+"""Data types of a pipeline: input records, outputs and offsets. Pure; no Kafka client."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Partition(NamedTuple):
 
 
 class Damaged(list[tuple[str, bytes | None]]):
-    """Headers of a record that arrived damaged: what is left of it proves nothing.
+    """Headers of a record that arrived damaged: its readable parts cannot be trusted.
 
     Attributes:
-        fault: What is wrong, for people.
+        fault: Description of the damage, for people.
     """
 
     def __init__(self, headers: Headers, fault: str) -> None:
@@ -50,7 +50,7 @@ class Record(Protocol):
 
 
 class Output(NamedTuple):
-    """A record to be sent: a prediction, a dead letter or a telemetry window."""
+    """A record to send: a prediction, a dead letter or a telemetry window."""
 
     topic: str
     key: bytes | None
@@ -62,8 +62,8 @@ class Deleted(NamedTuple):
     """Records that were deleted before the pipeline read them.
 
     Attributes:
-        first: Offset of the first.
-        following: The first that is still there.
+        first: Offset of the first deleted record.
+        following: First offset that still exists.
     """
 
     partition: Partition
@@ -72,17 +72,17 @@ class Deleted(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many at most: offsets may have had no record."""
+        """Return the maximum number of deleted records: some offsets may have had no record."""
         return self.following - self.first
 
 
 class GroupOffsets(NamedTuple):
-    """How far a group is in a partition.
+    """Progress of a group in a partition.
 
     Attributes:
-        end: Behind the last record that can be read: in front of an open transaction.
-        committed: Where the group goes on.
-        held: Offsets behind ``end`` that an open transaction holds back.
+        end: Offset after the last readable record; an open transaction begins here.
+        committed: Next offset that the group reads.
+        held: Number of offsets after ``end`` that an open transaction blocks.
     """
 
     end: int
@@ -91,18 +91,18 @@ class GroupOffsets(NamedTuple):
 
     @property
     def lag(self) -> int:
-        """Offsets that wait."""
+        """Return the number of offsets that wait to be read."""
         return max(0, self.end - self.committed)
 
 
 class OpenTransaction(NamedTuple):
-    """An open transaction on a partition, and what waits behind it.
+    """An open transaction on a partition, and the records that wait behind it.
 
     Attributes:
-        offset: Where it began.
-        records: Offsets from there on, at most so many records.
-        transactional_id: Of its producer; None where the broker does not say.
-        open_s: For how long it has been open; None where the broker does not say.
+        offset: Offset at which the transaction began.
+        records: Number of offsets from there on, an upper bound of the records that wait.
+        transactional_id: Id of its producer; None if the broker does not report it.
+        open_s: Seconds since it was opened; None if the broker does not report it.
     """
 
     partition: Partition
@@ -112,7 +112,7 @@ class OpenTransaction(NamedTuple):
     open_s: float | None
 
     def sentence(self) -> str:
-        """What is held back and by whom, for people."""
+        """Return a sentence for people: which records wait, and for which transaction."""
         topic, number = self.partition
         whose = "an open transaction"
         if self.transactional_id is not None:

@@ -1,6 +1,6 @@
-"""Every kind of record that is sent: its model, its JSON Schema, and the splicing of results.
+"""All records that are sent: their models and JSON Schemas, and the splicing of results.
 
-Knows no Kafka client. ``python -m stream.schema`` writes the JSON Schemas anew.
+Does not use a Kafka client. ``python -m stream.schema`` rewrites the JSON Schemas.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ Decimal = Annotated[str, Field(pattern=r"^[0-9]+$")]
 
 
 class SentModel(BaseModel):
-    """Base of every record: frozen, and an unknown field is an error."""
+    """Base class of every record: frozen, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     def to_bytes(self) -> bytes:
-        """JSON in UTF-8, fields in the order of the model."""
+        """Return JSON in UTF-8, with the fields in the order of the model."""
         return self.model_dump_json().encode()
 
 
 class SourcePlace(SentModel):
-    """The input record that a result was made from.
+    """Place of the input record of a result.
 
     Attributes:
-        timestamp: Of the input record, in ms since 1970, as its producer set it: below 0 for what
-            happened before, or where there is none.
+        timestamp: Timestamp of the input record as its producer set it, in ms since 1970;
+            negative if it is before 1970 or missing.
     """
 
     topic: str
@@ -60,10 +60,10 @@ class OutputRecord(SentModel):
     """Value of a record on an output topic.
 
     Attributes:
-        id: The input's ``ce_id`` header, else its ``id`` field as it stood, else
+        id: The input's ``ce_id`` header, else its unchanged ``id`` field, else
             ``topic/partition/offset``.
-        result: Shaped as the Hugging Face pipeline of the task.
-        truncated: The text was longer than the model takes and was cut.
+        result: Has the format of the task's Hugging Face pipeline.
+        truncated: Whether the text was longer than the model accepts and was truncated.
     """
 
     id: JsonValue
@@ -76,13 +76,13 @@ class OutputRecord(SentModel):
 
 
 class ResultHeaders(SentModel):
-    """Headers that a result has besides those of its input; values are UTF-8 text.
+    """Headers of a result in addition to those of its input; values are UTF-8 text.
 
     Attributes:
         source: ``topic/partition/offset`` of the input record.
         model: ``name@version``.
-        digest: Names the bytes of the model directory.
-        attempt: 1 for the first call that had this record in it.
+        digest: Digest of the model directory.
+        attempt: 1 for the first call that contained this record.
     """
 
     source: str = Field(alias=SOURCE_HEADER)
@@ -92,20 +92,20 @@ class ResultHeaders(SentModel):
 
 
 class DeadLetterHeaders(SentModel):
-    """Headers that a dead letter has besides those of its input; values are UTF-8 text.
+    """Headers of a dead letter in addition to those of its input; values are UTF-8 text.
 
     Attributes:
         source: ``topic/partition/offset`` of the input record.
         kind: Why there is no result: a ``FailureKind``.
-        message: For people; at most 1,024 characters.
-        attempt: Calls that had this record in them; 0 where it was refused before any.
-        model: ``name@version``; absent where no version was chosen.
-        time: When it was given up, ISO 8601 in UTC with milliseconds.
-        value_null: ``true``: the input's value was null, and so was its key; a record needs
-            one of the two, so the value here is empty.
-        value_omitted: Bytes of the input's value, which did not fit and is empty here.
-        headers_omitted: How many headers of the input did not fit; none of them is here.
-        key_omitted: Bytes of the input's key, which did not fit and is null here.
+        message: Explanation for people; at most 1,024 characters.
+        attempt: Number of calls that contained this record; 0 if it was refused before any.
+        model: ``name@version``; absent if no version was chosen.
+        time: When the record was given up, ISO 8601 in UTC with milliseconds.
+        value_null: ``true`` if both value and key of the input were null; a record needs one of
+            the two, so the value here is empty.
+        value_omitted: Size in bytes of the input's value, which did not fit and is empty here.
+        headers_omitted: Number of the input's headers, which did not fit and are all omitted.
+        key_omitted: Size in bytes of the input's key, which did not fit and is null here.
     """
 
     source: str = Field(alias=SOURCE_HEADER)
@@ -127,11 +127,11 @@ class DeadLetterHeaders(SentModel):
 
 
 class VersionRoute(SentModel):
-    """One version's share of the records.
+    """Digest of one version, and the fraction of the records that it answers.
 
     Attributes:
-        digest: Of the model directory that must answer; None takes whichever is served.
-        weight: Share of the records, by the hash of their key.
+        digest: Digest of the model directory that must answer; None accepts any.
+        weight: Fraction of the records, chosen by the hash of their key.
     """
 
     digest: str | None = None
@@ -142,12 +142,12 @@ class ControlRecord(SentModel):
     """Value of a record on the control topic: how one model's records are routed.
 
     Attributes:
-        epoch: Grows with every change; the writer alone counts it.
-        versions: Weights sum to 1.
+        epoch: Number that grows with every change; only the writer increments it.
+        versions: Routes by version; their weights sum to 1.
         shadow: A version that also gets what the fallback, or without one any other version,
-            has answered; nobody reads those answers, they are compared. It is among
-            ``versions``, so that its digest is known.
-        shadow_share: Share of the micro-batches that the shadow gets.
+            answers; its answers are compared and not sent. It is among ``versions``, so that its
+            digest is known.
+        shadow_share: Fraction of the micro-batches that the shadow gets.
         fallback: The version that answers what another fails on, or is late with.
     """
 
@@ -174,28 +174,28 @@ class ControlRecord(SentModel):
 class TelemetryRecord(SentModel):
     """Value of a record on the telemetry topic: one window of one pipeline and model version.
 
-    Names and numbers of the same meaning add up over windows: ``stream.telemetry.merge``.
-    Histograms are sparse: bucket number to count; ``stream.telemetry`` says what a bucket is.
+    Windows can be added up with ``stream.telemetry.merge``. Histograms are sparse: bucket number
+    to count; ``stream.telemetry`` defines the buckets.
 
     Attributes:
-        pipeline, consumer, model, version, engine, precision, digest: Whose window; None
-            where not known yet, or where windows of several were merged.
+        pipeline, consumer, model, version, engine, precision, digest: Source of the window; None
+            if it is not known yet, or if windows of several sources were merged.
         consumer: Rank of the pipeline's consumer, from 0.
         start_ms, end_ms: First and last moment, in ms since 1970.
         answers: Records with a prediction.
-        failures: Records without, by ``FailureKind``.
-        rescued: Records that this version was given and its fallback answered, by reason:
+        failures: Records without a prediction, by ``FailureKind``.
+        rescued: Records that were sent to this version and answered by its fallback, by reason:
             ``failed``, ``late`` or ``away``.
-        deleted: Records that were deleted before they were read, by where the first of them
-            stood, ``topic/partition/offset``: in a window of no version.
-        retries: Calls that were made again.
-        calls: Calls to a replica that came back with answers.
-        tokens: Tokens computed, without padding, each distinct text of a call once.
+        deleted: Records that were deleted before they were read, by the place of the first one,
+            ``topic/partition/offset``; in a window without a version.
+        retries: Calls that were repeated.
+        calls: Calls to a replica that returned answers.
+        tokens: Tokens computed, without padding; each distinct text of a call counts once.
         padded_tokens: The same with padding.
-        distinct_texts: Texts computed after equal ones of a call were merged.
-        truncated: Answers for a text that was cut.
+        distinct_texts: Texts computed after equal texts of a call were merged.
+        truncated: Answers for a truncated text.
         replica_us: Wall time inside the replica, summed over calls, in microseconds.
-        latency: Histogram of answers by time from the input's timestamp, in ms; without those
+        latency: Histogram of answers by time since the input's timestamp, in ms, without those
             whose timestamp is missing, in the future or more than seven days old.
         confidence: Histogram of answers by the score of their best label.
         lengths: Histogram of answers by tokens.
@@ -229,11 +229,11 @@ class TelemetryRecord(SentModel):
 
 
 class Disagreement(SentModel):
-    """A record that two versions answer differently; its text stays where it is.
+    """A record that two versions answer differently; its text is not included.
 
     Attributes:
         live, candidate: Best labels.
-        live_score, candidate_score: Of those; None for tasks without labels.
+        live_score, candidate_score: Scores of those labels; None for tasks without labels.
     """
 
     topic: str
@@ -246,20 +246,19 @@ class Disagreement(SentModel):
 
 
 class ComparisonRecord(SentModel):
-    """Value of a record on the comparisons topic: one window of a candidate beside the live
-    version, over the same micro-batches.
+    """Value of a record on the comparisons topic: a candidate and the live version, one window.
 
     Attributes:
         start_ms, end_ms: First and last moment, in ms since 1970.
-        compared: Records that the live version answered and the candidate was given.
-        agreed: Of these, those with the same best label, or nearly the same embedding.
-        failed: Of these, those that the candidate had no answer for.
-        live_failed: Records besides that the candidate answered and the live version failed on.
-        skipped: Records not given to the candidate because it was behind.
-        matrix: Live version's best label, candidate's best label, records.
+        compared: Records that the live version answered and that were sent to the candidate.
+        agreed: Number of these with the same best label, or nearly the same embedding.
+        failed: Number of these that the candidate did not answer.
+        live_failed: Further records that the candidate answered and the live version failed on.
+        skipped: Records not sent to the candidate because it was behind.
+        matrix: Number of records by the live version's and the candidate's best label.
         live_calls, candidate_calls: Histograms of the time in the replica for the same
             micro-batches, with the buckets of telemetry's ``latency``.
-        samples: A few of those that do not agree.
+        samples: Some of the records on which the versions disagree.
     """
 
     pipeline: Name
@@ -281,19 +280,19 @@ class ComparisonRecord(SentModel):
 
 
 class ConsumerRecord(SentModel):
-    """Value of a record on the consumers topic: how one consumer of a pipeline stands.
+    """Value of a record on the consumers topic: the state of one consumer of a pipeline.
 
     Attributes:
-        consumer: Its rank, from 0.
-        at_ms: When this was so, in ms since 1970.
-        epoch: Of the route it follows; None while it knows none.
-        versions: Those it still waits for answers from.
+        consumer: Rank of the consumer, from 0.
+        at_ms: Time of this state, in ms since 1970.
+        epoch: Epoch of the route that it follows; None while it has none.
+        versions: Versions whose answers it still waits for.
         waiting: Records read and not yet committed.
-        committed_ago_s: Since its last commit; None before the first.
-        trouble: Why it is not going on at the moment; None while all is well.
-        last_error: What it had to get over last, whether or not it has; None where nothing was.
-        last_error_ms: When, in ms since 1970.
-        ended: It will not come back by itself; Ray Serve replaces it.
+        committed_ago_s: Seconds since its last commit; None before the first.
+        trouble: Why it cannot continue at the moment; None if it can.
+        last_error: Its last error, whether resolved or not; None if there was none.
+        last_error_ms: Time of that error, in ms since 1970.
+        ended: Whether it has ended for good; Ray Serve replaces it.
     """
 
     pipeline: Name
@@ -315,9 +314,9 @@ PlatformRecord = TelemetryRecord | ComparisonRecord | ConsumerRecord
 
 
 class Envelope:
-    """Wraps the answers of one model version: constant parts are made once.
+    """Wraps the answers of one model version; constant parts are built once.
 
-    Results are spliced, not parsed: what the replica serialised goes out byte for byte.
+    Results are spliced, not parsed: the replica's JSON is sent byte for byte.
     """
 
     def __init__(self, task: Task, model: str, version: str) -> None:
@@ -338,13 +337,13 @@ class Envelope:
         offset: int,
         timestamp_ms: int,
     ) -> bytes:
-        """Value of the output record, an ``OutputRecord`` in JSON.
+        """Return the value of the output record, an ``OutputRecord`` in JSON.
 
         Args:
             answer: ``result`` and ``id`` hold JSON.
-            record_id: The ``ce_id`` header, as ``id_header`` finds it.
-            topic: With ``partition`` and ``offset``: where the input record stands.
-            timestamp_ms: Of the input record, since 1970; -1 where it has none.
+            record_id: The ``ce_id`` header, as returned by ``id_header``.
+            topic: With ``partition`` and ``offset``, the place of the input record.
+            timestamp_ms: Timestamp of the input record, in ms since 1970; -1 if it has none.
         """
         if record_id:
             identity = orjson.dumps(record_id.decode("utf-8", "backslashreplace"))
@@ -376,9 +375,9 @@ class Envelope:
         digest: str,
         attempt: int,
     ) -> OutputHeaders:
-        """Headers of the output record: the input's in their order, then ``ResultHeaders``.
+        """Return the output record's headers: the input's in order, then ``ResultHeaders``.
 
-        Those of an earlier pipeline that have the same names give way.
+        Input headers of the same names, from an earlier pipeline, are replaced.
         """
         carried = carried_headers(headers, without=_RESULT_HEADERS) if headers else []
         carried += (
@@ -391,7 +390,7 @@ class Envelope:
 
 
 def id_header(headers: InputHeaders) -> bytes | None:
-    """The last ``ce_id`` header's value; None where there is none."""
+    """Return the value of the last ``ce_id`` header; None if there is none."""
     for key, value in reversed(headers):
         if key == ID_HEADER:
             return value
@@ -399,12 +398,12 @@ def id_header(headers: InputHeaders) -> bytes | None:
 
 
 def carried_headers(headers: InputHeaders, *, without: frozenset[str]) -> OutputHeaders:
-    """An input's headers as they go out: in order, duplicates kept, those named left out."""
+    """Return an input's headers in order, with duplicates, except those named in ``without``."""
     return [header for header in headers if header[0] not in without]
 
 
 def schemas() -> dict[str, bytes]:
-    """JSON Schema of every record, by file name."""
+    """Return the JSON Schema of every record, by file name."""
     kinds: dict[str, type[SentModel]] = {
         "output": OutputRecord,
         "result-headers": ResultHeaders,
@@ -422,7 +421,7 @@ def schemas() -> dict[str, bytes]:
 
 
 def write_schemas() -> None:
-    """Write the JSON Schemas anew beside this file."""
+    """Write the JSON Schemas to the directory ``SCHEMAS``."""
     SCHEMAS.mkdir(exist_ok=True)
     for name, schema in schemas().items():
         (SCHEMAS / name).write_bytes(schema)

@@ -1,4 +1,4 @@
-"""Settings of the Kafka connection and of pipelines. Frozen; read from the YAML once."""
+"""Settings of the Kafka connection and of pipelines. Frozen; read once from the YAML file."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
 
 
 def secret_of(secret: SecretStr | None) -> str | None:
-    """In the clear."""
+    """Return a secret in plain text."""
     return None if secret is None else secret.get_secret_value()
 
 
 class KafkaSettings(Settings):
-    """How to reach the brokers; the names are those of every Kafka client.
+    """How to connect to the brokers; the names are the usual ones of Kafka clients.
 
     Attributes:
-        bootstrap_servers: ``host:port``, several with commas; ``embedded`` has ``bertstream
-            up`` start a broker of its own on loopback.
+        bootstrap_servers: ``host:port``, several separated by commas; with ``embedded``,
+            ``bertstream up`` starts its own broker on loopback.
         security_protocol: SSL and SASL_SSL need a broker certificate that the machine, or
             ``ssl_cafile``, trusts.
-        sasl_mechanism: Needed with SASL_*; ``sasl_username`` and ``sasl_password`` with it.
-        ssl_password: Pass phrase of ``ssl_keyfile``, where it has one.
-        ssl_check_hostname: Turn off only for a broker reached under another name.
+        sasl_mechanism: Required with SASL_*, as are ``sasl_username`` and ``sasl_password``.
+        ssl_password: Pass phrase of ``ssl_keyfile``, if it has one.
+        ssl_check_hostname: Disable only for a broker that is reached under another name.
     """
 
     bootstrap_servers: str = "embedded"
@@ -56,13 +56,13 @@ class KafkaSettings(Settings):
         return self
 
     def client_options(self) -> dict[str, Any]:
-        """Keyword arguments for any client of kafka-python; the password in the clear."""
+        """Return keyword arguments for any kafka-python client; the password is in plain text."""
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap_servers.split(","),
             "security_protocol": self.security_protocol,
         }
         if self.security_protocol.startswith("SASL"):
-            assert self.sasl_password is not None  # the validator saw to it
+            assert self.sasl_password is not None  # checked by the validator
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.sasl_username,
@@ -76,55 +76,55 @@ class KafkaSettings(Settings):
             }
             options |= {key: str(value) for key, value in files.items() if value is not None}
             options["ssl_check_hostname"] = self.ssl_check_hostname
-            # Never None: OpenSSL would ask at the terminal.
+            # Never None: OpenSSL would prompt at the terminal.
             options["ssl_password"] = secret_of(self.ssl_password) or ""
         return options
 
 
 class PipelineSettings(Settings):
-    """One pipeline: which topics, which model, which guarantees.
+    """Settings of one pipeline: its topics, its model and its guarantees.
 
     Attributes:
-        name: Of the pipeline; also its consumer group and the stem of its transactional ids.
+        name: Name of the pipeline, its consumer group, and the stem of its transactional ids.
         model: The model whose routing table on the control topic the pipeline follows.
-        input_topics: Read by all consumers of the pipeline as one group.
+        input_topics: Topics that all consumers of the pipeline read as one group.
         output_topic: Receives a prediction for each record that has one.
-        dead_letter_topic: Receives the others; None takes ``<output_topic>.dead-letters``.
+        dead_letter_topic: Receives the others; None means ``<output_topic>.dead-letters``.
         delivery: ``exactly-once``: results and offsets in one transaction; readers must use
-            ``read_committed``. ``at-least-once``: faster when idle, after a crash some results
+            ``read_committed``. ``at-least-once``: faster when idle; after a crash some results
             appear twice.
-        consumers: Processes of the pipeline, at least; with the backlog there may be more, up to
-            the input's partitions. More than these stay idle.
+        consumers: Minimum number of consumer processes; a backlog may add more, up to the number
+            of input partitions, beyond which consumers are idle.
         format: ``json``: an object with ``text_field``; ``text``: the value is the text.
-        too_long: A text longer than the model takes is cut and flagged, or dead-lettered.
-        top_k: Labels of a result, the best ones; None for all, which of a model with thousands
-            may be more than the output topic takes: each record is a dead letter then.
-        partitions: Of topics that do not exist yet and are created.
-        start_from: Where a group without committed offsets begins.
-        max_batch_records: Records of one micro-batch, at most. One call to a replica each;
-            larger ones waste less padding, smaller ones spread better over replicas.
-        max_batch_bytes: Bytes of one micro-batch, at most; a larger record goes alone.
+        too_long: Truncate and flag a text longer than the model accepts, or dead-letter it.
+        top_k: Number of best labels in a result; None for all. All of thousands of labels may
+            exceed the output topic's limit, which makes every record a dead letter.
+        partitions: Number of partitions of topics that the pipeline creates.
+        start_from: Start of a group without committed offsets: oldest records or new ones only.
+        max_batch_records: Maximum records of one micro-batch, which is one call to a replica.
+            Larger ones waste less padding, smaller ones spread better over replicas.
+        max_batch_bytes: Maximum bytes of one micro-batch; a larger record goes alone.
         window: Micro-batches in flight. Memory is bounded by window times the batch limits;
             2 per replica keep every replica busy.
-        commit_interval_ms: Under load, results are gathered this long into one transaction.
+        commit_interval_ms: Under load, results are collected this long into one transaction.
             Longer costs latency, shorter costs throughput; when nothing is in flight a commit
             never waits.
-        call_timeout_s: One call to a replica; past it the call is cancelled and tried again.
-        model_deadline_s: How long the model may be away before the pipeline stops. It keeps its
-            place; nothing goes to the dead letters.
-        fallback_after_s: A version that has a fallback, as a canary does, must answer a
-            micro-batch within this; else the fallback answers it, and it counts against the
-            version.
+        call_timeout_s: Timeout of one call to a replica; then it is cancelled and retried.
+        model_deadline_s: How long the model may be unavailable before the pipeline stops. It
+            keeps its offsets; no record becomes a dead letter.
+        fallback_after_s: A version that has a fallback, such as a canary, must answer a
+            micro-batch within this time; otherwise the fallback answers it, and it counts
+            against the version.
         max_attempts: Calls that may kill a replica or time out before the batch is divided to
             find the record at fault.
-        max_poison_run: Poison records in a row, without one answer between, that mean the model
-            is broken and not the records: the pipeline stops.
-        session_timeout_ms: After a death without replacement the group waits this long.
-        transaction_timeout_ms: A transaction left open by a dead process hides later results at
-            most this long; a replacement of the same rank ends it at once.
-        delivery_timeout_ms: One send to Kafka, retries included.
-        stall_timeout_s: A loop that has not turned for this long is taken for hung; its process
-            ends itself and is replaced.
+        max_poison_run: Maximum poison records in a row, without an answer in between. More mean
+            that the model is broken and not the records: the pipeline stops.
+        session_timeout_ms: How long the group waits for a member that died without replacement.
+        transaction_timeout_ms: Maximum time that a transaction left open by a dead process hides
+            later results; a replacement of the same rank ends it at once.
+        delivery_timeout_ms: Timeout of one send to Kafka, including retries.
+        stall_timeout_s: A loop that is stuck for this long counts as hung; its process ends
+            itself and is replaced.
         telemetry_interval_s: Length of a telemetry window, and time between two heartbeats.
     """
 
@@ -170,7 +170,7 @@ class PipelineSettings(Settings):
         return self.dead_letter_topic or f"{self.output_topic}.dead-letters"
 
     def call_options(self) -> CallOptions:
-        """What a replica needs to know to read this pipeline's records."""
+        """Return the options with which a replica reads this pipeline's records."""
         return CallOptions(
             format=self.format,
             text_field=self.text_field,

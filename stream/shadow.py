@@ -1,10 +1,9 @@
-"""A candidate answers micro-batches of the live version, too, and nobody reads its answers but the
-comparison.
+"""Shadow calls: a candidate also answers micro-batches of the live version, for comparison only.
 
-Beside the loop, in a thread of its own: what does not fit into its short queue is skipped, so a
-slow candidate costs the live version nothing but its share of the machine. It is asked at the
-moment at which the live version is asked, so that both are timed beside the same neighbours: one
-that came after it would share the cores with the live version's next calls.
+They run in their own thread alongside the loop: what does not fit into its short queue is skipped,
+so a slow candidate costs the live version nothing but a part of the machine. Candidate and live
+version are called at the same moment, so that both are timed under the same load: a candidate that
+is called later would share the cores with the live version's next calls.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from stream.topics import COMPARISONS_TOPIC
 logger = logging.getLogger(__name__)
 
 MAX_PENDING = 2
-# A candidate that is away is not waited for: the records it misses count as failed.
+# An unavailable candidate is not waited for: the records that it misses count as failed.
 CANDIDATE_DEADLINE_S = 5.0
-# A candidate that was asked so much later than the live version is not timed.
+# A candidate that was called later than this after the live version is not timed.
 MAX_LATE_S = 0.005
-# Nor are the first answers of a replica: batches whose shape is new to it take half as long again.
+# Nor are the first answers of a replica: batches whose shape is new to it take 50 % longer.
 YOUNG_ANSWERS = 30
 
 
 class Order(NamedTuple):
-    """Who answers a micro-batch beside whom.
+    """The versions that both answer a micro-batch.
 
     Attributes:
-        live, candidate: Versions.
-        digest: Of the candidate's bytes; None takes any.
+        live, candidate: The two versions.
+        digest: Digest of the candidate's files; None accepts any.
     """
 
     live: str
@@ -55,7 +54,7 @@ class _Answer(NamedTuple):
 
 
 class Mirrored(NamedTuple):
-    """A micro-batch that the candidate answers; ``answer`` becomes None where it does not."""
+    """A micro-batch sent to the candidate; ``answer`` becomes None if the candidate fails."""
 
     order: Order
     records: Sequence[Record]
@@ -63,7 +62,7 @@ class Mirrored(NamedTuple):
 
 
 class ShadowCalls:
-    """Asks the candidate and compares. ``mirror``, ``compare`` and ``take`` are the loop's."""
+    """Calls the candidate and compares; ``mirror``, ``compare`` and ``take`` are for the loop."""
 
     def __init__(
         self,
@@ -86,10 +85,10 @@ class ShadowCalls:
         self._answered: Counter[str] = Counter()
 
     def mirror(self, order: Order, records: Sequence[Record], share: float) -> Mirrored | None:
-        """Have the candidate answer what goes to the live version now, for a share of the batches.
+        """Send a fraction of the micro-batches to the candidate too.
 
         Returns:
-            What to ``compare`` the live version's answer with; None where it is not asked.
+            What to ``compare`` the live version's answer with; None if the candidate is not called.
         """
         if self._chance.random() >= share:
             return None
@@ -102,12 +101,12 @@ class ShadowCalls:
         return Mirrored(order, records, answer)
 
     def compare(self, mirrored: Mirrored, live: Reply) -> None:
-        """The live version has answered; what the candidate answers, or has, is compared."""
-        # In the same thread: its answer is there when this comes to its turn.
+        """Compare the live version's answer with the candidate's, now or when that arrives."""
+        # In the same thread: the candidate has answered when this runs.
         self._thread.submit(self._compare, mirrored, live)
 
     def take(self, start_ms: int, end_ms: int) -> list[Output]:
-        """What was compared since the last call, as records; times are ms since 1970."""
+        """Return the comparisons since the last call, as records; times are ms since 1970."""
         with self._lock:
             done, self._comparisons = self._comparisons, {}
         key = f"{self._settings.name}/{self._rank}".encode()
@@ -126,7 +125,7 @@ class ShadowCalls:
         return [Output(COMPARISONS_TOPIC, key, record.to_bytes(), []) for record in records]
 
     def close(self) -> None:
-        """Drop what waits; a call in progress ends by itself."""
+        """Drop waiting calls; a call in progress ends on its own."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, order: Order, records: Sequence[Record], offered_at: float) -> _Answer | None:
@@ -163,5 +162,5 @@ class ShadowCalls:
 
 
 def _are_single(*replies: Reply) -> bool:
-    """Each was one call, so that what it took is what all of its records took together."""
+    """Return whether each reply took one call, so that its time covers all of its records."""
     return all(len(reply.stats) == 1 and not reply.retries for reply in replies)

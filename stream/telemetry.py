@@ -1,10 +1,10 @@
-"""Telemetry: numbers of a pipeline and model version, gathered in windows that add up.
+"""Telemetry: metrics of a pipeline and model version, collected in windows that can be summed.
 
-Knows neither clock nor Kafka client; the loop brings moments and sends the records.
+Uses neither a clock nor a Kafka client; the loop passes the times and sends the records.
 
-Buckets. ``latency``: bucket 0 up to 0.1 ms, bucket i up to 0.1 * 2**(i/4) ms, the last one
-everything above 10 minutes. ``confidence``: 20 of equal width over 0..1. ``lengths``:
-bucket b holds 2**(b-1) up to 2**b - 1 tokens.
+Buckets. ``latency``: bucket 0 is up to 0.1 ms, bucket i up to 0.1 * 2**(i/4) ms, the last one
+everything above 10 minutes. ``confidence``: 20 buckets of equal width over 0..1. ``lengths``:
+bucket b holds 2**(b-1) to 2**b - 1 tokens.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _Fact = TypeVar("_Fact", str, int)
 
 
 class TelemetryWindow:
-    """Gathers what one consumer saw of one model version; not for several threads.
+    """Metrics of one consumer and one model version; not thread-safe.
 
-    Observe what is committed, not what is tried: a batch that is taken again after an
+    Observe what is committed, not what is attempted: a batch that is processed again after an
     aborted transaction would count twice.
     """
 
@@ -49,7 +49,7 @@ class TelemetryWindow:
         self.reset()
 
     def reset(self) -> None:
-        """Begin the next window at zero."""
+        """Begin the next window with all counts at zero."""
         self._answers = self._truncated = self._retries = self._calls = 0
         self._tokens = self._padded_tokens = self._distinct_texts = self._replica_us = 0
         self._latency: Counter[int] = Counter()
@@ -62,7 +62,7 @@ class TelemetryWindow:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing was observed since the beginning of the window."""
+        """Return whether nothing was observed since the start of the window."""
         return not (
             self._answers
             or self._calls
@@ -77,8 +77,8 @@ class TelemetryWindow:
 
         Args:
             answers: Shape (N,).
-            latencies_ms: From the input's timestamp to now, of those where it is known; at
-                most N, each >= 0.
+            latencies_ms: Time from the input's timestamp to now, where it is known; at most N
+                values, each >= 0.
         """
         self._answers += len(answers)
         self._truncated += sum(answer.truncated for answer in answers)
@@ -93,16 +93,16 @@ class TelemetryWindow:
         self._failures.update(kind.value for kind in kinds)
 
     def observe_rescues(self, reason: str, count: int) -> None:
-        """Count records that this version had no answer for and its fallback shall answer."""
+        """Count records that this version did not answer and that its fallback must answer."""
         self._rescued[reason] += count
 
     def observe_deleted(self, gone: Deleted) -> None:
-        """Count records that were deleted before they were read, by where they stood."""
+        """Count records that were deleted before they were read, by the place of the first."""
         topic, partition = gone.partition
         self._deleted[f"{topic}/{partition}/{gone.first}"] += gone.records
 
     def observe_call(self, stats: BatchStats) -> None:
-        """Count one call that came back."""
+        """Count one call that returned."""
         self._calls += 1
         self._tokens += stats.tokens
         self._padded_tokens += stats.padded_tokens
@@ -110,18 +110,18 @@ class TelemetryWindow:
         self._replica_us += round(stats.seconds * 1e6)
 
     def observe_retry(self) -> None:
-        """Count one call that is made again."""
+        """Count one call that is repeated."""
         self._retries += 1
 
     def to_record(
         self, start_ms: int, end_ms: int, *, replica: ReplicaInfo | None
     ) -> TelemetryRecord:
-        """What was observed since the last ``reset``.
+        """Return the observations since the last ``reset``.
 
         Args:
-            start_ms: Beginning of the window, in ms since 1970.
-            end_ms: Its end.
-            replica: Who answers; None while that is not known.
+            start_ms: Start of the window, in ms since 1970.
+            end_ms: End of the window, in ms since 1970.
+            replica: The replica that answers; None while it is unknown.
         """
         return TelemetryRecord(
             pipeline=self._pipeline,
@@ -152,19 +152,19 @@ class TelemetryWindow:
 
     def _add_labels(self, labels: Counter[str]) -> None:
         for label, count in labels.items():
-            # A model with a label per customer must not make a record that no broker takes.
+            # A model with a label per customer must not produce a record that every broker refuses.
             full = len(self._labels) >= MAX_LABELS and label not in self._labels
             self._labels[OTHER_LABELS if full else label] += count
 
 
 def merge(records: Iterable[TelemetryRecord]) -> TelemetryRecord:
-    """Add windows up; neither order nor grouping matters.
+    """Add up windows; neither order nor grouping matters.
 
-    A name that differs becomes None. Labels are not cut again: windows of one version have
-    the same ones.
+    A name that differs becomes None. Labels are not limited again: windows of one version have
+    the same labels.
 
     Raises:
-        ValueError: There is no record.
+        ValueError: ``records`` is empty.
     """
     windows = list(records)
     if not windows:
@@ -173,16 +173,16 @@ def merge(records: Iterable[TelemetryRecord]) -> TelemetryRecord:
 
 
 def quantile(histogram: Mapping[int, int], q: float) -> float | None:
-    """Latency that a share ``q`` of the answers did not exceed, in ms.
+    """Return the latency in ms that a fraction ``q`` of the answers did not exceed.
 
-    Off by at most ``QUANTILE_ERROR`` (9.1 %) of the value between 0.1 ms and 10 minutes;
-    0.1 for anything below, and the last edge, a lower bound, for anything above.
+    The error is at most ``QUANTILE_ERROR`` (9.1 %) of the value between 0.1 ms and 10 minutes;
+    below, the result is 0.1, and above, the last edge, which is a lower bound.
 
     Args:
         histogram: ``latency`` of a telemetry record.
-        q: 0..1.
+        q: Fraction, 0..1.
     Returns:
-        None where the histogram is empty.
+        The latency, or None if the histogram is empty.
     """
     total = sum(histogram.values())
     if total == 0:
@@ -195,7 +195,7 @@ def quantile(histogram: Mapping[int, int], q: float) -> float | None:
             break
     if bucket == 0 or bucket >= len(LATENCY_EDGES_MS):
         return LATENCY_EDGES_MS[min(bucket, len(LATENCY_EDGES_MS) - 1)]
-    # The middle in logarithms errs the same way up and down.
+    # The geometric mean has the same relative error in both directions.
     return math.sqrt(LATENCY_EDGES_MS[bucket - 1] * LATENCY_EDGES_MS[bucket])
 
 
@@ -233,5 +233,5 @@ def _common(a: _Fact | None, b: _Fact | None) -> _Fact | None:
 
 
 def add_counts(a: Mapping[_Key, int], b: Mapping[_Key, int]) -> dict[_Key, int]:
-    """Two histograms as one."""
+    """Return the sum of two histograms."""
     return {key: a.get(key, 0) + b.get(key, 0) for key in {**a, **b}}

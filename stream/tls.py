@@ -1,4 +1,4 @@
-"""Owns loading a key for TLS: one with a pass phrase is opened or refused, and nobody is asked."""
+"""Loads TLS keys: one with a pass phrase is opened or refused, without a prompt."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 class KeyLocked(ValueError):
-    """A key has a pass phrase that is not known; says which file."""
+    """A key has a pass phrase that is missing or wrong; the message names the file."""
 
 
 def load_chain(
     context: ssl.SSLContext, certfile: Path | str, keyfile: Path | str | None, password: str | None
 ) -> None:
-    """Have a context show a certificate.
+    """Load a certificate and its key into a context.
 
-    Without an answer from here, OpenSSL asks whoever sits at the terminal.
+    The pass phrase comes from a callback: without one, OpenSSL asks at the terminal.
 
     Raises:
         KeyLocked: The pass phrase is missing or wrong.
@@ -38,7 +38,7 @@ def load_chain(
 
 
 def fault_of(certfile: Path | None, keyfile: Path | None, password: str | None) -> str | None:
-    """Why a key cannot be opened for want of its pass phrase; None where that is not it."""
+    """Return why the pass phrase does not open a key; None if it does, or for other faults."""
     if certfile is None:
         return None
     try:
@@ -46,5 +46,5 @@ def fault_of(certfile: Path | None, keyfile: Path | None, password: str | None) 
     except KeyLocked as exc:
         return str(exc)
     except OSError:
-        return None  # whoever connects tells of missing files
+        return None  # missing files are reported when connecting
     return None

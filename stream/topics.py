@@ -1,4 +1,4 @@
-"""Names of all topics of the platform and of a pipeline, and the settings they are created with."""
+"""Names of the topics of the platform and of pipelines, and their settings at creation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ CONSUMERS_TOPIC: Final = "bertstream.consumers"
 CONTROL_TOPIC: Final = "bertstream.control"
 COMPARISONS_TOPIC: Final = "bertstream.comparisons"
 
-# A dead letter is its input and more than its headers: its topic must take more than the
-# broker's default of 1,048,588 bytes, which the input may have used up.
+# A dead letter is its input plus headers: its topic must accept more than the broker's default of
+# 1,048,588 bytes, which the input alone may use up.
 DEAD_LETTER_MAX_BYTES = 4 * 1024 * 1024
 CONSUMERS_RETENTION_MS = 3600 * 1000
 TELEMETRY_RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
 class TopicSpec(NamedTuple):
-    """How a topic is created; one that exists stays as it is."""
+    """Settings with which a topic is created; an existing topic is not changed."""
 
     partitions: int
     configs: Mapping[str, str] = {}
 
 
 def platform_topics() -> dict[str, TopicSpec]:
-    """Topics that every installation has."""
+    """Return the topics that every installation has."""
     return {
         CONTROL_TOPIC: TopicSpec(1, {"cleanup.policy": "compact"}),
         CONSUMERS_TOPIC: TopicSpec(1, {"retention.ms": str(CONSUMERS_RETENTION_MS)}),
@@ -37,7 +37,7 @@ def platform_topics() -> dict[str, TopicSpec]:
 
 
 def pipeline_topics(pipeline: PipelineSettings) -> dict[str, TopicSpec]:
-    """Topics of one pipeline: its inputs, its results and its dead letters."""
+    """Return the topics of one pipeline: its inputs, its results and its dead letters."""
     names = [*pipeline.input_topics, pipeline.output_topic]
     specs = {name: TopicSpec(pipeline.partitions) for name in names}
     large = {"max.message.bytes": str(DEAD_LETTER_MAX_BYTES)}

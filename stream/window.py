@@ -1,4 +1,4 @@
-"""The window: micro-batches that are with the replicas, each in a thread until it is answered."""
+"""The window: micro-batches in flight to replicas, each in its own thread until answered."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from stream.isolation import Caller, Reply
 from stream.offsets import Slot
 from stream.shadow import Mirrored
 
-# Reading beside calls costs the broker a fetch and this process a turn, for a record or two. So
-# it pauses for a share of what a call takes: later by that much, and with the cores for the model.
+# A read during calls costs a fetch and an iteration of the loop for only a few records. So reading
+# pauses for a fraction of a call's duration: this adds little latency and leaves the model the CPU.
 PAUSE_SHARE = 1 / 8
 MIN_PAUSE_S = 0.005
 MAX_PAUSE_S = 0.05
 
 
 class Call(NamedTuple):
-    """A micro-batch with the replicas of one version.
+    """A micro-batch in flight to the replicas of one version.
 
     Attributes:
-        began: On the clock of the loop, in seconds.
-        abandoned: Set when nobody wants the answer any more.
-        mirrored: The same with a candidate; None where it is asked of one version only.
+        began: When it was sent, on the clock of the loop, in seconds.
+        abandoned: Set when the answer is no longer needed.
+        mirrored: The same micro-batch with a candidate; None if only one version is called.
     """
 
     slots: list[Slot]
@@ -37,16 +37,16 @@ class Call(NamedTuple):
 
 
 class Calls:
-    """Calls in flight; the loop alone sends, takes and abandons."""
+    """Calls in flight; only the loop sends, takes and abandons them."""
 
     def __init__(
         self, caller: Caller, *, window: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Make an empty window.
+        """Create an empty window.
 
         Args:
-            window: Calls at a time. Abandoned ones do not count; as many of those may still
-                occupy a thread.
+            window: Maximum calls at a time. Abandoned calls do not count; the same number of
+                those may still occupy a thread.
         """
         self._caller = caller
         self._window = window
@@ -61,24 +61,24 @@ class Calls:
 
     @property
     def has_room(self) -> bool:
-        """One more call may be sent."""
+        """Return whether one more call may be sent."""
         return len(self._calls) < self._window
 
     @property
     def is_half_empty(self) -> bool:
-        """Half of the window is free."""
+        """Return whether less than half of the window is in use."""
         return len(self._calls) < max(1, self._window // 2)
 
     def versions(self) -> set[str]:
-        """Those that calls are in flight to; from any thread."""
+        """Return the versions with calls in flight; may be called from any thread."""
         return {call.version for call in self._calls.copy()}
 
     def slots(self) -> list[Slot]:
-        """Of all calls in flight."""
+        """Return the slots of all calls in flight."""
         return [slot for call in self._calls for slot in call.slots]
 
     def send(self, slots: list[Slot], digest: str | None, mirrored: Mirrored | None = None) -> None:
-        """Have a micro-batch of one version answered."""
+        """Send a micro-batch to its version, in a thread."""
         version = slots[0].version
         values = [slot.record.value or b"" for slot in slots]
         abandoned = threading.Event()
@@ -87,11 +87,11 @@ class Calls:
         future.add_done_callback(lambda _: self._answered.set())
 
     def wait(self, timeout_s: float) -> None:
-        """Until a call is answered, at most for ``timeout_s``."""
+        """Wait until a call is answered, at most ``timeout_s``."""
         self._answered.wait(timeout_s)
 
     def take_done(self) -> list[Call]:
-        """Those that came back since the last call, with their answer or error."""
+        """Remove and return the calls that have ended, each with its answer or error."""
         self._answered.clear()
         done = self._take(lambda call: call.future.done())
         if done:
@@ -100,22 +100,22 @@ class Calls:
 
     @property
     def pause_s(self) -> float:
-        """How long records may wait unread beside these calls, as the last answer took."""
+        """Return how long reading pauses during calls, from the duration of the last call."""
         return min(MAX_PAUSE_S, max(MIN_PAUSE_S, PAUSE_SHARE * self._last_s))
 
     def abandon(self, unwanted: Callable[[Call], bool]) -> list[Call]:
-        """Give calls up; whatever they bring is for nobody."""
+        """Abandon and return the matching calls; their answers are ignored."""
         given_up = self._take(unwanted)
         for call in given_up:
             call.abandoned.set()
         return given_up
 
     def age_s(self, call: Call) -> float:
-        """Since it was sent."""
+        """Return the seconds since a call was sent."""
         return self._clock() - call.began
 
     def close(self) -> None:
-        """Give everything up; threads end with their call."""
+        """Abandon all calls; each thread ends with its call."""
         self.abandon(lambda _: True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

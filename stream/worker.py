@@ -1,6 +1,6 @@
-"""One consumer's life: opens the adapters, runs the loop in a thread, ends it or its process.
+"""One consumer: opens the adapters, runs the loop in a thread, and ends it or its process.
 
-Knows no ray: whoever reaches the replicas comes from outside.
+Does not import ray: the client that calls the replicas is passed in.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ MAX_TROUBLE = 2048
 
 
 class WorkerState(NamedTuple):
-    """How a consumer stands.
+    """State of a consumer.
 
     Attributes:
-        pid: Of its process.
-        rank: Its place among the pipeline's consumers.
-        progress: Of its loop; None while the adapters are not open.
-        trouble: Why it is not going on at the moment, in words; None when all is well.
-        ended: The loop has ended and will not come back by itself.
+        pid: Process id of the consumer.
+        rank: Its number among the pipeline's consumers, from 0.
+        progress: Progress of its loop; None while the adapters are not open.
+        trouble: Why it cannot continue at the moment, in words; None if it can.
+        ended: Whether the loop has ended; it does not restart by itself.
     """
 
     pid: int
@@ -58,7 +58,7 @@ class WorkerState(NamedTuple):
 
 
 class Worker:
-    """Runs one consumer of a pipeline in a thread of its own."""
+    """Runs one consumer of a pipeline in its own thread."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class Worker:
         client: ReplicaClient,
         on_hang: Callable[[str], None] | None = None,
     ) -> None:
-        """Start at once; a broker that is away is waited for.
+        """Start at once; wait for a broker that is unavailable.
 
         Args:
             rank: From 0, unique among the pipeline's consumers.
-            client: Reaches the replicas of the model.
-            on_hang: What to do when the loop has not turned for ``stall_timeout_s``; None
-                ends the process, as a client call that hangs cannot be ended otherwise.
+            client: Calls the replicas of the model.
+            on_hang: Called when the loop has been stuck for ``stall_timeout_s``; None ends the
+                process, as a client call that hangs cannot be ended otherwise.
         """
         self._kafka = kafka
         self._settings = settings
@@ -94,7 +94,7 @@ class Worker:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def state(self) -> WorkerState:
-        """How it stands; from any thread."""
+        """Return the consumer's state; may be called from any thread."""
         progress = self._pipeline.progress() if self._pipeline else None
         trouble = self._trouble or (progress.error if progress else None)
         return WorkerState(os.getpid(), self.rank, progress, trouble, self._ended.is_set())
@@ -124,11 +124,11 @@ class Worker:
         """Finish what is in flight, commit it and end.
 
         Args:
-            timeout_s: Of the whole.
-            leave: Take the static member out of the group: nobody of this rank will follow,
-                and its partitions shall not wait for the session to time out.
+            timeout_s: Timeout for all of this.
+            leave: Remove the static member from the group: no consumer of this rank follows,
+                and its partitions must not wait for the session to time out.
         Returns:
-            False where it did not end in time.
+            False if it did not end in time.
         """
         self._stopping.set()
         self._thread.join(timeout_s)
@@ -140,7 +140,7 @@ class Worker:
                         self._settings.name, f"{self._settings.name}-{self.rank}"
                     )
             except StreamError as exc:
-                logger.warning("its partitions wait for the session to time out: %s", exc)
+                logger.warning("the member's partitions stay idle until its session ends: %s", exc)
         return not self._thread.is_alive()
 
     def _live(self) -> None:
@@ -159,10 +159,10 @@ class Worker:
             self._pipeline.run()
         except StreamError as exc:
             self._trouble = f"{type(exc).__name__}: {exc}"
-            logger.error("the pipeline %s stops: %s", self._settings.name, self._trouble)
+            logger.error("pipeline %s stops: %s", self._settings.name, self._trouble)
         except Exception as exc:
             self._trouble = f"{type(exc).__name__}: {exc}"
-            logger.exception("the pipeline %s stops", self._settings.name)
+            logger.exception("pipeline %s stops", self._settings.name)
             raise
         finally:
             self._ended.set()
@@ -170,7 +170,7 @@ class Worker:
                 follower.stop()
 
     def _prepare(self) -> bool:
-        """Wait for the broker and the topics; False when told to stop meanwhile."""
+        """Wait for the broker and the topics; return False if a stop was requested meanwhile."""
         while not self._stopping.is_set():
             try:
                 with Admin(self._kafka, deadline_s=5.0) as admin:
@@ -195,7 +195,7 @@ class Worker:
         try:
             follower.start(CONTROL_START_S)
         except BrokerUnreachable as exc:
-            # Its thread has ended; the process is replaced and begins anew.
+            # Its thread has ended; the process is replaced and starts again.
             raise BrokerUnreachable(f"the routing table cannot be read: {exc}") from exc
 
     def _adapters(self, follower: ControlFollower) -> Adapters:
@@ -217,13 +217,13 @@ class Worker:
         )
 
     def _watch(self) -> None:
-        """See that the loop turns: several calls of the Kafka client can hang for ever."""
+        """Watch the loop: several calls of the Kafka client can block without a limit."""
         limit_s = self._settings.stall_timeout_s
         while not self._ended.wait(min(1.0, limit_s / 4)):
             progress = self._pipeline.progress() if self._pipeline else None
             if progress is not None and progress.turned_s > limit_s:
                 self._on_hang(
-                    f"the loop of {self._settings.name}-{self.rank} has not turned for "
+                    f"the loop of {self._settings.name}-{self.rank} has been stuck for "
                     f"{progress.turned_s:.0f} s"
                 )
                 return
@@ -232,5 +232,5 @@ class Worker:
 def _end_process(reason: str) -> None:
     logger.critical("%s: ending the process", reason)
     faulthandler.dump_traceback(sys.stderr)
-    time.sleep(0.1)  # for the log
+    time.sleep(0.1)  # until the log is written
     os._exit(HUNG_EXIT_CODE)

@@ -1,8 +1,8 @@
-"""A last encoder layer that averages: a frozen encoder then classifies far better.
+"""A last encoder layer that averages, with which a frozen encoder classifies far better.
 
-A sequence classifier of BERT looks at the vector of the first token only, and in an encoder
-that was not trained for this task little stands there; the mean of all token vectors says more.
-Written as weights of an ordinary layer, the mean needs no code of its own where it is served.
+A BERT sequence classifier uses only the vector of the first token, which carries little
+information in an encoder that was not trained for this task; the mean of all vectors has more.
+Written as weights of an ordinary layer, the mean needs no extra code for serving.
 
 T tokens, H hidden.
 """
@@ -16,27 +16,27 @@ from torch import nn
 
 from train.errors import BaseUnsupported
 
-# How much the mean outweighs the first token's own vector in the layer's sum. Far above, and
-# half precision would lose the small parts of the mean; far below, and the token drowns it.
+# Weight of the mean relative to the first token's own vector in the layer's sum. Far above, half
+# precision would lose the small parts of the mean; far below, the token's vector dominates.
 MEAN_WEIGHT = 16.0
 
 
 def average_in_last_layer(model: Any) -> None:
-    """Overwrite the last encoder layer so that its every output is the mean of its inputs.
+    """Overwrite the last encoder layer so that each output is the mean of its inputs.
 
-    Queries and keys of 0 make all attention weights equal, values and output projection are
+    Queries and keys of 0 make all attention weights equal, and values and output projection are
     the identity, so attention gives the mean over the T tokens (padding is masked out); the
     feed-forward part adds 0, and the normalisations keep their form without their learnt scale.
 
     Args:
-        model: A sequence classifier of transformers in BERT's layout; changed in place.
+        model: A transformers sequence classifier in BERT's layout; changed in place.
     Raises:
-        BaseUnsupported: It is of another layout, or has no second layer to learn from.
+        BaseUnsupported: The model has another layout, or fewer than 2 layers. Not retriable.
     """
     config = model.config
     if config.model_type != "bert" or config.num_hidden_layers < 2:
         raise BaseUnsupported(
-            f"freeze 'encoder' needs a BERT encoder of at least 2 layers, and the base is "
+            f"freeze 'encoder' needs a BERT encoder of at least 2 layers, but the base is "
             f"{config.model_type!r} with {config.num_hidden_layers}; train with freeze 'none'"
         )
     layer = model.bert.encoder.layer[-1]

@@ -1,4 +1,4 @@
-"""Labelled texts: how they are read, and which are trained on, watched and measured on."""
+"""Labelled texts: reading them, and splitting them for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from train.errors import DataError
 from train.settings import TextClassificationSettings
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-# Of a .csv: that with which the named columns are there. Spreadsheets of many countries write ;.
+# The first that gives the named columns is used. Spreadsheets of many countries write ;.
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
 LOOKED_AT = 50
-# Of a label: with fewer its scores are chance.
+# Test texts of a label; with fewer its scores are chance.
 TESTED_FROM = 5
-# Of labels in a sentence.
+# Labels that a message names, at most.
 NAMED = 10
-# Of a value in a sentence.
+# Length of a value in a message.
 SHOWN_CHARS = 60
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# First bytes of what people save tables in, and what that is.
+# First bytes of common table formats that are not text, with their names.
 NO_TEXT_FILES = {
     b"PK\x03\x04": "a ZIP archive or a workbook",
     b"\xd0\xcf\x11\xe0": "a workbook",
@@ -38,7 +38,7 @@ NO_TEXT_FILES = {
     b"PAR1": "a Parquet file",
 }
 LABEL_SEPARATOR = "|"
-# With which Excel's files may begin.
+# A line with which Excel's files may begin.
 SEPARATOR_LINE = re.compile("sep=(.)")
 SEPARATOR_FIELDS = ["sep=", ""]
 # The csv module's own limit of 128 KiB would refuse a long text.
@@ -48,18 +48,18 @@ NumberedFields = tuple[int, dict[str, Any]]
 
 
 class Example(NamedTuple):
-    """A text and its labels: exactly one, or in a multi-label file any number."""
+    """A text and its labels: exactly one, or any number in a multi-label file."""
 
     text: str
     labels: tuple[str, ...]
 
 
 class Prepared(NamedTuple):
-    """What a training file is made of, before any model is loaded.
+    """Contents of a training file, before any model is loaded.
 
     Attributes:
         labels: The classes, in alphabetical order.
-        remarks: What a person should know of them, in sentences.
+        remarks: Sentences about the texts for the user.
     """
 
     labels: tuple[str, ...]
@@ -68,7 +68,7 @@ class Prepared(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Examples to learn from, to stop by and to measure on; no text is in two of them."""
+    """Examples for training, early stopping and testing; no text is in two of them."""
 
     train: list[Example]
     val: list[Example]
@@ -76,10 +76,10 @@ class Splits(NamedTuple):
 
 
 def prepare(settings: TextClassificationSettings) -> Prepared:
-    """Read a training file and divide it.
+    """Read a training file and split it.
 
     Raises:
-        DataError: It cannot be used. Not retriable.
+        DataError: The file cannot be used. Not retriable.
     """
     examples = read_examples(settings)
     labels = classes(examples)
@@ -89,7 +89,7 @@ def prepare(settings: TextClassificationSettings) -> Prepared:
 
 
 def alike(labels: Sequence[str]) -> Iterator[str]:
-    """Sentences on labels that look the same to a person, and are different classes."""
+    """Yield sentences about labels that look the same to a person but are different classes."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in labels:
         groups[_as_seen(label)].append(label)
@@ -97,20 +97,20 @@ def alike(labels: Sequence[str]) -> Iterator[str]:
         if len(group) > 1:
             names = " and ".join(ascii(label) for label in group)
             yield (
-                f"the labels {names} differ in Unicode form, case or blanks alone and are learnt "
-                "as different classes; write them alike if they are one"
+                f"the labels {names} differ only in Unicode form, case or blanks and are learnt "
+                "as different classes; write them the same way if they are one"
             )
 
 
 def scarce(labels: Sequence[str], splits: Splits) -> Iterator[str]:
-    """A sentence on the classes of which too few texts are measured on, or none."""
+    """Yield a sentence about the classes with too few test texts, or none."""
     counts = Counter(label for example in splits.test for label in example.labels)
     few = [f"{label} ({counts[label]})" for label in labels if counts[label] < TESTED_FROM]
     if few:
         more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
         yield (
-            f"too few test texts to say how well a label is told apart, under {TESTED_FROM}: "
-            f"{', '.join(few[:NAMED])}{more}; one without any does not count in macro_f1"
+            f"under {TESTED_FROM} test texts, too few to measure how well a label is recognised: "
+            f"{', '.join(few[:NAMED])}{more}; a label without any does not count in macro_f1"
         )
 
 
@@ -122,13 +122,13 @@ def read_examples(settings: TextClassificationSettings) -> list[Example]:
     """Read every labelled text of the training file.
 
     Returns:
-        In the order of the file; shape (N,), N >= 1.
+        Examples in the order of the file; shape (N,), N >= 1.
     Raises:
-        DataError: The file or a line of it cannot be used; names the line. Not retriable.
+        DataError: The file or a line cannot be used; the line is named. Not retriable.
     """
     path = settings.data
     if not path.is_file():
-        raise DataError(f"{path}: no such file; name a .jsonl, .csv or .tsv of labelled texts")
+        raise DataError(f"{path}: no such file; give a .jsonl, .csv or .tsv of labelled texts")
     _check_encoding(path)
     examples = [
         Example(_text(row, settings, where), _labels(row, settings, where))
@@ -141,31 +141,31 @@ def read_examples(settings: TextClassificationSettings) -> list[Example]:
 
 
 def classes(examples: Sequence[Example]) -> tuple[str, ...]:
-    """The labels that occur, in alphabetical order.
+    """Return the labels that occur, in alphabetical order.
 
     Raises:
-        DataError: There are fewer than two, so that there is nothing to tell apart, or one
-            label and no text without it. Not retriable.
+        DataError: All texts have the same labels, so that there is nothing to learn. Not
+            retriable.
     """
     found = sorted({label for example in examples for label in example.labels})
-    told_apart = len({frozenset(example.labels) for example in examples})
-    if told_apart < 2:
-        raise DataError(f"every text has the labels {found}; there is nothing to tell apart")
+    distinct = len({frozenset(example.labels) for example in examples})
+    if distinct < 2:
+        raise DataError(f"every text has the labels {found}; give texts with different labels")
     return tuple(found)
 
 
 def split(examples: Sequence[Example], *, val_share: float, test_share: float, seed: int) -> Splits:
-    """Divide examples at random, with the mix of labels of the whole in every part.
+    """Split examples at random, with the overall mix of labels in every part.
 
-    Equal texts stay together. Where a text goes hangs on the seed and its own label's texts
-    alone, not on the order of the file.
+    Equal texts stay together. The part of a text depends only on the seed and the texts of its
+    own label, not on the order of the file.
 
     Args:
         examples: Shape (N,).
-        val_share: Of each label's distinct texts, in 0..1.
-        test_share: Likewise.
+        val_share: Fraction of each label's distinct texts for validation, in 0..1.
+        test_share: Likewise, for testing.
     Raises:
-        DataError: So few texts that a part would be empty. Not retriable.
+        DataError: There are so few texts that a part would be empty. Not retriable.
     """
     parts = Splits([], [], [])
     for texts in _strata(examples).values():
@@ -179,7 +179,7 @@ def split(examples: Sequence[Example], *, val_share: float, test_share: float, s
             part.extend(texts[text])
     if not all(parts):
         raise DataError(
-            f"{len(examples)} texts are too few to divide with --val-share {val_share} and "
+            f"{len(examples)} texts are too few to split with --val-share {val_share} and "
             f"--test-share {test_share}; give at least {math.ceil(1 / min(val_share, test_share))} "
             "distinct texts for each label"
         )
@@ -187,13 +187,13 @@ def split(examples: Sequence[Example], *, val_share: float, test_share: float, s
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, 64 hexadecimal digits."""
+    """Return the sha256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _strata(examples: Iterable[Example]) -> dict[tuple[str, ...], dict[str, list[Example]]]:
-    """Examples by labels, then by text; a text of contradicting labels is where it was first."""
+    """Group examples by labels, then by text; the first labels of a text decide its group."""
     first: dict[str, tuple[str, ...]] = {}
     strata: dict[tuple[str, ...], dict[str, list[Example]]] = defaultdict(dict)
     for example in examples:
@@ -228,13 +228,13 @@ def _check_first_line(path: Path, line: bytes) -> None:
 
 def _recoded(what: str, path: Path, encoding: str) -> str:
     return (
-        f"{what}; write it anew: iconv -f {encoding} -t UTF-8 {path.name} > "
-        f"{path.stem}.utf8{path.suffix} (-f names the encoding that it has)"
+        f"{what}; convert it: iconv -f {encoding} -t UTF-8 {path.name} > "
+        f"{path.stem}.utf8{path.suffix} (-f is the present encoding)"
     )
 
 
 def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[NumberedFields]:
-    """Line numbers, from 1, and the fields of each line."""
+    """Return the line numbers, from 1, and the fields of each line."""
     suffix = path.suffix.lower()
     if suffix in JSON_SUFFIXES:
         return _json_rows(path)
@@ -242,20 +242,20 @@ def _rows(path: Path, settings: TextClassificationSettings) -> Iterator[Numbered
         delimiter = settings.separator or _delimiter(path, settings, DELIMITERS[suffix])
         return _table_rows(path, settings.columns, delimiter)
     known = ", ".join((*JSON_SUFFIXES, *DELIMITERS))
-    raise DataError(f"{path}: what it holds is told by its name, which must end in {known}")
+    raise DataError(f"{path}: the file's format is unknown; its name must end in one of {known}")
 
 
 def _delimiter(path: Path, settings: TextClassificationSettings, usual: str) -> str:
-    """The one with which the wanted columns are there; else the first.
+    """Return the delimiter that gives the named columns; else the first.
 
-    By the names in the first line, or where the file has none by the number of fields in the
-    first lines.
+    Decides by the names in the first line, or in a file without them by the number of fields in
+    the first lines.
     """
     csv.field_size_limit(MAX_FIELD_BYTES)
     with path.open(encoding="utf-8-sig", newline="") as lines:
         head = [*islice(lines, LOOKED_AT)]
-    if head and (told := SEPARATOR_LINE.fullmatch(head[0].rstrip("\r\n"))):
-        return told[1]
+    if head and (stated := SEPARATOR_LINE.fullmatch(head[0].rstrip("\r\n"))):
+        return stated[1]
     for delimiter in usual:
         rows = csv.reader(head, delimiter=delimiter)
         if settings.columns is not None:
@@ -283,7 +283,7 @@ def _json_rows(path: Path) -> Iterator[NumberedFields]:
 def _table_rows(
     path: Path, columns: tuple[str, ...] | None, delimiter: str
 ) -> Iterator[NumberedFields]:
-    # Quotes in TSV are letters: its fields cannot hold tabs, so it needs none.
+    # Quotes are ordinary characters in TSV: fields cannot contain tabs, so they need no quotes.
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(
             lines,
@@ -301,7 +301,7 @@ def _table_rows(
 
 
 def _header(reader: Iterator[list[str]]) -> tuple[str, ...]:
-    """Names of the columns, behind blank lines and the line in which Excel tells the separator."""
+    """Return the names of the columns, after blank lines and Excel's line with the separator."""
     for row in reader:
         names = tuple(name.strip() for name in row)
         if any(names) and row != SEPARATOR_FIELDS:
@@ -312,8 +312,8 @@ def _header(reader: Iterator[list[str]]) -> tuple[str, ...]:
 def _named(fields: list[str], names: tuple[str, ...], where: str) -> dict[str, Any]:
     if len(fields) != len(names):
         raise DataError(
-            f"{where}: {len(fields)} fields, and there are {len(names)} columns {list(names)}; "
-            "quote a field that holds the separator, or name the separator with --separator and "
+            f"{where}: {len(fields)} fields, but there are {len(names)} columns {list(names)}; "
+            "quote a field that contains the separator, or set the separator with --separator and "
             "the columns of a file without a header line with --columns"
         )
     return dict(zip(names, fields, strict=True))
@@ -321,9 +321,9 @@ def _named(fields: list[str], names: tuple[str, ...], where: str) -> dict[str, A
 
 def _field(row: dict[str, Any], name: str, where: str) -> Any:
     if name not in row:
-        hint = "name another with --text-field or --label-field"
+        hint = "choose another with --text-field or --label-field"
         if len(row) == 1:
-            hint += ", or with --separator what stands between the columns"
+            hint += ", or set the separator of the columns with --separator"
         raise DataError(f"{where}: no field {name!r}; it has {sorted(row)}; {hint}")
     return row[name]
 
@@ -331,7 +331,7 @@ def _field(row: dict[str, Any], name: str, where: str) -> Any:
 def _text(row: dict[str, Any], settings: TextClassificationSettings, where: str) -> str:
     text = _field(row, settings.text_field, where)
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: {settings.text_field!r} must be a text that is not empty")
+        raise DataError(f"{where}: {settings.text_field!r} must be a text and not empty")
     return text
 
 
@@ -352,7 +352,7 @@ def _labels(
 def _label(value: Any, name: str, where: str) -> str:
     # A boolean is an int to Python, and True is rarely meant as the label "True".
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        hint = "; --multi-label takes lists" if isinstance(value, list) else ""
+        hint = "; --multi-label accepts lists" if isinstance(value, list) else ""
         what = f"must be a string or a whole number, not {_shown(value)}{hint}"
         raise DataError(f"{where}: {name!r} {what}")
     return str(value).strip()

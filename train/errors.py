@@ -1,8 +1,8 @@
-"""Every error of ``train``. What is wrong with a base model is an error of ``serve``.
+"""Every error of ``train``. Problems of a base model are errors of ``serve``.
 
 TrainError
 |-- DataError          the training file cannot be used; names the line where there is one
-|-- BaseUnsupported    the base model cannot be trained in the way that was asked for
+|-- BaseUnsupported    the base model cannot be trained in the requested way
 `-- TrainingDiverged   the loss was never a finite number
 """
 
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class TrainError(Exception):
-    """Root of the errors of ``train``; trying again would not help."""
+    """Root of the errors of ``train``; retrying would not help."""
 
     retriable: ClassVar[bool] = False
 
@@ -22,7 +22,7 @@ class DataError(TrainError):
 
 
 class BaseUnsupported(TrainError):
-    """The base model cannot be trained in the way that was asked for."""
+    """The base model cannot be trained in the requested way."""
 
 
 class TrainingDiverged(TrainError):

@@ -1,4 +1,4 @@
-"""How good a classifier is on texts that it was not trained on, and what these look like.
+"""Evaluation of a classifier on held-out texts, and statistics of these texts.
 
 N texts, C classes. Pure: numbers in, numbers out.
 """
@@ -16,7 +16,7 @@ from serve.artifact import Histogram, Metric, ProblemType, Reference
 
 THRESHOLD = 0.5
 RESAMPLES = 1000
-# In 95 of 100 such test sets the figure lies between the two.
+# Between these quantiles are 95 of 100 such test sets.
 INTERVAL = (0.025, 0.975)
 NORMAL_95 = 1.959964
 CONFIDENCE_BINS = 20
@@ -25,12 +25,12 @@ Marks = NDArray[np.bool_]
 
 
 class Predictions(NamedTuple):
-    """What a model said of texts, and what they are.
+    """Scores of a model for texts, and their true labels.
 
     Attributes:
-        scores: In 0..1; shape (N, C).
-        truth: Shape (N, C); exactly one True in a row unless multi-label.
-        problem_type: Whether the best class counts, or every one above 0.5.
+        scores: Scores in 0..1; shape (N, C).
+        truth: True labels; shape (N, C); exactly one True in a row unless multi-label.
+        problem_type: Whether only the best class counts, or every one from 0.5 up.
     """
 
     scores: NDArray[np.float64]
@@ -38,7 +38,7 @@ class Predictions(NamedTuple):
     problem_type: ProblemType
 
     def chosen(self) -> Marks:
-        """Classes that the model names; shape (N, C)."""
+        """Return the classes that the model predicts; shape (N, C)."""
         if self.problem_type == "multi_label":
             return self.scores >= THRESHOLD
         chosen: Marks = np.eye(self.scores.shape[1], dtype=bool)[self.scores.argmax(axis=1)]
@@ -49,14 +49,14 @@ def evaluate(predictions: Predictions, labels: Sequence[str], *, seed: int) -> t
     """Measure accuracy and F1.
 
     Args:
-        labels: Of class 0, 1, ...; shape (C,).
-        seed: Of the resampling.
+        labels: Labels of class 0, 1, ...; shape (C,).
+        seed: Seed of the resampling.
     Returns:
         ``accuracy`` (of multi-label texts: all classes right) and ``macro_f1``, each followed
-        by the ends of its interval ``_low`` and ``_high``; then ``f1/LABEL`` of each label. A
-        label that no text has is not measured, and not in the mean. The interval of a share is
-        Wilson's; that of the mean F1 is from resampling, and no narrower than that of a share:
-        16 right answers of 16 are no certainty.
+        by the bounds of its interval ``_low`` and ``_high``; then ``f1/LABEL`` of each label. A
+        label that no text has is not measured and not in the mean. The interval of a fraction
+        is Wilson's; that of the mean F1 is from resampling and no narrower than Wilson's: 16
+        right answers of 16 are no certainty.
     """
     chosen, truth = predictions.chosen(), predictions.truth
     right = (chosen == truth).all(axis=1)  # (N,)
@@ -66,7 +66,7 @@ def evaluate(predictions: Predictions, labels: Sequence[str], *, seed: int) -> t
     mean = _mean_f1(chosen, truth)
     low, high = np.quantile(f1_means, INTERVAL)
     least, most = wilson(mean, len(truth))
-    figures = {
+    values = {
         **_with_interval("accuracy", float(right.mean()), *wilson(float(right.mean()), len(truth))),
         **_with_interval("macro_f1", mean, min(float(low), least), max(float(high), most)),
         **{
@@ -77,25 +77,25 @@ def evaluate(predictions: Predictions, labels: Sequence[str], *, seed: int) -> t
     }
     return tuple(
         Metric(name=name, value=round(value, 4), direction="higher")
-        for name, value in figures.items()
+        for name, value in values.items()
     )
 
 
 def f1(chosen: Marks, truth: Marks) -> NDArray[np.float64]:
-    """F1 of each class; (N, C) twice to (C,). 0 for a class that is neither named nor there."""
+    """Return the F1 of each class, (N, C) twice to (C,); 0 for one neither predicted nor true."""
     hits = (chosen & truth).sum(axis=0)  # (C,)
-    named_or_there = chosen.sum(axis=0) + truth.sum(axis=0)  # (C,)
-    values: NDArray[np.float64] = 2.0 * hits / np.maximum(named_or_there, 1)
+    predicted_or_true = chosen.sum(axis=0) + truth.sum(axis=0)  # (C,)
+    values: NDArray[np.float64] = 2.0 * hits / np.maximum(predicted_or_true, 1)
     return values
 
 
 def reference(
     predictions: Predictions, labels: Sequence[str], *, token_counts: Sequence[int]
 ) -> Reference:
-    """Describe the texts and the answers, to see later ones drift away from them.
+    """Describe the texts and the answers, to detect later drift from them.
 
     Args:
-        labels: Of class 0, 1, ...; shape (C,).
+        labels: Labels of class 0, 1, ...; shape (C,).
         token_counts: Tokens of each text as the model reads it; shape (N,).
     Returns:
         Histograms with the edges of the telemetry: lengths by powers of two, confidence in 20
@@ -116,7 +116,7 @@ def reference(
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Where the share of a whole lies with 95 % confidence, by ``count`` of it.
+    """Return the 95 % confidence interval of a fraction measured on ``count`` items.
 
     Source: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical
     inference, JASA 22.
@@ -129,7 +129,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def _mean_f1(chosen: Marks, truth: Marks) -> float:
-    """Over the classes that some text has."""
+    """Return the mean F1 of the classes that some text has."""
     is_there = truth.any(axis=0)
     return float(f1(chosen, truth)[is_there].mean()) if is_there.any() else 0.0
 

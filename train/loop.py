@@ -1,6 +1,6 @@
 """The training loop, top to bottom: batches, forward, loss, backward, step, stop.
 
-Knows token ids and targets, nothing of files or of labels by name.
+Handles token ids and targets, not files or names of labels.
 
 B batch, T tokens, C classes, H hidden, N examples.
 """
@@ -27,19 +27,19 @@ from train.averaging import average_in_last_layer
 from train.errors import TrainingDiverged
 from train.settings import TextClassificationSettings
 
-# Texts sorted by length together, in batches. Sorting all of them would make the same batches
-# in every epoch; so many mean other neighbours each time, and little padding.
+# Size of the pools that are sorted by length, in batches. Sorting all texts would give the same
+# batches in every epoch; pools give other neighbours each time, and little padding.
 POOL_BATCHES = 16
 
-# Steps done, steps in all, and the loss. A frozen encoder's reading of the texts is a phase of
-# its own, with its own total and no loss.
+# Steps done, total steps, and the loss. Encoding the texts with a frozen encoder is a separate
+# phase, with its own total and no loss.
 OnTrainingStep = Callable[[int, int, float | None], None]
 
 logger = logging.getLogger(__name__)
 
 
 class Dataset(NamedTuple):
-    """Tokenised texts and what they are.
+    """Tokenised texts and their targets.
 
     Attributes:
         items: Token ids of each text; shape (N,), none longer than a batch may be.
@@ -57,28 +57,28 @@ class TrainingBatch(NamedTuple):
     targets: Tensor
 
     def rows(self, index: Tensor) -> TrainingBatch:
-        """A batch of some of the rows; shape of index (b,)."""
+        """Return a batch of some of the rows; shape of index (b,)."""
         return TrainingBatch(tuple(values[index] for values in self.inputs), self.targets[index])
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Where and how training computes.
+    """Device and precision of training.
 
     Attributes:
-        bf16: Matrix products run in bf16; weights and sums stay float32.
+        bf16: Whether matrix products run in bf16; weights and sums stay float32.
     """
 
     device: torch.device
     bf16: bool
 
     def autocast(self) -> torch.autocast:
-        """Within it, matrix products run in the chosen precision."""
+        """Return a context in which matrix products run in the chosen precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
 class TrainedHead(nn.Module):
-    """What a BERT classifier has behind the first token's vector."""
+    """The layers of a BERT classifier after the first token's vector."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class TrainedHead(nn.Module):
         self.classifier = model.classifier
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Logits (B, C) of vectors (B, H)."""
+        """Return logits (B, C) for vectors (B, H)."""
         pooled = self.pooler(vectors.unsqueeze(1))  # (B, 1, H) to (B, H)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits  # (B, C)
@@ -102,18 +102,18 @@ def fit(
     tokenizer: TextTokenizer,
     progress: OnTrainingStep,
 ) -> None:
-    """Train a sequence classifier in place; it ends on the CPU, as it was at its best epoch.
+    """Train a sequence classifier in place; it ends on the CPU with its best epoch's weights.
 
     Args:
-        model: Of transformers, with a new head, float32.
-        train: To learn from.
-        val: Its loss decides when to stop.
+        model: A transformers model with a new head, float32.
+        train: Texts to learn from.
+        val: Texts whose loss decides when to stop.
         tokenizer: Pads batches.
         progress: Called after every step, from this thread.
     Raises:
         BaseUnsupported: The encoder cannot be frozen. Not retriable.
         TrainingDiverged: The loss was never a finite number. Not retriable.
-        EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
+        EngineUnavailable: The settings require a GPU and there is none. Not retriable.
     """
     compute = choose_compute(settings)
     logger.info("training with %s", compute)
@@ -123,7 +123,7 @@ def fit(
         average_in_last_layer(model)
         model.to(compute.device)
         learnt, watched = encode(model, (train, val), batches, compute=compute, progress=progress)
-        # The head is a thousandth of the work and need not save on precision.
+        # The head is a thousandth of the work, so full precision costs little.
         compute = replace(compute, bf16=False)
         with _one_thread():
             optimise(
@@ -159,9 +159,9 @@ def optimise(
     """Train a module until its loss on ``val`` no longer falls, and keep its best weights.
 
     Args:
-        module: Gives logits (B, C); on the device of the batches.
-        next_epoch: The training batches in a new order; their number may differ a little.
-        val: Batches that are only looked at.
+        module: Returns logits (B, C); on the device of the batches.
+        next_epoch: Returns the training batches in a new order; their number may vary a little.
+        val: Batches that are only evaluated.
         progress: Its total is an estimate from the first epoch; the last call reaches it.
     Raises:
         TrainingDiverged: The loss on ``val`` was never a finite number. Not retriable.
@@ -191,7 +191,7 @@ def optimise(
         batches = next_epoch()
     if not math.isfinite(best_loss):
         raise TrainingDiverged(
-            f"the loss was no finite number after {step} steps; lower --head-lr or --encoder-lr"
+            f"the loss was not a finite number after {step} steps; lower --head-lr or --encoder-lr"
         )
     module.load_state_dict(best_weights)
     progress(total, total, best_loss)
@@ -204,7 +204,7 @@ def _step(
     max_grad_norm: float,
     compute: Compute,
 ) -> float:
-    """One step down the gradient; the loss before it."""
+    """Take one optimisation step and return the loss before it."""
     with compute.autocast():
         logits = module(*batch.inputs)  # (B, C)
     loss = loss_of(logits, batch.targets)
@@ -216,14 +216,14 @@ def _step(
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, C), in float32; of each class for multi-label targets."""
+    """Return the mean cross-entropy of logits (B, C), in float32; binary for multi-label."""
     if targets.is_floating_point():
         return functional.binary_cross_entropy_with_logits(logits.float(), targets)
     return functional.cross_entropy(logits.float(), targets)
 
 
 def mean_loss(module: nn.Module, batches: Sequence[TrainingBatch], compute: Compute) -> float:
-    """Loss per example, without dropout."""
+    """Return the loss per example, without dropout."""
     module.eval()
     total, count = 0.0, 0
     with torch.inference_mode(), compute.autocast():
@@ -235,7 +235,7 @@ def mean_loss(module: nn.Module, batches: Sequence[TrainingBatch], compute: Comp
 
 
 def learning_rate_factor(step: int, total: int, settings: TextClassificationSettings) -> float:
-    """Share of the highest learning rate: up on a straight line, then down to 0 on one."""
+    """Return the fraction of the highest learning rate: linear warm-up, then linear decay to 0."""
     warmup = settings.warmup_share * total
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -243,7 +243,7 @@ def learning_rate_factor(step: int, total: int, settings: TextClassificationSett
 
 
 class TokenBatches:
-    """Token ids to padded batches on a device, within the budget of tokens."""
+    """Builds padded batches of token ids on a device, within the budget of tokens."""
 
     def __init__(
         self, tokenizer: TextTokenizer, settings: TextClassificationSettings, device: torch.device
@@ -254,11 +254,11 @@ class TokenBatches:
         self._device = device
 
     def sorted(self, data: Dataset) -> list[TrainingBatch]:
-        """All examples, longest first."""
+        """Return all examples in batches, longest first."""
         return [self._batch(data, rows) for rows in self.plan(data, range(len(data.items)))]
 
     def shuffled(self, data: Dataset) -> list[TrainingBatch]:
-        """All examples at random; neighbours in length share a batch."""
+        """Return all examples in random batches; neighbours in length share a batch."""
         order: list[int] = torch.randperm(len(data.items)).tolist()
         pool = POOL_BATCHES * self._max_items
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
@@ -266,7 +266,7 @@ class TokenBatches:
         return [self._batch(data, plan[place]) for place in torch.randperm(len(plan)).tolist()]
 
     def plan(self, data: Dataset, rows: Sequence[int]) -> list[list[int]]:
-        """Rows of each batch, of those given."""
+        """Return the given rows, divided into batches."""
         lengths = [len(data.items[row]) for row in rows]
         plan = plan_batches(lengths, max_tokens=self._max_tokens, max_items=self._max_items)
         return [[rows[place] for place in places] for places in plan]
@@ -314,10 +314,10 @@ def shuffled(examples: TrainingBatch, size: int) -> list[TrainingBatch]:
 
 
 def choose_compute(settings: TextClassificationSettings) -> Compute:
-    """Take a GPU where there is one, and bf16 where the device computes in it.
+    """Choose a GPU where there is one, and bf16 where the device supports it.
 
     Raises:
-        EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
+        EngineUnavailable: The settings require a GPU and there is none. Not retriable.
     """
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
     machine = inspect_machine(on_gpu)
@@ -328,7 +328,7 @@ def choose_compute(settings: TextClassificationSettings) -> Compute:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A head is so little work that several threads spend their time waiting for each other."""
+    """Use one thread: for as little work as a head, several would mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -340,7 +340,7 @@ def _one_thread() -> Iterator[None]:
 def _parameter_groups(
     module: nn.Module, settings: TextClassificationSettings
 ) -> Iterator[dict[str, Any]]:
-    """Encoder and head with a learning rate each; matrices with weight decay, vectors without."""
+    """Yield a group per parameter: learning rate by part, weight decay only for matrices."""
     for name, parameter in module.named_parameters():
         in_encoder = ".encoder." in name or ".embeddings." in name
         yield {

@@ -1,4 +1,4 @@
-"""Settings of one training run. Frozen; every knob has its one place here."""
+"""Settings of one training run. Frozen; each setting is defined only here."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ FULL_EPOCHS = 4
 
 
 class TextClassificationSettings(Settings):
-    """How a text classifier is made of a base model and labelled texts.
+    """Settings for training a text classifier from a base model and labelled texts.
 
     Attributes:
         data: Labelled texts: ``.jsonl`` (an object per line), ``.csv`` or ``.tsv``.
-        out: Where the model directory goes; must not exist, or be empty.
-        base: A model directory, a Hugging Face directory or a name on the hub; None takes the
+        out: Path of the model directory; must not exist, or be empty.
+        base: A model directory, a Hugging Face directory or a name on the hub; None uses the
             packaged all-MiniLM-L6-v2, which needs no network. Its encoder and tokeniser are
-            used, a head that it has is not.
-        freeze: ``encoder``: texts are encoded once and only the head learns: seconds, and
-            enough where words decide. ``none``: every weight learns: more accurate with some
+            used, its head is not.
+        freeze: ``encoder`` encodes texts once and trains only the head: it takes seconds and is
+            enough where words decide. ``none`` trains every weight: more accurate with a few
             thousand texts, and every step costs three times an encoding.
         text_field: Field or column that holds the text.
-        label_field: Field or column that holds the label; None takes ``label``, or ``labels``
-            where there are several. In CSV several labels stand with ``|`` between.
-        columns: Names of the columns of a CSV or TSV without a header line; None takes the
+        label_field: Field or column that holds the label; None uses ``label``, or ``labels``
+            where there are several. In CSV several labels are separated by ``|``.
+        columns: Names of the columns of a CSV or TSV without a header line; None uses the
             first line as the header.
-        separator: Between the columns of a CSV or TSV; None finds out which of ``,``, ``;``, tab
-            and ``|`` it is.
+        separator: Separator of the columns of a CSV or TSV; None detects which of ``,``, ``;``,
+            tab and ``|`` it is.
         multi_label: A text may have several labels, or none. The classes are the labels that
             occur, in alphabetical order.
-        golden: Texts to know the model by, beside some that training never saw: one a line, or
+        golden: File of golden texts, in addition to some held-out texts: one per line, or
             objects with ``text`` and ``exact``; None for no others.
-        max_length: Tokens of a text, special tokens included; longer ones are cut, when served
-            too. None takes the base's own limit.
-        epochs: Times through the training texts, at most: early stopping may end before. None
-            takes 40 with a frozen encoder and 4 without.
-        patience: Epochs without a lower loss on the validation texts that end the training;
-            the weights of the lowest are kept.
+        max_length: Limit of a text in tokens, special tokens included; longer texts are cut,
+            also when served. None uses the base's own limit.
+        epochs: Maximum number of passes over the training texts: early stopping may end sooner.
+            None uses 40 with a frozen encoder and 4 without.
+        patience: Epochs without a lower loss on the validation texts after which training ends;
+            the weights with the lowest loss are kept.
         head_lr: Highest learning rate of the head.
         encoder_lr: Highest learning rate of the encoder; unused with a frozen one. Ten times
             more makes it forget what it knows, ten times less learns too little in 4 epochs.
-        warmup_share: Share of the steps in which the learning rates rise from 0; in the rest
-            they fall to 0 on a straight line.
-        weight_decay: Of AdamW, for matrices; biases and normalisations have none.
+        warmup_share: Fraction of the steps in which the learning rates rise from 0; afterwards
+            they fall linearly to 0.
+        weight_decay: Weight decay of AdamW for matrices; biases and normalisations have none.
         max_grad_norm: Longer gradients are scaled down to this length.
-        batch_tokens: Tokens of one padded batch, at most; more needs more memory.
-        batch_items: Texts of one batch, at most.
-        val_share: Share of the texts that decides when to stop.
-        test_share: Share of the texts that the metrics are measured on; training never sees it.
-        seed: Of the split, the new head, the order and dropout. Same seed, file and machine,
-            same model.
-        device: ``auto`` takes a GPU where there is one.
-        precision: Of training; ``auto`` takes bf16 where the device computes in it. Weights
-            are float32 in any case.
+        batch_tokens: Maximum tokens of one padded batch; more needs more memory.
+        batch_items: Maximum number of texts in one batch.
+        val_share: Fraction of the texts that decides when to stop.
+        test_share: Fraction of the texts for the metrics; they are not used in training.
+        seed: Seed of the split, the new head, the order and dropout. The same seed, file and
+            machine give the same model.
+        device: ``auto`` uses a GPU where there is one.
+        precision: Precision of training; ``auto`` uses bf16 where the device supports it.
+            Weights are always float32.
     """
 
     data: Path
@@ -100,10 +100,10 @@ class TextClassificationSettings(Settings):
 
     @property
     def label_name(self) -> str:
-        """Field or column that holds the label or labels."""
+        """Name of the field or column that holds the label or labels."""
         return self.label_field or ("labels" if self.multi_label else "label")
 
     @property
     def epoch_limit(self) -> int:
-        """Times through the training texts, at most."""
+        """Maximum number of passes over the training texts."""
         return self.epochs or (FROZEN_EPOCHS if self.freeze == "encoder" else FULL_EPOCHS)

@@ -1,4 +1,4 @@
-"""Labelled texts to a sealed model directory: ``train`` is the whole way."""
+"""Training of a text classifier: from labelled texts to a sealed model directory."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def train(
 ) -> Artifact:
     """Fine-tune a base model into a text classifier and seal its directory.
 
-    All work is done in a hidden directory beside ``settings.out``, which becomes it at the
-    end: what is interrupted leaves nothing behind.
+    All work is done in a hidden directory next to ``settings.out``, which is renamed to it at
+    the end: an interruption leaves nothing behind.
 
     Args:
-        progress: Called after every step with steps done, steps in all, and the loss or None.
-        prepared: Of ``settings.data``, where it was read already.
+        progress: Called after every step with steps done, total steps, and the loss or None.
+        prepared: Contents of ``settings.data``, where it was read already.
     Returns:
-        The artifact at ``settings.out``; its card holds the metrics of texts never trained on.
+        The artifact at ``settings.out``; its card has the metrics on held-out texts.
     Raises:
         DataError: The training file cannot be used. Not retriable.
         BaseUnsupported: The base's encoder cannot be frozen. Not retriable.
         TrainingDiverged: The loss was never a finite number. Not retriable.
         ArtifactError: The base or the golden texts cannot be read, or ``settings.out`` is taken
             or cannot be written. Not retriable.
-        EngineUnavailable: A GPU was asked for by name and there is none. Not retriable.
+        EngineUnavailable: The settings require a GPU and there is none. Not retriable.
     """
     out = settings.out
     require_free(out)
@@ -102,11 +102,11 @@ def _fine_tune(
     settings: TextClassificationSettings,
     progress: OnTrainingStep,
 ) -> Artifact:
-    """Write the trained network with its tokeniser and a card that has no metrics yet."""
+    """Write the trained network with its tokeniser and a card without metrics."""
     problem_type: ProblemType = "multi_label" if settings.multi_label else "single_label"
-    torch.manual_seed(settings.seed)  # the head's first weights are drawn here
+    torch.manual_seed(settings.seed)  # the head's initial weights are random
     config = read_config(AutoModelForSequenceClassification, base.path)
-    with library(base.path, "transformers cannot put a classifier on it"):
+    with library(base.path, "transformers cannot add a classifier to it"):
         model = AutoModelForSequenceClassification.from_pretrained(
             base.path,
             id2label=dict(enumerate(labels)),
@@ -140,9 +140,9 @@ def _fine_tune(
 def _describe(
     artifact: Artifact, test: Sequence[Example], settings: TextClassificationSettings
 ) -> None:
-    """Measure what was written, as it will be served, and add that to the directory."""
+    """Evaluate the written model as it will be served, and add the results to the directory."""
     card = artifact.card
-    assert card.problem_type is not None  # the card's validator saw to it
+    assert card.problem_type is not None  # checked by the card's validator
     encoded = TextTokenizer.of(artifact).encode([example.text for example in test])
     items = [item.ids for item in encoded]
     logits = _logits(artifact, items, settings)  # (N, C)
@@ -150,7 +150,7 @@ def _describe(
     truth = _marks(test, card.labels)
     predictions = Predictions(to_scores(logits.astype(np.float64)), truth, card.problem_type)
     metrics = evaluate(predictions, card.labels, seed=settings.seed)
-    logger.info("on %d texts never trained on: %s", len(test), metrics)
+    logger.info("metrics on %d held-out texts: %s", len(test), metrics)
     lengths = [len(ids) for ids in items]
     write_card(artifact.path, card.model_copy(update={"metrics": metrics}))
     summary = reference(predictions, card.labels, token_counts=lengths)
@@ -167,7 +167,7 @@ def _describe(
 def _logits(
     artifact: Artifact, items: Sequence[Sequence[int]], settings: TextClassificationSettings
 ) -> NDArray[np.float32]:
-    """Logits (N, C) in float32, by the engine that also serves."""
+    """Return logits (N, C) in float32, computed by the engine that also serves."""
     engine = TorchEngine(
         build_module(artifact),
         precision="f32",
@@ -201,12 +201,12 @@ def _dataset(
 
 
 def _marks(examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.bool_]:
-    """Which labels each example has; shape (N, C)."""
+    """Return which labels each example has; shape (N, C)."""
     return np.array([[label in example.labels for label in labels] for example in examples])
 
 
 def _golden_rows(lengths: Sequence[int]) -> list[int]:
-    """Rows spread evenly over the lengths, the shortest and the longest among them."""
+    """Return rows spread evenly over the lengths, including the shortest and the longest."""
     by_length = np.argsort(lengths, kind="stable")
     places = np.linspace(0, len(lengths) - 1, num=min(GOLDEN_TEXTS, len(lengths)))
     return [int(row) for row in by_length[places.astype(int)]]

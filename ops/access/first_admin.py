@@ -1,6 +1,6 @@
-"""The one person of a fresh installation: who starts it is its admin, without any set-up.
+"""The first admin of an installation: the person who starts it, without any set-up.
 
-Whoever has locked themselves out gets a new token by starting it again.
+An admin who is locked out gets a new token by starting it again.
 """
 
 from __future__ import annotations
@@ -25,50 +25,48 @@ NAMELESS = "local-admin"
 
 
 def ensure_local_admin(database: Database, state_dir: Path, *, now: datetime) -> str | None:
-    """Make the user of this machine the admin of all models, where there is nobody yet.
+    """Make the user of this machine the admin of all models if no people exist yet.
 
-    An admin whose token in the file counts no more gets a new one there. With a database that
-    others use already nothing happens: an admin there gives the rights.
+    An admin whose token in the file is no longer valid gets a new one there. If others already
+    use the database, nothing happens: an admin there gives the rights.
 
     Args:
-        state_dir: Where the token is written, for this user's eyes alone.
+        state_dir: Directory for the token file, which only this user can read.
     Returns:
-        What to tell the user; None where nothing happened.
+        The message for the user; None if nothing happened.
     Raises:
         DatabaseUnavailable: Retriable.
-        PlatformError: The token cannot be read or written; nothing has happened. Not retriable.
+        PlatformError: The token cannot be read or written; nothing was changed. Not retriable.
     """
     name, path = _local_name(), state_dir / TOKEN_FILE
     with database.begin() as connection:
-        people.lock_rights(
-            connection, to_change=True
-        )  # of two that start at once, one is the first
+        people.lock_rights(connection, to_change=True)  # serialises concurrent starts
         if people.is_empty(connection):
             people.add(connection, name, Kind.PERSON, now=now)
             given = grants.give(connection, name, Permission.ADMIN, EVERYTHING, by=name, now=now)
             action, reason = "installation.begin", "the first start of this installation"
             evidence = {"grant": str(given)}
-            told = f"{name} is admin of all models; the token for it is in {path}"
+            message = f"{name} is admin of all models; the token for it is in {path}"
         elif _is_locked_out(connection, name, path, now):
-            action, reason = "installation.recover", f"no token that counts was in {path}"
+            action, reason = "installation.recover", f"no valid token was in {path}"
             evidence = {}
-            told = f"{name} had no token that counts; a new one is in {path}"
+            message = f"{name} had no valid token; a new one is in {path}"
         else:
             return None
         issued = tokens.issue(connection, name, lifetime=None, now=now)
         evidence["token"] = issued.token.prefix
         entry = Entry(at=now, actor=name, action=action, reason=reason, evidence=evidence)
         ledger.append(connection, entry)
-        # Before the commit: one that has no file would be of no use and could not be had again.
+        # Before the commit: without its file the token would be lost.
         _write(path, issued.secret)
-    return told
+    return message
 
 
 def _is_locked_out(connection: Connection, name: str, path: Path, now: datetime) -> bool:
-    """Whether an admin has no token that counts where this installation keeps theirs."""
+    """Return whether an admin has no valid token in the file of this installation."""
     token = tokens.by_secret(connection, _read(path))
     if token is None:
-        # Others may share any other database, and one of them may have the same name elsewhere.
+        # Any other database may be shared, and another user may have the same name elsewhere.
         is_ours = connection.dialect.name == "sqlite"
     else:
         is_ours = token.holder == name and token.fault(now) is not None
@@ -97,7 +95,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, secret: str) -> None:
-    """Whole or not at all, and never readable for others, not even for a moment."""
+    """Write the token atomically, never readable for others, not even for a moment."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, secret + "\n", private=True)

@@ -1,6 +1,6 @@
-"""Permissions that are given, and taken; in the caller's transaction.
+"""Grants of permissions, given and revoked; in the caller's transaction.
 
-What a grant means is ``permissions``'s affair, and who holds it ``people``'s.
+``permissions`` defines what a grant means, and ``people`` who holds it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ops.sql.tables import grants, principals
 
 @dataclass(frozen=True, slots=True)
 class GrantRow(Grant):
-    """A grant as it is kept, with who gave it."""
+    """A stored grant, with the person who gave it."""
 
     id: int
     granted_by: str
@@ -28,14 +28,14 @@ class GrantRow(Grant):
 
 
 def require_pattern(pattern: str) -> None:
-    """Make sure that a pattern can fit the name of a model.
+    """Check that a pattern can match the name of a model.
 
     Raises:
-        Invalid: It cannot. Not retriable.
+        Invalid: It cannot match. Not retriable.
     """
     if not re.fullmatch(PATTERN, pattern):
         raise Invalid(
-            f"{pattern!r} fits no model: lower case letters, digits, hyphens, and * for any of them"
+            f"{pattern!r} matches no model: use lower case letters, digits, hyphens and * for any"
         )
 
 
@@ -51,15 +51,15 @@ def give(
     """Give a permission.
 
     Raises:
-        NotFound: There is no such holder. Not retriable.
-        Invalid: No model can be meant by the pattern. Not retriable.
-        Conflict: It is given already. Not retriable.
+        NotFound: The holder does not exist. Not retriable.
+        Invalid: The pattern cannot match any model. Not retriable.
+        Conflict: It has already been given. Not retriable.
     """
     require_pattern(pattern)
     found = find(connection, holder)
     held = page(connection, holder=holder)
     if any((row.permission, row.pattern) == (permission, pattern) for row in held):
-        raise Conflict(f"{holder} has {permission} on {pattern} already")
+        raise Conflict(f"{holder} already has {permission} on {pattern}")
     values = {"principal_id": found.id, "permission": permission, "pattern": pattern}
     made = insert(grants).values(values | {"granted_by": by, "created_at": now})
     number = connection.scalars(made.returning(grants.c.id)).one()
@@ -67,20 +67,20 @@ def give(
 
 
 def take(connection: Connection, row: GrantRow) -> None:
-    """Take a permission away.
+    """Revoke a permission.
 
     Raises:
-        Conflict: Nobody would be left who may give it again. Not retriable.
+        Conflict: No person would be left who may give it again. Not retriable.
     """
     connection.execute(delete(grants).where(grants.c.id == row.id))
     require_an_admin(connection)
 
 
 def find_row(connection: Connection, number: int) -> GrantRow:
-    """One grant.
+    """Return one grant.
 
     Raises:
-        NotFound: There is none of that number. Not retriable.
+        NotFound: No grant has that number. Not retriable.
     """
     row = connection.execute(_grants().where(grants.c.id == number)).one_or_none()
     if row is None:
@@ -95,7 +95,7 @@ def page(
     limit: int | None = None,
     after_id: int = 0,
 ) -> list[GrantRow]:
-    """Grants by their numbers, those behind ``after_id``; of one holder or of all."""
+    """Return grants with ids above ``after_id``, in order, of one holder or of all."""
     query = _grants().where(grants.c.id > after_id).order_by(grants.c.id)
     if holder is not None:
         query = query.where(principals.c.name == holder)
@@ -103,22 +103,22 @@ def page(
 
 
 def held_by(connection: Connection, names: list[str]) -> list[GrantRow]:
-    """What these hold, without what comes to them through groups."""
+    """Return grants held directly by these names, without those of their groups."""
     rows = connection.execute(_grants().where(principals.c.name.in_(names)))
     return [_grant_row(row) for row in rows]
 
 
 def in_force(connection: Connection) -> list[GrantRow]:
-    """Of everybody who is not disabled."""
+    """Return the grants of all holders that are not disabled."""
     rows = connection.execute(_grants().where(principals.c.disabled_at.is_(None)))
     return [_grant_row(row) for row in rows]
 
 
 def require_an_admin(connection: Connection) -> None:
-    """Make sure that somebody is left who may give rights, or the platform is locked for good.
+    """Check that an active person may still give rights, or the platform is locked permanently.
 
     Raises:
-        Conflict: Nobody would be. Not retriable.
+        Conflict: No person may. Not retriable.
     """
     giving = [
         grant.holder for grant in in_force(connection) if gives(grant, Permission.ADMIN, EVERYTHING)
@@ -127,7 +127,7 @@ def require_an_admin(connection: Connection) -> None:
     inside = all_memberships(connection)
     if not any(persons & {holder, *members_of(holder, inside)} for holder in giving):
         raise Conflict(
-            "nobody would be left who is admin of all models; give another person or team admin "
+            "no person would be left as admin of all models; give another person or team admin "
             "on * first"
         )
 

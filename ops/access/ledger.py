@@ -1,7 +1,7 @@
 """The ledger: who did what, when and why. Rows are added and never changed.
 
 The database refuses to change a row, and each row's hash covers the hash of the one before it,
-so that a row which was changed or taken out all the same is found.
+so that a row that was changed or removed nevertheless is detected.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What is to be written.
+    """An entry to append to the ledger.
 
     Attributes:
-        at: Aware.
-        actor: The person or the part of the platform that did it.
-        action: What it did, such as ``version.register``.
-        model: None where it concerns no one model; so with the following.
+        at: Time of the action; aware.
+        actor: The person or the part of the platform that acted.
+        action: The action, such as ``version.register``.
+        model: None if the action concerns no single model; likewise for the following.
         reason: A sentence.
         evidence: Numbers and names behind it; JSON.
-        denied: It was not allowed and did not happen.
-        break_glass: It was allowed by that permission alone.
+        denied: Whether the action was denied and did not happen.
+        break_glass: Whether only that permission allowed the action.
     """
 
     at: datetime
@@ -58,11 +58,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow(Entry):
-    """What was written.
+    """A row of the ledger.
 
     Attributes:
-        id: 1, 2, ... without gaps.
-        previous_hash: Of the row before; ``GENESIS`` for the first.
+        id: Number of the row: 1, 2, ... without gaps.
+        previous_hash: Hash of the previous row; ``GENESIS`` for the first.
         hash: Sha256 over everything else in the row, 64 hexadecimal digits.
     """
 
@@ -72,29 +72,29 @@ class LedgerRow(Entry):
 
 
 class LedgerHead(NamedTuple):
-    """Where the chain ends; whoever notes it elsewhere can tell a ledger that was written anew."""
+    """End of the chain; a copy of it kept elsewhere detects a rewritten ledger."""
 
     last_id: int
     hash: str
 
 
 class Broken(NamedTuple):
-    """The first row at which the chain does not hold, and why."""
+    """The first row at which the chain is broken, and why."""
 
     id: int
     why: str
 
 
 def append(connection: Connection, entry: Entry) -> int:
-    """Write a row in the caller's transaction: what happened and its row are there together.
+    """Write a row in the caller's transaction, so that it commits together with the action.
 
     Until that transaction ends, other appends wait for it. Append last, after every other lock
     is taken, so that two transactions cannot wait for each other.
 
     Args:
-        connection: Of a transaction that writes.
-        entry: Characters that a database refuses are replaced; a denied attempt is written
-            whatever it named.
+        connection: Connection of a writing transaction.
+        entry: Entry to write; characters that a database refuses are replaced, so that a denied
+            attempt is recorded whatever it named.
     Returns:
         The id of the row.
     """
@@ -105,7 +105,7 @@ def append(connection: Connection, entry: Entry) -> int:
 
 
 def row_after(end: LedgerHead, entry: Entry) -> dict[str, Any]:
-    """The row that continues a chain, as the table holds it."""
+    """Return the row that continues a chain, as stored in the table."""
     row = {name: _storable(getattr(entry, name)) for name in Entry.__slots__}
     row["evidence"] = orjson.loads(dumped(entry.evidence))
     row |= {"id": end.last_id + 1, "previous_hash": end.hash}
@@ -113,12 +113,12 @@ def row_after(end: LedgerHead, entry: Entry) -> dict[str, Any]:
 
 
 class LedgerQuery(NamedTuple):
-    """Which rows are asked for.
+    """Filter for rows of the ledger.
 
     Attributes:
-        since: Rows from then on.
-        limit: How many at most.
-        before_id: Rows older than this one: the last of the page before.
+        since: Return rows from this time on.
+        limit: Maximum number of rows.
+        before_id: Return rows older than this one, the last of the previous page.
     """
 
     model: str | None = None
@@ -133,7 +133,7 @@ EVERY_ROW = LedgerQuery()
 
 
 def entries(connection: Connection, wanted: LedgerQuery = EVERY_ROW) -> list[LedgerRow]:
-    """A page of rows, newest first."""
+    """Return a page of rows, newest first."""
     query = select(ledger).order_by(ledger.c.id.desc()).limit(wanted.limit)
     for name in ("model", "release_id", "actor"):
         if (value := getattr(wanted, name)) is not None:
@@ -146,22 +146,22 @@ def entries(connection: Connection, wanted: LedgerQuery = EVERY_ROW) -> list[Led
 
 
 def head(connection: Connection, *, lock: bool = False) -> LedgerHead:
-    """Where the chain ends now.
+    """Return the current end of the chain.
 
     Args:
-        lock: Let no other transaction append before this one ends.
+        lock: Block appends by other transactions until this one ends.
     """
     query = select(ledger_head.c.last_id, ledger_head.c.hash)
     return LedgerHead(*connection.execute(query.with_for_update() if lock else query).one())
 
 
 def verify(connection: Connection) -> Broken | None:
-    """Follow the chain from its beginning; memory does not grow with its length.
+    """Verify the chain from its beginning; memory does not grow with its length.
 
     Args:
-        connection: Of one transaction that reads, so that the chain does not grow meanwhile.
+        connection: Connection of one reading transaction, so that the chain does not grow.
     Returns:
-        The first place where it does not hold; None where it holds to its end.
+        The first broken row; None if the chain is intact.
     """
     last = LedgerHead(0, GENESIS)
     query = select(ledger).order_by(ledger.c.id)
@@ -174,7 +174,7 @@ def verify(connection: Connection) -> Broken | None:
             last = LedgerHead(row["id"], row["hash"])
     found = connection.execute(select(ledger_head.c.last_id, ledger_head.c.hash)).one_or_none()
     if found is None:
-        return Broken(last.last_id, "it is not known where the chain ends: the head is missing")
+        return Broken(last.last_id, "the end of the chain is unknown: the head is missing")
     end = LedgerHead(*found)
     if last.last_id < end.last_id:
         return Broken(last.last_id + 1, f"the last rows are missing, up to {end.last_id}")
@@ -194,8 +194,8 @@ def _fault(row: Mapping[str, Any], last: LedgerHead) -> Broken | None:
 def _since(query: Select[Any], since: datetime) -> Select[Any]:
     """Search from the oldest row that can match, so that the search ends there.
 
-    The sum keeps PostgreSQL from looking for the minimum along the primary key, which would
-    pass by nearly every row.
+    The sum keeps PostgreSQL from searching for the minimum along the primary key, which would
+    visit nearly every row.
     """
     oldest = select(func.min(ledger.c.id + 0)).where(ledger.c.at >= since).scalar_subquery()
     return query.where(ledger.c.at >= since, ledger.c.id >= oldest)
@@ -206,7 +206,7 @@ def _hash(row: Mapping[str, Any]) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Without what PostgreSQL does not take as text, and no encoder as UTF-8."""
+    """Replace characters that PostgreSQL rejects as text or that UTF-8 cannot encode."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")

@@ -1,6 +1,6 @@
-"""Persons, teams and departments, and who is in which; in the caller's transaction.
+"""Persons, teams and departments, and their memberships; in the caller's transaction.
 
-Whether somebody may change them is ``access``'s affair.
+``transactions`` checks whether the caller may change them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ops.sql.tables import memberships, principals
 
 # Lower case: names that differ in their case alone are hard to tell apart.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._@+-]{0,62}$"
-# They stand in the ledger for parts of the platform.
+# The ledger uses these names for parts of the platform.
 RESERVED = frozenset(("operator", "platform", "bertstream", "up"))
-# Of PostgreSQL's advisory locks; any number that no other program takes.
+# Key of a PostgreSQL advisory lock; any number that no other program uses.
 RIGHTS_LOCK = 0x62657275
 
 
@@ -29,7 +29,7 @@ class Principal:
     """A person, team or department.
 
     Attributes:
-        disabled_at: None while it counts.
+        disabled_at: Time at which it was disabled; None while it is active.
     """
 
     id: int
@@ -40,14 +40,14 @@ class Principal:
 
 
 def lock_rights(connection: Connection, *, to_change: bool) -> None:
-    """Let nobody's rights change before this transaction ends.
+    """Prevent changes of rights until this transaction ends.
 
-    Take it before every other lock. Without it a change could stand in the ledger behind the
-    row that takes away the right to make it.
+    Take this lock before every other one. Without it a change could follow, in the ledger, the
+    row that removes the right to make it.
 
     Args:
-        connection: Of a transaction that writes; on SQLite that one is alone anyway.
-        to_change: Whether this transaction is to change rights; then it is alone.
+        connection: Connection of a writing transaction; on SQLite only one runs at a time anyway.
+        to_change: Whether this transaction changes rights; the lock is then exclusive.
     """
     if connection.dialect.name == "postgresql":
         lock = func.pg_advisory_xact_lock if to_change else func.pg_advisory_xact_lock_shared
@@ -55,32 +55,32 @@ def lock_rights(connection: Connection, *, to_change: bool) -> None:
 
 
 def add(connection: Connection, name: str, kind: Kind, *, now: datetime) -> Principal:
-    """Make a principal.
+    """Create a principal.
 
     Raises:
-        Invalid: It cannot be named so. Not retriable.
-        Conflict: There is one of that name. Not retriable.
+        Invalid: The name is not valid. Not retriable.
+        Conflict: The name is already in use. Not retriable.
     """
     if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
         reserved = ", ".join(sorted(RESERVED))
         raise Invalid(
-            f"{name!r} cannot name a {kind}: lower case letters, digits and . _ @ + -, 63 at most, "
-            f"a letter or digit first; and not {reserved}"
+            f"{name!r} is not a valid name of a {kind}: use up to 63 lower case letters, digits "
+            f"and . _ @ + -, beginning with a letter or digit; and not {reserved}"
         )
     found = connection.execute(_principals().where(principals.c.name == name)).one_or_none()
     if found is not None:
         state = "" if found.disabled_at is None else ", disabled; it can be enabled again"
-        raise Conflict(f"there is a {found.kind} {name} already{state}")
+        raise Conflict(f"there is already a {found.kind} {name}{state}")
     values = {"name": name, "kind": kind, "created_at": now}
     connection.execute(insert(principals).values(values))
     return find(connection, name)
 
 
 def find(connection: Connection, name: str) -> Principal:
-    """A principal, disabled or not.
+    """Return a principal, disabled or not.
 
     Raises:
-        NotFound: There is none of that name. Not retriable.
+        NotFound: No principal has that name. Not retriable.
     """
     row = connection.execute(_principals().where(principals.c.name == name)).one_or_none()
     if row is None:
@@ -94,30 +94,30 @@ def find(connection: Connection, name: str) -> Principal:
 def page(
     connection: Connection, *, kinds: tuple[Kind, ...], limit: int, after: str = ""
 ) -> list[Principal]:
-    """Principals by name, those behind ``after``."""
+    """Return principals by name, those after ``after``."""
     query = _principals().where(principals.c.kind.in_(kinds), principals.c.name > after)
     rows = connection.execute(query.order_by(principals.c.name).limit(limit))
     return [_principal(row) for row in rows]
 
 
 def disable(connection: Connection, name: str, *, now: datetime) -> None:
-    """Have a principal count for nothing: its tokens and grants stay and do not help.
+    """Disable a principal: its tokens and grants are kept but have no effect.
 
     Raises:
-        NotFound: There is none of that name. Not retriable.
-        Conflict: It is disabled already. Not retriable.
+        NotFound: No principal has that name. Not retriable.
+        Conflict: It is already disabled. Not retriable.
     """
     if find(connection, name).disabled_at is not None:
-        raise Conflict(f"{name} is disabled already")
+        raise Conflict(f"{name} is already disabled")
     this = principals.c.name == name
     connection.execute(update(principals).where(this).values(disabled_at=now))
 
 
 def enable(connection: Connection, name: str) -> None:
-    """Have a disabled principal count again.
+    """Enable a disabled principal.
 
     Raises:
-        NotFound: There is none of that name. Not retriable.
+        NotFound: No principal has that name. Not retriable.
         Conflict: It is not disabled. Not retriable.
     """
     if find(connection, name).disabled_at is None:
@@ -126,17 +126,17 @@ def enable(connection: Connection, name: str) -> None:
 
 
 def join(connection: Connection, member: str, group: str) -> None:
-    """Put a principal into a group.
+    """Add a principal to a group.
 
     Raises:
-        NotFound: One is not there. Not retriable.
-        Conflict: It is in there. Not retriable.
-        Invalid: The group cannot hold it, or is in it. Not retriable.
+        NotFound: One of them does not exist. Not retriable.
+        Conflict: It is already a member. Not retriable.
+        Invalid: The group cannot have it as a member, or is in it. Not retriable.
     """
     inner, outer = find(connection, member), find(connection, group)
     there = all_memberships(connection, also_disabled=True)
     if Membership(member, group) in there:
-        raise Conflict(f"{member} is in {group} already")
+        raise Conflict(f"{member} is already in {group}")
     refused = refusal_of((member, inner.kind), (group, outer.kind), there)
     if refused is not None:
         raise Invalid(refused)
@@ -145,10 +145,10 @@ def join(connection: Connection, member: str, group: str) -> None:
 
 
 def leave(connection: Connection, member: str, group: str) -> None:
-    """Take a principal out of a group.
+    """Remove a principal from a group.
 
     Raises:
-        NotFound: One is not there, or not in the other. Not retriable.
+        NotFound: One of them does not exist, or is not in the other. Not retriable.
     """
     inner, outer = find(connection, member), find(connection, group)
     this = (memberships.c.member_id == inner.id) & (memberships.c.group_id == outer.id)
@@ -157,7 +157,7 @@ def leave(connection: Connection, member: str, group: str) -> None:
 
 
 def all_memberships(connection: Connection, *, also_disabled: bool = False) -> list[Membership]:
-    """Who is in which group; of those alone that are not disabled, unless asked otherwise."""
+    """Return memberships of principals that are not disabled, or of all."""
     member, group = principals.alias("member"), principals.alias("outer")
     query = (
         select(member.c.name, group.c.name)
@@ -172,7 +172,7 @@ def all_memberships(connection: Connection, *, also_disabled: bool = False) -> l
 
 
 def memberships_above(connection: Connection, name: str) -> list[Membership]:
-    """Every step from a principal up through its groups; none through one that is disabled."""
+    """Return the memberships from a principal up through its groups, except disabled ones."""
     steps = (
         select(memberships.c.member_id, memberships.c.group_id)
         .join(principals, principals.c.id == memberships.c.member_id)
@@ -200,18 +200,18 @@ def memberships_above(connection: Connection, name: str) -> list[Membership]:
 
 
 def members(connection: Connection, group: str) -> frozenset[str]:
-    """The persons in a group, also through groups within it; none who is disabled."""
+    """Return the active persons in a group, also through groups within it."""
     return active_persons(connection) & members_of(group, all_memberships(connection))
 
 
 def active_persons(connection: Connection) -> frozenset[str]:
-    """Names of all persons who are not disabled."""
+    """Return the names of all persons who are not disabled."""
     active = principals.c.disabled_at.is_(None) & (principals.c.kind == Kind.PERSON)
     return frozenset(connection.scalars(select(principals.c.name).where(active)))
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether there is nobody yet."""
+    """Return whether there are no principals yet."""
     return connection.scalars(select(principals.c.id).limit(1)).first() is None
 
 

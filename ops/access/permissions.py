@@ -1,6 +1,6 @@
 """Who may do what to which model: permissions, patterns of names, groups. Pure.
 
-A grant on a group reaches everybody in it, also through groups within it.
+A grant on a group applies to all of its members, also through groups within it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-# A name of a model, in which any number of stars stand for any characters.
+# A model name, in which any number of stars may stand for any characters.
 PATTERN = r"^[a-z0-9*][a-z0-9*-]{0,62}$"
 EVERYTHING = "*"
 MAX_HOLDERS_TOLD = 5
 
 
 class Permission(StrEnum):
-    """What may be done; whoever has any of them may also read."""
+    """Permitted action; any permission includes read."""
 
     READ = "read"
     REGISTER = "register"
@@ -27,18 +27,18 @@ class Permission(StrEnum):
     APPROVE = "approve"
     ROLLBACK = "rollback"
     BREAK_GLASS = "break-glass"
-    ADMIN = "admin"  # all of the above, and giving them to others
+    ADMIN = "admin"  # all of the above, and the right to give them to others
 
 
 class Kind(StrEnum):
-    """What holds grants."""
+    """Kind of principal that holds grants."""
 
     PERSON = "person"
     TEAM = "team"
     DEPARTMENT = "department"
 
 
-# What each kind of group may hold.
+# Kinds of members that each kind of group may have.
 HOLDS: Mapping[Kind, tuple[Kind, ...]] = {
     Kind.PERSON: (),
     Kind.TEAM: (Kind.PERSON,),
@@ -47,7 +47,7 @@ HOLDS: Mapping[Kind, tuple[Kind, ...]] = {
 
 
 class Membership(NamedTuple):
-    """That one principal is in another, by their names."""
+    """Membership of one principal in another, by their names."""
 
     member: str
     group: str
@@ -55,12 +55,12 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grant:
-    """A permission on every model whose name fits.
+    """A permission on every model whose name matches.
 
     Attributes:
         holder: Name of the principal.
-        kind: Of the holder.
-        pattern: Such as ``sentiment``, ``risk-*`` or ``*``.
+        kind: Kind of the holder.
+        pattern: Pattern of names, such as ``sentiment``, ``risk-*`` or ``*``.
     """
 
     holder: str
@@ -74,12 +74,12 @@ class Grant:
 
 
 class AccessDecision(NamedTuple):
-    """The answer.
+    """Result of a permission check.
 
     Attributes:
-        why: A sentence without its full stop: which grant allows it; or what is missing, and who
-            has it.
-        grant: That allows it; None where none does.
+        why: A sentence without its full stop: the grant that allows it; or what is missing, and
+            who has it.
+        grant: The grant that allows it; None if none does.
     """
 
     allowed: bool
@@ -94,20 +94,20 @@ def decide(
     permission: Permission,
     model: str,
 ) -> AccessDecision:
-    """Whether a principal may do something to a model.
+    """Decide whether a principal may do something to a model.
 
     Args:
-        principal: Name of who asks.
-        groups: Of ``groups_of``.
-        grants: Those of the principal and the groups at least; with those of others, a refusal
+        principal: Name of the caller.
+        groups: Result of ``groups_of``.
+        grants: At least those of the principal and its groups; with those of others, a refusal
             says whom to ask.
-        model: Its name; a pattern asks for all models that it fits.
+        model: Name of the model; a pattern stands for all models that it matches.
     """
     giving = sorted(grant for grant in grants if gives(grant, permission, model))
     own = [grant for grant in giving if grant.holder == principal or grant.holder in groups]
     if not own:
         return AccessDecision(False, _refusal(principal, permission, model, giving), None)
-    # The one that names the permission itself, of the nearest holder.
+    # Prefer a grant of the permission itself, then that of the nearest holder.
     nearest = min(
         own, key=lambda g: (g.permission != permission, len(_way(principal, groups, g.holder)))
     )
@@ -117,20 +117,20 @@ def decide(
 
 
 def gives(grant: Grant, permission: Permission, model: str) -> bool:
-    """Whether a grant gives a permission on a model, or on all models that a pattern fits."""
+    """Return whether a grant gives a permission on a model, or on all that a pattern matches."""
     implies = permission == Permission.READ or grant.permission in (permission, Permission.ADMIN)
     return implies and covers(grant.pattern, model)
 
 
 def covers(pattern: str, model: str) -> bool:
-    """Whether a pattern fits a name, or every name that another pattern fits."""
-    # A star of the other pattern can only be taken by a star of this one, which would take
-    # whatever stands for it.
+    """Return whether a pattern matches a name, or every name that another pattern matches."""
+    # Only a star of this pattern can match a star of the other one, and it also matches whatever
+    # that star stands for.
     return fnmatchcase(model, pattern)
 
 
 def groups_of(principal: str, memberships: Iterable[Membership]) -> dict[str, str]:
-    """Every group that a principal is in, the nearest first, each with the member it is in by."""
+    """Return all groups of a principal, nearest first, each with the member that links to it."""
     joined: dict[str, list[str]] = defaultdict(list)
     for membership in memberships:
         joined[membership.member].append(membership.group)
@@ -138,7 +138,7 @@ def groups_of(principal: str, memberships: Iterable[Membership]) -> dict[str, st
 
 
 def members_of(group: str, memberships: Iterable[Membership]) -> frozenset[str]:
-    """Every principal in a group, also through groups within it."""
+    """Return every principal in a group, also through groups within it."""
     held: dict[str, list[str]] = defaultdict(list)
     for membership in memberships:
         held[membership.group].append(membership.member)
@@ -148,22 +148,22 @@ def members_of(group: str, memberships: Iterable[Membership]) -> frozenset[str]:
 def refusal_of(
     member: tuple[str, Kind], group: tuple[str, Kind], memberships: Sequence[Membership]
 ) -> str | None:
-    """Why one principal cannot be put into another; None where it can.
+    """Return why one principal cannot be added to another; None if it can.
 
     Args:
-        member: Name and kind; likewise the group.
-        memberships: All that are there.
+        member: Name and kind of the member; likewise for the group.
+        memberships: All existing memberships.
     """
     (name, kind), (group_name, group_kind) = member, group
     if group_kind == Kind.PERSON:
-        return f"{group_name} is a person and holds nobody; name a team or a department"
+        return f"{group_name} is a person and cannot have members; name a team or a department"
     if kind not in HOLDS[group_kind]:
         held = " and ".join(f"{kind}s" for kind in HOLDS[group_kind])
-        return f"{group_name} is a {group_kind} and holds {held}; {name} is a {kind}"
+        return f"{group_name} is a {group_kind}, which can only have {held}; {name} is a {kind}"
     if name == group_name:
         return f"{name} cannot be in itself"
     if group_name in members_of(name, memberships):
-        return f"{group_name} is in {name} already, so {name} cannot be in {group_name}"
+        return f"{group_name} is already in {name}, so {name} cannot be in {group_name}"
     return None
 
 
@@ -180,7 +180,7 @@ def _reached(start: str, edges: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def _way(principal: str, groups: Mapping[str, str], holder: str) -> list[str]:
-    """From the principal up to the holder of a grant, both included."""
+    """Return the path from the principal up to the holder of a grant, both included."""
     way = [holder]
     while way[0] != principal:
         way.insert(0, groups[way[0]])
@@ -188,13 +188,13 @@ def _way(principal: str, groups: Mapping[str, str], holder: str) -> list[str]:
 
 
 def _refusal(principal: str, permission: Permission, model: str, holders: Sequence[Grant]) -> str:
-    missing = f"{principal} has not the permission {permission} on {model}"
+    missing = f"{principal} lacks the permission {permission} on {model}"
     if not holders:
-        return f"{missing}, and nobody known has"
-    told = [str(grant) for grant in holders[:MAX_HOLDERS_TOLD]]
-    more = len(holders) - len(told)
+        return f"{missing}, and no person or group has it"
+    named = [str(grant) for grant in holders[:MAX_HOLDERS_TOLD]]
+    more = len(holders) - len(named)
     others = [f"{more} more"] if more else []
-    return f"{missing}; ask {_listed(told + others)}"
+    return f"{missing}; ask {_listed(named + others)}"
 
 
 def _listed(words: Sequence[str]) -> str:

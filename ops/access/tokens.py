@@ -1,7 +1,7 @@
-"""Tokens by which the control API knows who asks; in the caller's transaction.
+"""Tokens that identify callers of the control API; in the caller's transaction.
 
-A token is shown once, when it is made. What is kept is its sha256, which needs no salt: a token
-is 256 random bits, and nobody guesses or lists those.
+A token is shown once, when it is created. Only its sha256 is stored, which needs no salt: a token
+is 256 random bits, which can be neither guessed nor enumerated.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ops.sql.tables import principals, tokens
 MARK = "bst_"
 SECRET_BYTES = 32
 PREFIX_CHARS = len(MARK) + 8
-# More often than that nobody needs to know when a token was used last.
+# The last use of a token is recorded no more often than this.
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token.
+    """The stored data of a token.
 
     Attributes:
         holder: Name of the person.
-        prefix: Its first characters, by which people tell tokens apart.
-        expires_at: None: never.
-        last_used_at: To the minute.
-        disabled_at: Of the holder.
+        prefix: First characters of the token, by which people distinguish tokens.
+        expires_at: Time of expiry; None for never.
+        last_used_at: Time of the last use, to the minute.
+        disabled_at: Time at which the holder was disabled.
     """
 
     id: int
@@ -48,7 +48,7 @@ class Token:
     disabled_at: datetime | None
 
     def fault(self, now: datetime) -> str | None:
-        """Why it does not count now, as a sentence; None where it does."""
+        """Return why the token is not valid now, as a sentence; None if it is valid."""
         if self.revoked_at is not None:
             return f"the token {self.prefix}... of {self.holder} was revoked; ask for another"
         if self.expires_at is not None and self.expires_at <= now:
@@ -61,10 +61,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token; the only time that it is seen as a whole.
+    """A new token with its secret, which is shown only once.
 
     Attributes:
-        ends_with_maker: It was wanted for longer than the token that made it counts.
+        ends_with_maker: Whether its lifetime was cut to that of the token that created it.
     """
 
     token: Token
@@ -80,14 +80,14 @@ def issue(
     now: datetime,
     maker: Token | None = None,
 ) -> Issued:
-    """Make a token.
+    """Create a token.
 
     Args:
-        lifetime: None for one that never expires.
-        maker: The token that makes it, which it does not outlive; None for the platform.
+        lifetime: Lifetime of the token; None for one that never expires.
+        maker: The token that creates it, which it does not outlive; None for the platform.
     Raises:
-        NotFound: There is no such person. Not retriable.
-        Invalid: It is no person. Not retriable.
+        NotFound: The person does not exist. Not retriable.
+        Invalid: The holder is not a person. Not retriable.
     """
     person = find(connection, holder)
     if person.kind != Kind.PERSON:
@@ -108,19 +108,19 @@ def issue(
 
 
 def by_secret(connection: Connection, secret: str) -> Token | None:
-    """The token that somebody shows; None where there is none like it.
+    """Return the token with this secret; None if there is none.
 
-    Found by its hash: how long that takes says nothing about tokens that exist.
+    It is found by its hash, so that the time this takes reveals nothing about existing tokens.
     """
     row = connection.execute(_tokens().where(tokens.c.hash == _hash(secret))).one_or_none()
     return None if row is None else Token(*row)
 
 
 def by_id(connection: Connection, number: int) -> Token:
-    """One token.
+    """Return one token.
 
     Raises:
-        NotFound: There is none of that number. Not retriable.
+        NotFound: No token has that number. Not retriable.
     """
     row = connection.execute(_tokens().where(tokens.c.id == number)).one_or_none()
     if row is None:
@@ -131,7 +131,7 @@ def by_id(connection: Connection, number: int) -> Token:
 def page(
     connection: Connection, *, holder: str | None = None, limit: int = 50, after_id: int = 0
 ) -> list[Token]:
-    """Tokens by their numbers, those behind ``after_id``; of one holder or of all."""
+    """Return tokens with ids above ``after_id``, in order, of one holder or of all."""
     query = _tokens().where(tokens.c.id > after_id).order_by(tokens.c.id).limit(limit)
     if holder is not None:
         query = query.where(principals.c.name == holder)
@@ -139,23 +139,23 @@ def page(
 
 
 def revoke(connection: Connection, token: Token, *, now: datetime) -> None:
-    """Have a token count no more.
+    """Revoke a token.
 
     Raises:
-        Conflict: It was revoked before. Not retriable.
+        Conflict: It is already revoked. Not retriable.
     """
     if token.revoked_at is not None:
-        raise Conflict(f"the token {token.prefix}... of {token.holder} was revoked already")
+        raise Conflict(f"the token {token.prefix}... of {token.holder} was already revoked")
     connection.execute(update(tokens).where(tokens.c.id == token.id).values(revoked_at=now))
 
 
 def use_is_due(token: Token, now: datetime) -> bool:
-    """Whether it is time to note that the token was used."""
+    """Return whether it is time to record that the token was used."""
     return token.last_used_at is None or now - token.last_used_at >= USE_NOTED_EVERY
 
 
 def note_use(connection: Connection, token: Token, *, now: datetime) -> None:
-    """Note that it was used."""
+    """Record that the token was used."""
     connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=now))
 
 

@@ -1,9 +1,9 @@
-"""Who asks, and whether they may: every transaction of the control API begins here.
+"""Authentication and authorisation: every transaction of the control API begins here.
 
-A change, the question whether it is allowed and its row in the ledger are one transaction, so the
-ledger never shows a change behind the row that took away the right to make it. A change that is
-refused for want of a permission is a row, too; so is a read, once a minute, or whoever has a token
-could fill the ledger.
+A change, its permission check and its row in the ledger are one transaction, so the ledger never
+shows a change after the row that removed the right to make it. A change that is denied for lack of
+a permission is recorded, too; a denied read is recorded once a minute at most, or anyone with a
+token could fill the ledger.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ logger = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
-    """The clock of a running platform."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Actor(NamedTuple):
-    """Who asks, as the token says.
+    """The caller, as identified by a token.
 
     Attributes:
-        name: Of the person.
-        groups: Of ``permissions.groups_of``.
-        grants: Of the person and of the groups.
+        name: Name of the person.
+        groups: Result of ``permissions.groups_of``.
+        grants: Grants of the person and of the groups.
     """
 
     name: str
@@ -49,20 +49,20 @@ class Actor(NamedTuple):
     grants: tuple[Grant, ...]
 
     def may(self, permission: Permission, model: str) -> bool:
-        """Whether a permission on a model, or on all that a pattern fits, is there."""
+        """Return whether the actor has a permission on a model or on all that match a pattern."""
         return decide(self.name, self.groups, self.grants, permission, model).allowed
 
 
 class Attempt(NamedTuple):
-    """What somebody wants to do.
+    """An action that an actor attempts.
 
     Attributes:
-        action: As the ledger names it, such as ``version.delete``.
-        permission: That it takes; None where it is open to everybody who has a token.
-        model: On which; a pattern asks for the permission on all that it fits.
-        version: Its number.
-        release_id: Likewise.
-        is_read: It changes nothing, though it takes more than ``read``.
+        action: Name of the action in the ledger, such as ``version.delete``.
+        permission: Required permission; None if everyone with a token may do it.
+        model: Model it applies to; a pattern requires the permission on all that it matches.
+        version: Number of the version.
+        release_id: Number of the release.
+        is_read: Whether it changes nothing, although it requires more than ``read``.
     """
 
     action: str
@@ -78,9 +78,9 @@ class Change:
     """A change that is allowed and not yet committed.
 
     Attributes:
-        connection: To make it with.
-        now: When it is made.
-        entry: What the ledger will say of it at the end of the transaction.
+        connection: Connection for making the change.
+        now: Time of the change.
+        entry: Entry for the ledger, written at the end of the transaction.
     """
 
     connection: Connection
@@ -89,42 +89,42 @@ class Change:
     _is_written: bool = True
 
     def describe(self, **fields: Any) -> None:
-        """Fill fields of the entry: evidence, reason, digests."""
+        """Set fields of the entry: evidence, reason, digests."""
         self.entry = replace(self.entry, **fields)
 
     def nothing_changed(self) -> None:
-        """Leave the ledger as it is."""
+        """Write no row to the ledger."""
         self._is_written = False
 
     def write(self) -> None:
-        """Append the row, after all else."""
+        """Append the row, after everything else."""
         if self._is_written:
             ledger.append(self.connection, self.entry)
 
 
 @dataclass(slots=True)
 class _DeniedReads:
-    """When the ledger was told of a denied read, and how many it was not told of since."""
+    """Time of the last recorded denied read, and the number not recorded since."""
 
     at: datetime
     since: int = 0
 
 
 class Access:
-    """The way to the database for people."""
+    """Access to the database on behalf of people."""
 
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
         self.clock = clock
-        self._refused: dict[int, datetime] = {}  # tokens, and when the ledger was told
+        self._refused: dict[int, datetime] = {}  # by token: time of the last ledger row
         self._denied_reads: dict[tuple[str, str], _DeniedReads] = {}  # by person and action
 
     def authenticate(self, secret: str) -> Actor:
-        """Find out who shows a token.
+        """Identify the caller by a token.
 
         Raises:
-            NotAuthenticated: The token does not count; says why. Not retriable.
-            DatabaseUnavailable: Nobody can be known. Retriable.
+            NotAuthenticated: The token is not valid; the message says why. Not retriable.
+            DatabaseUnavailable: No caller can be identified. Retriable.
         """
         now = self.clock()
         with self._database.read() as connection:
@@ -145,11 +145,11 @@ class Access:
 
     @contextmanager
     def reading(self, actor: Actor, attempt: Attempt) -> Iterator[Connection]:
-        """A transaction that reads, for an actor who may.
+        """Open a reading transaction for an actor with the required permission.
 
         Raises:
-            NotAllowed: The permission is missing; the ledger has it, of reads once a minute. Not
-                retriable.
+            NotAllowed: The permission is missing; the ledger records this, for reads once a
+                minute. Not retriable.
             DatabaseUnavailable: Retriable.
         """
         with self._denials_told(actor, attempt), self._database.read() as connection:
@@ -160,15 +160,15 @@ class Access:
     def permitted(
         self, actor: Actor, attempt: Attempt, *, rights: bool = False
     ) -> Iterator[Connection]:
-        """A transaction that writes, for an actor who may; its rows in the ledger are the caller's.
+        """Open a writing transaction for a permitted actor; the caller writes the ledger rows.
 
-        Whether the actor may is asked anew, and nothing about it changes before the end.
+        Permission is checked again, and rights do not change before the end.
 
         Args:
-            rights: Whether it changes who may do what.
+            rights: Whether the transaction changes who may do what.
         Raises:
-            NotAuthenticated: The token does not count any more. Not retriable.
-            NotAllowed: The permission is missing; the ledger has it. Not retriable.
+            NotAuthenticated: The token is no longer valid. Not retriable.
+            NotAllowed: The permission is missing; the ledger records this. Not retriable.
             DatabaseUnavailable: Retriable.
         """
         with self._denials_told(actor, attempt), self._database.begin() as connection:
@@ -182,7 +182,7 @@ class Access:
 
     @contextmanager
     def change(self, actor: Actor, attempt: Attempt, *, rights: bool = False) -> Iterator[Change]:
-        """As ``permitted``, with a row in the ledger at its end."""
+        """Open a transaction like ``permitted`` and append a row to the ledger at its end."""
         with self.permitted(actor, attempt, rights=rights) as connection:
             now = self.clock()
             change = Change(connection, now, _entry(actor, attempt, now))
@@ -196,34 +196,34 @@ class Access:
         except NotAllowed as denied:
             entry = self._denial(actor, attempt, denied)
             if entry is not None:
-                # In a transaction of its own: the one that was refused is undone by now.
+                # A separate transaction: the refused one is already rolled back.
                 with self._database.begin() as connection:
                     ledger.append(connection, entry)
             raise
 
     def _denial(self, actor: Actor, attempt: Attempt, denied: NotAllowed) -> Entry | None:
-        """Its row; None for a read where there is one of the same kind within the minute."""
+        """Return the entry for a denial; None for a read if one was recorded within the minute."""
         entry = _entry(actor, attempt, self.clock())
         evidence: dict[str, Any] = {"permission": attempt.permission, "on": attempt.model}
         if attempt.is_read or attempt.permission is Permission.READ:
-            told = self._denied_reads.get((actor.name, attempt.action))
-            if told is not None and entry.at - told.at < tokens.USE_NOTED_EVERY:
-                told.since += 1
+            last = self._denied_reads.get((actor.name, attempt.action))
+            if last is not None and entry.at - last.at < tokens.USE_NOTED_EVERY:
+                last.since += 1
                 return None
             self._denied_reads[actor.name, attempt.action] = _DeniedReads(entry.at)
-            if told is not None and told.since:
-                evidence["not_told"] = told.since
+            if last is not None and last.since:
+                evidence["not_told"] = last.since
         return replace(entry, denied=True, reason=str(denied), evidence=evidence)
 
     def _note_use(self, token: Token, now: datetime) -> None:
         try:
             with self._database.begin() as connection:
                 tokens.note_use(connection, token, now=now)
-        except DatabaseUnavailable as exc:  # busy; who only reads need not wait for that
-            logger.warning("the use of token %s... was not noted: %s", token.prefix, exc)
+        except DatabaseUnavailable as exc:  # busy; reads need not wait for that
+            logger.warning("the use of token %s... was not recorded: %s", token.prefix, exc)
 
     def _tell_of_refused(self, token: Token, fault: str, now: datetime) -> None:
-        """Write that a token was shown which does not count; not more often than once a minute."""
+        """Record the use of an invalid token, once a minute at most."""
         last = self._refused.get(token.id)
         if last is not None and now - last < tokens.USE_NOTED_EVERY:
             return
@@ -251,7 +251,7 @@ def _actor(connection: Connection, token: Token) -> Actor:
 def _require(connection: Connection, actor: Actor, attempt: Attempt) -> None:
     if attempt.permission is None or actor.may(attempt.permission, attempt.model):
         return
-    # Once more with the grants of all others, for the sentence to say whom to ask.
+    # Decide again with all grants, so that the message can say whom to ask.
     known = grants.in_force(connection)
     decision = decide(actor.name, actor.groups, known, attempt.permission, attempt.model)
     raise NotAllowed(decision.why)

@@ -1,7 +1,7 @@
-"""What a step of a release is judged by, and what the judgement says; pure.
+"""Data types for judging a step of a release: evidence, limits and verdict; pure.
 
-Shapes only, so that those who fill or read them load no statistics; the judgement itself is in
-``ops/analysis/verdict.py``.
+Types only, so that modules that create or read them load no statistics; the judgement itself is
+in ``ops/analysis/verdict.py``.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import NamedTuple
 
 
 class ReleaseStep(StrEnum):
-    """What is judged: it decides against what the candidate is compared, and by which checks."""
+    """Step to judge; it decides the checks and what the candidate is compared with."""
 
-    SHADOW = "shadow"  # both versions see the same records; the candidate's answers are dropped
-    CANARY = "canary"  # both answer, each the records of other keys
-    BAKE = "bake"  # the candidate answers everything; the baseline some of it again, unseen
+    SHADOW = "shadow"  # both versions see the same records; candidate answers are discarded
+    CANARY = "canary"  # both answer, each the records of different keys
+    BAKE = "bake"  # the candidate answers all; the baseline some again, discarded
 
 
 class VersionEvidence(NamedTuple):
-    """What one version did since the step began.
+    """Results of one version since the step began.
 
     Args:
-        version: As people call it.
+        version: Label of the version.
         answers: Records with a prediction.
-        errors: Records without one where the version is to blame; invalid input is not.
+        errors: Records without one where the version is to blame, unlike for invalid input.
         labels: Label -> answers; empty for tasks without labels.
     """
 
@@ -36,20 +36,20 @@ class VersionEvidence(NamedTuple):
 
     @property
     def records(self) -> int:
-        """Answers and errors."""
+        """Return the number of answers and errors."""
         return self.answers + self.errors
 
 
 class PairedEvidence(NamedTuple):
-    """What both versions did with the same micro-batches since the step began.
+    """Results of both versions on the same micro-batches since the step began.
 
     Args:
         compared: Records that both answered.
-        agreed: Those with the same answer.
+        agreed: Records with the same answer.
         failed: Records where the candidate failed and the baseline answered.
         baseline_failed: Records where the baseline failed and the candidate answered.
         matrix: (baseline's label, candidate's label) -> records.
-        baseline_p99_ms: Of what a micro-batch took to compute, one a window.
+        baseline_p99_ms: p99 of the time to compute a micro-batch, one per window.
         candidate_p99_ms: The same in the same windows.
     """
 
@@ -63,13 +63,13 @@ class PairedEvidence(NamedTuple):
 
     @property
     def slowdowns(self) -> list[float]:
-        """The candidate's p99 over the baseline's, one for each window that has both."""
+        """Return the candidate's p99 over the baseline's, for each window that has both."""
         windows = zip(self.candidate_p99_ms, self.baseline_p99_ms, strict=False)
         return [ours / theirs for ours, theirs in windows if theirs > 0]
 
 
 class StepEvidence(NamedTuple):
-    """All that was counted since the step began; no number is negative or infinite."""
+    """All counts since the step began; no number is negative or infinite."""
 
     candidate: VersionEvidence
     baseline: VersionEvidence
@@ -78,21 +78,21 @@ class StepEvidence(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a step wants; a limit that is None is not checked.
+    """Limits of a step; a limit that is None is not checked.
 
     Args:
-        step: Which kind of step.
-        records: Records of the candidate before the step can pass.
-        timeout_s: Age at which an open question becomes inconclusive.
-        duration_s: Age before the step can pass.
-        alpha: Chance that a candidate no worse than the baseline fails a sequential test, over
-            all looks of the step; 0 < alpha < 1. The default policy's 0.05 over its four steps.
+        step: Kind of step.
+        records: Records that the candidate needs before the step can pass.
+        timeout_s: Age at which an undecided check becomes inconclusive.
+        duration_s: Age before which the step cannot pass.
+        alpha: Probability that a candidate no worse than the baseline fails a sequential test at
+            any look of the step; 0 < alpha < 1. The default is the policy's 0.05 over four steps.
         compare_errors: Whether its errors are compared with the baseline's.
-        max_error_rate: Share of the candidate's records; 0 < rate < 1.
+        max_error_rate: Fraction of the candidate's records; 0 < rate < 1.
         max_slowdown: The candidate's p99 over the baseline's.
-        max_p99_ms: Of the candidate's calls.
-        max_distance: Jensen-Shannon distance between the label mixes, 0 to 1.
-        min_agreement: Share of the compared records, 0 to 1.
+        max_p99_ms: p99 of the candidate's calls.
+        max_distance: Jensen-Shannon distance between the label distributions, 0 to 1.
+        min_agreement: Fraction of the compared records, 0 to 1.
     """
 
     step: ReleaseStep
@@ -109,7 +109,7 @@ class Limits(NamedTuple):
 
 
 class StepOutcome(StrEnum):
-    """From best to worst, so that the worst of several is the outcome of all."""
+    """Outcomes from best to worst; the worst of several is the outcome of all."""
 
     PASSED = "passed"
     WAITING = "waiting"
@@ -117,17 +117,17 @@ class StepOutcome(StrEnum):
     FAILED = "failed"
 
     def or_worse(self, other: StepOutcome) -> StepOutcome:
-        """The worse of two."""
+        """Return the worse of two outcomes."""
         return max(self, other, key=list(StepOutcome).index)
 
 
 class CheckResult(NamedTuple):
-    """What one check says.
+    """Result of one check.
 
     Args:
-        check: The check's name.
-        outcome: Its answer.
-        sentence: The same for people, with the numbers that decided.
+        check: Name of the check.
+        outcome: Outcome of the check.
+        sentence: The outcome for people, with the numbers that decided.
         evidence: The numbers for the ledger.
     """
 
@@ -138,12 +138,12 @@ class CheckResult(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The worst outcome of all findings, and the findings."""
+    """The worst outcome of all findings, with the findings."""
 
     outcome: StepOutcome
     findings: tuple[CheckResult, ...]
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """The sentences that made the outcome what it is."""
+        """Return the sentences of the findings that decided the outcome."""
         return tuple(found.sentence for found in self.findings if found.outcome is self.outcome)

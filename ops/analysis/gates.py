@@ -1,4 +1,4 @@
-"""What a version must be before anything serves it: figures, known texts, labels. Pure."""
+"""Gates before a version serves: metrics on its card, golden texts, labels. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ops.policy.policy import GoldenGate, MetricGate, Policy
 from serve.artifact import GoldenRecord, Metric, ModelCard
 from serve.tasks.agreement import cosine
 
-# Figures on a card have four decimals; a difference is not worse for what rounding adds.
+# Metrics on a card have four decimals; this tolerates differences due to rounding.
 ROUNDING = 1e-9
 SHOWN_TEXTS = 3
 
 
 class GoldenCase(NamedTuple):
-    """A known text and how it was answered.
+    """A golden text and how the version answered it.
 
     Attributes:
-        expected: What the golden set says, as people read it.
-        answer: What the version says.
-        agrees: Whether that is the same; of embeddings, near enough.
-        live_agrees: Whether the live version's answer is; None where there is none.
-        exact: Marked so in the golden set.
-        cosine: Of two embeddings, 0 where their numbers are not equally many; None of labels.
+        expected: Answer in the golden set, as shown to people.
+        answer: Answer of the version, as shown to people.
+        agrees: Whether both are the same or, for embeddings, close enough.
+        live_agrees: Whether the live version's answer agrees; None if there is none.
+        exact: Whether the golden set marks it as exact.
+        cosine: Cosine of two embeddings, 0 if their dimensions differ; None for labels.
     """
 
     text: str
@@ -39,11 +39,11 @@ class GoldenCase(NamedTuple):
 
 
 class GateResult(NamedTuple):
-    """What became of one gate.
+    """Result of one gate.
 
     Attributes:
-        name: Such as ``metric accuracy``, ``golden`` or ``labels``.
-        sentence: What was compared with what, and what that means.
+        name: Name such as ``metric accuracy``, ``golden`` or ``labels``.
+        sentence: What was compared, and the outcome.
         evidence: The numbers, for the ledger; JSON.
     """
 
@@ -54,12 +54,12 @@ class GateResult(NamedTuple):
 
 
 def judge_card(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> list[GateResult]:
-    """Put a version's card through every gate that needs no answer of the version.
+    """Judge a version's card by every gate that needs no answers of the version.
 
     Args:
-        live: Card of the version that serves; None where there is none.
+        live: Card of the version that serves; None if there is none.
     Returns:
-        One result for the labels, one for each gate on a figure.
+        One result for the labels, and one for each gate on a metric.
     """
     metrics = (_metric_result(gate, candidate, live) for gate in policy.gates)
     return [_labels_result(policy, candidate, live), *metrics]
@@ -70,13 +70,13 @@ def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | Non
     found = _figure(candidate, gate.name)
     evidence: dict[str, Any] = gate.model_dump(exclude_none=True)
     if found is None:
-        known = ", ".join(metric.name for metric in candidate.metrics) or "no figures at all"
+        known = ", ".join(metric.name for metric in candidate.metrics) or "no metrics at all"
         sentence = f"The card has no {gate.name}; it has {known}. Evaluate the version on it."
         return GateResult(name, False, sentence, evidence)
     evidence["candidate"] = found.value
     if found.direction != gate.direction:
         sentence = (
-            f"The card says of {gate.name} that {found.direction} is better, and the policy that "
+            f"The card says that {found.direction} {gate.name} is better, but the policy that "
             f"{gate.direction} is: correct one of them."
         )
         return GateResult(name, False, sentence, evidence)
@@ -84,9 +84,9 @@ def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | Non
     if before is not None:
         evidence["live"] = before.value
     parts = [_against_bound(gate, found), _against_live(gate, found, live, before)]
-    told = [part for part in parts if part is not None]
-    sentence = f"{gate.name} is {found.value:g}: {'; '.join(words for _, words in told)}."
-    return GateResult(name, all(passed for passed, _ in told), sentence, evidence)
+    found_parts = [part for part in parts if part is not None]
+    sentence = f"{gate.name} is {found.value:g}: {'; '.join(words for _, words in found_parts)}."
+    return GateResult(name, all(passed for passed, _ in found_parts), sentence, evidence)
 
 
 def _figure(card: ModelCard, name: str) -> Metric | None:
@@ -117,7 +117,7 @@ def _against_live(
     if worse <= 0:
         return passed, f"not worse than the live version's {before.value:g}"
     return passed, (
-        f"{worse:.4g} worse than the live version's {before.value:g}, and up to "
+        f"{worse:.4g} worse than the live version's {before.value:g}; up to "
         f"{gate.not_worse_by:g} is allowed"
     )
 
@@ -128,9 +128,9 @@ def golden_case(
     """Compare a version's answer with the golden one: the best label, or the embedding.
 
     Args:
-        record: Of the golden set of the version that serves, where there is one.
-        answer: The result as JSON; None where the version had none.
-        has_live: Whether a version serves, whose answer the golden one is then.
+        record: Record of the golden set of the version that serves, if there is one.
+        answer: The version's result as JSON; None if it had none.
+        has_live: Whether a version serves; the golden answer is then that version's.
     """
     expected, found = record.result, orjson.loads(answer) if answer else []
     live_agrees = True if has_live else None
@@ -151,12 +151,12 @@ def golden_case(
 
 
 def judge_golden(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
-    """Judge a golden set as the version answers it; empty where there is none."""
+    """Judge a version's answers to a golden set; no cases if there is no set."""
     evidence: dict[str, Any] = {**gate.model_dump(exclude_none=True), "texts": len(cases)}
     if not cases:
         wanted = gate.min_agreement is not None or gate.not_worse_by is not None
         sentence = "There is no golden set" + (
-            ", and the policy asks for agreement with one: import or train the version with "
+            ", but the policy requires agreement with one: import or train the version with "
             "--golden FILE."
             if wanted
             else ", so nothing was compared."
@@ -179,19 +179,19 @@ def _agreement(
     passed, words = True, f"{share:.1%} are answered as expected"
     if gate.min_agreement is not None:
         passed = share >= gate.min_agreement
-        words += f", and {gate.min_agreement:.1%} must be" if not passed else ""
+        words += f", but {gate.min_agreement:.1%} must be" if not passed else ""
     compared = [case for case in cases if case.live_agrees is not None]
     if gate.not_worse_by is None:
         return passed, words
     if not compared:
         return passed, f"{words}; there is no live version to compare with"
-    # Of the same texts: the live version may not have been asked all.
+    # Compare on the same texts: the live version may not have answered all.
     own = sum(case.agrees for case in compared) / len(compared)
     live = sum(bool(case.live_agrees) for case in compared) / len(compared)
     evidence["live_agreement"] = live
-    words += f"; of the live version {live:.1%}"
+    words += f"; the live version has {live:.1%}"
     if live - own > gate.not_worse_by + ROUNDING:
-        return False, f"{words}, and only {gate.not_worse_by:.1%} less is allowed"
+        return False, f"{words}, but only {gate.not_worse_by:.1%} less is allowed"
     return passed, words
 
 
@@ -202,7 +202,7 @@ def _exactness(
     wrong = [case for case in exact if not case.agrees]
     evidence["exact"], evidence["exact_wrong"] = len(exact), len(wrong)
     if not gate.exact:
-        return True, "exact ones are not asked for"
+        return True, "exact ones are not required"
     if not wrong:
         return True, f"all {len(exact)} exact ones are right" if exact else "none is marked exact"
     shown = ", ".join(
@@ -215,14 +215,14 @@ def _exactness(
 def _nearness(
     gate: GoldenGate, cases: Sequence[GoldenCase], evidence: dict[str, Any]
 ) -> list[tuple[bool, str]]:
-    """How far embeddings are from the golden ones; the other parts say whether that is too far."""
+    """Describe the embedding furthest from its golden one; the other parts judge it."""
     embeddings = [(case.cosine, case) for case in cases if case.cosine is not None]
     if not embeddings:
         return []
     lowest, case = min(embeddings, key=itemgetter(0))
     evidence["lowest_cosine"] = round(lowest, 6)
     words = f"furthest is {case.text!r}, {case.answer} where {case.expected} were expected"
-    return [(True, f"{words}; {gate.min_cosine:g} and more agree")]
+    return [(True, f"{words}; {gate.min_cosine:g} or more agrees")]
 
 
 def _labels_result(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> GateResult:
@@ -233,20 +233,20 @@ def _labels_result(policy: Policy, candidate: ModelCard, live: ModelCard | None)
     evidence |= {"live_task": live.task, "live_labels": list(live.labels)}
     if candidate.task != live.task:
         sentence = (
-            f"The version does {candidate.task} and the live one {live.task}: consumers could not "
+            f"The version does {candidate.task} but the live one {live.task}: consumers could not "
             "read its results. Register it under another name."
         )
         return GateResult("labels", False, sentence, evidence)
     added, gone = set(candidate.labels) - set(live.labels), set(live.labels) - set(candidate.labels)
     if not added and not gone:
-        return GateResult("labels", True, "The labels are those of the live version.", evidence)
-    changes = (("new are", added), ("gone are", gone))
-    told = " and ".join(f"{what} {', '.join(sorted(which))}" for what, which in changes if which)
+        return GateResult("labels", True, "The labels equal the live version's.", evidence)
+    changes = (("new are", added), ("removed are", gone))
+    diff = " and ".join(f"{what} {', '.join(sorted(which))}" for what, which in changes if which)
     if policy.labels == "may-change":
-        sentence = f"The labels are not the live version's: {told}. The policy lets them change."
+        sentence = f"The labels differ from the live version's: {diff}. The policy allows this."
         return GateResult("labels", True, sentence, evidence)
     sentence = (
-        f"The labels are not the live version's: {told}. If consumers know the new ones, set "
+        f"The labels differ from the live version's: {diff}. If consumers know the new ones, set "
         "labels: may-change in the policy."
     )
     return GateResult("labels", False, sentence, evidence)

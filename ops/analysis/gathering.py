@@ -1,4 +1,4 @@
-"""What telemetry says of a step's two versions, added up to its evidence."""
+"""Adds up telemetry of a step's two versions to the evidence of the step."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SHOWN_SAMPLES = 8
 
 
 class Pair(NamedTuple):
-    """The two versions that a step is about, as they are called on the wire."""
+    """The two versions that a step compares, by their labels."""
 
     candidate: str
     baseline: str
 
 
 class Gathered:
-    """The evidence of one step, to which what comes is added.
+    """Accumulated evidence of one step.
 
-    In shadow the candidate's answers are nobody's results: what is known of them comes from the
-    comparison alone.
+    In shadow the candidate's answers are discarded, so they are known only from the comparison
+    records.
     """
 
     def __init__(self, step: ReleaseStep, pair: Pair, *, since_ms: int) -> None:
-        """Nothing yet.
+        """Start without evidence.
 
         Args:
-            since_ms: Windows that began before are of another step.
+            since_ms: Start of the step; windows that began earlier are ignored.
         """
         self._step, self._pair, self._since_ms = step, pair, since_ms
         self._paired = PairedEvidence(baseline_p99_ms=[], candidate_p99_ms=[])
@@ -42,7 +42,7 @@ class Gathered:
     def add(
         self, windows: Iterable[TelemetryRecord], comparisons: Iterable[ComparisonRecord]
     ) -> None:
-        """Count what came."""
+        """Add new windows and comparisons."""
         if self._step is not ReleaseStep.SHADOW:
             self._add_windows(windows)
         of_pair = _of_pair(comparisons, self._pair)
@@ -60,7 +60,7 @@ class Gathered:
                 self._versions[label] = _more(before, own[label])
 
     def evidence(self, *, age_s: float) -> StepEvidence:
-        """All of it."""
+        """Return all evidence so far."""
         if self._step is ReleaseStep.SHADOW:
             candidate, baseline = _shadowed(self._pair, self._paired)
         else:
@@ -69,7 +69,7 @@ class Gathered:
 
 
 def _of_pair(comparisons: Iterable[ComparisonRecord], pair: Pair) -> list[ComparisonRecord]:
-    """Those of two versions, as seen from the candidate."""
+    """Return the comparisons of two versions, from the candidate's side."""
     return [
         compared if compared.candidate == pair.candidate else _turned(compared)
         for compared in comparisons
@@ -78,11 +78,11 @@ def _of_pair(comparisons: Iterable[ComparisonRecord], pair: Pair) -> list[Compar
 
 
 def disagreements(comparisons: Iterable[ComparisonRecord], pair: Pair) -> dict[str, Any]:
-    """Where two versions answered differently, for people: how often, and a few records.
+    """Report where two versions answered differently: how often, and a few records.
 
     Returns:
-        Nothing where they never did. ``labels`` counts pairs of the baseline's and the
-        candidate's label; a record is told by its place, as its text stays where it is.
+        An empty dict if they never did. ``labels`` counts pairs of the baseline's and the
+        candidate's label; a record is given by its place, as its text is not copied.
     """
     found = _of_pair(comparisons, pair)
     pairs = {
@@ -107,7 +107,7 @@ def _scored(label: str, score: float | None) -> str:
 def _more(before: VersionEvidence, own: Sequence[TelemetryRecord]) -> VersionEvidence:
     labels = dict(before.labels)
     answers, errors = before.answers, before.errors
-    # An operator that takes over adds hours of windows in one round: a Counter takes twice as long.
+    # An operator that takes over adds hours of windows in one round; a Counter is half as fast.
     for window in own:
         answers += window.answers
         if window.rescued:
@@ -162,7 +162,7 @@ def _shadowed(pair: Pair, paired: PairedEvidence) -> tuple[VersionEvidence, Vers
 
 
 def _turned(compared: ComparisonRecord) -> ComparisonRecord:
-    """The same comparison from the other side: while it bakes, the old version is the shadow."""
+    """Swap the sides of a comparison: during bake, the old version is the shadow."""
     matrix: dict[str, dict[str, int]] = {}
     for live, row in compared.matrix.items():
         for candidate, count in row.items():
@@ -195,7 +195,7 @@ def _turned_sample(sample: Disagreement) -> Disagreement:
 
 
 def records_of(windows: Iterable[TelemetryRecord]) -> dict[str, int]:
-    """Records that each version had, answered or not."""
+    """Return the number of records that each version had, answered or not."""
     by_version: dict[str, list[TelemetryRecord]] = {}
     for window in windows:
         by_version.setdefault(window.version or "", []).append(window)

@@ -1,4 +1,4 @@
-"""What each step of a policy wants of a version, for ``ops/analysis/verdict.py``; pure."""
+"""Limits of each step of a policy, for ``ops/analysis/verdict.py``; pure."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Final, NamedTuple
 from ops.analysis.evidence import Limits, ReleaseStep
 from ops.policy.policy import ErrorAnalysis, Policy
 
-# In a canary and while it bakes this share of the micro-batches goes to both versions, so that
-# their speed is compared on the same work.
+# In canary and bake this fraction of the micro-batches goes to both versions, so that their
+# speed is compared on the same work.
 MIRROR_SHARE: Final = 0.2
 
 
 class JudgedStep(NamedTuple):
-    """A step of a policy, and the share of the records that the new version answers in it."""
+    """A step of a policy, and the fraction of records that the new version answers in it."""
 
     limits: Limits
     weight: float
 
 
 def judged_steps(policy: Policy) -> list[JudgedStep]:
-    """The steps of a policy in their order."""
+    """Return the steps of a policy in order."""
     rollout = policy.rollout
     steps = [JudgedStep(limits_of(policy, ReleaseStep.SHADOW), 0.0)] if rollout.shadow else []
     steps += [
@@ -34,9 +34,9 @@ def judged_steps(policy: Policy) -> list[JudgedStep]:
 
 
 def limits_of(policy: Policy, step: ReleaseStep, canary_step: int = 0) -> Limits:
-    """What a step wants, as the policy says.
+    """Return the limits of a step under a policy.
 
-    The policy promises alpha for a whole release, so each of its steps gets an equal part.
+    The policy's alpha applies to a whole release, so each of its steps gets an equal part.
     """
     rollout, analysis = policy.rollout, policy.analysis
     duration_s = 0.0
@@ -56,7 +56,7 @@ def limits_of(policy: Policy, step: ReleaseStep, canary_step: int = 0) -> Limits
         records=records,
         timeout_s=timeout.total_seconds(),
         duration_s=duration_s,
-        # Of the tests of latency, too, which go on where errors are switched off.
+        # Also used by the latency tests, which run even when errors are switched off.
         alpha=(errors or ErrorAnalysis()).alpha / steps,
         compare_errors=errors is not None,
         max_error_rate=errors.max_rate if errors else None,

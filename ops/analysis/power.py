@@ -1,10 +1,9 @@
-"""How surely the steps of a policy find a version that fails on more records; pure.
+"""Statistical power of a policy's steps to find a version that fails on more records; pure.
 
-The answer is computed, in milliseconds, from where the evidence of ``verdict`` reaches its
-threshold. It supposes that records fail independently of each other, and counts of each step only
-the records that the policy wants: a bake that goes on for its duration, or a step that waits for
-windows to compare latency by, sees more and finds more. ``bench/verdicts.py`` simulates the
-verdicts themselves.
+It is computed, in milliseconds, from where the evidence of ``verdict`` reaches its threshold. It
+assumes that records fail independently, and counts only the records that the policy requires of
+each step: a bake that lasts for its duration, or a step that waits for latency windows, sees and
+finds more. ``bench/verdicts.py`` simulates the verdicts themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ops.analysis.statistics import log_evidence
 from ops.analysis.verdict import ERRORS_PRIORS, MIN_RECORDS
 from ops.policy.policy import Policy
 
-# What is told: errors that are this many times as frequent as the live version's.
+# The question answered: errors FACTOR times as frequent as the live version's usual rate.
 USUAL_ERROR_RATE: Final = 0.01
 FACTOR: Final = 2.0
 WANTED: Final = 0.99
@@ -32,10 +31,10 @@ class _Expected(NamedTuple):
     """Failures in a step of a given length.
 
     Attributes:
-        ours: Of the new version, those that count.
-        theirs: Of the live one.
-        share: Of all of them that would be ours if both versions failed equally often.
-        pairs: Records that the test is made of.
+        ours: Failures of the new version that count.
+        theirs: Failures of the live version.
+        share: Fraction of all that would be ours if both versions failed equally often.
+        pairs: Number of records in the test.
     """
 
     ours: float
@@ -45,13 +44,12 @@ class _Expected(NamedTuple):
 
 
 def chance(step: JudgedStep, *, factor: float = FACTOR, rate: float = USUAL_ERROR_RATE) -> float:
-    """How probably a step alone finds a version that fails ``factor`` times as often.
+    """Return the probability that a step finds a version failing ``factor`` times as often.
 
     Args:
-        rate: Share of the records that the live version fails on; at most 1 / ``factor``.
+        rate: Fraction of records that the live version fails on; at most 1 / ``factor``.
     Returns:
-        From 0 to 1, by a normal approximation to the last look; with the looks before it, up to
-        0.1 more are found.
+        From 0 to 1, by a normal approximation to the last look; earlier looks add up to 0.1.
     """
     limits = step.limits
     expected = _expected(step, factor * rate, rate)
@@ -59,7 +57,7 @@ def chance(step: JudgedStep, *, factor: float = FACTOR, rate: float = USUAL_ERRO
         return 0.0
     theirs = expected.theirs
     needed = _needed(theirs, expected.share, limits.alpha)
-    # How much more of ours it takes where there are more of theirs.
+    # Additional failures of ours needed per additional failure of theirs.
     apart = max(1.0, math.sqrt(theirs))
     slope = (_needed(theirs + apart, expected.share, limits.alpha) - needed) / apart
     spread = math.sqrt(expected.ours + slope**2 * theirs)
@@ -67,20 +65,20 @@ def chance(step: JudgedStep, *, factor: float = FACTOR, rate: float = USUAL_ERRO
 
 
 def found(policy: Policy, *, factor: float = FACTOR) -> float:
-    """How probably one of the steps does, from 0 to 1."""
+    """Return the probability that any step of a policy does, from 0 to 1."""
     missed = math.prod(1 - chance(step, factor=factor) for step in judged_steps(policy))
     return 1 - missed
 
 
 def in_words(policy: Policy) -> str:
-    """In a sentence: how surely errors doubled from 1 % are found, and what it would take."""
+    """Describe the power to find errors doubled from 1 %, and how to improve it."""
     steps = judged_steps(policy)
     if policy.analysis.errors is None:
         return "Errors are not compared with the live version's: analysis.errors is null."
     share = found(policy)
     head = (
-        f"Where the live version fails on {100 * USUAL_ERROR_RATE:g} % of the records, each by "
-        "itself, a version that fails twice as often is found in "
+        f"Where the live version fails on {100 * USUAL_ERROR_RATE:g} % of the records "
+        "independently, a version that fails twice as often is found in "
     )
     if share >= WANTED:
         return f"{head}99 of 100 releases."
@@ -95,7 +93,7 @@ def in_words(policy: Policy) -> str:
 
 
 def _expected(step: JudgedStep, ours: float, theirs: float) -> _Expected:
-    """By the shares of records that each version fails on."""
+    """Return the expected failures, given each version's error rate."""
     records = step.limits.records
     if step.limits.step is ReleaseStep.CANARY:
         others = records * (1 - step.weight) / step.weight
@@ -106,9 +104,9 @@ def _expected(step: JudgedStep, ours: float, theirs: float) -> _Expected:
 
 
 def _needed(theirs: float, share: float, alpha: float) -> float:
-    """Failures of ours, beside so many of theirs, with which the evidence reaches its threshold.
+    """Return the failures of ours, given theirs, at which the evidence reaches its threshold.
 
-    Between two whole numbers of theirs it is interpolated.
+    It is interpolated between whole numbers of theirs.
     """
     whole = math.floor(theirs)
     low, high = (_needed_beside(count, share, alpha) for count in (whole, whole + 1))
@@ -123,7 +121,7 @@ def _needed_beside(theirs: int, share: float, alpha: float) -> int:
 
 
 def _records_for(step: JudgedStep) -> int:
-    """Records with which a step alone finds it as surely as is wanted."""
+    """Return the number of records with which a step alone has the wanted power."""
 
     def enough(records: int) -> bool:
         return chance(step._replace(limits=step.limits._replace(records=records))) >= WANTED
@@ -132,7 +130,7 @@ def _records_for(step: JudgedStep) -> int:
 
 
 def _first(holds: Callable[[int], bool]) -> int:
-    """The smallest whole number from which on something holds."""
+    """Return the smallest whole number for which a monotone predicate holds."""
     high = 1
     while not holds(high):
         high *= 2
@@ -141,7 +139,7 @@ def _first(holds: Callable[[int], bool]) -> int:
 
 
 def _strongest(steps: list[JudgedStep]) -> JudgedStep:
-    """The shadow, where the same records go to both; else the canary of the largest weight."""
+    """Return the shadow, where both get the same records; else the canary of largest weight."""
     order = (ReleaseStep.BAKE, ReleaseStep.CANARY, ReleaseStep.SHADOW)
     return max(steps, key=lambda step: (order.index(step.limits.step), step.weight))
 
@@ -152,6 +150,6 @@ def _name(step: JudgedStep) -> str:
 
 
 def _rounded(records: int) -> int:
-    """Up to two digits: it is no more exact than that."""
+    """Round up to two digits, as the estimate is no more exact."""
     unit = int(10 ** max(0, len(str(records)) - 2))
     return math.ceil(records / unit) * unit

@@ -1,9 +1,8 @@
 """The statistical tests behind verdicts; pure.
 
-Owns the arithmetic: evidence against a share, an interval for a share, the distance of two
-mixes of labels, Mann-Whitney. Knows neither versions nor limits,
-which ``verdict`` owns. Without scipy, which takes a second and a half of CPU to import; the tests
-compare with it.
+Owns the arithmetic: evidence against a proportion, an interval for a proportion, the distance of
+two label distributions, Mann-Whitney. ``verdict`` owns versions and limits. Does not use scipy,
+which takes a second and a half of CPU to import; the tests compare with it.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
-# Standard errors on either side of an estimate. One look is wrong on one side in 1 of 740;
-# the looks of a step share most of their records, so all of them together in about 1 of 100.
+# Standard errors on either side of an estimate. One look is wrong on one side in 1 of 740 cases;
+# as the looks of a step share most of their records, all together are wrong in about 1 of 100.
 STANDARD_ERRORS: Final = 3.0
-# Below it the distribution of a cell is not near enough to the normal one.
+# Below this the normal approximation of a cell is not good enough.
 _MIN_EXPECTED: Final = 5.0
-# Of the smaller side; above, the normal distribution is near enough.
+# Size of the smaller sample; above it the normal approximation is good enough.
 _EXACT_UP_TO: Final = 8
 _OTHER_LABELS: Final = "(other)"
 
 
 class Interval(NamedTuple):
-    """An estimate and the bounds that its chance error leaves."""
+    """An estimate and its confidence bounds."""
 
     low: float
     estimate: float
@@ -34,23 +33,22 @@ class Interval(NamedTuple):
 
 
 def log_evidence(hits: int, trials: int, *, share: float, priors: Sequence[float]) -> float:
-    """Evidence that hits are more frequent than ``share``, as a natural logarithm.
+    """Return the evidence that hits are more frequent than ``share``, as a natural logarithm.
 
-    A beta-binomial e-process: the probability of what was seen under beta priors around
-    ``share``, on average, divided by that under ``share`` itself. When the true share is
-    ``share`` or less, the evidence reaches 1 / alpha at *any* of its looks with a probability of
-    at most alpha, so one may look after every record and stop at will. That holds below
-    ``share`` too, because with the priors' mean at ``share`` a further hit always raises what is
-    above 0.
+    A beta-binomial e-process: the mean probability of the data under beta priors around
+    ``share``, divided by that under ``share`` itself. When the true proportion is ``share`` or
+    less, the evidence reaches 1 / alpha at *any* look with a probability of at most alpha, so one
+    may look after every record and stop at will. That also holds below ``share``, because with
+    the priors' mean at ``share`` a further hit always raises evidence that is above 0.
 
     Args:
-        hits: From 0 to ``trials``.
+        hits: Number of hits, from 0 to ``trials``.
         trials: Records so far.
-        share: What is to be disproved, within 0 < share < 1.
-        priors: How many trials each prior is worth, above 0. Small ones find a large difference
-            sooner, large ones a small one; of several each counts the same.
+        share: Proportion to disprove, 0 < share < 1.
+        priors: Number of trials each prior is worth, above 0. Small ones find a large difference
+            sooner, large ones a small one; several have equal weights.
     Returns:
-        0 where hits are not more frequent than ``share``.
+        The evidence; 0 if hits are not more frequent than ``share``.
     Source: Ville's inequality; mixture martingales, Robbins 1970.
     """
     if hits <= share * trials:
@@ -61,18 +59,18 @@ def log_evidence(hits: int, trials: int, *, share: float, priors: Sequence[float
         - _log_beta(prior * share, prior * (1 - share))
         for prior in priors
     ]
-    # The mean of what they are the logarithms of, which may be beyond what a float holds.
+    # Log of the mean of the exponentials, which themselves may overflow a float.
     most = max(found)
     mean = most + math.log(math.fsum(math.exp(one - most) for one in found) / len(found))
     return max(0.0, mean - hits * math.log(share) - misses * math.log1p(-share))
 
 
 def wilson(hits: int, trials: int) -> Interval:
-    """Wilson's interval for a share, ``STANDARD_ERRORS`` wide on either side.
+    """Return Wilson's interval for a proportion, ``STANDARD_ERRORS`` wide on either side.
 
     Args:
-        hits: From 0 to ``trials``.
-        trials: At least 0; the interval of none is everything.
+        hits: Number of hits, from 0 to ``trials``.
+        trials: Number of trials, at least 0; for 0 the interval is 0 to 1.
     """
     if trials <= 0:
         return Interval(0.0, 0.0, 1.0)
@@ -84,16 +82,16 @@ def wilson(hits: int, trials: int) -> Interval:
 
 
 def mix_distance(ours: Mapping[str, int], theirs: Mapping[str, int]) -> Interval:
-    """The Jensen-Shannon distance of two mixes, from 0 (equal) to 1 (nothing in common).
+    """Return the Jensen-Shannon distance of two samples, from 0 (equal) to 1 (disjoint).
 
-    Two samples of one mix differ by chance. With n and m records the divergence (the square of
-    the distance, in bits) of k labels is then h times a chi-square of k - 1 degrees, where
-    h = (1/n + 1/m) / (8 ln 2). So its mean (k - 1) h is taken off the estimate, and the
-    distance has a standard error of sqrt(h). Labels too rare for that count as one.
+    Two samples of one distribution differ by chance. With n and m records the divergence (the
+    square of the distance, in bits) of k labels is then h times a chi-square of k - 1 degrees of
+    freedom, where h = (1/n + 1/m) / (8 ln 2). So its mean (k - 1) h is subtracted, and the
+    distance has a standard error of sqrt(h). Labels too rare for that are merged into one.
 
     Args:
         ours: Label -> records. At least one record.
-        theirs: The same of the other sample. At least one record.
+        theirs: Label -> records of the other sample. At least one record.
     """
     n, m = sum(ours.values()), sum(theirs.values())
     cells = _without_rare(ours, theirs)
@@ -105,14 +103,14 @@ def mix_distance(ours: Mapping[str, int], theirs: Mapping[str, int]) -> Interval
 
 
 def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The chance that values of one distribution look this much larger than the others.
+    """Return the p-value that values of one distribution are this much larger than the others.
 
-    Exact where one side is small and no two values are equal, else by the normal distribution
+    Exact if one sample is small and no two values are equal, else by the normal approximation
     with corrections for ties and continuity.
 
     Args:
-        ours: The values that may be larger; shape (N,), N >= 1.
-        theirs: Shape (M,), M >= 1.
+        ours: Values that may be larger; shape (N,), N >= 1.
+        theirs: Values to compare with; shape (M,), M >= 1.
     """
     n, m, ordered = len(ours), len(theirs), sorted(theirs)
     wins = sum(bisect_left(ordered, x) + bisect_right(ordered, x) for x in ours) / 2
@@ -129,7 +127,7 @@ def mann_whitney(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def _arrangements(n: int, m: int) -> list[int]:
-    """In how many orders of n + m values the n win u of the n * m comparisons; at place u.
+    """Count, at index u, the orders of n + m values in which n win u of the n * m comparisons.
 
     The coefficients of the Gaussian binomial, (1 - q^(m+1)) ... (1 - q^(m+n)) divided by
     (1 - q) ... (1 - q^n): symmetric in n and m.
@@ -161,6 +159,6 @@ def _without_rare(ours: Mapping[str, int], theirs: Mapping[str, int]) -> list[tu
 
 
 def _divergence(ours: float, theirs: float) -> float:
-    """What one label adds to the Jensen-Shannon divergence, in bits."""
+    """Return one label's contribution to the Jensen-Shannon divergence, in bits."""
     middle = (ours + theirs) / 2
     return sum(p / 2 * math.log2(p / middle) for p in (ours, theirs) if p > 0)

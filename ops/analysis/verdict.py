@@ -1,20 +1,20 @@
 """The judgement of one step of a release: shadow, canary or bake; pure.
 
-``judge`` is called at every look with all that was counted since the step began. Each check has
-three answers: failed, passed, or not enough seen yet. One failure fails the step; a step passes
-only when every check that it needs has passed; what is still open at the timeout is inconclusive
-and waits for a person. ``_CHECKS``, at the end, lists the checks and the steps that need each.
+``judge`` is called at every look with all counts since the step began. Each check has one of three
+results: failed, passed, or not enough data yet. One failure fails the step; a step passes only
+when every required check has passed; a check still undecided at the timeout is inconclusive and
+waits for a person. ``_CHECKS``, at the end, lists the checks and the steps that require each.
 
-    records, duration   has the step seen what the policy wants?
+    records, duration   has the step seen what the policy requires?
     error_rate, p99     absolute limits, whatever the baseline does
-    errors              against the baseline: of other keys in a canary, else of the same records
-    latency             against the baseline, of the same micro-batches
+    errors              against the baseline: on different keys in a canary, else the same records
+    latency             against the baseline, on the same micro-batches
     labels, agreement   against the baseline: how often each label; how often the same answer
 
-The tests are chosen to be looked at often: a check that may fail in mid-step uses evidence that
-stays valid however often one looks (``log_evidence``), or bounds three standard errors away
-(``Interval``). What follows from a verdict is decided in ``ops.releases.state_machine``; the
-arithmetic is in ``statistics``; how small a difference a policy finds, in ``power``.
+The tests allow repeated looks: a check that may fail during a step uses evidence that stays valid
+however often one looks (``log_evidence``), or bounds three standard errors away (``Interval``).
+``ops.releases.state_machine`` decides what follows from a verdict; the arithmetic is in
+``statistics``; ``power`` computes how small a difference a policy finds.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from ops.analysis.evidence import (
 )
 from ops.analysis.statistics import log_evidence, mann_whitney, mix_distance, wilson
 
-# Records of a version, pairs or labels, below which no share of them is judged.
+# Number of records, pairs or labels below which no fraction of them is judged.
 MIN_RECORDS: Final = 50
 # With 6 windows against 6, Mann-Whitney can just reach the level below.
 MIN_WINDOWS: Final = 6
 LATENCY_LEVEL: Final = 0.002
-# Trials that the priors of each sequential test are worth, see log_evidence. Errors: few for those
-# of a version that fails outright, many for doubled ones, which move their share a little.
-# Windows: very few, as nearly every one of a slow version is too slow.
+# Trials that the priors of each sequential test are worth, see log_evidence. Errors: few for a
+# version that fails outright, many for doubled errors, which change the proportion only a little.
+# Windows: very few, as nearly every window of a slow version is too slow.
 ERRORS_PRIORS: Final = (10.0, 40.0)
 _WINDOWS_PRIORS: Final = (2.0,)
 
 
 def judge(evidence: StepEvidence, limits: Limits) -> Verdict:
-    """Judge a step by what was counted since it began.
+    """Judge a step by the counts since it began.
 
     Returns:
         Failed as soon as one check fails. Passed when the step has its records and its duration
-        and every needed check passed; until then waiting, and inconclusive from the timeout on.
+        and every required check passed; until then waiting, and inconclusive from the timeout on.
     """
     answers = ((check(evidence, limits), needed_in) for check, needed_in in _CHECKS)
     findings = [
@@ -73,7 +73,7 @@ def _records(evidence: StepEvidence, limits: Limits) -> CheckResult:
     seen, wanted = evidence.candidate.records, limits.records
     sentence = (
         f"records: version {evidence.candidate.version} had {seen:,} of the {wanted:,} "
-        f"that the step wants, in {evidence.age_s:,.0f} s"
+        f"that the step requires, in {evidence.age_s:,.0f} s"
     )
     both = seen + evidence.baseline.records
     if limits.step is ReleaseStep.CANARY and both:
@@ -92,7 +92,7 @@ def _duration(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
 
 
 def _error_rate(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
-    """The absolute limit: the fast path for a version that fails outright."""
+    """Check the absolute limit, the fast path for a version that fails outright."""
     if limits.max_error_rate is None:
         return None
     candidate, errors = evidence.candidate, evidence.candidate.errors
@@ -104,14 +104,14 @@ def _error_rate(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     within = errors <= limits.max_error_rate * candidate.records
     sentence = (
         f"error rate: {_share(errors, candidate.records)}, at most "
-        f"{_percent(limits.max_error_rate)} wanted; {_strength(found, limits.alpha)}"
+        f"{_percent(limits.max_error_rate)} allowed; {_strength(found, limits.alpha)}"
     )
     numbers = {"errors": errors, "records": candidate.records, "log_evidence": found}
     return CheckResult("error_rate", _by_evidence(found, limits.alpha, within), sentence, numbers)
 
 
 def _errors(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
-    """Against the baseline: the records of other keys in a canary, else the same records."""
+    """Compare with the baseline: on different keys in a canary, else on the same records."""
     if not limits.compare_errors:
         return None
     return (_errors_beside if limits.step is ReleaseStep.CANARY else _errors_of_pairs)(
@@ -120,9 +120,9 @@ def _errors(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
 
 
 def _errors_beside(evidence: StepEvidence, limits: Limits) -> CheckResult:
-    """Of all errors of both, no more than its share of the records should be the candidate's.
+    """Test that the candidate's fraction of all errors is at most its fraction of the records.
 
-    The share that was observed, not the weight: one busy key can move it far from the weight.
+    The observed fraction is used, not the weight: one busy key can move it far from the weight.
     """
     ours, theirs = evidence.candidate, evidence.baseline
     fewest = min(ours, theirs, key=lambda version: version.records)
@@ -150,7 +150,7 @@ def _errors_beside(evidence: StepEvidence, limits: Limits) -> CheckResult:
 
 
 def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> CheckResult:
-    """McNemar's question: of the records that one alone failed on, half should be the other's."""
+    """Apply McNemar's test: of records that only one failed on, each should have half."""
     paired, theirs = evidence.paired, evidence.baseline.version
     pairs = paired.compared + paired.failed + paired.baseline_failed
     if pairs < MIN_RECORDS:
@@ -171,14 +171,14 @@ def _errors_of_pairs(evidence: StepEvidence, limits: Limits) -> CheckResult:
 
 
 def _latency(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
-    """Fails early when too many windows are too slow, else by Mann-Whitney at the step's end."""
+    """Fail early if too many windows are too slow, else by Mann-Whitney at the step's end."""
     if limits.max_slowdown is None:
         return None
     paired, theirs = evidence.paired, evidence.baseline.version
     slowdowns = paired.slowdowns
     windows = len(slowdowns)
     if windows < MIN_WINDOWS:
-        return _too_few("latency", f"windows beside version {theirs}", windows, MIN_WINDOWS)
+        return _too_few("latency", f"windows alongside version {theirs}", windows, MIN_WINDOWS)
     slow = sum(slowdown >= limits.max_slowdown for slowdown in slowdowns)
     found = log_evidence(slow, windows, share=0.5, priors=_WINDOWS_PRIORS)
     typical = median(slowdowns)
@@ -199,7 +199,7 @@ def _latency(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
 
 
 def _p99(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
-    """The absolute limit of latency."""
+    """Check the absolute limit of latency."""
     if limits.max_p99_ms is None:
         return None
     values = evidence.paired.candidate_p99_ms
@@ -228,7 +228,7 @@ def _labels(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     sentence = (
         f"labels: distance {distance.estimate:.3f} ({distance.low:.3f} to {distance.high:.3f}) "
         f"between {n:,} answers and {m:,} of version {evidence.baseline.version}, at most "
-        f"{limits.max_distance:g} wanted"
+        f"{limits.max_distance:g} allowed"
     )
     too_far, near = distance.low > limits.max_distance, distance.estimate <= limits.max_distance
     numbers = {**distance._asdict(), "labels": n, "baseline": m}
@@ -245,7 +245,7 @@ def _agreement(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     sentence = (
         f"agreement: {_share(paired.agreed, paired.compared)} ({_percent(agreed.low)} to "
         f"{_percent(agreed.high)}) with version {evidence.baseline.version}, "
-        f"{_percent(limits.min_agreement)} wanted"
+        f"{_percent(limits.min_agreement)} required"
     )
     apart = {pair: n for pair, n in paired.matrix.items() if pair[0] != pair[1]}
     if apart:
@@ -262,12 +262,12 @@ def _has_records(evidence: StepEvidence, limits: Limits) -> bool:
 
 
 def _by_evidence(found: float, alpha: float, within: bool) -> StepOutcome:
-    """Failed when the evidence, a logarithm, has reached 1 / alpha."""
+    """Fail when the evidence, a logarithm, has reached 1 / alpha."""
     return _by_bounds(found >= -math.log(alpha), within)
 
 
 def _by_bounds(failed: bool, passed: bool) -> StepOutcome:
-    """Waiting where what was seen is on the wrong side of a limit, yet might be so by chance."""
+    """Wait if the data is beyond a limit, but might be so by chance."""
     return StepOutcome.FAILED if failed else StepOutcome.PASSED if passed else StepOutcome.WAITING
 
 
@@ -285,7 +285,7 @@ def _percent(share: float) -> str:
 
 
 def _strength(found: float, alpha: float) -> str:
-    """The evidence as a number; a power of ten where it is beyond what a float holds."""
+    """Format the evidence as a number; as a power of ten if it would overflow a float."""
     power = found / math.log(10)
     number = f"{10**power:.2g}" if power < 300 else f"1e{power:.0f}"
     return f"evidence {number} (fails at {1 / alpha:g})"
@@ -295,8 +295,8 @@ _EVERYWHERE: Final = frozenset(ReleaseStep)
 _BEFORE_BAKE: Final = frozenset({ReleaseStep.SHADOW, ReleaseStep.CANARY})
 _Check = Callable[[StepEvidence, Limits], CheckResult | None]
 
-# Each check, and in which steps it must have seen enough before the step passes. In the others it
-# fails a step all the same, but is left out while it has seen too few.
+# Each check, and the steps in which it needs enough data before the step passes. In other steps
+# it can still fail the step, but is omitted while it has too little data.
 _CHECKS: Final[tuple[tuple[_Check, frozenset[ReleaseStep]], ...]] = (
     (_records, _EVERYWHERE),
     (_duration, _EVERYWHERE),

@@ -1,6 +1,6 @@
 """The control API: one application over the service, and every error in one shape.
 
-Synchronous throughout: each request runs in a thread of FastAPI's pool, beside the event loop.
+Synchronous throughout: each request runs in a thread of FastAPI's pool, outside the event loop.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from serve.errors import ArtifactError, ServeError
 PREFIX = "/api/v1"
 MAX_BODY_BYTES = 1 << 20
 UPLOAD_PATH = re.compile(rf"{PREFIX}/models/[^/]+/versions")
-# The status of every error; one that is derived from another has its own or the other's.
+# The status of every error class; a derived class without an own status has that of its base.
 STATUS: dict[type[Exception], int] = {
     errors.NotAuthenticated: 401,
     errors.NotAllowed: 403,
@@ -67,22 +67,22 @@ def create_app(
     readiness: Iterable[Check] = (),
     uploads: Uploads | None = None,
 ) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        extra_routers: Served under ``PREFIX`` beside those of this module.
-        readiness: What ``/readyz`` asks besides the database; each raises an ``OpsError`` with
-            the reason why not.
-        uploads: How they are received; None takes the defaults.
+        extra_routers: Routers to serve under ``PREFIX``, alongside those of this package.
+        readiness: Checks of ``/readyz`` besides the database; each raises an ``OpsError`` with
+            the reason if the platform is not ready.
+        uploads: Limits for uploads; None applies the defaults.
     """
     app = FastAPI(
         title="bertstream",
         version=importlib.metadata.version("bertstream"),
         openapi_url=f"{PREFIX}/openapi.json",
-        # Both would fetch their scripts from elsewhere.
+        # Both pages would load scripts from other sites.
         docs_url=None,
         redoc_url=None,
-        # An answer without our shape, to an address that nobody was told.
+        # A redirect would be a response without the shape of our errors.
         redirect_slashes=False,
     )
     app.state.service = service
@@ -99,8 +99,8 @@ def create_app(
         cost.router,
     )
     responses: dict[int | str, dict[str, Any]] = {
-        "4XX": {"model": ErrorShape, "description": "Refused; the message says what to do."},
-        "5XX": {"model": ErrorShape, "description": "Cannot be done now; 503 may be tried again."},
+        "4XX": {"model": ErrorShape, "description": "Refused; the message shows what to do."},
+        "5XX": {"model": ErrorShape, "description": "Cannot be done now; 503 can be retried."},
     }
     for router in (*own, *extra_routers):
         app.include_router(router, prefix=PREFIX, responses=responses)
@@ -114,13 +114,13 @@ def create_app(
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, before they are in memory."""
+    """Refuses bodies that are too large before they are in memory."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, uploads: Uploads) -> None:
         self._app, self._max_bytes, self._uploads = app, max_bytes, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what comes, whatever the request says of its length."""
+        """Count the received bytes, independently of the declared length."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -140,7 +140,7 @@ class BodyLimit:
             return message
 
         async def closing(message: Message) -> None:
-            # Whoever is still sending is not made to send the rest.
+            # A client that is still sending need not send the rest.
             if message["type"] == "http.response.start" and not is_whole:
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
@@ -163,7 +163,7 @@ def _health(readiness: tuple[Check, ...]) -> APIRouter:
     async def healthz() -> dict[str, bool]:
         return {"alive": True}
 
-    @router.get("/readyz", summary="It can do what it is asked")
+    @router.get("/readyz", summary="The service is ready for requests")
     def readyz(service: Served) -> dict[str, bool]:
         for check in (service.require_database, *readiness):
             check()
@@ -192,8 +192,8 @@ def _handle_errors(app: FastAPI) -> None:
         return _body(error.status_code, kind, message)
 
     async def unexpected(_request: Request, _error: Exception) -> JSONResponse:
-        # The server logs it with its trace; whoever asks gets nothing of that.
-        message = "something failed that should not; the platform's log has the reason"
+        # The server logs the error with its traceback, which the caller must not see.
+        message = "an internal error occurred; see the platform's log for the reason"
         return _body(500, "InternalError", message)
 
     app.add_exception_handler(errors.OpsError, ours)
@@ -204,14 +204,14 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _problem(error: dict[str, Any]) -> Problem:
-    """Without the value that was sent, which may be secret."""
+    """Return the problem without the value that was sent, which may be secret."""
     path = ".".join(str(step) for step in error["loc"])
     pattern = error.get("ctx", {}).get("pattern")
     return Problem(*NOWHERE, path, SENTENCES.get(pattern, error["msg"]))
 
 
 def _last(path: str) -> str:
-    """Without where in the request it stood."""
+    """Return the path without its first part, which names the part of the request."""
     return path.partition(".")[2] or path
 
 

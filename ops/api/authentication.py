@@ -1,4 +1,4 @@
-"""Who calls, and the service that answers: what every address asks for."""
+"""Dependencies of every endpoint: the authenticated caller and the service."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ops.access.transactions import Actor
 from ops.errors import NotAuthenticated
 from ops.service.service import Service
 
-bearer = HTTPBearer(auto_error=False, description="Of `bertstream token create`.")
+bearer = HTTPBearer(auto_error=False, description="From `bertstream token create`.")
 
 
 def service_of(request: Request) -> Service:
-    """The service that the application was made with."""
+    """Return the service that the application was created with."""
     service: Service = request.app.state.service
     return service
 
@@ -27,14 +27,14 @@ def actor_of(
     service: Served,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Actor:
-    """Who shows the token.
+    """Return the actor whose token was sent.
 
     Raises:
-        NotAuthenticated: There is none, or it does not count. Not retriable.
+        NotAuthenticated: The token is missing or not valid. Not retriable.
     """
     if credentials is None:
         raise NotAuthenticated(
-            "this takes a token, as the header Authorization: Bearer TOKEN; the command reads it "
+            "this requires a token in the header Authorization: Bearer TOKEN; the command reads it "
             "from BERTSTREAM_TOKEN or from the file token in the state directory"
         )
     return service.access.authenticate(credentials.credentials)

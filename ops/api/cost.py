@@ -1,4 +1,4 @@
-"""Addresses of costs and alerts."""
+"""Endpoints for costs and alerts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MAX_DAYS = 366
 router = APIRouter()
 
 
-@router.get("/cost", tags=["cost"], summary="What models used, and what it cost")
+@router.get("/cost", tags=["cost"], summary="Usage and costs of models")
 def cost(
     actor: Authenticated,
     service: Served,
     model: OfModel = None,
-    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Today and those before.")] = 1,
-    by: Annotated[list[Column] | None, Query(description="What rows are told apart by.")] = None,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Days, up to today.")] = 1,
+    by: Annotated[list[Column] | None, Query(description="Columns to group by.")] = None,
 ) -> Costs:
-    """Of one model, or of all for who may read all. Days are those of UTC."""
+    """One model, or all models for callers who may read all. Days are in UTC."""
     return service.cost.bills(actor, model=model, days=days, by=by or ALL_COLUMNS)
 
 
@@ -34,20 +34,20 @@ def advice(
     actor: Authenticated,
     service: Served,
     model: OfModel = None,
-    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Whose load counts.")] = 7,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="Days of load, up to today.")] = 7,
 ) -> Advised:
-    """From the measured load of one model, or of all for who may read all."""
+    """Based on the measured load of one model, or of all for callers who may read all."""
     return service.cost.advice(actor, model=model, days=days)
 
 
-@router.get("/alerts", tags=["alerts"], summary="What somebody should see to, the newest first")
+@router.get("/alerts", tags=["alerts"], summary="Problems that need an operator, newest first")
 def alerts(
     actor: Authenticated,
     service: Served,
-    closed: Annotated[bool, Query(description="Also those that are over.")] = False,
+    closed: Annotated[bool, Query(description="Include closed alerts.")] = False,
     limit: Limit = 50,
     before: BeforeId = None,
 ) -> Page[Alert]:
-    """For everybody with a token."""
+    """Open to everyone with a token; shows alerts that the caller may read."""
     found = service.alerts.page(actor, closed_too=closed, limit=limit, before_id=before)
     return page_of(found, limit, "id")

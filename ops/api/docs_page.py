@@ -1,4 +1,4 @@
-"""The page that describes the control API, from its OpenAPI document; needs no script. Pure."""
+"""The page that documents the control API, from its OpenAPI document; without scripts. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ td { padding: .1rem 1rem .1rem 0; vertical-align: top }
 
 
 def page(document: Mapping[str, Any]) -> str:
-    """HTML of an OpenAPI document."""
+    """Return an OpenAPI document as HTML."""
     info = document["info"]
     title = escape(f"{info['title']} {info['version']}: control API")
     return "".join(
         (
             f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>",
             f"<style>{STYLE}</style><h1>{title}</h1>",
-            "<p>Every address under /api/v1 takes a token, as the header ",
+            "<p>Every endpoint under /api/v1 requires a token in the header ",
             "<code>Authorization: Bearer TOKEN</code>. Errors have the shape ErrorShape. ",
             '<a href="openapi.json">openapi.json</a> has all of this for programs.</p>',
             *_sections(document["paths"]),
@@ -41,8 +41,8 @@ def _sections(paths: Mapping[str, Any]) -> Iterator[str]:
     by_tag: dict[str, list[str]] = {}
     for path, operations in paths.items():
         for method, operation in operations.items():
-            told = "".join(_operation(method, path, operation))
-            by_tag.setdefault(operation.get("tags", ["others"])[0], []).append(told)
+            text = "".join(_operation(method, path, operation))
+            by_tag.setdefault(operation.get("tags", ["others"])[0], []).append(text)
     for tag, operations in by_tag.items():
         yield f"<h2>{escape(tag)}</h2>"
         yield from operations
@@ -59,7 +59,7 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     yield "</table>"
     body = operation.get("requestBody", {}).get("content", {})
     for content in body.values():
-        yield f"<p>Takes {_kind(content['schema'])}</p>"
+        yield f"<p>Body: {_kind(content['schema'])}</p>"
     for status, response in operation["responses"].items():
         for content in response.get("content", {}).values():
             yield f"<p>{escape(str(status))}: {_kind(content.get('schema', {}))}</p>"
@@ -74,7 +74,7 @@ def _shapes(schemas: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    """A word for a schema: a link where it has a name."""
+    """Return a schema in words, or as a link if it has a name."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f'<a href="#{name}">{name}</a>'

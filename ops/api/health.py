@@ -1,4 +1,4 @@
-"""Address of health. ``/healthz`` and ``/readyz`` are of ``api``: they take no token."""
+"""Endpoint for health. ``/healthz`` and ``/readyz`` are in ``app``: they require no token."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _READINGS = TypeAdapter(Readings | None)
 
 
 class HealthShape(Shape):
-    """How the platform stands.
+    """Health of the platform.
 
     Attributes:
-        status: Of the worst finding; ``grade`` is 0, 1 or 2 for it.
-        at: When it was looked at, and ``age_s`` how long ago that is.
-        findings: The worst first; those of models that the caller may read.
-        hidden: Findings that the caller may not read.
-        readings: What they follow from; None for who may not read all models.
+        status: Severity of the worst finding; ``grade`` is 0, 1 or 2 for it.
+        at: Time of the last check; ``age_s`` is how long ago that was.
+        findings: Findings that the caller may read, worst first.
+        hidden: Number of findings that the caller may not read.
+        readings: Measurements behind the findings; None if the caller may not read all models.
     """
 
     status: Severity
@@ -37,9 +37,9 @@ class HealthShape(Shape):
     readings: dict[str, Any] | None
 
 
-@router.get("/health", summary="How the platform stands")
+@router.get("/health", summary="Health of the platform")
 def health(actor: Authenticated, service: Served) -> HealthShape:
-    """The last look, some seconds old; asks nobody itself."""
+    """Result of the last check, some seconds old; this call checks nothing itself."""
     shown = service.health.latest(actor)
     found = shown.health
     return HealthShape(

@@ -1,4 +1,4 @@
-"""Addresses of the ledger."""
+"""Endpoints for the ledger."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError as exc:
-        raise ValueError("it lies outside of the years 1 to 9999 in UTC") from exc
+        raise ValueError("it is outside the years 1 to 9999 in UTC") from exc
 
 
 Since = Annotated[
-    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, Query(description="From then on.")
+    Annotated[AwareDatetime, AfterValidator(_in_utc)] | None, Query(description="Since this time.")
 ]
-OfRelease = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Of this release alone.")]
-BeforeRow = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Rows below this one.")]
+OfRelease = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Only this release.")]
+BeforeRow = Annotated[int | None, Query(ge=1, le=MAX_ID, description="IDs below this one.")]
 
 
 class VerifiedShape(Shape):
-    """Whether the chain holds.
+    """Result of verifying the chain of hashes.
 
     Attributes:
-        rows: How many there are; the last one's ``hash`` noted elsewhere shows a ledger that was
-            written anew.
-        broken_at: The first row at which it does not hold.
+        rows: Number of rows; keep the last row's ``hash`` elsewhere to detect a ledger that was
+            rewritten.
+        broken_at: First row at which the chain is broken.
     """
 
     holds: bool
@@ -47,23 +47,23 @@ class VerifiedShape(Shape):
     why: str = ""
 
 
-@router.get("/ledger", summary="Who did what, the newest first")
+@router.get("/ledger", summary="Who did what, newest first")
 def rows(
     actor: Authenticated,
     service: Served,
     model: OfModel = None,
     release: OfRelease = None,
-    by: Annotated[Holder | None, Query(description="Of this actor alone.")] = None,
+    by: Annotated[Holder | None, Query(description="Only this actor.")] = None,
     since: Since = None,
     limit: Limit = 50,
     before: BeforeRow = None,
 ) -> Page[LedgerRow]:
-    """Of one model, or of all for who may read all."""
+    """Rows of one model, or of all for callers who may read all."""
     found = service.ledger.read(actor, LedgerQuery(model, release, by, since, limit, before))
     return page_of(found, limit, "id")
 
 
-@router.get("/ledger/verification", summary="Follow the chain from its beginning")
+@router.get("/ledger/verification", summary="Verify the chain from its beginning")
 def verify(actor: Authenticated, service: Served) -> VerifiedShape:
     """Takes some ten seconds for a million rows."""
     head, broken = service.ledger.verify(actor)

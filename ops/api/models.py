@@ -1,4 +1,4 @@
-"""Addresses of models and versions."""
+"""Endpoints for models and versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from serve.artifact import MANIFEST_FILE
 
 DIGEST_HEADER = "bertstream-digest"
 ARCHIVE = {"type": "string", "format": "binary"}
-# Larger than any disk, and no larger than what a database counts.
+# Larger than any disk, and within the integers of a database.
 MAX_SIZE = 1 << 60
 
 router = APIRouter(tags=["models"])
@@ -51,16 +51,16 @@ class VersionShape(Shape):
 
 
 class KnownShape(Shape):
-    """Which version some bytes are; null where they are to be sent."""
+    """Version that has the given bytes; null if they must be sent."""
 
     version: int | None
 
 
-@router.get("/models", summary="Models that may be read")
+@router.get("/models", summary="Models that the caller may read")
 def models(
     actor: Authenticated, service: Served, limit: Limit = 50, after: AfterName = ""
 ) -> Page[ModelSummary]:
-    """By name."""
+    """Sorted by name."""
     found = service.models.all(actor, limit=limit, after=after)
     return page_of(found, limit, "name")
 
@@ -72,26 +72,26 @@ def versions(
     name: ModelName,
     limit: Limit = 50,
     before: BeforeId = None,
-    deleted: Annotated[bool, Query(description="With those whose files are gone.")] = False,
+    deleted: Annotated[bool, Query(description="Include deleted versions.")] = False,
 ) -> Page[VersionShape]:
-    """The newest first."""
+    """Newest first."""
     found = service.models.versions(actor, name, limit=limit, before=before, deleted=deleted)
     shown = [VersionShape.model_validate(version) for version in found]
     return page_of(shown, limit, "number")
 
 
-@router.get("/models/{name}/uploads/{digest}", summary="Whether a directory is to be sent")
+@router.get("/models/{name}/uploads/{digest}", summary="Whether a directory must be sent")
 def known(
     request: Request,
     actor: Authenticated,
     service: Served,
     name: ModelName,
     digest: Annotated[
-        str, PathParameter(pattern=r"^[0-9a-f]{64}$", description="Of the manifest.")
+        str, PathParameter(pattern=r"^[0-9a-f]{64}$", description="Manifest's digest.")
     ],
-    size_bytes: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Of its archive.")],
+    size_bytes: Annotated[int, Query(ge=0, le=MAX_SIZE, description="Archive size.")],
 ) -> KnownShape:
-    """Asked before anything is sent: may it come, is there room, is it there already?"""
+    """Call this before an upload: checks permission and capacity, and whether it is needed."""
     uploads_of(request).require_allowed(size_bytes)
     return KnownShape(version=service.models.known(actor, name, digest, size_bytes=size_bytes))
 
@@ -109,17 +109,17 @@ async def register(
     service: Served,
     name: ModelName,
     source: Annotated[
-        str, Query(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$", description="Where it is from.")
+        str, Query(max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$", description="Its origin.")
     ] = "",
 ) -> Registered:
-    """The body is a tar archive of plain files, `MANIFEST.json` first and then those it names.
+    """The body is a tar archive of plain files: `MANIFEST.json`, then the files that it lists.
 
-    Takes the header Content-Length. Answers 200 where the same bytes were registered before.
+    Requires the header Content-Length. Returns 200 if the same bytes were registered before.
     """
 
     def keep(body: Body, size_bytes: int) -> Registered:
-        told = source or f"an upload of {actor.name}"
-        return service.models.register(actor, name, body, size_bytes=size_bytes, source=told)
+        origin = source or f"an upload of {actor.name}"
+        return service.models.register(actor, name, body, size_bytes=size_bytes, source=origin)
 
     done = await uploads_of(request).run(request, keep)
     response.status_code = 200 if done.existed else 201
@@ -128,7 +128,7 @@ async def register(
 
 @router.get("/models/{name}/versions/{number}", summary="One version")
 def show(actor: Authenticated, service: Served, name: ModelName, number: Number) -> Version:
-    """With its card and its files."""
+    """Includes its card and its files."""
     return service.models.show(actor, VersionId(name, number))
 
 
@@ -138,9 +138,9 @@ def delete(
     service: Served,
     name: ModelName,
     number: Number,
-    reason: Annotated[str, Query(max_length=1000, description="For the ledger.")] = "",
+    reason: Annotated[str, Query(max_length=1000, description="Reason for the ledger.")] = "",
 ) -> None:
-    """Refused for what serves and what a rollback could need."""
+    """Refused for versions that are served or that a rollback could need."""
     service.models.delete(actor, VersionId(name, number), reason=reason)
 
 
@@ -148,7 +148,7 @@ def delete(
 def archive(
     actor: Authenticated, service: Served, name: ModelName, number: Number
 ) -> StreamingResponse:
-    """Verified; the digest is in the header ``bertstream-digest``."""
+    """Verified before it is sent; the digest is in the header ``bertstream-digest``."""
     version = VersionId(name, number)
     digest = service.models.show(actor, version).digest
     folder = TemporaryDirectory(prefix="bertstream-export-")
@@ -166,14 +166,14 @@ def archive(
     return StreamingResponse(parts, media_type="application/x-tar", headers=named)
 
 
-@router.get("/diff", summary="What differs between two versions")
+@router.get("/diff", summary="Differences of two versions")
 def diff(
     actor: Authenticated,
     service: Served,
-    before: Annotated[str, Query(max_length=80, description="Such as sentiment@3.")],
-    after: Annotated[str, Query(max_length=80, description="Likewise.")],
+    before: Annotated[str, Query(max_length=80, description="E.g. sentiment@3.")],
+    after: Annotated[str, Query(max_length=80, description="E.g. sentiment@4.")],
 ) -> Diff:
-    """Metrics, labels, configuration, size, golden answers."""
+    """Compares metrics, labels, configuration, size and golden answers."""
     return service.models.diff(actor, VersionId.parse(before), VersionId.parse(after))
 
 

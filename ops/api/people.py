@@ -1,4 +1,4 @@
-"""Addresses of persons, teams, departments, their grants and tokens."""
+"""Endpoints for people, teams, departments, their grants and tokens."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ DEFAULT_DAYS = 90
 MAX_DAYS = 3650
 
 router = APIRouter(tags=["people"])
-OfHolder = Annotated[Holder | None, Query(description="Of this one only.")]
+OfHolder = Annotated[Holder | None, Query(description="Only this holder.")]
 
 
 class PrincipalBody(Shape):
-    """Who is to be added."""
+    """A person, team or department to add."""
 
     name: str = Field(max_length=100)
     kind: Kind = Kind.PERSON
 
 
 class GrantBody(Shape):
-    """What is to be given."""
+    """A permission to grant."""
 
     holder: Holder
     permission: Permission
@@ -50,12 +50,12 @@ class GrantBody(Shape):
 
 
 class TokenBody(Shape):
-    """A token that is wanted.
+    """A token to create.
 
     Attributes:
-        holder: None: oneself.
-        days: It counts for; None for one that never expires. Never longer than the token that
-            it is made with.
+        holder: Person who will use it; None for the caller.
+        days: Lifetime; None for a token that never expires. Limited by the lifetime of the token
+            that creates it.
     """
 
     holder: Holder | None = None
@@ -67,29 +67,29 @@ class IssuedShape(Token):
     """A new token; ``token`` is never shown again.
 
     Attributes:
-        ends_with_maker: It was wanted for longer than the token that it was made with counts,
-            and ends with that one.
+        ends_with_maker: True if a longer lifetime was requested than that of the token that
+            created it; it expires with that token.
     """
 
     ends_with_maker: bool
     token: str = field(repr=False)
 
 
-@router.get("/me", summary="Who the token says I am, and what I may do")
+@router.get("/me", summary="The caller and the caller's permissions")
 def me(actor: Authenticated, service: Served) -> PrincipalProfile:
-    """As `/principals/{name}`."""
+    """Same as `/principals/{name}` for the caller."""
     return show(actor, service, actor.name)
 
 
-@router.get("/principals", summary="Persons, teams and departments")
+@router.get("/principals", summary="People, teams and departments")
 def principals(
     actor: Authenticated,
     service: Served,
-    kind: Annotated[list[Kind] | None, Query(description="Of these kinds alone.")] = None,
+    kind: Annotated[list[Kind] | None, Query(description="Only these kinds.")] = None,
     limit: Limit = 50,
     after: AfterName = "",
 ) -> Page[Principal]:
-    """By name."""
+    """Sorted by name."""
     kinds = tuple(kind or Kind)
     found = service.people.principals(actor, kinds, limit=limit, after=after)
     return page_of(found, limit, "name")
@@ -97,43 +97,43 @@ def principals(
 
 @router.post("/principals", status_code=201, summary="Add a person, team or department")
 def add(actor: Authenticated, service: Served, body: PrincipalBody) -> Principal:
-    """It may do nothing until something is granted."""
+    """It has no permissions until some are granted."""
     return service.people.add(actor, body.name, body.kind)
 
 
-@router.get("/principals/{name}", summary="One of them")
+@router.get("/principals/{name}", summary="One person, team or department")
 def show(actor: Authenticated, service: Served, name: PrincipalName) -> PrincipalProfile:
-    """With groups, members and grants."""
+    """Includes groups, members and grants."""
     return service.people.show(actor, name)
 
 
-@router.post("/principals/{name}/disable", summary="Have it count for nothing")
+@router.post("/principals/{name}/disable", summary="Disable it")
 def disable(actor: Authenticated, service: Served, name: PrincipalName) -> Principal:
-    """Its tokens and grants stay and do not help."""
+    """Its tokens and grants are kept but have no effect."""
     return service.people.disable(actor, name)
 
 
-@router.post("/principals/{name}/enable", summary="Have it count again")
+@router.post("/principals/{name}/enable", summary="Enable it again")
 def enable(actor: Authenticated, service: Served, name: PrincipalName) -> Principal:
-    """With the tokens and grants that it has."""
+    """Its tokens and grants take effect again."""
     return service.people.enable(actor, name)
 
 
-@router.put("/principals/{name}/members/{member}", status_code=204, summary="Put into a group")
+@router.put("/principals/{name}/members/{member}", status_code=204, summary="Add to a group")
 def join(actor: Authenticated, service: Served, name: PrincipalName, member: PrincipalName) -> None:
-    """Teams hold persons; departments hold teams and departments."""
+    """Teams contain people; departments contain teams and departments."""
     service.people.join(actor, member, name)
 
 
-@router.delete("/principals/{name}/members/{member}", status_code=204, summary="Take out of it")
+@router.delete("/principals/{name}/members/{member}", status_code=204, summary="Remove from it")
 def leave(
     actor: Authenticated, service: Served, name: PrincipalName, member: PrincipalName
 ) -> None:
-    """What came through the group is gone at once."""
+    """Permissions through the group are lost at once."""
     service.people.leave(actor, member, name)
 
 
-@router.get("/grants", summary="Permissions that are given")
+@router.get("/grants", summary="Granted permissions")
 def grants(
     actor: Authenticated,
     service: Served,
@@ -141,24 +141,24 @@ def grants(
     limit: Limit = 50,
     after: AfterId = 0,
 ) -> Page[GrantRow]:
-    """By their numbers."""
+    """Sorted by ID."""
     found = service.people.grants(actor, holder=holder, limit=limit, after_id=after)
     return page_of(found, limit, "id")
 
 
-@router.post("/grants", status_code=201, summary="Give a permission")
+@router.post("/grants", status_code=201, summary="Grant a permission")
 def give(actor: Authenticated, service: Served, body: GrantBody) -> GrantRow:
-    """To a person, team or department, on a model or a pattern of names."""
+    """Grants it to a person, team or department, on a model or a pattern of names."""
     return service.people.give(actor, body.holder, body.permission, body.pattern)
 
 
-@router.delete("/grants/{number}", summary="Take a permission away")
+@router.delete("/grants/{number}", summary="Revoke a permission")
 def take(actor: Authenticated, service: Served, number: Number) -> GrantRow:
-    """Answers what it was."""
+    """Returns the revoked grant."""
     return service.people.take(actor, number)
 
 
-@router.get("/tokens", summary="Tokens, without what is secret")
+@router.get("/tokens", summary="Tokens, without their secrets")
 def tokens(
     actor: Authenticated,
     service: Served,
@@ -166,16 +166,16 @@ def tokens(
     limit: Limit = 50,
     after: AfterId = 0,
 ) -> Page[Token]:
-    """By their numbers; of oneself, or of all for an admin of all models."""
+    """Sorted by ID; the caller's own, or those of everyone for an admin of all models."""
     found = service.people.tokens(actor, holder=holder, limit=limit, after_id=after)
     return page_of(found, limit, "id")
 
 
-@router.post("/tokens", status_code=201, summary="Make a token")
+@router.post("/tokens", status_code=201, summary="Create a token")
 def issue(
     actor: Authenticated, service: Served, body: TokenBody, response: Response
 ) -> IssuedShape:
-    """The only time that it is shown. It does not outlive the token that it is made with."""
+    """Only this response shows the secret. Expires no later than the token that creates it."""
     response.headers["cache-control"] = "no-store"
     lifetime = None if body.days is None else timedelta(days=body.days)
     issued = service.people.issue(actor, body.holder or actor.name, lifetime=lifetime)
@@ -184,7 +184,7 @@ def issue(
     )
 
 
-@router.delete("/tokens/{number}", summary="Have a token count no more")
+@router.delete("/tokens/{number}", summary="Revoke a token")
 def revoke(actor: Authenticated, service: Served, number: Number) -> Token:
-    """For good."""
+    """Cannot be undone."""
     return service.people.revoke(actor, number)

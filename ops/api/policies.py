@@ -1,4 +1,4 @@
-"""Addresses of policies."""
+"""Endpoints for policies."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ router = APIRouter(tags=["policies"])
 
 
 class PolicyBody(Shape):
-    """A policy's YAML text; the model is named in it."""
+    """YAML text of a policy, which names its model."""
 
     text: str = Field(max_length=MAX_BYTES)
 
 
 class PolicyShape(Shape):
-    """A policy in force.
+    """A policy in effect.
 
     Attributes:
-        text: As it was written.
-        policy: With every default.
+        text: YAML text as it was written.
+        policy: Parsed policy, including every default.
     """
 
     model: str
@@ -40,21 +40,21 @@ class PolicyShape(Shape):
     policy: dict[str, Any]
 
 
-@router.put("/policies", summary="Put a policy into force")
+@router.put("/policies", summary="Set the policy of a model")
 def put(actor: Authenticated, service: Served, body: PolicyBody) -> SetPolicy:
-    """Approvals that were given under another policy are void from then on."""
+    """Takes effect at once; approvals that were given under another policy become void."""
     return service.policies.put(actor, body.text)
 
 
-@router.post("/policies/check", summary="Every mistake in a policy, and what it finds")
+@router.post("/policies/check", summary="Check a policy and its detection power")
 def check(_actor: Authenticated, service: Served, body: PolicyBody) -> CheckedPolicy:
-    """Nothing is changed."""
+    """Changes nothing."""
     return service.policies.check(body.text)
 
 
-@router.get("/models/{name}/policy", summary="The policy in force")
+@router.get("/models/{name}/policy", summary="The policy in effect")
 def show(actor: Authenticated, service: Served, name: ModelName) -> PolicyShape:
-    """As it was written, and with every default."""
+    """Returned as written, and parsed with every default."""
     kept = service.policies.show(actor, name)
     return PolicyShape(
         model=kept.model,
@@ -66,7 +66,7 @@ def show(actor: Authenticated, service: Served, name: ModelName) -> PolicyShape:
     )
 
 
-@router.get("/models/{name}/versions/{number}/explanation", summary="May it go out now")
+@router.get("/models/{name}/versions/{number}/explanation", summary="Whether it may be released")
 def explain(actor: Authenticated, service: Served, name: ModelName, number: Number) -> Explanation:
-    """In sentences."""
+    """Explained in sentences."""
     return service.policies.explain(actor, VersionId(name, number))

@@ -1,4 +1,4 @@
-"""Addresses of releases."""
+"""Endpoints for releases."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Reason = Annotated[Text, Field(max_length=2_000)]
 
 
 class StartBody(Shape):
-    """A release to begin.
+    """A release to start.
 
     Attributes:
-        break_glass: Pass approvals, windows and interval by; takes a note and its permission.
+        break_glass: Skip approvals, windows and interval; requires a note and `break-glass`.
     """
 
     version: int = Field(ge=1, le=MAX_NUMBER, strict=True)
@@ -46,7 +46,7 @@ class StartBody(Shape):
 
 
 class ReasonBody(Shape):
-    """Why."""
+    """Reason of a command."""
 
     reason: Reason = ""
 
@@ -55,11 +55,11 @@ class ReleaseShape(Shape):
     """A release.
 
     Attributes:
-        label: What the version is called on the wire.
-        step: Of the canary, from 0.
-        weight: Share of the records that the new version answers.
-        previous: The version that was live when it began.
-        takes: What people may do with it now, beside their approvals and rejections.
+        label: Name of the version in the routing table.
+        step: Index of the canary step, from 0.
+        weight: Fraction of the keys that the new version answers.
+        previous: Version that was live when the release started.
+        takes: Commands that are possible now, besides approvals and rejections.
     """
 
     id: int
@@ -82,11 +82,11 @@ class ReleaseShape(Shape):
 
 
 class StoryShape(Shape):
-    """A release, the traffic of its model, and what happened so far.
+    """A release, the traffic of its model, and its transitions so far.
 
     Attributes:
-        since: When its step began, or an hour ago where that is longer.
-        records: That each version had since then, answered or not.
+        since: Start of its current step, at most one hour ago.
+        records: Number of records that each version received since then, answered or not.
     """
 
     release: ReleaseShape
@@ -96,9 +96,9 @@ class StoryShape(Shape):
     moves: list[LedgerRow]
 
 
-@router.post("/models/{name}/releases", status_code=201, summary="Begin a release")
+@router.post("/models/{name}/releases", status_code=201, summary="Start a release")
 def start(actor: Authenticated, service: Served, name: ModelName, body: StartBody) -> ReleaseShape:
-    """The operator takes it from there."""
+    """The operator carries it out."""
     version = VersionId(name, body.version)
     done = service.releases.start(actor, version, note=body.note, break_glass=body.break_glass)
     return _shape(done)
@@ -127,17 +127,17 @@ def _command(word: str, event: Event, summary: str, description: str) -> None:
 _vote(
     "approve",
     Vote.APPROVE,
-    "Agree to the open release",
-    "Bound to the version's bytes and to the policy in force; takes back one's rejection.",
+    "Approve the open release",
+    "Bound to the version's bytes and to the policy in effect; withdraws the caller's rejection.",
 )
 _vote("reject", Vote.REJECT, "Reject the open release", "One rejection ends it.")
-_command("pause", Event.PAUSE, "Hold it where it is", "Its traffic stays as it is.")
-_command("resume", Event.RESUME, "Let it go on where it was paused", "Its step begins anew.")
-_command("promote", Event.PROMOTE, "On to the next step at once", "Whatever its evidence.")
-_command("abort", Event.ABORT, "End it", "The version that was live answers everything.")
+_command("pause", Event.PAUSE, "Pause the open release", "Its traffic stays as it is.")
+_command("resume", Event.RESUME, "Resume the paused release", "Its step starts again.")
+_command("promote", Event.PROMOTE, "Move to the next step at once", "Regardless of its evidence.")
+_command("abort", Event.ABORT, "Abort the open release", "The live version answers all records.")
 
 
-@router.post("/models/{name}/rollback", summary="Back to the version that was live before")
+@router.post("/models/{name}/rollback", summary="Return to the version that was live before")
 def rollback(
     actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
 ) -> ReleaseShape:
@@ -145,15 +145,15 @@ def rollback(
     return _shape(service.releases.rollback(actor, name, reason=body.reason))
 
 
-@router.get("/models/{name}/release", summary="The open release, else the last one")
+@router.get("/models/{name}/release", summary="The open release, or the last one")
 def newest(actor: Authenticated, service: Served, name: ModelName) -> StoryShape:
-    """With every move."""
+    """Includes every transition."""
     return _story(service.releases.newest(actor, name))
 
 
 @router.get("/releases/{number}", summary="One release")
 def show(actor: Authenticated, service: Served, number: Number) -> StoryShape:
-    """With every move."""
+    """Includes every transition."""
     return _story(service.releases.show(actor, number))
 
 
@@ -165,7 +165,7 @@ def history(
     limit: Limit = 50,
     before: BeforeId = None,
 ) -> Page[ReleaseShape]:
-    """Of one model or of all."""
+    """Releases of one model, or of all models."""
     found = service.releases.history(actor, model, limit=limit, before_id=before)
     return page_of([_shape(release) for release in found], limit, "id")
 

@@ -1,4 +1,4 @@
-"""Shapes that several addresses take and give."""
+"""Shapes of requests and responses that several endpoints share."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ MAX_PAGE = 500
 MAX_NUMBER = 999_999_999
 
 Item = TypeVar("Item")
-ModelName = Annotated[str, Path(pattern=NAME_PATTERN, description="Of the model.")]
+ModelName = Annotated[str, Path(pattern=NAME_PATTERN, description="Model name.")]
 PrincipalName = Annotated[
-    str, Path(pattern=PRINCIPAL_PATTERN, description="Of a person, team or department.")
+    str, Path(pattern=PRINCIPAL_PATTERN, description="Name of a person, team or department.")
 ]
-OfModel = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Of this model alone.")]
-# Text without the one character that databases and file systems do not take.
+OfModel = Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only this model.")]
+# Text without the one character that databases and file systems do not accept.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Holder = Annotated[str, Field(pattern=PRINCIPAL_PATTERN)]
-Number = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="As the lists tell it.")]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items of a page, at most.")]
-AfterName = Annotated[str, Query(pattern=r"^[!-~]{0,100}$", description="Names behind this one.")]
-BeforeId = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="Numbers below this one.")]
-AfterId = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Numbers above this one.")]
+Number = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="ID from the list.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Maximum items of a page.")]
+AfterName = Annotated[str, Query(pattern=r"^[!-~]{0,100}$", description="Names after this one.")]
+BeforeId = Annotated[int | None, Query(ge=1, le=MAX_NUMBER, description="IDs below this one.")]
+AfterId = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="IDs above this one.")]
 
 
-# What to say where a text does not fit.
+# Messages for texts that do not match a pattern.
 SENTENCES = {
-    NAME_PATTERN: "a model is named with lower case letters, digits and hyphens, 63 at most, a "
-    "letter or digit first",
-    PRINCIPAL_PATTERN: "people are named with lower case letters, digits and . _ @ + -, 63 at "
-    "most, a letter or digit first",
+    NAME_PATTERN: "a model name has at most 63 lower case letters, digits and hyphens, and begins "
+    "with a letter or digit",
+    PRINCIPAL_PATTERN: "a name has at most 63 lower case letters, digits and . _ @ + -, and "
+    "begins with a letter or digit",
 }
 
 
 class Shape(BaseModel):
-    """What is sent or answered; another key is an error."""
+    """Base of all request and response bodies; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
@@ -49,7 +49,7 @@ class Page(Shape, Generic[Item]):
     """Part of a list.
 
     Attributes:
-        next: What to ask for behind this page; None where it is the last.
+        next: Value that requests the next page; None if this is the last page.
     """
 
     items: list[Item]
@@ -60,9 +60,9 @@ class ErrorShape(Shape):
     """Body of every error.
 
     Attributes:
-        error: Its kind.
+        error: Kind of the error.
         message: What is wrong and what to do.
-        problems: Each mistake, where several were found.
+        problems: List of mistakes, if there can be several.
     """
 
     error: str
@@ -71,6 +71,6 @@ class ErrorShape(Shape):
 
 
 def page_of(items: list[Item], limit: int, key: str) -> Page[Item]:
-    """A page; a full one may have another behind it, from its last item's ``key`` on."""
+    """Return a page; after a full one, the next page may start at its last item's ``key``."""
     full = len(items) == limit
     return Page(items=items, next=str(getattr(items[-1], key)) if full else None)

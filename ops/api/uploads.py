@@ -1,4 +1,4 @@
-"""Bodies too large for memory: read by a thread while they arrive, within bounds."""
+"""Uploads that are too large for memory: a thread reads them while they arrive, within limits."""
 
 from __future__ import annotations
 
@@ -13,77 +13,77 @@ from ops.errors import UploadBroken
 
 CHUNK_BYTES = 1 << 20
 TAR = "application/x-tar"
-# Of the threads that answer requests; more uploads wait for their turn.
+# Threads for uploads; further uploads wait until one is free.
 AT_ONCE = 4
 
 Result = TypeVar("Result")
 
 
 class Uploads:
-    """How uploads are received.
+    """Receives uploads within limits.
 
     Attributes:
-        max_bytes: Of one.
+        max_bytes: Maximum size of one upload.
     """
 
     def __init__(self, *, max_bytes: int = 20_000_000_000, stall_s: float = 60.0) -> None:
-        """Set the bounds.
+        """Set the limits.
 
         Args:
-            stall_s: An upload of which nothing comes for so long is given up.
+            stall_s: Seconds without data after which an upload is aborted.
         """
         self.max_bytes, self._stall_s = max_bytes, stall_s
         self._turns = CapacityLimiter(AT_ONCE)
 
     def require_allowed(self, size_bytes: int) -> None:
-        """See that one may be so large.
+        """Refuse an upload that is too large.
 
         Raises:
-            HTTPException: It may not.
+            HTTPException: ``size_bytes`` is above the limit.
         """
         if size_bytes > self.max_bytes:
             raise HTTPException(413, self.bound())
 
     def bound(self) -> str:
-        """How large one may be, as a sentence."""
-        return f"an upload has at most {self.max_bytes:,} bytes; api.max_upload_bytes says so"
+        """Return the size limit as a sentence."""
+        return f"an upload has at most {self.max_bytes:,} bytes; api.max_upload_bytes sets this"
 
     async def run(self, request: Request, work: Callable[[Body, int], Result]) -> Result:
-        """Have a thread read the body.
+        """Read the body in a thread.
 
         Args:
-            work: Takes the body and its length in bytes, as told.
+            work: Function of the body and of its declared length in bytes.
         Raises:
-            HTTPException: It is of another type, or its length is not told.
-            UploadBroken: It stalls or breaks off. Retriable.
+            HTTPException: The body has another type, or its length is not declared.
+            UploadBroken: The upload stalls or breaks off. Retriable.
         """
         if request.headers.get("content-type") != TAR:
-            raise HTTPException(415, f"a model directory is sent as a tar archive, {TAR}")
+            raise HTTPException(415, f"send a model directory as a tar archive, {TAR}")
         length = request.headers.get("content-length")
         if length is None:
-            raise HTTPException(411, "an upload tells its length, as the header Content-Length")
+            raise HTTPException(411, "an upload requires its length in the header Content-Length")
         body = Body(request.receive, self._stall_s)
         return await to_thread.run_sync(work, body, int(length), limiter=self._turns)
 
 
 def uploads_of(request: Request) -> Uploads:
-    """What the application was made with."""
+    """Return the limits that the application was created with."""
     uploads: Uploads = request.app.state.uploads
     return uploads
 
 
 class Body:
-    """A file that can be read once, by a thread beside the event loop."""
+    """A request body as a file that a thread outside the event loop can read once."""
 
     def __init__(self, receive: Receive, stall_s: float) -> None:
         self._receive, self._stall_s = receive, stall_s
         self._part, self._ended, self._seen = memoryview(b""), False, 0
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes, as soon as there are any; none at the end.
+        """Return up to ``size`` bytes as soon as there are any; none at the end.
 
         Raises:
-            UploadBroken: Nothing comes any more. Retriable.
+            UploadBroken: No more data arrives. Retriable.
         """
         while not self._part and not self._ended:
             self._part = memoryview(from_thread.run(self._more))
@@ -91,7 +91,7 @@ class Body:
         return bytes(part)
 
     async def _more(self) -> bytes:
-        """Many parts at once: each time the thread waits for the event loop."""
+        """Collect many parts per call, because the thread waits for the event loop in each call."""
         parts, size = [], 0
         while size < CHUNK_BYTES and not self._ended:
             message = await self._next()
@@ -107,7 +107,7 @@ class Body:
             with fail_after(self._stall_s):
                 message = await self._receive()
         except TimeoutError as exc:
-            raise self._broken(f"nothing came for {self._stall_s:g} s") from exc
+            raise self._broken(f"no data for {self._stall_s:g} s") from exc
         if message["type"] == "http.disconnect":
             raise self._broken("the connection broke off")
         return dict(message)

@@ -1,4 +1,4 @@
-"""What a version is called on the wire: a label for each set of settings it was served with."""
+"""Labels of versions in routing: one for each set of settings a version was served with."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ops.catalogue.versions import number_of
 from ops.sql.tables import deployments
 from serve.settings import ModelSettings
 
-# What names a version and not how it is served.
+# Settings that identify a version rather than how it is served.
 OF_THE_VERSION = {"name", "version", "path"}
 
 
 def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]:
-    """The settings that a version is served with; empty where none were kept."""
+    """Return the settings that a version is served with; empty if none were stored."""
     query = select(deployments.c.settings).where(
         deployments.c.model == model, deployments.c.label == label
     )
@@ -28,7 +28,7 @@ def deployment(connection: Connection, model: str, label: str) -> dict[str, Any]
 def ensure_label(
     connection: Connection, model: str, version: int, settings: dict[str, Any], now: datetime
 ) -> str:
-    """What a version with these settings is called; a new label where they are new."""
+    """Return the label of a version with these settings, creating one for new settings."""
     query = (
         select(deployments.c.label, deployments.c.settings)
         .where(deployments.c.model == model, deployments.c.version == version)
@@ -46,7 +46,7 @@ def ensure_label(
 def keep_deployment(
     connection: Connection, model: str, label: str, settings: Mapping[str, Any], now: datetime
 ) -> None:
-    """Remember what a label stands for."""
+    """Store the version and settings that a label stands for."""
     connection.execute(
         insert(deployments).values(
             model=model,
@@ -59,13 +59,13 @@ def keep_deployment(
 
 
 def serving_settings(model: ModelSettings) -> dict[str, Any]:
-    """How a model is served, whichever version it is."""
+    """Return the settings with which a model is served, whatever the version."""
     return model.model_dump(mode="json", exclude=OF_THE_VERSION)
 
 
 def as_served(
     template: ModelSettings, label: str, settings: Mapping[str, Any], path: Path
 ) -> ModelSettings:
-    """A version with the settings that its label stands for."""
+    """Return the model settings of a version, with those that its label stands for."""
     content = template.model_dump() | dict(settings) | {"version": label, "path": path}
     return ModelSettings.model_validate(content)

@@ -1,6 +1,6 @@
-"""What differs between two versions: figures, labels, configuration, size, golden answers. Pure.
+"""Differences between two versions: metrics, labels, config, size, golden answers. Pure.
 
-Which of them is better is for gates and people to say.
+Gates and people decide which of them is better.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from serve.artifact import GoldenRecord, Metric, ModelCard
 from serve.tasks.agreement import same_for_people
 
 LOW, HIGH = "_low", "_high"
-# Told by their own names, or for each class anew.
+# Reported as labels already, or repeated for each class.
 LABEL_KEYS = frozenset(("id2label", "label2id"))
 CARD_KEYS = (
     "task",
@@ -27,11 +27,11 @@ CARD_KEYS = (
 
 
 class Described(NamedTuple):
-    """All that is compared of a version.
+    """The parts of a version that are compared.
 
     Attributes:
-        config: ``config.json``.
-        golden: Empty where it has none.
+        config: Content of ``config.json``.
+        golden: Golden records; empty if it has none.
     """
 
     card: ModelCard
@@ -42,7 +42,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric, and where it lies in 95 of 100 such test sets; None where that is not known."""
+    """A metric's value and its 95 % confidence interval; None if unknown."""
 
     value: float
     interval: tuple[float, float] | None
@@ -50,11 +50,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class MetricChange:
-    """One metric before and after; None on the side that has not measured it.
+    """One metric before and after; None on the side that did not measure it.
 
     Attributes:
-        gain: How much better it became; negative: worse.
-        is_clear: Whether the intervals are known and apart; else chance may explain the change.
+        gain: Improvement; negative if it became worse.
+        is_clear: Whether the intervals are known and disjoint; else it may be due to chance.
     """
 
     name: str
@@ -67,7 +67,7 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class LabelChange:
-    """The labels, and which of them are on one side only."""
+    """The labels before and after, and those on one side only."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -77,7 +77,7 @@ class LabelChange:
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """A key of ``config.json``, or of the card with ``card.`` before it; None: not there."""
+    """A key of ``config.json``, or of the card with prefix ``card.``; None if absent."""
 
     key: str
     before: Any
@@ -86,7 +86,7 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class AnswerChange:
-    """A golden text that the two answer differently."""
+    """A golden text that the two versions answer differently."""
 
     text: str
     before: list[Any]
@@ -95,12 +95,12 @@ class AnswerChange:
 
 @dataclass(frozen=True, slots=True)
 class GoldenChange:
-    """Golden texts.
+    """Differences in the answers to golden texts.
 
     Attributes:
-        compared: How many texts both have.
-        only_before: How many the later one has not.
-        only_after: How many the earlier one has not.
+        compared: Number of texts that both have.
+        only_before: Number of texts that the later one lacks.
+        only_after: Number of texts that the earlier one lacks.
     """
 
     compared: int
@@ -111,13 +111,13 @@ class GoldenChange:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """From one version to another.
+    """Differences from one version to another.
 
     Attributes:
-        metrics: All, changed or not.
-        labels: None where they and their order are the same.
+        metrics: All metrics, changed or not.
+        labels: None if the labels and their order are the same.
         config: Keys that differ.
-        size_bytes: Before and after.
+        size_bytes: Sizes before and after.
     """
 
     metrics: tuple[MetricChange, ...]
@@ -128,7 +128,7 @@ class Diff:
 
 
 def compare(before: Described, after: Described) -> Diff:
-    """Everything that differs between two versions."""
+    """Return everything that differs between two versions."""
     return Diff(
         metrics=_metrics(before.card.metrics, after.card.metrics),
         labels=_labels(before.card.labels, after.card.labels),
@@ -139,7 +139,7 @@ def compare(before: Described, after: Described) -> Diff:
 
 
 def figures(metrics: Sequence[Metric]) -> dict[str, Figure]:
-    """Metrics by name, each with its interval where the card has one."""
+    """Return metrics by name, each with its interval if the card has one."""
     values = {metric.name: metric.value for metric in metrics}
     intervals = {
         name: (values[name + LOW], values[name + HIGH])
@@ -157,7 +157,7 @@ def figures(metrics: Sequence[Metric]) -> dict[str, Figure]:
 def _metrics(before: Sequence[Metric], after: Sequence[Metric]) -> tuple[MetricChange, ...]:
     first, second = figures(before), figures(after)
     directions = {metric.name: metric.direction for metric in (*before, *after)}
-    names = dict.fromkeys((*first, *second))  # a set that keeps the order of the card
+    names = dict.fromkeys((*first, *second))  # an ordered set, in the order of the card
     return tuple(
         _change(name, directions[name], first.get(name), second.get(name)) for name in names
     )

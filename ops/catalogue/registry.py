@@ -1,4 +1,4 @@
-"""Models and their versions: numbered from 1, immutable, known by the digest of their bytes.
+"""Models and their versions: numbered from 1, immutable, identified by the digest of their bytes.
 
 The catalogue is in the database and the files are in an artifact store. Which version serves is
 decided elsewhere; here it keeps a version from being deleted.
@@ -59,24 +59,24 @@ class Registry:
         source: str | None = None,
         move: bool = False,
     ) -> Registered:
-        """Keep a model directory as the next version of a model.
+        """Store a model directory as the next version of a model.
 
         Args:
-            source: Where it is from; None takes the directory's path.
-            move: As of ``ArtifactStore.put``.
+            source: Origin of the directory; None uses its path.
+            move: See ``ArtifactStore.put``.
         Returns:
-            Its number; the old one where the same bytes were registered before. Their files are
-            made whole again where they were deleted or damaged.
+            Its number; the existing one if the same bytes were registered before. Their files
+            are restored if they were deleted or damaged.
         Raises:
-            BadModelName: A model cannot be named so. Not retriable.
+            BadModelName: The name is not valid for a model. Not retriable.
             ArtifactError: It is not a sealed model directory. Not retriable.
-            StoreUnavailable: The files cannot be kept. Retriable.
+            StoreUnavailable: The files cannot be stored. Retriable.
             DatabaseUnavailable: The catalogue cannot be written. Retriable.
         """
         if not re.fullmatch(NAME_PATTERN, name):
             raise BadModelName(
-                f"{name!r} cannot name a model: lower case letters, digits and hyphens, 63 at "
-                "most, a letter or digit first"
+                f"{name!r} is not a valid model name: use up to 63 lower case letters, digits and "
+                "hyphens, beginning with a letter or digit"
             )
         artifact = load(directory)
         row = _row(artifact) | {"model": name, "author": author, "created_at": now}
@@ -90,7 +90,7 @@ class Registry:
             return write(connection, row)
 
     def known(self, name: str, digest: str) -> int | None:
-        """The version of these bytes; None where it is not there, deleted or damaged.
+        """Return the version of these bytes; None if it is absent, deleted or damaged.
 
         Raises:
             StoreUnavailable: The files cannot be read. Retriable.
@@ -105,7 +105,7 @@ class Registry:
         return number if number and self._store.within(name).is_whole(digest) else None
 
     def models(self) -> list[ModelSummary]:
-        """All models, by name."""
+        """Return all models, by name."""
         kept = versions.c.deleted_at.is_(None)
         joined = models.outerjoin(versions, (versions.c.model == models.c.name) & kept)
         columns = (*models.c, func.count(versions.c.number), func.max(versions.c.number))
@@ -116,13 +116,13 @@ class Registry:
     def versions(
         self, name: str, *, limit: int = 50, before: int | None = None, deleted: bool = False
     ) -> list[Version]:
-        """A page of the versions of a model, newest first.
+        """Return a page of the versions of a model, newest first.
 
         Args:
-            before: Numbers below this one: the last of the page before.
-            deleted: With those whose files are gone.
+            before: Return numbers below this one, the last of the previous page.
+            deleted: Include versions whose files were deleted.
         Raises:
-            UnknownVersion: There is no such model. Not retriable.
+            UnknownVersion: The model does not exist. Not retriable.
         """
         query = select(versions).where(versions.c.model == name).limit(limit)
         if before is not None:
@@ -136,29 +136,29 @@ class Registry:
         return [version_of(row) for row in rows]
 
     def show(self, version: VersionId) -> Version:
-        """One version, also a deleted one.
+        """Return one version, even a deleted one.
 
         Raises:
-            UnknownVersion: There is none of that number. Not retriable.
+            UnknownVersion: The version does not exist. Not retriable.
         """
         with self._database.read() as connection:
             return find(connection, version)
 
     def diff(self, before: VersionId, after: VersionId) -> Diff:
-        """What differs between two versions, of one model or of two.
+        """Return the differences between two versions, of one model or of two.
 
         Raises:
-            UnknownVersion: One is not there, or its files were deleted. Not retriable.
+            UnknownVersion: One does not exist, or its files were deleted. Not retriable.
             ArtifactError: A file of one is missing or altered. Not retriable.
             StoreUnavailable: The files cannot be read. Retriable.
         """
         return compare(self._described(before), self._described(after))
 
     def export(self, version: VersionId, into: Path) -> None:
-        """Copy its directory, verified, to one that is not there yet or is empty.
+        """Copy a version's verified directory to a new or empty directory.
 
         Raises:
-            UnknownVersion: It is not there, or its files were deleted. Not retriable.
+            UnknownVersion: It does not exist, or its files were deleted. Not retriable.
             ArtifactStoreError: The directory is not empty. Not retriable.
             ArtifactError: A file of it is missing or altered. Not retriable.
             StoreUnavailable: The files cannot be read. Retriable.
@@ -169,7 +169,7 @@ class Registry:
     def _put_again(self, store: ArtifactStore, artifact: Artifact, *, move: bool) -> None:
         if move and not artifact.path.exists():
             raise StoreUnavailable(
-                f"{artifact.digest[:12]}... was deleted while it was being kept; send it again"
+                f"{artifact.digest[:12]}... was deleted while it was being stored; send it again"
             )
         store.put(artifact, move=move)
 
@@ -178,7 +178,7 @@ class Registry:
         if found.deleted_at is not None:
             raise UnknownVersion(
                 f"the files of {version} were deleted at {found.deleted_at:%Y-%m-%d %H:%M} UTC; "
-                "register its directory again to have them back"
+                "register its directory again to restore them"
             )
         return found
 

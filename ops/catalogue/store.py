@@ -1,7 +1,7 @@
-"""Where the files of versions are kept: a folder, or any store that fsspec reaches.
+"""Storage for the files of versions: a folder, or any store that fsspec supports.
 
-A directory is kept under its digest. Its manifest is written last and taken away first, so
-what has a manifest is whole. Every byte is compared with the manifest on its way in and out.
+A directory is stored under its digest. Its manifest is written last and deleted first, so a
+directory with a manifest is complete. Every byte is verified when it is written and read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ArtifactStore:
     """Model directories under one URL, each named by its digest.
 
     Attributes:
-        url: Without a slash at its end.
+        url: URL of the store, without a trailing slash.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class ArtifactStore:
         options: Mapping[str, Any] | None = None,
         staging: Path | None = None,
     ) -> None:
-        """Describe it; nothing is written yet.
+        """Open a store without writing to it.
 
         Args:
-            url: A folder, or ``s3://bucket/path`` and the like. Credentials come from the
+            url: A folder, or a URL such as ``s3://bucket/path``. Credentials come from the
                 environment, as the protocol's package reads them.
-            options: Of fsspec's file system.
-            staging: Holds what is on its way into a store that is no folder; None takes the
-                system's place for temporary files.
+            options: Options for fsspec's file system.
+            staging: Folder for uploads in progress to a remote store; None uses the system's
+                folder for temporary files.
         Raises:
             StoreUnsupported: The protocol needs a package that is not installed. Not retriable.
-            ConfigError: The URL holds a password, which would stand in the database. Not retriable.
+            ConfigError: The URL has a password, which the database would store. Not retriable.
         """
         self.url = _absolute(str(url)).rstrip("/")
         self._options = dict(options or {})
@@ -74,18 +74,18 @@ class ArtifactStore:
         self._staging = folder or Path(gettempdir())
 
     def within(self, name: str) -> ArtifactStore:
-        """The store in a folder of this one."""
+        """Return the store in a folder of this one."""
         return ArtifactStore(f"{self.url}/{name}", options=self._options, staging=self._staging)
 
     def put(self, artifact: Artifact, *, move: bool = False) -> str:
-        """Keep a model directory: whole or not at all. Keeping it again repairs what is damaged.
+        """Store a model directory atomically. Storing it again repairs damage.
 
         Args:
-            move: It lies in a folder of ``staged`` and nobody else needs it.
+            move: Move it instead of copying: it is in a folder of ``staged`` and not used again.
         Returns:
-            The URI that names it from now on.
+            The URI of the stored directory.
         Raises:
-            ArtifactError: It changed meanwhile, or leads outside of itself. Not retriable.
+            ArtifactError: It changed meanwhile, or names files outside of itself. Not retriable.
             StoreUnavailable: The store cannot be written. Retriable.
         """
         directory = artifact.path
@@ -99,9 +99,9 @@ class ArtifactStore:
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
-        """A folder for what is on its way; taken away at the end.
+        """Yield a temporary folder for an upload; it is deleted at the end.
 
-        On the disk of a store that is a folder, so that what has arrived need not be copied.
+        If the store is a folder, it is on the same disk, so that uploads need not be copied.
 
         Raises:
             StoreUnavailable: It cannot be written. Retriable.
@@ -115,31 +115,31 @@ class ArtifactStore:
                 yield Path(made)
 
     def require_room(self, size_bytes: int) -> None:
-        """See that so much can be staged.
+        """Check that a number of bytes can be staged.
 
         Raises:
-            StoreUnavailable: It cannot. Retriable.
+            StoreUnavailable: There is not enough space. Retriable.
         """
         there = next(p for p in (self._staging, *self._staging.parents) if p.exists())
         free = shutil.disk_usage(there).free
         if size_bytes > free:
             raise StoreUnavailable(
-                f"there is no room for {size_bytes:,} bytes in {self._staging}, where {free:,} are "
-                "free; delete versions, or give it a larger disk"
+                f"there is no space for {size_bytes:,} bytes in {self._staging}, where {free:,} "
+                "are free; delete versions or use a larger disk"
             )
 
     def holds(self, digest: str) -> bool:
-        """Whether a directory is there; what its files hold is not looked at.
+        """Return whether a directory exists, without checking the content of its files.
 
         Raises:
             StoreUnavailable: The store cannot be read. Retriable.
         """
         with _told(self.url):
-            self._files.invalidate_cache()  # another process may have taken it away
+            self._files.invalidate_cache()  # another process may have deleted it
             return bool(self._files.exists(f"{self._root}/{digest}/{MANIFEST_FILE}"))
 
     def is_whole(self, digest: str) -> bool:
-        """As ``holds``; in a folder every byte is looked at.
+        """Return whether a directory exists; in a local folder every byte is verified.
 
         Raises:
             StoreUnavailable: The store cannot be read. Retriable.
@@ -152,17 +152,17 @@ class ArtifactStore:
             return False
 
     def fetch(self, uri: str, digest: str, into: Path) -> Artifact:
-        """A verified copy on this machine; from a folder, the directory itself.
+        """Return a verified copy on this machine; from a folder, the directory itself.
 
         Args:
-            uri: Of ``put``, of this store or another one.
-            digest: Which it must have.
-            into: Holds the copies of all remote versions; made where it is missing.
+            uri: URI returned by ``put`` of this store or another one.
+            digest: Expected digest.
+            into: Folder for copies of all remote versions; created if missing.
         Returns:
-            The artifact; every byte is what was sealed. The caller must not change it.
+            The artifact, identical to what was sealed. The caller must not change it.
         Raises:
-            ArtifactMissing: It is not there, or a file of it. Not retriable.
-            ArtifactAltered: The copy in the store is damaged; names the file. Not retriable.
+            ArtifactMissing: It or one of its files does not exist. Not retriable.
+            ArtifactAltered: The stored copy is damaged; the message names the file. Not retriable.
             StoreUnavailable: The store cannot be read. Retriable.
         """
         files, home = self._located(uri)
@@ -179,14 +179,14 @@ class ArtifactStore:
         return _loaded(copy, digest)
 
     def export(self, uri: str, digest: str, directory: Path) -> None:
-        """Copy to a directory of one's own, whole or not at all.
+        """Copy to a separate directory, atomically.
 
         Args:
-            directory: Must not be there, or be empty.
+            directory: Target directory, which must not exist or must be empty.
         Raises:
             ArtifactStoreError: The directory is not empty. Not retriable.
-            ArtifactMissing: It is not there, or a file of it. Not retriable.
-            ArtifactAltered: The copy in the store is damaged; names the file. Not retriable.
+            ArtifactMissing: It or one of its files does not exist. Not retriable.
+            ArtifactAltered: The stored copy is damaged; the message names the file. Not retriable.
             StoreUnavailable: The store cannot be read. Retriable.
         """
         files, home = self._located(uri)
@@ -197,11 +197,11 @@ class ArtifactStore:
             install(files, home, manifest, directory)
 
     def read(self, uri: str, name: str, expected: ManifestEntry) -> bytes:
-        """One file, verified; for those that fit into memory.
+        """Return the verified content of one file, which must fit into memory.
 
         Raises:
-            ArtifactMissing: It is not there. Not retriable.
-            ArtifactAltered: It is not what was kept. Not retriable.
+            ArtifactMissing: The file does not exist. Not retriable.
+            ArtifactAltered: The file differs from what was stored. Not retriable.
             StoreUnavailable: The store cannot be read. Retriable.
         """
         files, home = self._located(uri)
@@ -212,10 +212,10 @@ class ArtifactStore:
         return content
 
     def delete(self, uri: str) -> None:
-        """Take it away; nothing happens where it is not there.
+        """Delete a directory; nothing happens if it does not exist.
 
         Raises:
-            ArtifactStoreError: The URI names no kept directory. Not retriable.
+            ArtifactStoreError: The URI does not name a stored directory. Not retriable.
             StoreUnavailable: The store cannot be written. Retriable.
         """
         files, home = self._located(uri)
@@ -226,9 +226,9 @@ class ArtifactStore:
                 files.rm(home, recursive=True)
 
     def _located(self, uri: str) -> tuple[Any, str]:
-        """The file system and the path of a kept directory."""
+        """Return the file system and the path of a stored directory."""
         if not DIGEST.fullmatch(PurePosixPath(uri).name):
-            raise ArtifactStoreError(f"{uri} does not end in a digest: no version is kept there")
+            raise ArtifactStoreError(f"{uri} does not end in a digest: no version is stored there")
         own = uri.startswith(f"{self.url}/")
         return opened(uri, self._options if own else {})
 
@@ -248,26 +248,26 @@ def _absolute(url: str) -> str:
 
 
 def opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The file system that a URL names, and the path there.
+    """Return the file system of a URL and the path in it.
 
     Raises:
         StoreUnsupported: The protocol needs a package that is not installed. Not retriable.
-        ConfigError: The URL holds a password, which would be kept and shown. Not retriable.
+        ConfigError: The URL has a password, which would be stored and shown. Not retriable.
     """
     if urlsplit(url).password is not None:
         raise ConfigError(
-            f"the {url.split(':', 1)[0]} URL holds a password; give it through the environment"
+            f"the {url.split(':', 1)[0]} URL contains a password; pass it through the environment"
         )
     try:
         files, path = url_to_fs(url, **options)
     except ImportError as exc:
         protocol = url.split("://", 1)[0]
         raise StoreUnsupported(
-            f"{url} needs a package that is not installed beside bertstream for {protocol}: {exc}"
+            f"{url} needs a package for {protocol} that is not installed with bertstream: {exc}"
         ) from exc
     except ValueError as exc:
         known = ", ".join(sorted(fsspec.available_protocols()))
-        raise StoreUnsupported(f"{url}: {exc}; known are {known}") from exc
+        raise StoreUnsupported(f"{url}: {exc}; known protocols: {known}") from exc
     return files, str(path)
 
 
@@ -281,13 +281,13 @@ def _told(place: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise StoreUnavailable(
-            f"the artifact store at {place} cannot be used: {exc}; see that it can be reached "
-            "and written from here, then try again"
+            f"the artifact store at {place} cannot be used: {exc}; make sure that it is "
+            "reachable and writable from here, then try again"
         ) from exc
 
 
 def _delete_damaged(copy: Path) -> None:
-    """Make way for a whole copy, unless somebody else has put one there in the meantime."""
+    """Delete a damaged copy, unless another process has replaced it in the meantime."""
     if not copy.exists():
         return
     with exclusive(copy.parent):
@@ -295,7 +295,7 @@ def _delete_damaged(copy: Path) -> None:
             if copy.exists():
                 _loaded(copy, copy.name)
         except ArtifactError as exc:
-            logger.warning("%s is damaged and is written again: %s", copy, exc)
+            logger.warning("%s is damaged and will be written again: %s", copy, exc)
             shutil.rmtree(copy)
 
 
@@ -303,7 +303,7 @@ def _loaded(directory: Path, digest: str) -> Artifact:
     artifact = load(directory)
     if artifact.digest != digest:
         raise ArtifactAltered(
-            f"{directory / MANIFEST_FILE} is that of {artifact.digest[:12]}... and not of "
+            f"{directory / MANIFEST_FILE} has digest {artifact.digest[:12]}... instead of "
             f"{digest[:12]}...; register the version's directory again"
         )
     return artifact

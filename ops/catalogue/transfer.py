@@ -1,4 +1,4 @@
-"""Copies of model directories between file systems, compared with the manifest on their way.
+"""Copies model directories between file systems, verifying them against the manifest.
 
 ``store`` decides where they are kept.
 """
@@ -23,16 +23,16 @@ from serve.errors import ArtifactAltered, ArtifactMissing
 
 CHUNK_BYTES = 1 << 20
 PARTIAL = ".partial-"
-# What a process that was killed left behind; none that lives is at it for so long.
+# Age from which a partial copy must belong to a killed process; none takes so long.
 PARTIAL_AGE_S = 24 * 3600.0
 
 
 def manifest_at(files: Any, home: str, digest: str) -> Manifest:
-    """The manifest of a kept directory.
+    """Return the manifest of a stored directory.
 
     Raises:
-        ArtifactMissing: It is not there. Not retriable.
-        ArtifactAltered: It is not the one that the digest names. Not retriable.
+        ArtifactMissing: The manifest does not exist. Not retriable.
+        ArtifactAltered: The manifest does not have this digest. Not retriable.
         OSError: Reading failed.
     """
     content = content_at(files, f"{home}/{MANIFEST_FILE}")
@@ -42,21 +42,21 @@ def manifest_at(files: Any, home: str, digest: str) -> Manifest:
         manifest = None
     if manifest is None or manifest.digest() != digest:
         raise ArtifactAltered(
-            f"{home}/{MANIFEST_FILE} is not that of {digest[:12]}...; register the version's "
-            "directory again"
+            f"{home}/{MANIFEST_FILE} does not match digest {digest[:12]}...; register the "
+            "version's directory again"
         )
     return manifest
 
 
 def install(files: Any, home: str, manifest: Manifest, target: Path) -> None:
-    """Copy beside the target and give it its name when it is whole.
+    """Copy to a directory next to the target and rename it when it is complete.
 
     Args:
-        home: Of the directory in ``files``.
-        target: Must not be there, or be empty.
+        home: Path of the directory in ``files``.
+        target: Target directory, which must not exist or must be empty.
     Raises:
-        ArtifactMissing: A file of the manifest is not there. Not retriable.
-        ArtifactAltered: A file is not what the manifest says. Not retriable.
+        ArtifactMissing: A file of the manifest does not exist. Not retriable.
+        ArtifactAltered: A file does not match the manifest. Not retriable.
         OSError: Reading or writing failed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def install(files: Any, home: str, manifest: Manifest, target: Path) -> None:
 
 
 def give_name(directory: Path, target: Path) -> None:
-    """Move a directory that is whole to its place on the same disk.
+    """Move a complete directory to its place on the same disk.
 
     Raises:
         OSError: It cannot be moved there.
@@ -91,31 +91,31 @@ def give_name(directory: Path, target: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Let one thread of one process at a time delete from a folder.
+    """Lock a folder so that only one thread of one process deletes from it at a time.
 
     Raises:
         OSError: The folder cannot be locked.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the process, however that ends
+        fcntl.flock(handle, fcntl.LOCK_EX)  # released when the process ends, however that happens
         yield
     finally:
         os.close(handle)
 
 
 def sweep(folder: Path) -> None:
-    """Take away what processes left there that were killed."""
+    """Delete the partial copies that killed processes left behind."""
     for left in folder.glob(f"{PARTIAL}*"):
         if time.time() - left.stat().st_mtime > PARTIAL_AGE_S:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def upload(directory: Path, manifest: Manifest, *, files: Any, home: str) -> None:
-    """Copy to a store that cannot rename: the manifest makes it whole, so it goes last.
+    """Copy to a store that cannot rename: the manifest marks it complete, so it goes last.
 
     Raises:
-        ArtifactAltered: A file is not what the manifest says. Not retriable.
+        ArtifactAltered: A file does not match the manifest. Not retriable.
         OSError: Reading or writing failed.
     """
     for name, expected in manifest.files.items():
@@ -136,10 +136,10 @@ def _source(files: Any, path: str) -> Iterator[BinaryIO]:
 
 
 def content_at(files: Any, path: str) -> bytes:
-    """A whole file.
+    """Return the content of a file.
 
     Raises:
-        ArtifactMissing: It is not there. Not retriable.
+        ArtifactMissing: It does not exist. Not retriable.
         OSError: Reading failed.
     """
     try:
@@ -164,12 +164,12 @@ def _copy(source: BinaryIO, out: BinaryIO) -> ManifestEntry:
 
 
 def entry_of(content: bytes) -> ManifestEntry:
-    """What a manifest would say of it."""
+    """Return the manifest entry for a file's content."""
     return ManifestEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
 def require_same(path: str, found: ManifestEntry, expected: ManifestEntry) -> None:
-    """Raises ArtifactAltered, with the path, unless both are equal."""
+    """Raise ArtifactAltered, with the path, unless both are equal."""
     if found != expected:
         raise ArtifactAltered(
             f"{path} has sha256 {found.sha256[:12]}... and the manifest says "
@@ -178,7 +178,7 @@ def require_same(path: str, found: ManifestEntry, expected: ManifestEntry) -> No
 
 
 def require_inside(manifest: Manifest, directory: Path) -> None:
-    """No file of the manifest may lead out of the directory it is copied to."""
+    """Raise ArtifactAltered if a file of the manifest is outside of the directory."""
     for name in manifest.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:

@@ -1,6 +1,6 @@
 """Rows of models and versions, read and written in the caller's transaction.
 
-Knows nothing of files; ``registry`` keeps both together.
+Does not handle files; ``registry`` keeps both consistent.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class VersionId(NamedTuple):
         """Read ``sentiment@3``.
 
         Raises:
-            UnknownVersion: It is not of that form. Not retriable.
+            UnknownVersion: The text does not have that form. Not retriable.
         """
         name, _, number = text.partition("@")
         if not re.fullmatch(r"[1-9][0-9]{0,8}", number) or not re.fullmatch(NAME_PATTERN, name):
-            raise UnknownVersion(f"{text!r} names no version; write it as sentiment@3")
+            raise UnknownVersion(f"{text!r} is not a version; write it as sentiment@3")
         return cls(name, int(number))
 
     def __str__(self) -> str:
@@ -47,10 +47,10 @@ class VersionId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What became of a directory.
+    """Result of registering a directory.
 
     Attributes:
-        existed: The same bytes were registered before, under this number.
+        existed: Whether the same bytes were already registered under this number.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """A model and how many versions of it are kept; ``newest`` is None where there are none."""
+    """A model and the number of versions kept; ``newest`` is None if there are none."""
 
     name: str
     created_at: datetime
@@ -75,10 +75,10 @@ class Version:
     """A row of the catalogue.
 
     Attributes:
-        uri: Of its directory in an artifact store.
-        files: Of the directory, by their path from there.
-        deleted_at: None while its files are kept.
-        source: Where it was registered from.
+        uri: URI of its directory in an artifact store.
+        files: Files of the directory, by relative path.
+        deleted_at: Time of deletion; None while its files are kept.
+        source: Place it was registered from.
     """
 
     model: str
@@ -95,28 +95,28 @@ class Version:
 
     @property
     def id(self) -> VersionId:
-        """How people name it."""
+        """Return its identifier as people write it."""
         return VersionId(self.model, self.number)
 
 
 def lock_model(connection: Connection, name: str) -> bool:
-    """Let no other transaction register, release or delete versions of a model before this ends.
+    """Lock a model against registration, release and deletion of versions until commit.
 
     Returns:
-        Whether there is such a model; where there is none nothing is held.
+        Whether the model exists; if it does not, nothing is locked.
     """
     query = select(models.c.name).where(models.c.name == name).with_for_update()
     return connection.scalars(query).first() is not None
 
 
 def number_of(label: str) -> int | None:
-    """The version in its name on the wire, ``3`` or ``3.1``; None for one of no catalogue."""
+    """Return the version number in a label, ``3`` or ``3.1``; None if it has none."""
     number = label.partition(".")[0]
     return int(number) if number.isdecimal() else None
 
 
 def add_model(connection: Connection, name: str, *, author: str, now: datetime) -> None:
-    """Make sure that there is such a model, and lock it."""
+    """Create the model if it does not exist, and lock it."""
     if not lock_model(connection, name):
         # Another transaction may be adding it at this moment.
         with suppress(IntegrityError), connection.begin_nested():
@@ -126,7 +126,7 @@ def add_model(connection: Connection, name: str, *, author: str, now: datetime) 
 
 
 def write(connection: Connection, row: dict[str, Any]) -> Registered:
-    """The version's row: new, there already, or there again."""
+    """Insert the version's row, restore it, or return the existing one."""
     of_model = versions.c.model == row["model"]
     same = of_model & (versions.c.digest == row["digest"])
     query = select(versions.c.number, versions.c.deleted_at).where(same)
@@ -156,7 +156,7 @@ def write(connection: Connection, row: dict[str, Any]) -> Registered:
 def mark_deleted(
     connection: Connection, version: Version, *, actor: str, now: datetime, reason: str
 ) -> None:
-    """Write that the files of a version are gone, on its row and on the ledger."""
+    """Record the deletion of a version's files in its row and in the ledger."""
     this = (versions.c.model == version.model) & (versions.c.number == version.number)
     connection.execute(update(versions).where(this).values(deleted_at=now))
     entry = Entry(
@@ -172,10 +172,10 @@ def mark_deleted(
 
 
 def find(connection: Connection, version: VersionId) -> Version:
-    """The row of a version, deleted or not.
+    """Return the row of a version, deleted or not.
 
     Raises:
-        UnknownVersion: There is none. Not retriable.
+        UnknownVersion: The version does not exist. Not retriable.
     """
     of_model = versions.c.model == version.model
     query = select(versions).where(of_model, versions.c.number == version.number)
@@ -188,7 +188,7 @@ def find(connection: Connection, version: VersionId) -> Version:
 
 
 def require_model(connection: Connection, name: str) -> None:
-    """Raises UnknownVersion unless there is such a model."""
+    """Raise UnknownVersion unless the model exists."""
     if connection.scalars(select(models.c.name).where(models.c.name == name)).first() is None:
         raise UnknownVersion(
             f"there is no model {name!r}; see `bertstream models list`, or register it"
@@ -196,7 +196,7 @@ def require_model(connection: Connection, name: str) -> None:
 
 
 def version_of(row: RowMapping) -> Version:
-    """From a row to its shape."""
+    """Convert a row to a version."""
     card = ModelCard.model_validate(row["card"])
     files = Manifest.model_validate({"files": row["files"]}).files
     return Version(**{**row, "card": card, "files": files})

@@ -1,6 +1,6 @@
-"""The command line's side of the control API.
+"""HTTP client of the control API, for the command line.
 
-On the standard library's client: whatever a command imports, its user waits for.
+It uses the standard library only: users wait for everything that a command imports.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ TOKEN_FILE = "token"
 
 
 class ApiClient:
-    """Requests of one user; each opens its own connection."""
+    """Sends the requests of one user; each request opens its own connection."""
 
     def __init__(self, url: str, token: str) -> None:
-        """Describe it; nothing is sent yet.
+        """Store the URL and the token; nothing is sent yet.
 
         Raises:
-            ConfigError: The URL is none of HTTP. Not retriable.
+            ConfigError: ``url`` is not an HTTP URL. Not retriable.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"{url!r} is no address of a control API; write http://HOST:PORT")
+            raise ConfigError(f"{url!r} is not the URL of a control API; write http://HOST:PORT")
         self.url, self._parts, self._token = url, parts, token
 
     def get(self, path: str, **query: Any) -> Any:
-        """Ask; parameters that are None are left out."""
+        """Send a GET request; query parameters that are None are left out."""
         return self.request("GET", path, query=query)
 
     def request(
@@ -54,16 +54,16 @@ class ApiClient:
         body: Any = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
-        """Send and wait for the answer.
+        """Send a request and wait for the response.
 
         Args:
-            path: Below ``PREFIX``.
-            body: JSON.
+            path: Path below ``PREFIX``.
+            body: Content that is sent as JSON.
         Returns:
-            The JSON of the answer; None where it has none.
+            The JSON of the response; None if the response has no body.
         Raises:
-            NotRunning: Nothing answers there. Not retriable.
-            ApiRefused: It refused or failed, and says why. Not retriable.
+            NotRunning: Nothing answers at the URL. Not retriable.
+            ApiRefused: The API refused or failed; the message has the reason. Not retriable.
         """
         content = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"}
@@ -72,7 +72,7 @@ class ApiClient:
 
     @contextmanager
     def download(self, path: str) -> Iterator[http.client.HTTPResponse]:
-        """An answer whose body is read as a stream; raises as ``request``."""
+        """Open a response whose body is read as a stream; raises like ``request``."""
         with self._answer("GET", path, None, None, {}, COPY_TIMEOUT_S) as response:
             yield response
 
@@ -85,11 +85,11 @@ class ApiClient:
         content_type: str,
         query: Mapping[str, Any],
     ) -> Any:
-        """Send a body as a stream; answers and raises as ``request``.
+        """Send a body as a stream; returns and raises like ``request``.
 
         Args:
-            parts: Of the body; what they raise breaks the upload off.
-            size_bytes: Of all of them.
+            parts: Parts of the body; an exception from the iterable aborts the upload.
+            size_bytes: Total size of the parts.
         """
         headers = {"content-type": content_type, "content-length": str(size_bytes)}
         with self._answer("POST", path, query, parts, headers, COPY_TIMEOUT_S) as response:
@@ -112,7 +112,7 @@ class ApiClient:
         allowed = {**headers, "authorization": f"Bearer {self._token}"}
         with closing(self._connection(timeout_s)) as connection, self._told_plainly():
             connection.connect()
-            # Who is refused in the middle of sending is told why.
+            # A refusal during sending may close the connection; the response has the reason.
             with suppress(ConnectionError, ssl.SSLEOFError):
                 connection.request(method, target, content, allowed)
             response = connection.getresponse()
@@ -133,7 +133,7 @@ class ApiClient:
         except ssl.SSLCertVerificationError as exc:
             raise NotRunning(
                 f"the certificate of {self.url} cannot be trusted: {exc.verify_message}; "
-                "SSL_CERT_FILE names the file of another authority"
+                "set SSL_CERT_FILE to the certificate file of another authority"
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
             raise NotRunning(
@@ -142,26 +142,26 @@ class ApiClient:
 
 
 def connected(api: str | None, state_dir: Path) -> ApiClient:
-    """A client of the platform that runs here, or of the one that is named.
+    """Return a client of the platform at ``api``, or of the one that runs here.
 
     Args:
-        api: Its URL; None: of the environment, else of the state directory. So with the token,
-            which is never an argument, where other users of the machine could read it.
+        api: URL of the control API; None reads it from the environment, else from the state
+            directory. The token is never an argument: other users of the machine could read it.
     Raises:
-        NotRunning: No platform runs here and none is named. Not retriable.
+        NotRunning: No platform runs here and no URL is given. Not retriable.
         NotAuthenticated: There is no token. Not retriable.
     """
     url = api or os.environ.get(API_VARIABLE) or _url_of(state_dir)
     if not url:
         raise NotRunning(
-            f"no platform runs here ({state_dir}); `bertstream up` starts one, and --api or "
-            f"{API_VARIABLE} names one elsewhere"
+            f"no platform runs here ({state_dir}); start one with `bertstream up`, or set --api "
+            f"or {API_VARIABLE} to the URL of another one"
         )
     token = os.environ.get(TOKEN_VARIABLE) or _content(state_dir / TOKEN_FILE)
     if not token:
         raise NotAuthenticated(
-            f"there is no token in {state_dir / TOKEN_FILE}; ask an admin for one and put it into "
-            f"{TOKEN_VARIABLE}"
+            f"there is no token in {state_dir / TOKEN_FILE}; ask an admin for one and set "
+            f"{TOKEN_VARIABLE} to it"
         )
     return ApiClient(url, token.strip())
 

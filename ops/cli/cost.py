@@ -16,21 +16,21 @@ HOUR_S = 3600
 @remote
 def cost(
     client: ApiClient,
-    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
     days: Annotated[
         int | None,
-        typer.Option(help="Today and those before, UTC; 1 if none, 7 for advice.", min=1, max=366),
+        typer.Option(help="Days up to today, UTC; default: 1, for advice 7.", min=1, max=366),
     ] = None,
     by: Annotated[
-        list[str] | None, typer.Option(help="model, version, team; all of them if none.")
+        list[str] | None, typer.Option(help="Group by model, version or team; default: all.")
     ] = None,
     advice: Annotated[
-        bool, typer.Option("--advice", help="What would be cheaper or faster instead.")
+        bool, typer.Option("--advice", help="Show what would be cheaper or faster.")
     ] = False,
 ) -> Shown:
     """Show what models used and what it cost, per version and team."""
     if advice and by:
-        raise typer.BadParameter("advice is about versions; leave --by out")
+        raise typer.BadParameter("--advice is always per version; leave out --by")
     if advice:
         return Shown(client.get("/cost/advice", model=model, days=days), _print_advice)
     names = by or ["model", "version", "team"]
@@ -41,11 +41,11 @@ def cost(
 @remote
 def alerts(
     client: ApiClient,
-    everything: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show closed alerts, too.")] = False,
     limit: LimitOption = 20,
-    before: Annotated[int | None, typer.Option(help="Alerts below this one.", min=1)] = None,
+    before: Annotated[int | None, typer.Option(help="Show IDs below this one.", min=1)] = None,
 ) -> Shown:
-    """Show what somebody should see to: what the platform could not help by itself."""
+    """Show alerts: problems that the platform cannot solve itself and that need an operator."""
     page = client.get("/alerts", closed=everything, limit=limit, before=before)
     return Shown(page, _print_alerts)
 
@@ -58,7 +58,7 @@ def _print_costs(found: dict[str, Any], names: list[str]) -> None:
     rows = [_row(bill, names, priced=currency is not None) for bill in found["bills"]]
     print_table(columns, rows, empty=f"nothing was used since {moment(found['since'])} UTC")
     if currency is None:
-        hint("no prices: set `prices` in the configuration to see money")
+        hint("no prices: set `prices` in the configuration to see costs")
 
 
 def _print_alerts(page: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def _print_alerts(page: dict[str, Any]) -> None:
 
 def _print_advice(found: dict[str, Any]) -> None:
     if not found["watched"]:
-        say("no advice: no version that runs was watched under load so far")
+        say("no advice: no running version has been measured under load yet")
         return
     rows = [(one["setting"], one["sentence"]) for one in found["advice"]]
     print_table(("setting", "advice"), rows, empty="nothing to change")
@@ -87,8 +87,8 @@ def _print_advice(found: dict[str, Any]) -> None:
     for one in found["watched"]:
         if one["observed_h"] < smaller_h:
             hint(
-                f"{one['model']}@{one['version']} was watched for {one['observed_h']:.1f} h with "
-                f"its present size: more is advised after {larger_h:g} h, less after {smaller_h:g}"
+                f"{one['model']}@{one['version']} was measured for {one['observed_h']:.1f} h at "
+                f"this size: advice to enlarge needs {larger_h:g} h, to reduce {smaller_h:g} h"
             )
 
 

@@ -1,4 +1,4 @@
-"""``bertstream grant`` and ``bertstream token``: who may do what, and how they are known."""
+"""``bertstream grant`` and ``bertstream token``: permissions, and tokens to authenticate."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ops.errors import NotFound
 
 LARGEST_PAGE = 500
 
-grant_app = typer.Typer(help="Permissions of persons, teams, departments.", no_args_is_help=True)
+grant_app = typer.Typer(help="Permissions of people, teams and departments.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens for the control API.", no_args_is_help=True)
 
 HolderArgument = Annotated[str, typer.Argument(help="A person, team or department.")]
-PatternArgument = Annotated[str, typer.Argument(help="A model, or such as 'risk-*' or '*'.")]
-HolderOption = Annotated[str | None, typer.Option("--holder", help="Of this one only.")]
-AfterOption = Annotated[int, typer.Option(help="Numbers above this one.", min=0)]
+PatternArgument = Annotated[str, typer.Argument(help="A model, or a pattern: 'risk-*' or '*'.")]
+HolderOption = Annotated[str | None, typer.Option("--holder", help="Show this holder only.")]
+AfterOption = Annotated[int, typer.Option(help="Show IDs above this one.", min=0)]
 
 
 @grant_app.command("add")
@@ -28,7 +28,7 @@ AfterOption = Annotated[int, typer.Option(help="Numbers above this one.", min=0)
 def grant_add(
     client: ApiClient, holder: HolderArgument, permission: Permission, pattern: PatternArgument
 ) -> Shown:
-    """Give a permission on a model or on all whose name fits a pattern."""
+    """Grant a permission on a model, or on all models whose name matches a pattern."""
     body = {"holder": holder, "permission": permission, "pattern": pattern}
     done = client.request("POST", "/grants", body=body)
     return Shown(done, lambda _: say(f"{holder} has {permission} on {pattern}"))
@@ -39,7 +39,7 @@ def grant_add(
 def grant_remove(
     client: ApiClient, holder: HolderArgument, permission: Permission, pattern: PatternArgument
 ) -> Shown:
-    """Take a permission away."""
+    """Revoke a permission."""
     number = _grant(client, holder, permission, pattern)["id"]
     done = client.request("DELETE", f"/grants/{number}")
     return Shown(done, lambda _: say(f"{holder} no longer has {permission} on {pattern}"))
@@ -53,7 +53,7 @@ def grant_list(
     limit: LimitOption = 50,
     after: AfterOption = 0,
 ) -> Shown:
-    """List permissions that are given."""
+    """List granted permissions."""
     page = client.get("/grants", holder=holder, limit=limit, after=after)
     return Shown(page, _print_grants)
 
@@ -62,11 +62,11 @@ def grant_list(
 @remote
 def token_create(
     client: ApiClient,
-    holder: Annotated[str | None, typer.Argument(help="A person; oneself if none.")] = None,
-    days: Annotated[int, typer.Option(help="That it counts for.", min=1, max=3650)] = 90,
+    holder: Annotated[str | None, typer.Argument(help="A person; default: yourself.")] = None,
+    days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=3650)] = 90,
     never_expires: Annotated[bool, typer.Option("--never-expires")] = False,
 ) -> Shown:
-    """Make a token and show it, once; it does not outlive the one that it is made with."""
+    """Create a token and show it once; it expires no later than the token that creates it."""
     body = {"holder": holder, "days": None if never_expires else days}
     return Shown(client.request("POST", "/tokens", body=body), _print_token)
 
@@ -76,11 +76,11 @@ def token_create(
 def token_list(
     client: ApiClient,
     holder: HolderOption = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Of everybody; for admins.")] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Show all holders; for admins.")] = False,
     limit: LimitOption = 50,
     after: AfterOption = 0,
 ) -> Shown:
-    """List one's own tokens, without what is secret."""
+    """List your own tokens, without their secrets."""
     if holder is None and not everybody:
         holder = client.get("/me")["name"]
     page = client.get("/tokens", holder=holder, limit=limit, after=after)
@@ -93,7 +93,7 @@ def token_revoke(
     client: ApiClient,
     number: Annotated[int, typer.Argument(metavar="ID", help="See `token list`.", min=1)],
 ) -> Shown:
-    """Revoke a token for good."""
+    """Revoke a token permanently."""
     done = client.request("DELETE", f"/tokens/{number}")
     return Shown(done, lambda token: say(f"{token['prefix']}... of {token['holder']}: revoked"))
 
@@ -103,16 +103,16 @@ def _print_grants(page: dict[str, Any]) -> None:
         (g["holder"], g["kind"], g["permission"], g["pattern"], g["granted_by"])
         for g in page["items"]
     ]
-    print_table(("holder", "kind", "may", "on", "given by"), rows, empty="none")
+    print_table(("holder", "kind", "may", "on", "granted by"), rows, empty="none")
     print_more(page, "--after")
 
 
 def _print_token(issued: dict[str, Any]) -> None:
     until = moment(issued["expires_at"])
-    ends = f"until {until} UTC" if until else "without end"
+    ends = f"expires {until} UTC" if until else "never expires"
     if issued["ends_with_maker"]:
-        ends += ", when the token that it was made with ends"
-    hint(f"For {issued['holder']}, {ends}. It is not shown again:")
+        ends += ", together with the token that created it"
+    hint(f"Token for {issued['holder']}, {ends}. It is not shown again:")
     say(issued["token"])
 
 
@@ -131,10 +131,10 @@ def _grant(client: ApiClient, holder: str, permission: str, pattern: str) -> dic
         if (grant["permission"], grant["pattern"]) == (permission, pattern):
             found: dict[str, Any] = grant
             return found
-    raise NotFound(f"{holder} has no grant of {permission} on {pattern} itself")
+    raise NotFound(f"{holder} has no direct grant of {permission} on {pattern}")
 
 
 def _state(token: dict[str, Any]) -> str:
     if token["revoked_at"]:
         return f"revoked {moment(token['revoked_at'])}"
-    return f"until {moment(token['expires_at'])}" if token["expires_at"] else "without end"
+    return f"until {moment(token['expires_at'])}" if token["expires_at"] else "never expires"

@@ -1,4 +1,4 @@
-"""``bertstream health``: what is wrong, since when, what it hurts and what to do."""
+"""``bertstream health``: what is wrong, since when, what it affects and what to do."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ops.health.kinds import OPERATOR_SILENT
 from ops.platform.installation import logs
 from ops.platform.supervisor import SupervisorNote
 
-# A report that is not older than this is still being written.
+# A report that is no older than this shows that the operator still writes reports.
 FRESH = timedelta(seconds=60)
 FAILED = 500
 COLOURS = {"ok": "green", "degraded": "yellow", "down": "red"}
 
 
 def health(
-    everything: Annotated[bool, typer.Option("--all", help="What is fine, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show what is healthy, too.")] = False,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how the platform stands; exit code 0 healthy, 1 degraded, 2 down."""
+    """Show the health of the platform; exit code 0 healthy, 1 degraded, 2 down."""
     with errors_in_words():
         place = state_dir_of(state_dir)
         try:
@@ -45,7 +45,7 @@ def health(
             if exc.status < FAILED:
                 raise
             found = without_operator(str(exc), place, lives=True)
-        # Remote platforms have their logs where they run.
+        # The logs of a remote platform are on its own machine.
         place_of_logs = None if api else logs(place)
         if as_json:
             print_json(found | {"logs": place_of_logs and str(place_of_logs)})
@@ -61,12 +61,12 @@ def health(
 
 
 def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any]:
-    """What can be said when the control API does not answer.
+    """Return the platform's health as far as it is known without the control API.
 
     Args:
-        why: It does not.
-        state_dir: Where the operator left its last report.
-        lives: It refused, as without its database, and may still look and report.
+        why: Reason why the control API does not answer.
+        state_dir: State directory, which has the operator's last report.
+        lives: The operator answered with an error and may still check and write reports.
     """
     now = datetime.now(UTC)
     note = SupervisorNote.load(state_dir)
@@ -98,9 +98,9 @@ def without_operator(why: str, state_dir: Path, *, lives: bool) -> dict[str, Any
 def _todo(note: SupervisorNote | None, log: Path) -> str:
     if note is not None and note.next_at is not None:
         left_s = max(0.0, note.next_at - time.time())
-        return f"see {log}; it is started again by itself, in {left_s:.0f} s"
+        return f"see {log}; it restarts automatically in {left_s:.0f} s"
     if note is not None and note.pid is not None and psutil.pid_exists(note.pid):
-        return f"wait a few seconds: a new one has started by itself; see {log} if it stays away"
+        return f"wait a few seconds: a new operator has started; see {log} if it does not answer"
     return f"see {log}; `bertstream up` starts it again"
 
 
@@ -115,8 +115,8 @@ def _report(file: Path) -> dict[str, Any] | None:
 def _print(found: dict[str, Any], *, everything: bool) -> None:
     status = found["status"]
     out.print(f"[{COLOURS[status]}]{status}[/], as of {found['age_s']:.0f} s ago")
-    troubles = [finding for finding in found["findings"] if finding["severity"] != "ok"]
-    for finding in troubles:
+    problems = [finding for finding in found["findings"] if finding["severity"] != "ok"]
+    for finding in problems:
         out.print()
         out.print(f"[{COLOURS[finding['severity']]}]{finding['severity']}[/] ", end="")
         out.print(f"{finding['key']}, {_since(finding['since'])}", markup=False, soft_wrap=True)
@@ -129,18 +129,18 @@ def _print(found: dict[str, Any], *, everything: bool) -> None:
             out.print(f"[green]ok[/] {finding['key']}: ", end="")
             out.print(finding["what"], markup=False, soft_wrap=True)
     elif fine:
-        out.print(f"\n{len(fine)} things are fine; --all shows them")
+        out.print(f"\n{len(fine)} checks are healthy; --all shows them")
     if found["hidden"]:
         out.print(
-            f"{found['hidden']} findings are not shown: they take the permission read on their "
-            "model, or on all models; `bertstream grant list` shows yours",
+            f"{found['hidden']} findings are not shown: they require `read` on their model, or on "
+            "all models; `bertstream grant list` shows your permissions",
             soft_wrap=True,
         )
 
 
 def _since(moment: str | None) -> str:
     if moment is None:
-        return "nobody knows since when"
+        return "since an unknown time"
     since = datetime.fromisoformat(moment)
     seconds = (datetime.now(UTC) - since).total_seconds()
     return f"since {since:%Y-%m-%d %H:%M:%S} UTC ({_duration(max(0.0, seconds))})"

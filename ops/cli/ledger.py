@@ -27,14 +27,14 @@ app = typer.Typer(help="Who did what, when and why.")
 @app.callback(invoke_without_command=True)
 def ledger(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
-    release: Annotated[int | None, typer.Option(help="Of this release only.", min=1)] = None,
-    by: Annotated[str | None, typer.Option(help="Of this actor only.")] = None,
+    model: Annotated[str | None, typer.Option(help="Show this model only.")] = None,
+    release: Annotated[int | None, typer.Option(help="Show this release only.", min=1)] = None,
+    by: Annotated[str | None, typer.Option(help="Show this actor only.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="From then on, such as 2026-03-02T09:00Z.")
+        str | None, typer.Option(help="Show rows since then, such as 2026-03-02T09:00Z.")
     ] = None,
     limit: LimitOption = 20,
-    before: Annotated[int | None, typer.Option(help="Rows below this one.", min=1)] = None,
+    before: Annotated[int | None, typer.Option(help="Show IDs below this one.", min=1)] = None,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
@@ -60,10 +60,10 @@ def ledger(
 @app.command()
 @remote
 def verify(client: ApiClient) -> Shown:
-    """Follow the chain of hashes from its beginning; exit code 1 where it does not hold."""
+    """Verify the chain of hashes from its beginning; exit code 1 if it is broken."""
     found = client.request("GET", "/ledger/verification", timeout_s=COPY_TIMEOUT_S)
     if found["holds"]:
-        holds = f"{found['rows']} rows; the chain holds up to {found['hash']}"
+        holds = f"{found['rows']} rows; the chain is intact up to {found['hash']}"
         return Shown(found, lambda _: say(holds))
     breaks = f"the chain breaks at row {found['broken_at']}: {found['why']}"
     return Shown(found, lambda _: hint(breaks), EXIT_FAILED)
@@ -76,7 +76,7 @@ def _what(row: dict[str, Any]) -> str:
 
 
 def _why(row: dict[str, Any]) -> str:
-    """The states, the flags and the reason; where there is no reason, the evidence."""
+    """Return the flags, the states and the reason, or the evidence if there is no reason."""
     states = f"{row['from_state']} -> {row['to_state']}" if row["to_state"] else ""
     flags = ("DENIED" if row["denied"] else "", "BREAK-GLASS" if row["break_glass"] else "")
     evidence = ", ".join(f"{key} {value}" for key, value in row["evidence"].items() if value)

@@ -1,6 +1,6 @@
-"""The command ``bertstream``: names every command and imports the one that is called.
+"""The command ``bertstream``: lists every command and imports the one that is called.
 
-Commands import late what is heavy: ``--help`` needs neither torch nor ray nor a Kafka client.
+Commands import heavy libraries late: ``--help`` needs neither torch nor ray nor a Kafka client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typer.main import get_command, get_group
 
 from ops.cli.terminal import log_everything
 
-# In the order of ``--help``: the module and what the command is called there.
+# In the order of ``--help``: the module of each command, and its name there.
 COMMANDS = {
     "up": ("ops.cli.platform", "up"),
     "down": ("ops.cli.platform", "down"),
@@ -48,7 +48,7 @@ COMMANDS = {
 
 
 class _LateCommands(TyperGroup):
-    """Imports and builds a command of ``COMMANDS`` when it is asked for, and no other."""
+    """Imports and builds a command of ``COMMANDS`` only when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -60,7 +60,7 @@ class _LateCommands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None:
-            for name in COMMANDS:  # the nearest is suggested
+            for name in COMMANDS:  # the nearest name is suggested
                 self.get_command(ctx, name)
         return super().resolve_command(ctx, args)
 
@@ -79,7 +79,7 @@ def _built(name: str) -> Any:
 
 app = typer.Typer(
     cls=_LateCommands,
-    help="Text events on Kafka through BERT replicas and back to Kafka, exactly once.",
+    help="Send text events from Kafka through BERT replicas and back to Kafka, exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,16 +87,16 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; SIGTERM counts as Ctrl-C."""
+    """Run the command; SIGTERM is handled like Ctrl-C."""
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    # Not by raising SIGINT: a script's shell has what it starts in the background ignore that.
+    # Not by raising SIGINT: a shell makes background commands of a script ignore that signal.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     finally:
-        # The process ends: a last look for garbage took a fifth of a short command. Torch's
-        # libraries tell of all that is left behind, and with them a command takes longer anyway.
+        # A last garbage collection took a fifth of the time of a short command. Torch's libraries
+        # report objects that are left over, and commands that load them take longer anyway.
         if "torch" not in sys.modules:
             gc.freeze()
 
@@ -104,9 +104,9 @@ def main() -> None:
 @app.callback()
 def for_every_command(
     debug: Annotated[
-        bool, typer.Option("--debug", help="Logs on stderr, and where in the code an error arose.")
+        bool, typer.Option("--debug", help="Write logs and the traceback of an error to stderr.")
     ] = False,
 ) -> None:
-    """Heed the options that stand before the command."""
+    """Apply the options that are given before the command."""
     if debug:
         log_everything()

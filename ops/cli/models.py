@@ -1,4 +1,4 @@
-"""``bertstream models``: register, look at, compare, export and delete versions."""
+"""``bertstream models``: register, show, compare, export and delete versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIGEST_HEADER = "bertstream-digest"
 SHOWN_ANSWERS = 10
 
 app = typer.Typer(help="Models and their numbered versions.", no_args_is_help=True)
-VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="Such as sentiment@3.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="For example sentiment@3.")]
 
 
 @app.command()
@@ -32,7 +32,7 @@ def register(
         str, typer.Argument(help="A sealed model directory: a path, or a URL such as s3://.")
     ],
 ) -> Shown:
-    """Send a model directory to the platform and keep it as the next version of a model."""
+    """Upload a model directory and register it as the next version of a model."""
     from ops.cli import upload
     from ops.cli.progress import LateBar
 
@@ -47,11 +47,11 @@ def register(
 @remote
 def list_(
     client: ApiClient,
-    name: Annotated[str | None, typer.Argument(help="Of this model; all models if none.")] = None,
+    name: Annotated[str | None, typer.Argument(help="List the versions of this model.")] = None,
     limit: LimitOption = 50,
-    before: Annotated[int | None, typer.Option(help="Versions below this one.")] = None,
-    after: Annotated[str, typer.Option(help="Models behind this one.")] = "",
-    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted versions, too.")] = False,
+    before: Annotated[int | None, typer.Option(help="Show versions below this one.")] = None,
+    after: Annotated[str, typer.Option(help="Show models after this one.")] = "",
+    deleted: Annotated[bool, typer.Option("--deleted", help="Show deleted versions, too.")] = False,
 ) -> Shown:
     """List models, or the versions of one, newest first."""
     if name is None:
@@ -63,14 +63,14 @@ def list_(
 @app.command()
 @remote
 def show(client: ApiClient, version: VersionArgument) -> Shown:
-    """Show a version: where it is from, its figures, its files."""
+    """Show a version: its source, metrics and files."""
     return Shown(client.get(path_of(version)), _print_version)
 
 
 @app.command()
 @remote
 def diff(client: ApiClient, before: VersionArgument, after: VersionArgument) -> Shown:
-    """Compare two versions: figures, labels, configuration, size, golden answers."""
+    """Compare two versions: metrics, labels, configuration, size, golden answers."""
     path_of(before), path_of(after)
     found = client.get("/diff", before=before, after=after)
     return Shown(found, lambda found: _print_diff(found, before, after))
@@ -81,11 +81,11 @@ def diff(client: ApiClient, before: VersionArgument, after: VersionArgument) -> 
 def export(
     client: ApiClient,
     version: VersionArgument,
-    directory: Annotated[Path, typer.Argument(help="Must not be there, or be empty.")],
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory.")],
 ) -> Shown:
-    """Copy the directory of a version to this machine, verified."""
+    """Download the directory of a version and verify it."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError(f"{directory} is there and not empty; name a new directory")
+        raise ConfigError(f"{directory} exists and is not empty; name a new directory")
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=".partial-", dir=directory.parent))
     try:
@@ -103,32 +103,32 @@ def export(
 def delete(
     client: ApiClient,
     version: VersionArgument,
-    reason: Annotated[str, typer.Option(help="For the ledger.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason for the ledger.")] = "",
 ) -> Shown:
-    """Delete the files of a version; refused while it serves or a rollback could need it."""
+    """Delete the files of a version; refused while it is served or a rollback could need it."""
     client.request("DELETE", path_of(version), query={"reason": reason or None})
-    return Shown({"version": version}, lambda _: say(f"{version}: deleted; its row stays"))
+    return Shown({"version": version}, lambda _: say(f"{version}: deleted; its entry stays"))
 
 
 def path_of(version: str) -> str:
-    """Where a version stands in the API.
+    """Return the API path of a version.
 
     Raises:
-        ConfigError: It is not of the form NAME@V. Not retriable.
+        ConfigError: ``version`` does not have the form NAME@V. Not retriable.
     """
     name, number = parts_of(version)
     return f"/models/{name}/versions/{number}"
 
 
 def parts_of(version: str) -> tuple[str, int]:
-    """Model and number of ``NAME@V``.
+    """Return the model and the number of ``NAME@V``.
 
     Raises:
-        ConfigError: It is not of that form. Not retriable.
+        ConfigError: ``version`` does not have that form. Not retriable.
     """
     name, number, _ = AppName.parse(version)
     if not (name and number.isdecimal()):
-        raise ConfigError(f"{version!r} names no version; write it as sentiment@3")
+        raise ConfigError(f"{version!r} is not a version; write it as sentiment@3")
     return name, int(number)
 
 
@@ -142,7 +142,7 @@ def _download(client: ApiClient, version: str, directory: Path) -> str:
     found = load(directory).digest
     if found != expected:
         raise ArtifactStoreError(
-            f"what came is {found[:12]}... and not {expected[:12]}...; try again"
+            f"the download has digest {found[:12]}..., not {expected[:12]}...; try again"
         )
     return found
 
@@ -153,7 +153,7 @@ def _print_models(page: dict[str, Any]) -> None:
         for m in page["items"]
     ]
     columns = ("-versions", "-newest", "since", "by", "model")
-    print_table(columns, rows, empty="no models; `bertstream models register NAME DIR` keeps one")
+    print_table(columns, rows, empty="no models; `bertstream models register NAME DIR` adds one")
     print_more(page, "--after")
 
 
@@ -184,14 +184,14 @@ def _print_version(found: dict[str, Any]) -> None:
         "digest": found["digest"],
         "labels": ", ".join(card["labels"]),
         "base": card["base"],
-        "kept at": found["uri"],
+        "stored at": found["uri"],
     }
     for word, value in lines.items():
         if value:
             say(f"{word:<11} {value}")
     say()
-    figures = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
-    print_table(("metric", "-value", "better"), figures, empty="no figures")
+    metrics = [(m["name"], f"{m['value']:.4f}", m["direction"]) for m in card["metrics"]]
+    print_table(("metric", "-value", "better"), metrics, empty="no metrics")
     say()
     files = [(_size(entry["bytes"]), path) for path, entry in found["files"].items()]
     print_table(("-size", "file"), files, empty="no files")
@@ -199,7 +199,7 @@ def _print_version(found: dict[str, Any]) -> None:
 
 def _print_diff(found: dict[str, Any], before: str, after: str) -> None:
     columns = ("metric", before, after, "better by")
-    print_table(columns, [_metric(m) for m in found["metrics"]], empty="no figures")
+    print_table(columns, [_metric(m) for m in found["metrics"]], empty="no metrics")
     first, second = found["size_bytes"]
     lines = [f"size: {_size(first)} -> {_size(second)}"]
     labels = found["labels"]
@@ -211,8 +211,8 @@ def _print_diff(found: dict[str, Any], before: str, after: str) -> None:
     golden = found["golden"]
     differing = golden["differing"]
     lines.append(
-        f"golden: {len(differing)} of {golden['compared']} texts that both have are answered "
-        "differently"
+        f"golden: {len(differing)} of {golden['compared']} texts that both versions have get "
+        "different answers"
     )
     for line in lines:
         say(line)
@@ -220,7 +220,7 @@ def _print_diff(found: dict[str, Any], before: str, after: str) -> None:
         pair = f"{_answer(answer['before'])} -> {_answer(answer['after'])}"
         say(f"  {pair}  {answer['text']}")
     if len(differing) > SHOWN_ANSWERS:
-        say(f"  and {len(differing) - SHOWN_ANSWERS} more; --json has them all")
+        say(f"  and {len(differing) - SHOWN_ANSWERS} more; --json shows them all")
 
 
 def _metric(change: dict[str, Any]) -> Sequence[str]:
@@ -239,7 +239,7 @@ def _figure(figure: dict[str, Any] | None) -> str:
 
 
 def _answer(result: list[Any]) -> str:
-    """The best label and its score; of an embedding its length."""
+    """Return the best label with its score, or the length of an embedding."""
     if not isinstance(result[0], dict):
         return f"{len(result)} numbers"
     best = max(result, key=lambda item: item["score"])

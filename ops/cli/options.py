@@ -1,4 +1,4 @@
-"""Options that several commands have, under one name with one help text."""
+"""Options that several commands share, each with one name and one help text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file; bertstream.yaml by default.")
+    Path | None, typer.Option("--config", "-c", help="YAML file; default: bertstream.yaml.")
 ]
 StateOption = Annotated[
     Path | None,
@@ -16,16 +16,16 @@ StateOption = Annotated[
         "--state-dir",
         "--config",
         "-c",
-        help="Of which platform: its state directory or its YAML file; bertstream.yaml here if "
-        "none, else .bertstream.",
+        help="State directory or YAML file of the platform; default: bertstream.yaml here, else "
+        ".bertstream.",
     ),
 ]
 ApiOption = Annotated[
-    str | None, typer.Option("--api", help="URL of the control API; of here if none.")
+    str | None, typer.Option("--api", help="URL of the control API; default: the local one.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout, for scripts.")]
-LimitOption = Annotated[int, typer.Option("--limit", help="Rows, at most.", min=1, max=500)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+LimitOption = Annotated[int, typer.Option("--limit", help="Maximum rows.", min=1, max=500)]
 GoldenOption = Annotated[
-    Path | None, typer.Option(help="Texts to know it by: one a line, or JSON objects.")
+    Path | None, typer.Option(help="Golden texts: one per line, or JSON objects.")
 ]
 STATE_DIR: Path | None = None

@@ -1,4 +1,4 @@
-"""``bertstream people`` and ``bertstream team``: who there is, and who is in what."""
+"""``bertstream people`` and ``bertstream team``: people, teams, departments and their members."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ops.cli.api_client import ApiClient
 from ops.cli.options import LimitOption
 from ops.cli.session import Shown, moment, print_more, print_table, remote, say
 
-people_app = typer.Typer(help="Persons.", no_args_is_help=True)
-team_app = typer.Typer(help="Teams of persons, departments of teams.", no_args_is_help=True)
-AfterNameOption = Annotated[str, typer.Option(help="Those behind this one.")]
+people_app = typer.Typer(help="People.", no_args_is_help=True)
+team_app = typer.Typer(help="Teams of people, departments of teams.", no_args_is_help=True)
+AfterNameOption = Annotated[str, typer.Option(help="Show names after this one.")]
 
 
 @people_app.command("list")
 @remote
 def people_list(client: ApiClient, limit: LimitOption = 50, after: AfterNameOption = "") -> Shown:
-    """List persons."""
+    """List people."""
     return Shown(client.get("/principals", kind="person", limit=limit, after=after), _print_page)
 
 
 @people_app.command("add")
 @remote
 def people_add(client: ApiClient, name: str) -> Shown:
-    """Add a person, who may do nothing yet."""
+    """Add a person, who has no permissions yet."""
     return _added(client, name, "person")
 
 
@@ -33,16 +33,16 @@ def people_add(client: ApiClient, name: str) -> Shown:
 @remote
 def people_show(
     client: ApiClient,
-    name: Annotated[str | None, typer.Argument(help="Oneself if none.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Default: yourself.")] = None,
 ) -> Shown:
-    """Show a person, team or department: groups, members, what it may do."""
+    """Show a person, team or department: groups, members and permissions."""
     return Shown(client.get("/me" if name is None else f"/principals/{name}"), _print_profile)
 
 
 @people_app.command("disable")
 @remote
 def people_disable(client: ApiClient, name: str) -> Shown:
-    """Disable a person, team or department: it has no rights until it is enabled."""
+    """Disable a person, team or department; it has no permissions until it is enabled."""
     done = client.request("POST", f"/principals/{name}/disable")
     return Shown(done, lambda _: say(f"{name}: disabled"))
 
@@ -50,7 +50,7 @@ def people_disable(client: ApiClient, name: str) -> Shown:
 @people_app.command("enable")
 @remote
 def people_enable(client: ApiClient, name: str) -> Shown:
-    """Enable it again."""
+    """Enable a person, team or department again."""
     done = client.request("POST", f"/principals/{name}/enable")
     return Shown(done, lambda _: say(f"{name}: enabled"))
 
@@ -69,7 +69,7 @@ def team_add(
     client: ApiClient,
     name: str,
     department: Annotated[
-        bool, typer.Option("--department", help="One that holds teams, not persons.")
+        bool, typer.Option("--department", help="A group of teams, not of people.")
     ] = False,
 ) -> Shown:
     """Add a team or a department."""
@@ -83,7 +83,7 @@ def team_join(
     team: str,
     member: Annotated[str, typer.Argument(help="A person; for a department, a team.")],
 ) -> Shown:
-    """Put a person into a team, or a team into a department."""
+    """Add a person to a team, or a team to a department."""
     client.request("PUT", f"/principals/{team}/members/{member}")
     return Shown({"group": team, "member": member}, lambda _: say(f"{member} is in {team}"))
 
@@ -91,7 +91,7 @@ def team_join(
 @team_app.command("leave")
 @remote
 def team_leave(client: ApiClient, team: str, member: str) -> Shown:
-    """Take it out again."""
+    """Remove a person from a team, or a team from a department."""
     client.request("DELETE", f"/principals/{team}/members/{member}")
     done = {"group": team, "member": member}
     return Shown(done, lambda _: say(f"{member} is no longer in {team}"))
@@ -109,7 +109,7 @@ def _print_profile(found: dict[str, Any]) -> None:
         if found[word]:
             say(f"{word}: {', '.join(found[word])}")
     rows = [(g["permission"], g["pattern"], g["holder"]) for g in found["grants"]]
-    print_table(("may", "on", "by a grant to"), rows, empty="may do nothing")
+    print_table(("permission", "on", "granted to"), rows, empty="no permissions")
 
 
 def _print_page(page: dict[str, Any]) -> None:

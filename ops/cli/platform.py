@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 WATCH_S = 5.0
 
-broker_app = typer.Typer(help="The embedded Kafka alone.", no_args_is_help=True)
-config_app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+broker_app = typer.Typer(help="Manage the embedded Kafka.", no_args_is_help=True)
+config_app = typer.Typer(help="Check the configuration file.", no_args_is_help=True)
 
 
 def up(
     config: ConfigOption = None,
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Leave it running and return.")
+        bool, typer.Option("--detach", "-d", help="Return and leave the platform running.")
     ] = False,
 ) -> None:
-    """Bring up Kafka, Ray, models and pipelines; what runs already is left alone."""
+    """Start Kafka, Ray, models and pipelines; whatever runs already is left alone."""
     from ops.platform import bring_up
 
     with errors_in_words():
@@ -44,11 +44,11 @@ def up(
             bring_up.up(settings, step)
         if detach:
             _show_addresses(settings)
-            out.print("Running. `bertstream status` shows it, `bertstream down` ends it.")
+            out.print("Running. `bertstream status` shows it, `bertstream down` stops it.")
             return
         try:
             _show_addresses(settings)
-            out.print("Running. Ctrl-C ends it.")
+            out.print("Running. Ctrl-C stops it.")
             _watch(settings)
         except KeyboardInterrupt:
             err.print()
@@ -63,12 +63,12 @@ def _show_addresses(settings: PlatformConfig) -> None:
     now = read_status(settings)
     out.print(f"Kafka          {now.bootstrap_servers}")
     out.print(f"Ray dashboard  {now.dashboard}")
-    token = now.token_file or "that of the cluster that was joined"
+    token = now.token_file or "the token of the joined cluster"
     out.print(f"  its token    {token}", soft_wrap=True)
 
 
 def _watch(settings: PlatformConfig) -> NoReturn:
-    """Show the pipelines, again and again."""
+    """Show the pipelines every ``WATCH_S`` seconds until the command is interrupted."""
     from ops.cli.status_tables import status_table
     from ops.platform.status import status as read_status
 
@@ -78,7 +78,7 @@ def _watch(settings: PlatformConfig) -> NoReturn:
 
 
 def down(state_dir: StateOption = STATE_DIR) -> None:
-    """Let the pipelines finish and end everything that `up` started."""
+    """Let the pipelines finish and stop everything that `up` started."""
     from ops.platform import bring_up
 
     with errors_in_words():
@@ -90,7 +90,7 @@ def down(state_dir: StateOption = STATE_DIR) -> None:
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show apps, lag, rate and latency; exit code 1 when something does not run."""
+    """Show apps, lag, rate and latency; exit code 1 if something does not run."""
     from ops.cli.status_tables import status_table
     from ops.platform.status import status as read_status
 
@@ -117,7 +117,7 @@ def broker_start(state_dir: StateOption = STATE_DIR) -> None:
 
 @broker_app.command("stop")
 def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
-    """Stop the embedded Kafka; its data stays."""
+    """Stop the embedded Kafka and keep its data."""
     from ops.platform.installation import embedded_broker
 
     with errors_in_words():
@@ -131,7 +131,7 @@ def broker_stop(state_dir: StateOption = STATE_DIR) -> None:
 
 @broker_app.command("status")
 def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = False) -> None:
-    """Show its address, process and memory; exit code 1 when it does not run."""
+    """Show address, process and memory of the embedded Kafka; exit code 1 if it does not run."""
     from ops.cli.status_tables import broker_lines
     from ops.embedded_kafka import status as status_of_broker
     from ops.platform.installation import embedded_broker
@@ -148,7 +148,7 @@ def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = Fals
 
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
-    """Name every mistake in the file with its place; exit code 2 when there is one."""
+    """List every mistake in the file with its line and column; exit code 2 if there is one."""
     from ops.config.file import check
 
     problems = check(file)
@@ -156,4 +156,4 @@ def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml
         out.print(problem.located_in(file), markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_USAGE)
-    out.print(f"{file}: fine")
+    out.print(f"{file}: valid")

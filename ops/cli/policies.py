@@ -1,4 +1,4 @@
-"""``bertstream policy``: how versions of a model are released."""
+"""``bertstream policy``: policies, which set how versions of a model are released."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # not loaded by commands that only ask
 
     from ops.policy.policy import Policy
 
-app = typer.Typer(help="How versions of a model are released.", no_args_is_help=True)
-FileArgument = Annotated[Path, typer.Argument(help="YAML; - reads stdin.")]
+app = typer.Typer(help="Policies: how a model is released.", no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(help="YAML file; - for stdin.")]
 
 
 @app.command()
 def check(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Name every mistake in a policy with its place, and say how surely its steps find a worse
-    version; needs no platform. Exit code 2 with a mistake."""
+    """List every mistake in a policy with its line and column, and show how likely its steps find
+    a worse version; needs no platform. Exit code 2 if the policy cannot be used."""
     from datetime import UTC, datetime
 
     from ops.analysis import power
@@ -47,7 +47,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
         if policy is None:
             raise typer.Exit(EXIT_USAGE)
         if not as_json:
-            say(f"{file}: {'usable' if found else 'fine'}")
+            say(f"{file}: {'usable' if found else 'valid'}")
             say(f"{finds}")
             for window in starts:
                 if not window["next"]:
@@ -59,8 +59,8 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 
 
 def _next_starts(policy: Policy, now: datetime) -> list[dict[str, Any]]:
-    """When each window opens next, as people read it wrongly: a day of the month and a day of the
-    week are either-or."""
+    """Return when each window opens next. People misread windows: of a day of the month and a day
+    of the week, either one opens it."""
     from ops.policy.windows import next_starts
 
     kinds = (("allow", policy.windows.allow), ("deny", policy.windows.deny))
@@ -78,11 +78,11 @@ def _next_starts(policy: Policy, now: datetime) -> list[dict[str, Any]]:
 @app.command("set")
 @remote
 def set_(client: ApiClient, file: FileArgument) -> Shown:
-    """Put a policy into force for the model that it names."""
+    """Set the policy of the model that it names; it takes effect at once."""
 
     def in_words(done: dict[str, Any]) -> None:
         print_problems(done["warnings"], str(file))
-        state = "in force" if done["changed"] else "in force already, nothing changed"
+        state = "in effect" if done["changed"] else "already in effect, nothing changed"
         say(f"{done['model']}: {state}, digest {done['digest']}")
 
     return Shown(client.request("PUT", "/policies", body={"text": _text(file)}), in_words)
@@ -91,7 +91,7 @@ def set_(client: ApiClient, file: FileArgument) -> Shown:
 @app.command()
 @remote
 def show(client: ApiClient, name: str) -> Shown:
-    """Print the policy in force as it was written; --json has every default, too."""
+    """Print the policy in effect as it was written; --json includes every default."""
     found = client.get(f"/models/{name}/policy")
     return Shown(found, lambda kept: _print_text(kept["text"]))
 
@@ -99,7 +99,7 @@ def show(client: ApiClient, name: str) -> Shown:
 @app.command()
 @remote
 def explain(client: ApiClient, version: VersionArgument) -> Shown:
-    """Say whether a version may go out now, and what is missing; exit code 1 when it may not."""
+    """Show whether a version may be released now and what is missing; exit code 1 if it may not."""
     found = client.get(f"{path_of(version)}/explanation")
     code = 0 if found["may_go"] else EXIT_FAILED
     return Shown(found, lambda it: say("\n".join(it["sentences"])), code)

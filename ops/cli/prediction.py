@@ -1,4 +1,4 @@
-"""Commands for a model without Kafka: answers of a directory or of a running platform; imports."""
+"""Commands for models without Kafka: predict with a directory or a served model, and import."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ PLAIN = CallOptions(format="text")
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model directory, or a served name[@version].")],
-    texts: Annotated[list[str] | None, typer.Argument(help="stdin's lines if none.")] = None,
+    model: Annotated[str, typer.Argument(help="A model directory, or a served NAME[@VERSION].")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Default: lines of stdin.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer texts without Kafka."""
+    """Predict texts without Kafka."""
     with errors_in_words():
         wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
         if not wanted:
-            fail("there is no text: give some as arguments or on stdin", EXIT_USAGE)
+            fail("there is no text: pass texts as arguments or on stdin", EXIT_USAGE)
         answers = predict_texts(model, wanted, config)
         for index, (text, answer) in enumerate(zip(wanted, answers, strict=True)):
             if as_json:
@@ -53,18 +53,18 @@ def import_(
     out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
     task: Annotated[str, typer.Option(help="text-classification or feature-extraction.")],
     source: Annotated[
-        str | None, typer.Argument(help="Directory or hub name; the packaged MiniLM if none.")
+        str | None, typer.Argument(help="Directory or hub name; default: the packaged MiniLM.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="mean, cls, max, last-token, ...; the model's own if none.")
+        str | None, typer.Option(help="mean, cls, max, last-token, ...; default: the model's own.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Names of the labels, with commas, in the model's order.")
+        str | None, typer.Option(help="Comma-separated label names, in the model's order.")
     ] = None,
-    max_length: Annotated[int | None, typer.Option(help="In tokens.", min=3)] = None,
+    max_length: Annotated[int | None, typer.Option(help="Maximum tokens.", min=3)] = None,
     golden: GoldenOption = None,
 ) -> None:
-    """Make a sealed model directory of a model from elsewhere."""
+    """Create a sealed model directory from a Hugging Face or sentence-transformers model."""
     with errors_in_words():
         artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
         out.print(
@@ -73,14 +73,14 @@ def import_(
 
 
 def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Outcome]:
-    """Answer texts, each of them.
+    """Return one outcome for each text.
 
     Args:
         model: A model directory, or the name of a served model, with or without a version.
-        texts: A byte that is not UTF-8 is half a surrogate, as in ``sys.argv``.
+        texts: Texts whose bytes that are not UTF-8 are lone surrogates, as in ``sys.argv``.
     Raises:
-        OpsError: There is no such directory and no such served model; a ConfigError where there is
-            no configuration to look the model up in.
+        OpsError: Neither such a directory nor such a served model exists; a ConfigError if there
+            is no configuration that could name the model.
     """
     values = [text.encode("utf-8", "surrogateescape") for text in texts]
     if Path(model).is_dir():
@@ -128,16 +128,16 @@ def _from_platform(model: str, values: list[bytes], config: Path | None) -> list
 
 
 def answer_line(index: int, text: str, outcome: Outcome) -> str:
-    """A text and its answer, or why it has none, as one line of JSON.
+    """Return a text and its result, or the reason why it has none, as one line of JSON.
 
     Args:
-        index: Of the text among those that were given, from 0.
+        index: Position of the text among the given texts, from 0.
     """
     return orjson.dumps({"index": index, "text": _shown(text)} | _answer(outcome)).decode()
 
 
 def answer_text(text: str, outcome: Outcome) -> str:
-    """The same for people."""
+    """Return the same as two lines for people."""
     answer = _answer(outcome)
     return f"{_shown(text)}\n  {orjson.dumps(answer.get('result', answer)).decode()}"
 
@@ -161,10 +161,10 @@ def import_directory(
     max_length: int | None,
     golden: Path | None,
 ) -> Artifact:
-    """Import with options as they stand on the command line.
+    """Import a model with options as they are on the command line.
 
     Raises:
-        ConfigError: An option has a value that there is not.
+        ConfigError: An option has an unknown value.
     """
     from serve.artifact import Pooling, PoolingMode
     from serve.settings import Task
@@ -175,7 +175,7 @@ def import_directory(
         ("--pooling", pooling, get_args(PoolingMode)),
     ):
         if value is not None and value not in known:
-            raise ConfigError(f"{option} {value}: there is {', '.join(map(str, known))}")
+            raise ConfigError(f"{option} {value}: must be one of {', '.join(map(str, known))}")
         chosen[option] = value
     from serve.golden_texts import read_golden_texts
     from serve.importing import import_model

@@ -1,4 +1,4 @@
-"""How far something is, for whoever has waited for it a while."""
+"""A progress bar for work that takes a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LateBar:
-    """A bar on a terminal, but for what is over before; an ``ops.cli.upload.Progress``."""
+    """An ``UploadProgress`` that shows a bar on a terminal, for work longer than ``after_s``."""
 
     def __init__(self, after_s: float = 2.0) -> None:
         self._what, self._done = "", 0
@@ -39,7 +39,7 @@ class LateBar:
             self._bar[0].stop()
 
     def begin(self, what: str, total_bytes: int | None = None) -> None:
-        """Something else begins."""
+        """Start the bar again for the next piece of work."""
         with self._lock:
             self._what, self._total, self._done = what, total_bytes, 0
             if self._bar is not None:
@@ -47,7 +47,7 @@ class LateBar:
                 bar.reset(task, description=what, total=total_bytes)
 
     def advance(self, size_bytes: int) -> None:
-        """So much more of it is done."""
+        """Add bytes to those that are done."""
         with self._lock:
             self._done += size_bytes
             if self._bar is not None:

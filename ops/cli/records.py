@@ -1,4 +1,4 @@
-"""Commands for records: lines of a file to records, and records to lines of a terminal."""
+"""Commands for records: send lines of a file, and print records of a topic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Format = Literal["json", "text"]
 
 def produce(
     topic: str,
-    file: Annotated[str, typer.Argument(help="Lines to send; - reads stdin.")] = "-",
+    file: Annotated[str, typer.Argument(help="Lines to send; - for stdin.")] = "-",
     key_field: Annotated[
         str | None, typer.Option(help="JSON field whose value becomes the key.")
     ] = None,
@@ -37,8 +37,8 @@ def produce(
         Format | None,
         typer.Option(
             "--format",
-            help="text: any line, as it stands; json: objects only. "
-            "json with --key-field, else text.",
+            help="text: any line, unchanged; json: objects only. "
+            "Default: json with --key-field, else text.",
         ),
     ] = None,
     rate: Annotated[float, typer.Option(help="Records per second; 0 for no limit.", min=0)] = 0,
@@ -47,7 +47,7 @@ def produce(
     """Send each line of a file as one record: JSON lines or plain text."""
     with errors_in_words():
         if key_field is not None and form == "text":
-            fail("--key-field names a field of JSON lines: leave out --format text", EXIT_USAGE)
+            fail("--key-field needs JSON lines: leave out --format text", EXIT_USAGE)
         kafka = _kafka(config)
         if file != "-" and not Path(file).is_file():
             fail(f"there is no file {file}", EXIT_USAGE)
@@ -70,18 +70,18 @@ def consume(
         bool, typer.Option("--from-beginning", help="Start with the oldest record.")
     ] = False,
     max_records: Annotated[
-        int, typer.Option("--max", help="End after so many; 0 for no limit.", min=0)
+        int, typer.Option("--max", help="Stop after N records; 0 for no limit.", min=0)
     ] = 0,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", help="End after so many quiet seconds; 0 never.", min=0)
+        float, typer.Option("--timeout", help="Stop after N quiet seconds; 0 for never.", min=0)
     ] = 0,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show committed records as they come."""
+    """Show committed records as they arrive."""
     from stream.kafka.topic_io import read_topic
 
-    # Closed whatever happens: the client's thread would keep the command from ending.
+    # Always closed: otherwise the client's thread would keep the command from ending.
     with (
         errors_in_words(),
         closing(
@@ -100,7 +100,7 @@ def consume(
 
 
 def _kafka(config: Path | None) -> KafkaSettings:
-    """The Kafka settings with the address in use: of a running platform, or as configured."""
+    """Return Kafka settings with the address of the running platform, or as configured."""
     from ops.config.settings import EMBEDDED, PlatformConfig
     from ops.platform.installation import PlatformState, embedded_broker
 
@@ -124,15 +124,15 @@ def produce_lines(
     key_field: str | None,
     rate: float,
 ) -> int:
-    """Send each line that is not empty, as it stands; returns how many.
+    """Send each line that is not empty, unchanged, and return the number of records.
 
     Args:
-        as_json: Take JSON objects only.
-        key_field: Of a JSON line: its value becomes the key, as text; a line without it has
-            no key.
+        as_json: Accept JSON objects only.
+        key_field: Field of a JSON line whose value becomes the key, as text; a line without
+            the field has no key.
         rate: Records per second; 0 for no limit.
     Raises:
-        NoJsonObject: The first such line, and how many were sent before it.
+        NoJsonObject: A line is not a JSON object; names it and the number of records sent before.
     """
     from stream.kafka.topic_io import TopicWriter
 
@@ -147,40 +147,40 @@ def produce_lines(
                 key = key_of(value, key_field) if as_json else None
             except NoJsonObject as exc:
                 refused = f"line {number} {exc}"
-                break  # not raised here: the writer would drop what is on its way
+                break  # not raised here: the writer would drop records that are being sent
             writer.write(key, value)
             count += 1
             if rate:
                 time.sleep(max(0.0, start + count / rate - time.monotonic()))
     if refused:
         raise NoJsonObject(
-            f"{refused}; {count} records before it were sent to {topic}, and nothing "
-            "from it on. Correct it, or send any text with --format text"
+            f"{refused}; {count} records before it were sent to {topic}, and none "
+            "from it on. Correct the line, or send any text with --format text"
         )
     return count
 
 
 def key_of(value: bytes, field: str | None) -> bytes | None:
-    """The key of a JSON line: a field's value as text, numbers as they stand; None for none.
+    """Return the key of a JSON line: a field's value as text, numbers as written; None for none.
 
     Raises:
-        NoJsonObject: It has no fields.
+        NoJsonObject: The line is not a JSON object.
     """
     try:
         fields = literal_fields(value.removeprefix(BYTE_ORDER_MARK).decode())
     except (ValueError, RecursionError) as exc:
         raise NoJsonObject(f"is not JSON ({exc})") from exc
     if fields is None:
-        raise NoJsonObject("is JSON, but no object")
+        raise NoJsonObject("is JSON, but not an object")
     literal = "null" if field is None else fields.get(field, "null")
     if literal.startswith('"'):
-        # Any bytes are a key, so half an emoji is one, too.
+        # A key can be any bytes, so a lone surrogate is valid.
         return str(json.loads(literal)).encode("utf-8", "surrogatepass")
     return None if literal == "null" else literal.encode()
 
 
 def as_json_line(record: Record) -> str:
-    """A record whole, as one JSON object; a value that is JSON stands in it as it is."""
+    """Return a complete record as one JSON object, which embeds a JSON value unchanged."""
     content = {
         "topic": record.topic,
         "partition": record.partition,
@@ -196,7 +196,7 @@ def as_json_line(record: Record) -> str:
 
 
 def as_text(record: Record) -> str:
-    """A record for people: place, key, value."""
+    """Return a record for people: partition and offset, key, value."""
     key = "-" if record.key is None else _text(record.key)
     value = "null" if record.value is None else _text(record.value)
     damaged = f"  damaged: {record.headers.fault}" if isinstance(record.headers, Damaged) else ""
@@ -204,7 +204,7 @@ def as_text(record: Record) -> str:
 
 
 def _json_or_text(value: bytes) -> orjson.Fragment | str | None:
-    """JSON byte for byte, but for line breaks, which are blanks there; else text."""
+    """Return JSON byte for byte, except that line breaks become blanks; anything else as text."""
     if _is_json(value):
         return orjson.Fragment(value.replace(b"\r", b" ").replace(b"\n", b" "))
     return _text(value)
@@ -222,7 +222,7 @@ def _is_json(value: bytes) -> bool:
 
 
 def _name(name: str) -> str:
-    # One that is not UTF-8 comes with half surrogates.
+    # Bytes that are not UTF-8 arrive as lone surrogates.
     return name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""``bertstream release`` and ``bertstream rollback``: versions go live, and back."""
+"""``bertstream release`` and ``bertstream rollback``: release versions and roll them back."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ops.cli.terminal import EXIT_FAILED, err, out, plain
 if TYPE_CHECKING:
     from rich.text import Text
 
-app = typer.Typer(help="Release versions, and take them back.", no_args_is_help=True)
+app = typer.Typer(help="Release versions and roll them back.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="The model.")]
-ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="For the ledger.")]
+ReasonOption = Annotated[str, typer.Option("--reason", "-r", help="Reason for the ledger.")]
 WATCH_EVERY_S = 0.5
-# In front of a move's reason; for the reason at least; of an hour that is as good as full.
+# Columns before a transition's reason, minimum columns of a reason, minutes shown as one hour.
 MOVE_COLUMNS, MIN_COLUMNS, FULL_HOUR = 28, 20, 59.5
-# Records by which shares can be told.
+# Records from which on a fraction is meaningful.
 ENOUGH = 100
 WENT_BACK = ("rolling_back", "rolled_back", "aborted")
 
@@ -43,16 +43,16 @@ WENT_BACK = ("rolling_back", "rolled_back", "aborted")
 @app.command()
 def start(
     version: VersionArgument,
-    note: Annotated[str, typer.Option(help="What it brings; for the ledger.")] = "",
+    note: Annotated[str, typer.Option(help="What is new; for the ledger.")] = "",
     break_glass: Annotated[
-        bool, typer.Option("--break-glass", help="Pass approvals and windows by; takes a note.")
+        bool, typer.Option("--break-glass", help="Skip approvals and windows; requires --note.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="And watch it to its end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch it to its end.")] = False,
     api: ApiOption = None,
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Begin to release a version; the operator takes it from there."""
+    """Start the release of a version; the operator carries it out."""
     with session(api, state_dir) as client:
         name, number = parts_of(version)
         body = {"version": number, "note": note, "break_glass": break_glass}
@@ -62,14 +62,14 @@ def start(
         elif as_json:
             print_json(done)
         else:
-            say(f"release {done['id']} of {name}@{done['label']} has begun")
-            say(f"`bertstream release watch {name}` shows how it goes on")
+            say(f"release {done['id']} of {name}@{done['label']} has started")
+            say(f"`bertstream release watch {name}` shows its progress")
 
 
 @app.command()
 @remote
 def status(client: ApiClient, name: NameArgument) -> Shown:
-    """Show the open release of a model, else its last one."""
+    """Show the open release of a model, or its last one."""
     return Shown(client.get(f"/models/{name}/release"), _print_story)
 
 
@@ -80,7 +80,7 @@ def watch(
     state_dir: StateOption = STATE_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a release to its end; exit code 1 where it does not go live."""
+    """Watch a release to its end; exit code 1 if it does not go live."""
     with session(api, state_dir) as client:
         _watch(client, name, as_json=as_json)
 
@@ -88,7 +88,7 @@ def watch(
 @app.command()
 @remote
 def explain(client: ApiClient, name: NameArgument) -> Shown:
-    """Say why the last release of a model stands where it stands, with the evidence."""
+    """Show why the last release of a model is in its state, with the evidence."""
     return Shown(client.get(f"/models/{name}/release"), _print_reasons)
 
 
@@ -105,7 +105,7 @@ def _print_reasons(story: dict[str, Any]) -> None:
         for check, found in move["evidence"].items():
             _print_evidence(check, found)
     if not release["ended_at"]:
-        say(f"It takes: {', '.join(release['takes'])}")
+        say(f"Possible commands: {', '.join(release['takes'])}")
 
 
 def _print_evidence(check: str, found: Any) -> None:
@@ -115,7 +115,7 @@ def _print_evidence(check: str, found: Any) -> None:
         say(f"  {found['outcome']:<12} {found['sentence']}")
     elif check == "disagreements":
         rows = [(pair, count) for pair, count in found["labels"].items()]
-        print_table(("the live version said -> this one", "-records"), rows, empty="")
+        print_table(("live version -> this version", "-records"), rows, empty="")
         for place in found["records"]:
             say(f"  {place}")
 
@@ -124,9 +124,9 @@ def _print_evidence(check: str, found: Any) -> None:
 @remote
 def history(
     client: ApiClient,
-    name: Annotated[str | None, typer.Argument(help="Of this model; of all if none.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this model only.")] = None,
     limit: LimitOption = 20,
-    before: Annotated[int | None, typer.Option(help="Releases below this one.", min=1)] = None,
+    before: Annotated[int | None, typer.Option(help="Show IDs below this one.", min=1)] = None,
 ) -> Shown:
     """List releases, newest first."""
     page = client.get("/releases", model=name, limit=limit, before=before)
@@ -145,13 +145,13 @@ def _print_history(page: dict[str, Any]) -> None:
         )
         for found in page["items"]
     ]
-    columns = ("-id", "version", "state", "by", "begun (UTC)", "note")
+    columns = ("-id", "version", "state", "by", "started (UTC)", "note")
     print_table(columns, rows, empty="no releases")
     print_more(page, "--before")
 
 
 def _command(word: str, help_text: str) -> None:
-    """A command on the open release of a model."""
+    """Register a command that acts on the open release of a model."""
 
     @remote
     def run(client: ApiClient, name: NameArgument, reason: ReasonOption = "") -> Shown:
@@ -161,23 +161,23 @@ def _command(word: str, help_text: str) -> None:
     app.command(word, help=help_text)(run)
 
 
-_command("approve", "Agree to the open release of a model.")
+_command("approve", "Approve the open release of a model.")
 _command("reject", "Reject the open release of a model; one rejection ends it.")
-_command("pause", "Hold the open release where it is; its traffic stays.")
-_command("resume", "Let a paused release go on; its step begins anew.")
-_command("promote", "Let the open release go on to its next step at once.")
-_command("abort", "End the open release; the live version answers everything.")
+_command("pause", "Pause the open release; its traffic stays as it is.")
+_command("resume", "Resume a paused release; its step starts again.")
+_command("promote", "Move the open release to its next step at once.")
+_command("abort", "Abort the open release; the live version answers all records.")
 
 
 @remote
 def rollback(client: ApiClient, name: NameArgument, reason: ReasonOption = "") -> Shown:
-    """Go back to the version that was live before; nothing blocks it."""
+    """Return to the version that was live before; no policy blocks it."""
     done = client.request("POST", f"/models/{name}/rollback", body={"reason": reason})
     return Shown(done, _print_state)
 
 
 def _told(move: dict[str, Any]) -> str:
-    """Its reason on one line: a person may have written it."""
+    """Return the reason on one line: a person may have written it."""
     return plain(" ".join(move["reason"].split()))
 
 
@@ -202,10 +202,10 @@ def _watch(client: ApiClient, name: str, *, as_json: bool) -> None:
 
 
 def story_lines(story: dict[str, Any], width: int | None = None) -> list[Text]:
-    """A release for people: its traffic, then each move.
+    """Return a release for people: its traffic, then each transition.
 
     Args:
-        width: Of the terminal, in columns: long reasons are wrapped. None has each on one line.
+        width: Columns of the terminal, at which long reasons are wrapped; None wraps nothing.
     """
     from rich.text import Text
 
@@ -226,21 +226,21 @@ def story_lines(story: dict[str, Any], width: int | None = None) -> list[Text]:
 
 
 def _wrapped(reason: str, width: int | None) -> str:
-    """Under itself where the terminal has room beside the move, else under the whole move."""
+    """Wrap a reason in its own column if the terminal is wide enough, else below the transition."""
     if width is None:
         return reason
     indent = MOVE_COLUMNS if width >= 2 * MOVE_COLUMNS else 2
     first = "" if indent == MOVE_COLUMNS else "\n" + indent * " "
     room = max(MIN_COLUMNS, width - indent)
-    # Words longer than the room are digests and places, which are copied whole.
+    # Words that are too long are digests and places, which people copy as a whole.
     lines = textwrap.wrap(reason, room, break_long_words=False, break_on_hyphens=False)
     return first + ("\n" + indent * " ").join(lines)
 
 
 def _canary_traffic(story: dict[str, Any]) -> str | None:
-    """What the new version has of the keys and what of the records; None where it is no canary.
+    """Return the new version's fraction of keys and of records; None outside a canary.
 
-    A canary divides keys: where they are few, or one has most records, the shares differ.
+    A canary splits keys: if there are few, or one has most records, the fractions differ.
     """
     release, records = story["release"], story["records"]
     if release["state"] != "canary":
@@ -252,15 +252,15 @@ def _canary_traffic(story: dict[str, Any]) -> str | None:
     if not total:
         return f"  {keys}; no records in the last {span}"
     share = own / total
-    told = f"  {keys}, {share:.1%} of the records of the last {span} ({own:,} of {total:,})"
+    text = f"  {keys}, {share:.1%} of the records of the last {span} ({own:,} of {total:,})"
     if total >= ENOUGH and not release["weight"] / 2 <= share <= release["weight"] * 2:
-        told += ": the keys are few, or some have most records"
-    return told
+        text += ": there are few keys, or some have most of the records"
+    return text
 
 
 @contextmanager
 def shown() -> Iterator[Callable[[list[Text]], None]]:
-    """A live view on a terminal; elsewhere each move once."""
+    """Show a live view on a terminal; elsewhere print each transition once."""
     from rich.live import Live
     from rich.text import Text
 

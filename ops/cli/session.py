@@ -1,4 +1,4 @@
-"""What commands of the control API share: options, the connection, how answers are printed."""
+"""Shared parts of commands that call the control API: options, connection, printing."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ops.cli.terminal import EXIT_FAILED, EXIT_USAGE, errors_in_words, fail, jso
 from ops.config.state_dir import state_dir_of
 from ops.errors import ApiRefused
 
-# Of HTTP: what was sent cannot be, whoever sends it.
+# HTTP statuses of requests that are wrong for every caller.
 WRONG_USE = (400, 413, 422)
 
 
 class Shown(NamedTuple):
-    """What a command has to show.
+    """Output of a command.
 
     Attributes:
-        answer: As JSON, with ``--json``.
-        in_words: Prints it for people.
+        answer: Content that ``--json`` prints.
+        in_words: Prints ``answer`` for people.
     """
 
     answer: Any
@@ -36,10 +36,10 @@ class Shown(NamedTuple):
 
 
 def remote(command: Callable[..., Shown]) -> Callable[..., None]:
-    """A command of the control API: adds ``--api``, ``--state-dir`` and ``--json``.
+    """Turn a function into a command of the control API, with --api, --state-dir and --json.
 
     Args:
-        command: Takes a client, then its own arguments and options.
+        command: Function of a client, followed by its own arguments and options.
     """
 
     def run(*, api: ApiOption, state_dir: StateOption, as_json: JsonOption, **own: Any) -> None:
@@ -55,7 +55,7 @@ def remote(command: Callable[..., Shown]) -> Callable[..., None]:
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = inspect.signature(_shared, eval_str=True).parameters.values()
     options = [*own, *shared]
-    setattr(run, "__signature__", inspect.Signature(options))  # noqa: B010  what Typer reads
+    setattr(run, "__signature__", inspect.Signature(options))  # noqa: B010  Typer reads it
     run.__annotations__ = {option.name: option.annotation for option in options}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
@@ -64,23 +64,23 @@ def remote(command: Callable[..., Shown]) -> Callable[..., None]:
 def _shared(
     api: ApiOption = None, state_dir: StateOption = STATE_DIR, as_json: JsonOption = False
 ) -> None:
-    """The options of every command of the control API."""
+    """Declare the options of every command of the control API."""
 
 
 @contextmanager
 def session(api: str | None, state_dir: Path | None) -> Iterator[ApiClient]:
-    """A client for the time of a command; every refusal is one sentence and an exit code."""
+    """Provide a client during a command; every refusal becomes one sentence and an exit code."""
     with errors_in_words():
         try:
             yield connected(api, state_dir_of(state_dir))
         except ApiRefused as refused:
-            # Those of a text; the sentence has all others.
+            # Only problems with a line of a text: the sentence includes all others.
             print_problems([problem for problem in refused.problems if problem["line"]])
             fail(str(refused), EXIT_USAGE if refused.status in WRONG_USE else EXIT_FAILED)
 
 
 def print_problems(problems: Sequence[dict[str, Any]], name: str = "") -> None:
-    """One line for each mistake, as ``file:line:column: path: what is wrong``."""
+    """Print one line for each mistake, as ``file:line:column: path: what is wrong``."""
     for problem in problems:
         place = f"{problem['line']}:{problem['column']}" if problem.get("line") else ""
         severity = "warning" if problem.get("severity") == "warning" else ""
@@ -90,17 +90,17 @@ def print_problems(problems: Sequence[dict[str, Any]], name: str = "") -> None:
 
 
 def print_json(answer: Any) -> None:
-    """The API's answer as it is."""
+    """Print the response of the API unchanged."""
     json_line(json.dumps(answer, ensure_ascii=False))
 
 
 def say(line: str = "") -> None:
-    """A line on stdout."""
+    """Print a line on stdout."""
     sys.stdout.write(f"{plain(line)}\n")
 
 
 def hint(line: str) -> None:
-    """A line on stderr: stdout has what was asked for and nothing else."""
+    """Print a line on stderr: stdout has only the requested output."""
     sys.stderr.write(f"{plain(line)}\n")
 
 
@@ -108,10 +108,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
     """Print rows under their columns, at most as wide as the terminal.
 
     Args:
-        columns: Names; one that begins with a hyphen is of numbers, which are never cut. Texts
-            give way, the widest first, and go on in the next line.
-        rows: None and empty texts are shown as a hyphen.
-        empty: What to say where there are no rows.
+        columns: Names; a leading hyphen marks a column of numbers, which are never cut. Texts
+            are shortened, the widest first, and those of the last column are wrapped.
+        rows: Cells; None and empty texts are shown as a hyphen.
+        empty: Line to print if there are no rows.
     """
     from rich.table import Table
     from rich.text import Text
@@ -132,11 +132,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
 
 
 def print_more(page: dict[str, Any], option: str) -> None:
-    """How to see what stands behind a page."""
+    """Print the option that shows the next page, if there is one."""
     if page["next"] is not None:
         hint(f"more: {option} {page['next']}")
 
 
 def moment(text: str | None) -> str | None:
-    """A time to the minute, in UTC."""
+    """Return a time to the minute, in UTC."""
     return None if text is None else text[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""What people see of the platform's state: tables for a terminal."""
+"""The state of the platform as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.serving.observed_app import RUNNING
 
 
 def status_table(now: Status) -> Group:
-    """Apps and pipelines, one line each."""
+    """Return apps and pipelines, one line each."""
     apps = Table(box=None, pad_edge=False)
     for column in ("app", "status", "replicas", "message"):
         apps.add_column(column, overflow="ellipsis", no_wrap=column != "message")
@@ -33,22 +33,22 @@ def status_table(now: Status) -> Group:
             _ms(pipe.p99_ms),
             " ".join(filter(None, (pipe.engine, pipe.precision))) or "-",
         )
-    troubles = [
+    problems = [
         Text(f"{pipe.name}: {pipe.trouble}", style="red") for pipe in now.pipelines if pipe.trouble
     ]
-    troubles += [
+    problems += [
         Text(f"{pipe.name}: {held}", style="yellow") for pipe in now.pipelines for held in pipe.held
     ]
     head = f"Kafka {now.bootstrap_servers}   Ray {now.dashboard}"
     if now.operator is not None:
         head += f"   API {now.operator.api}"
         if not now.operator.running:
-            troubles.append(Text(f"operator: {now.operator.message}", style="red"))
-    return Group(Text(head, style="dim"), apps, Text(""), pipelines, *troubles)
+            problems.append(Text(f"operator: {now.operator.message}", style="red"))
+    return Group(Text(head, style="dim"), apps, Text(""), pipelines, *problems)
 
 
 def broker_lines(now: BrokerStatus) -> str:
-    """The embedded Kafka, one line for each thing."""
+    """Return the state of the embedded Kafka, one line per property."""
     memory = "-" if now.memory_bytes is None else f"{now.memory_bytes / 2**20:.0f} MiB"
     return (
         f"Kafka      {'running' if now.running else 'not running'}\n"

@@ -1,4 +1,4 @@
-"""What every command shares: where it prints, how it fails, which file it reads."""
+"""Shared parts of all commands: consoles, errors and exit codes, the configuration file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PACKAGES = ("ops", "stream", "serve", "train")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-# A step that took longer says so.
+# Steps that took longer show their duration.
 SLOW_S = 2.0
 
 
 class _LateConsole:
-    """A console that is made when it is used: many commands print plain lines alone."""
+    """A console that is created on first use: many commands print plain lines only."""
 
     def __init__(self, *, stderr: bool) -> None:
         self._stderr = stderr
@@ -50,7 +50,7 @@ class _LateConsole:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._console, name)
 
-    # Of these a live view makes use, and they are looked for on the class.
+    # A live view uses these, and Python looks them up on the class.
     def __enter__(self) -> Any:
         return self._console.__enter__()
 
@@ -64,20 +64,20 @@ err = cast("Console", _LateConsole(stderr=True))
 
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Show an error of ours as one sentence and leave with its exit code."""
+    """Show an error of this project as one sentence and exit with its code."""
     try:
         yield
     except (OpsError, StreamError, ServeError, TrainError) as exc:
-        logger.debug("where it arose:", exc_info=True)
+        logger.debug("traceback of the error:", exc_info=True)
         fail(str(exc), EXIT_USAGE if isinstance(exc, ConfigError) else EXIT_FAILED)
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
 
 
 def log_everything() -> None:
-    """Log what our packages do, and what others warn of, on stderr.
+    """Log this project's packages at DEBUG and all others at WARNING, on stderr.
 
-    The Kafka client's own DEBUG is left out: it writes passwords.
+    DEBUG of the Kafka client is left out: it logs passwords.
     """
     logging.basicConfig(
         level=logging.WARNING,
@@ -91,19 +91,19 @@ def log_everything() -> None:
 
 
 def fail(message: str, code: int) -> None:
-    """Print and leave."""
+    """Print an error and exit."""
     err.print(f"[red]error:[/] {_escaped(message)}", soft_wrap=True)
     raise typer.Exit(code)
 
 
 def warn(message: str) -> None:
-    """Tell of what goes on, and is perhaps not meant."""
+    """Print a note on something that works but may not be intended."""
     err.print(f"[yellow]note:[/] {_escaped(message)}", soft_wrap=True)
 
 
 class StepPrinter:
-    """Tells of steps on stderr, so that stdout stays clean, each with the seconds that passed since
-    the one before. On a terminal the seconds of the present one run; a context manager.
+    """Prints steps on stderr, so that stdout stays clean, each with the seconds since the previous
+    one. As a context manager on a terminal, it also counts the seconds of the current step.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class StepPrinter:
             self._running = None
 
     def __call__(self, message: str) -> None:
-        """Tell of a step that begins, or of one that has ended."""
+        """Print a step that begins or has ended."""
         now_s = time.monotonic()
         took = f" [dim]({now_s - self._since_s:.0f} s)[/]" if now_s - self._since_s > SLOW_S else ""
         self._since_s = now_s
@@ -138,10 +138,10 @@ class StepPrinter:
 
 
 def configuration(path: Path | None) -> PlatformConfig:
-    """Read the named file, or ``bertstream.yaml`` here.
+    """Read the file at ``path``, or ``bertstream.yaml`` here.
 
     Raises:
-        ConfigError: There is none, or it has mistakes.
+        ConfigError: The file does not exist or has mistakes.
     """
     from ops.config.file import load
 
@@ -154,12 +154,12 @@ def configuration(path: Path | None) -> PlatformConfig:
 
 
 def plain(text: str) -> str:
-    """Without what a terminal would obey: names and reasons are what somebody wrote."""
+    """Replace control characters: names and reasons come from users."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def json_line(text: str) -> None:
-    """Print JSON on stdout, untouched by any formatting."""
+    """Print JSON on stdout, without any formatting."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Commands that train: the settings from options, and a bar that shows how far it is."""
+"""Commands that train: settings from options, and a progress bar."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ train_app = typer.Typer(help="Fine-tune a model directory.", no_args_is_help=Tru
 
 @train_app.command("text-classification")
 def train_text_classification(
-    data: Annotated[Path, typer.Option(help="JSON lines, CSV or TSV: texts and labels.")],
+    data: Annotated[Path, typer.Option(help="Texts and labels: JSON lines, CSV or TSV.")],
     out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
     base: Annotated[
-        str | None, typer.Option(help="Directory or hub name; the packaged MiniLM if none.")
+        str | None, typer.Option(help="Directory or hub name; default: the packaged MiniLM.")
     ] = None,
     freeze: Annotated[
-        str, typer.Option(help="encoder: train the head alone (seconds); none: everything.")
+        str, typer.Option(help="encoder: train only the head (seconds); none: train all.")
     ] = "encoder",
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     text_field: str = "text",
@@ -39,16 +39,16 @@ def train_text_classification(
     multi_label: bool = False,
     max_length: Annotated[int | None, typer.Option(min=3)] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Of a file without a header line: text,label")
+        str | None, typer.Option(help="Columns of a file without a header: text,label")
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="Between columns; found out among , ; | and tab if none.")
+        str | None, typer.Option(help="Column separator; default: detected among , ; | tab.")
     ] = None,
-    val_share: Annotated[float, typer.Option(help="Of the texts: decides when to stop.")] = 0.1,
-    test_share: Annotated[float, typer.Option(help="Of the texts: measured on.")] = 0.2,
-    batch_tokens: Annotated[int, typer.Option(help="Of one batch, at most.")] = 2048,
-    head_lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 1e-3,
-    encoder_lr: Annotated[float, typer.Option(help="The same of the encoder.")] = 5e-5,
+    val_share: Annotated[float, typer.Option(help="Fraction of texts for early stopping.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Fraction of texts for testing.")] = 0.2,
+    batch_tokens: Annotated[int, typer.Option(help="Maximum tokens per batch.")] = 2048,
+    head_lr: Annotated[float, typer.Option(help="Peak learning rate of the head.")] = 1e-3,
+    encoder_lr: Annotated[float, typer.Option(help="Peak rate of the encoder.")] = 5e-5,
     golden: GoldenOption = None,
     seed: int = 0,
     as_json: JsonOption = False,
@@ -85,12 +85,12 @@ def train_text_classification(
 
 
 def train_with_progress(options: dict[str, Any]) -> Artifact:
-    """Train a text classifier and show how far it is.
+    """Train a text classifier and show a progress bar.
 
     Args:
         options: Fields of ``TextClassificationSettings``.
     Raises:
-        ConfigError: An option has a value that there is not.
+        ConfigError: An option has an invalid value.
         TrainError: The data or the base cannot be used.
     """
     from serve.golden_texts import read_golden_texts
@@ -102,14 +102,14 @@ def train_with_progress(options: dict[str, Any]) -> Artifact:
         settings = TextClassificationSettings.model_validate(options)
     except ValidationError as exc:
         raise ConfigError("; ".join(map(_in_words, exc.errors()))) from exc
-    # What is wrong with the files is told before the seconds that torch takes to load.
+    # Errors in files are reported before torch is loaded, which takes seconds.
     require_free(settings.out)
     if settings.golden is not None:
         read_golden_texts(settings.golden)
     prepared = prepare(settings)
     for remark in prepared.remarks:
         warn(remark)
-    # Threads that spin while they wait take the cores from everything else on a small machine.
+    # Threads that spin while waiting would take the cores of a small machine from all else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from train.text_classification import train
 
@@ -118,7 +118,7 @@ def train_with_progress(options: dict[str, Any]) -> Artifact:
 
 
 def _in_words(error: ErrorDetails) -> str:
-    """What is wrong with an option, by its name."""
+    """Return the name of an option and what is wrong with it."""
     what = error["msg"].removeprefix("Value error, ")
     option = "-".join(str(step) for step in error["loc"]).replace("_", "-")
     return f"--{option}: {what}" if option else what

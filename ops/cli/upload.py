@@ -1,4 +1,4 @@
-"""A model directory on its way to the control API: looked at here first, then sent as a stream."""
+"""Upload of a model directory to the control API: verified here first, then sent as a stream."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TAR = "application/x-tar"
 
 
 class UploadProgress(Protocol):
-    """Is told how far it is."""
+    """Receives the progress of an upload."""
 
     def begin(self, what: str, total_bytes: int | None = None) -> None:
-        """Something begins; with a total where parts of it will be told."""
+        """Begin a step; with ``total_bytes`` if calls of ``advance`` will follow."""
 
     def advance(self, size_bytes: int) -> None:
-        """So much more of it is done."""
+        """Add bytes to those that are done."""
 
 
 class Quiet:
-    """Tells nobody."""
+    """Ignores the progress."""
 
     def begin(self, what: str, total_bytes: int | None = None) -> None:
         """See ``UploadProgress``."""
@@ -42,8 +42,8 @@ class UploadSource(NamedTuple):
     """A sealed model directory, here or at a URL.
 
     Attributes:
-        place: As the catalogue will tell where it is from.
-        document: Its manifest.
+        place: Origin that the catalogue will record.
+        document: Bytes of its manifest.
     """
 
     place: str
@@ -54,9 +54,9 @@ class UploadSource(NamedTuple):
 def register(
     client: ApiClient, name: str, directory: str, progress: UploadProgress | None = None
 ) -> dict[str, Any]:
-    """Have the platform keep a model directory as the next version of a model.
+    """Register a model directory with the platform as the next version of a model.
 
-    Bytes that it has already are not sent again.
+    Bytes that the platform has already are not sent again.
 
     Args:
         directory: A path, or a URL that fsspec reads.
@@ -65,15 +65,15 @@ def register(
     Raises:
         ArtifactError: It is not a sealed model directory, or is being changed. Not retriable.
         StoreUnavailable, StoreUnsupported: The URL cannot be read.
-        NotRunning, ApiRefused: As of ``ApiClient.request``.
+        NotRunning, ApiRefused: See ``ApiClient.request``.
     """
     progress = progress or Quiet()
-    progress.begin("comparing it with its manifest")
+    progress.begin("comparing with the manifest")
     source = _at_url(directory) if "://" in directory else _here(Path(directory))
     digest = Manifest.model_validate_json(source.document).digest()
     sizes = sizes_of(source.document)
     size_bytes = tar_bytes(sizes)
-    # Asked first, so that who may not, or need not, sends nothing.
+    # Asked first, so that nothing is sent if it is not allowed or not needed.
     path = f"/models/{name}/uploads/{digest}"
     known = client.request("GET", path, query={"size_bytes": size_bytes}, timeout_s=COPY_TIMEOUT_S)[
         "version"
@@ -105,7 +105,7 @@ def _here(path: Path) -> UploadSource:
 
 
 def _at_url(url: str) -> UploadSource:
-    """Sizes are compared before anything is sent; the sums of what was sent, by who receives it."""
+    """Open a directory at a URL and compare file sizes; the receiver compares the checksums."""
     url = url.rstrip("/")
     files, home = opened(url, {})
     with _told(f"{url}/{MANIFEST_FILE}"):
@@ -115,7 +115,7 @@ def _at_url(url: str) -> UploadSource:
             found = files.size(f"{home}/{name}")
         if found != size:
             raise ArtifactAltered(
-                f"{url}/{name} has {found:,} bytes and the manifest says {size:,}; seal it again"
+                f"{url}/{name} has {found:,} bytes, the manifest says {size:,}; seal it again"
             )
 
     @contextmanager
@@ -140,4 +140,4 @@ def _counted(parts: Iterator[bytes], progress: UploadProgress) -> Iterator[bytes
     for part in parts:
         yield part
         progress.advance(len(part))
-    progress.begin("being kept")
+    progress.begin("registering")

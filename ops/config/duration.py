@@ -1,4 +1,4 @@
-"""Spans of time as people write and read them: ``90s``, ``30m``, ``24h``, ``7d``."""
+"""Durations as people write and read them: ``90s``, ``30m``, ``24h``, ``7d``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WRITTEN = re.compile(r"(\d{1,9})([smhd])")
 
 
 def parsed(value: Any) -> timedelta:
-    """The span that was written.
+    """Parse a duration.
 
     Raises:
-        ValueError: It is no whole number with a unit, or longer than a year.
+        ValueError: The value is not a whole number with a unit, or exceeds a year.
     """
     if isinstance(value, timedelta):
         return value
@@ -34,14 +34,14 @@ def parsed(value: Any) -> timedelta:
 
 
 def written(span: timedelta) -> str:
-    """The shortest way to write a span of whole seconds; ``parsed`` gives it back."""
+    """Return the shortest text for a duration of whole seconds; ``parsed`` reverses it."""
     seconds = int(span.total_seconds())
     unit = next((u for u, length in SECONDS.items() if seconds and seconds % length == 0), "s")
     return f"{seconds // SECONDS[unit]}{unit}"
 
 
 def in_words(span: timedelta) -> str:
-    """A span for people, by its two largest units: ``2 d 4 h``; below two days in hours."""
+    """Format a duration in its two largest units: ``2 d 4 h``; below two days in hours."""
     seconds = max(0, round(span.total_seconds()))
     units = [unit for unit in SECONDS if unit != "d" or seconds >= DAYS_FROM]
     counts = []

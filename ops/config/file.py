@@ -1,6 +1,6 @@
-"""The YAML file: read, checked as a whole, every mistake named with its place.
+"""Reads the YAML file and checks it as a whole; every mistake is reported with its place.
 
-What the settings mean stands with them: ``ops.config.settings``, ``stream.settings``,
+The settings are documented in ``ops.config.settings``, ``stream.settings`` and
 ``serve.settings``.
 """
 
@@ -22,7 +22,7 @@ from stream.settings import secret_of
 
 
 def load(path: Path) -> PlatformConfig:
-    """Read and check the file; relative model paths are relative to it.
+    """Read and check the file; relative model paths are resolved against its folder.
 
     Raises:
         ConfigError: Lists every mistake.
@@ -35,7 +35,7 @@ def load(path: Path) -> PlatformConfig:
 
 
 def check(path: Path) -> list[Problem]:
-    """Every mistake in the file, in the order of its lines; empty where there is none."""
+    """Return every mistake in the file, in line order; empty if there is none."""
     return _read(path)[1]
 
 
@@ -70,7 +70,7 @@ def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, lis
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             steps: KeyPath = tuple(error["loc"])
-            # Without a place it is what ``conflicts`` has found with one.
+            # An error without a place was already found by ``conflicts``, with its place.
             if steps and steps not in unset:
                 secret = steps in filled.places or "password" in str(steps)
                 message = message_of(error, PlatformConfig, secret=secret)
@@ -90,11 +90,11 @@ def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, lis
 
 
 class _Filled:
-    """Puts the environment's values where the file says ``${NAME}``.
+    """Replaces ``${NAME}`` in the file by values from the environment.
 
     Attributes:
-        places: Where it did: the values there are not to be shown.
-        unset: Those of them whose variable is not set, and its name.
+        places: Paths of replaced values, which must not be shown.
+        unset: Paths of values whose variables are not set, with the names of those.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class _Filled:
         self.unset: list[tuple[KeyPath, str]] = []
 
     def put(self, value: Any, steps: KeyPath) -> Any:
-        """The value with everything in it replaced."""
+        """Return the value with everything in it replaced."""
         if isinstance(value, dict):
             return {key: self.put(item, (*steps, key)) for key, item in value.items()}
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What an hour of a node costs."""
+"""Prices of nodes per hour."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from serve.settings import Settings
 
 
 class NodePrice(Settings):
-    """What one hour costs on a type of node.
+    """Prices per hour on one type of node.
 
     Attributes:
-        cpu_hour: Of one CPU that is reserved, in the table's currency.
-        gpu_hour: Of one GPU that is reserved.
+        cpu_hour: Price of one reserved CPU, in the table's currency.
+        gpu_hour: Price of one reserved GPU.
     """
 
     cpu_hour: float = Field(ge=0, allow_inf_nan=False)
@@ -25,13 +25,13 @@ class PriceTable(NodePrice):
     """Prices of the cluster.
 
     Attributes:
-        currency: For people; nothing is converted.
-        node_types: Prices of single types of nodes; the others cost what stands above.
+        currency: Shown to people; nothing is converted.
+        node_types: Prices of particular types of nodes; the prices above apply to all others.
     """
 
     currency: str = "EUR"
     node_types: Mapping[str, NodePrice] = {}
 
     def of(self, node_type: str | None) -> NodePrice:
-        """Prices on a type of node."""
+        """Return the prices on a type of node."""
         return self if node_type is None else self.node_types.get(node_type, self)

@@ -1,4 +1,4 @@
-"""How far and how fast replicas and consumers follow the backlog, as the configuration has it."""
+"""Settings of how far and how fast replicas and consumers follow the backlog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serve.settings import Settings
 
 
 class ModelScaling(Settings):
-    """What is otherwise for one model; None has it as it stands for all.
+    """Scaling settings that differ for one model; None inherits the general setting.
 
     Attributes:
         min_replicas, max_replicas, target_drain_s, up_delay_s, down_delay_s: As in
@@ -26,26 +26,26 @@ class ModelScaling(Settings):
 
 
 class ScalingSettings(Settings):
-    """How far and how fast replicas or consumers follow the backlog.
+    """Limits and pace at which replicas or consumers follow the backlog.
 
     Attributes:
-        min_replicas: Never fewer; what runs when nothing arrives.
-        max_replicas: Never more; what one version may cost at most.
-        target_drain_s: A backlog is to be gone this long after it began. Shorter takes more
-            replicas for every peak, and cannot be had where starting them takes most of it: with
-            defaults a step of ten times the load is gone in 20 s if they start in 5 s, in 60 s if
-            they start in 20 s, and else about 5 s after twice what they take to start.
-        utilisation: Share of its measured rate that a replica is planned with; the rest is
+        min_replicas: Minimum, which also runs when nothing arrives.
+        max_replicas: Maximum, which bounds what one version may cost.
+        target_drain_s: A backlog must be cleared this long after it began. A shorter time takes
+            more replicas for every peak, and cannot be met if starting them takes most of it: with
+            defaults a tenfold increase of the load is cleared in 20 s if they start in 5 s, in 60 s
+            if they start in 20 s, and otherwise about 5 s after twice their start time.
+        utilisation: Fraction of its measured rate that a replica is planned with; the rest is
             reserve.
-        dead_band: Share by which the need must leave the present size before that changes.
-        up_delay_s: A wish for more must stand this long. One for at least twice as many, under a
-            backlog, waits for nothing.
-        down_delay_s: A wish for fewer must stand this long.
-        max_step_up: At most this many times the present size in one step, and the next step
-            with the next decision; one more is always possible.
-        stale_after_s: Readings older than this are not believed.
-        smoothing_s: Half-life of what the rates remember.
-        models: What is otherwise for single models, by name: their versions and pipelines.
+        dead_band: Fraction by which the need must differ from the current size to change it.
+        up_delay_s: How long a need for more must persist. A need for at least twice as many,
+            under a backlog, takes effect at once.
+        down_delay_s: How long a need for fewer must persist.
+        max_step_up: Largest factor of growth in one step; the next step follows with the next
+            decision, and one more replica is always possible.
+        stale_after_s: Readings older than this are ignored.
+        smoothing_s: Half-life of the smoothed rates.
+        models: Settings that differ for single models, by name; for versions and pipelines.
     """
 
     min_replicas: int = Field(default=1, ge=1)
@@ -61,10 +61,10 @@ class ScalingSettings(Settings):
     models: Mapping[str, ModelScaling] = {}
 
     def of(self, model: str, *, least: int = 1) -> ScalingSettings:
-        """What holds for one model.
+        """Return the settings of one model.
 
         Args:
-            least: So many always run, whatever the bounds say.
+            least: Number that always runs, whatever the bounds are.
         """
         own = self.models.get(model, ModelScaling()).model_dump(exclude_none=True)
         held = self.model_copy(update={**own, "models": {}})

@@ -1,4 +1,4 @@
-"""Settings of the whole platform: what the YAML file holds. Frozen; read once."""
+"""Settings of the whole platform: the content of the YAML file. Frozen; read once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stream.settings import KafkaSettings, PipelineSettings
 
 EMBEDDED = "embedded"
 DATABASE_FILE = "bertstream.db"
-# Begins the names of the topics that the platform keeps for itself.
+# Prefix of the topics that are reserved for the platform.
 OWN_TOPICS = "bertstream."
 
 KeyPath = tuple[str | int, ...]
@@ -30,12 +30,12 @@ class RaySettings(Settings):
 
     Attributes:
         address: ``auto`` joins the cluster that RAY_ADDRESS names or that `ray start` left
-            running on this machine, and else starts one of its own; ``local`` always starts one
-            of its own; ``host:port`` joins that one. What was joined is never stopped.
-        num_cpus: Of an own cluster; None takes what the machine has.
-        num_gpus: Of an own cluster; None takes what the machine has.
-        dashboard_port: Of an own cluster, on loopback; 0 chooses a free one.
-        object_store_mb: Shared memory of an own cluster; micro-batches need little.
+            running on this machine, and otherwise starts one; ``local`` always starts one;
+            ``host:port`` joins that one. A joined cluster is never stopped.
+        num_cpus: CPUs of a started cluster; None uses all of the machine.
+        num_gpus: GPUs of a started cluster; None uses all of the machine.
+        dashboard_port: Port of a started cluster's dashboard, on loopback; 0 chooses a free one.
+        object_store_mb: Shared memory of a started cluster; micro-batches need little.
     """
 
     address: str = "auto"
@@ -49,15 +49,15 @@ class ApiSettings(Settings):
     """The control API.
 
     Attributes:
-        host: Address to listen on. Any but this machine's own needs TLS, as every request
-            carries a token.
-        port: 0 chooses a free one.
+        host: Address to listen on. Any other than loopback needs TLS, as every request carries
+            a token.
+        port: Port to listen on; 0 chooses a free one.
         tls_certfile: PEM of the certificate and of those that signed it.
         tls_keyfile: PEM of its key.
-        tls_password: Pass phrase of that, where it has one.
-        insecure: Listen without TLS for other machines, too: where something in front of it
-            speaks TLS.
-        max_upload_bytes: Of a model directory that is registered.
+        tls_password: Pass phrase of the key, if it has one.
+        insecure: Listen for other machines without TLS, too, if a proxy in front of the API
+            terminates TLS.
+        max_upload_bytes: Largest model directory that may be registered.
     """
 
     host: str = Field(default="127.0.0.1", min_length=1)
@@ -74,14 +74,14 @@ class ApiSettings(Settings):
             raise ValueError("tls_certfile and tls_keyfile belong together; one is missing")
         if not (self.is_loopback or self.tls_certfile or self.insecure):
             raise ValueError(
-                f"on {self.host} other machines could read the tokens: give tls_certfile and "
-                "tls_keyfile, or say insecure: true where something in front speaks TLS"
+                f"on {self.host} other machines could read the tokens: set tls_certfile and "
+                "tls_keyfile, or set insecure: true if a proxy in front terminates TLS"
             )
         return self
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """Return whether only this machine can connect."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
@@ -95,19 +95,19 @@ class PlatformConfig(Settings):
         kafka: The brokers.
         ray: The cluster.
         api: The control API.
-        models: Versions that are served.
-        pipelines: From topics through a model to topics.
-        state_dir: Where the platform keeps what it must find again.
-        deploy_deadline_s: How long a replica may take to be ready; up to five times as long where
-            the machine has more to do than its cores can.
+        models: Model versions to serve.
+        pipelines: Pipelines from topics through a model to topics.
+        state_dir: Directory of the platform's state.
+        deploy_deadline_s: How long a replica may take to be ready; up to five times as long on
+            a machine with more load than its cores can handle.
         database: URL of the SQL database, ``sqlite:///FILE`` or ``postgresql://...``; None keeps
             it under ``state_dir``.
         artifacts: Where the files of versions are kept: a folder, or a URL such as
             ``s3://bucket/folder``; None keeps them under ``state_dir``.
-        operator: Have releases moved on and apps looked after.
-        scaling: How replicas and consumers follow the backlog; None leaves their numbers alone.
-        prices: What the cluster costs; without them only hours are counted.
-        tick_s: Between two rounds of the operator.
+        operator: Run the operator, which advances releases and repairs apps.
+        scaling: How replicas and consumers follow the backlog; None keeps their numbers fixed.
+        prices: Prices of the cluster; without them only hours are counted.
+        tick_s: Seconds between two rounds of the operator.
     """
 
     kafka: KafkaSettings = KafkaSettings()
@@ -125,13 +125,13 @@ class PlatformConfig(Settings):
     tick_s: float = Field(default=1.0, gt=0)
 
     def database_url(self) -> str:
-        """Of the SQL database, the password in the clear."""
+        """Return the URL of the SQL database, its password in clear text."""
         if self.database is not None:
             return self.database.get_secret_value()
         return f"sqlite:///{(self.state_dir / DATABASE_FILE).resolve()}"
 
     def artifact_store(self) -> str:
-        """Where the files of versions are kept."""
+        """Return the folder or URL where the files of versions are kept."""
         return self.artifacts or str((self.state_dir / "artifacts").resolve())
 
     @model_validator(mode="after")
@@ -143,10 +143,10 @@ class PlatformConfig(Settings):
 
 
 def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
-    """What does not fit together in a configuration whose parts may each be right.
+    """Yield contradictions within a configuration whose parts may each be valid.
 
     Args:
-        content: Of the file as it stands there: keys may be missing, values of any type.
+        content: Raw content of the file: keys may be missing, values may have any type.
     Returns:
         The place, as keys and indices from the top, and what is wrong there.
     """
@@ -158,7 +158,7 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     for steps, name, pipeline in pipelines:
         model = pipeline.get("model")
         if model is not None and model not in served:
-            known = ", ".join(served) or "none there"
+            known = ", ".join(served) or "there are none"
             message = f"pipeline {name} uses model {model}, which is not under models ({known})"
             yield (*steps, "model"), message
         yield from _topic_conflicts(steps, name, pipeline)
@@ -167,7 +167,7 @@ def conflicts(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     scaled = scaling.get("models") if isinstance(scaling, Mapping) else None
     for model in scaled if isinstance(scaled, Mapping) else ():
         if model not in served:
-            known = ", ".join(served) or "none there"
+            known = ", ".join(served) or "there are none"
             message = f"{model} is not under models ({known})"
             yield ("scaling", "models", str(model)), message
 
@@ -177,7 +177,7 @@ def _topic_conflicts(
 ) -> Iterator[tuple[KeyPath, str]]:
     inputs, (output, dead_letters) = _inputs(pipeline), _outputs(pipeline)
     if dead_letters == output:
-        yield (*steps, "dead_letter_topic"), f"pipeline {name} has its results there, too"
+        yield (*steps, "dead_letter_topic"), f"pipeline {name} also writes its results there"
     for topic in dict.fromkeys((output, dead_letters)):
         if topic in inputs:
             yield (*steps, "input_topics"), f"pipeline {name} reads and writes topic {topic}"
@@ -185,13 +185,12 @@ def _topic_conflicts(
     keys += [("output_topic", output), ("dead_letter_topic", pipeline.get("dead_letter_topic"))]
     for key, topic in keys:
         if str(topic).startswith(OWN_TOPICS):
-            message = f"topic {topic} is the platform's own, as all that begin with {OWN_TOPICS}"
+            message = f"topic {topic} is reserved for the platform, like all {OWN_TOPICS}* topics"
             yield (*steps, key), message
 
 
 def _circles(pipelines: Sequence[Named]) -> Iterator[tuple[KeyPath, str]]:
-    """Pipelines whose results or dead letters come back to them through others; each circle is
-    told once, at the last of its pipelines."""
+    """Yield circles of pipelines that feed each other, each once, at its last pipeline."""
     seen: set[frozenset[int]] = set()
     for start in reversed(range(len(pipelines))):
         way = _way_back(pipelines, start)
@@ -201,13 +200,14 @@ def _circles(pipelines: Sequence[Named]) -> Iterator[tuple[KeyPath, str]]:
         seen.add(members)
         topics = " -> ".join(f"{topic} -> {pipelines[at][1]}" for at, topic in way)
         steps, name, _ = pipelines[start]
-        message = f"records would go round for ever: {topics} -> {way[0][1]}"
+        message = f"records would circulate forever: {topics} -> {way[0][1]}"
         yield (*steps, "input_topics"), f"pipeline {name} is part of a circle, {message}"
 
 
 def _way_back(pipelines: Sequence[Named], start: int) -> list[tuple[int, str]]:
-    """The shortest circle of several pipelines through one: each with the topic that it reads;
-    empty where there is none."""
+    """Return the shortest circle of several pipelines through one; empty if there is none.
+
+    Each pipeline comes with the topic that it reads."""
     waiting: deque[list[tuple[int, str]]] = deque([[(start, "")]])
     reached = {start}
     while waiting:
@@ -236,7 +236,7 @@ def _outputs(pipeline: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _named(content: Mapping[str, Any], kind: str, keys: tuple[str, ...]) -> Iterator[Named]:
-    """Every item of a list that has a name."""
+    """Yield every item of a list that has a name."""
     items = content.get(kind)
     for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
         if isinstance(item, Mapping) and item.get("name") is not None:
@@ -247,5 +247,5 @@ def _twice(kind: str, items: list[Named]) -> Iterator[tuple[KeyPath, str]]:
     seen: set[str] = set()
     for steps, name, _ in items:
         if name in seen:
-            yield (*steps, "name"), f"{kind} {name} is there twice"
+            yield (*steps, "name"), f"{kind} {name} is listed twice"
         seen.add(name)

@@ -1,7 +1,7 @@
-"""Where the platform that somebody means keeps its state.
+"""Finds the state directory of the platform that a command addresses.
 
-Reads one key of the configuration and nothing else: who types a command waits for it. What is
-wrong with the rest of the file is reported by ``file``.
+Reads one key of the configuration and nothing else, because the user of a command waits for it.
+Mistakes in the rest of the file are reported by ``file``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def state_dir_of(named: Path | None) -> Path:
-    """The folder that was named, else that of the configuration, else the default.
+    """Return the folder that was named, else that of the configuration, else the default.
 
     Args:
-        named: A folder, or a configuration file (YAML); None for the one here.
+        named: A folder, or a configuration file (YAML); None for the file in this directory.
     Raises:
-        ConfigError: The configuration does not say it in a way that can be read. Not retriable.
+        ConfigError: The key cannot be read from the configuration. Not retriable.
     """
     if named is not None and not named.is_file() and named.suffix not in SUFFIXES:
         return named
@@ -39,7 +39,7 @@ def state_dir_of(named: Path | None) -> Path:
         return DEFAULT_STATE_DIR
     except (OSError, UnicodeDecodeError) as exc:
         raise _unreadable(file, str(exc)) from exc
-    # Nearly no file says it, and to parse YAML takes longer than all the rest.
+    # Few files have the key, and parsing YAML takes longer than everything else.
     return _told(file, text) if KEY in text else DEFAULT_STATE_DIR
 
 
@@ -54,7 +54,7 @@ def _told(file: Path, text: str) -> Path:
     if value is None:
         return DEFAULT_STATE_DIR
     if not isinstance(value, str):
-        raise _unreadable(file, f"{KEY} is no path")
+        raise _unreadable(file, f"{KEY} is not a path")
     for name in VARIABLE.findall(value):
         if name not in os.environ:
             raise _unreadable(file, f"the environment variable {name} is not set")
@@ -63,6 +63,6 @@ def _told(file: Path, text: str) -> Path:
 
 def _unreadable(file: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"{file} does not say where the state lies: {why}; correct it "
+        f"{file} does not name a usable state directory: {why}; correct it "
         "(`bertstream config check`), or name the folder with --state-dir"
     )

@@ -1,7 +1,7 @@
-"""A YAML text that somebody wrote: what it holds, where that stands, how a mistake is told.
+"""A YAML text written by a person: its content, the places of its keys, messages on mistakes.
 
-The settings own what the keys mean; ``ops.config.file`` and ``ops.policy.file`` read two kinds of
-such texts.
+The settings define what the keys mean; ``ops.config.file`` and ``ops.policy.file`` read two kinds
+of such texts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pydantic import BaseModel
 from ops.config.settings import KeyPath
 from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 
-# Type of a validation error whose message is whole: it tells the value, or need not.
+# Type of a validation error whose message is complete: no value is appended.
 TOLD = "told"
-# Deeper than any settings go; beyond a thousand the parser itself would give up.
+# Deeper than any settings; above a thousand the parser itself would fail.
 MAX_DEPTH = 32
 MAX_KEYS = 100_000
 MAX_BITS_SHOWN = 256
@@ -31,12 +31,12 @@ MAX_BITS_SHOWN = 256
 
 @dataclass(frozen=True)
 class Document:
-    """A text that is YAML and holds keys.
+    """A text that is YAML and has keys.
 
     Attributes:
-        content: What it holds.
+        content: The parsed text.
         keys: Path and place of every key and item, in the text's order; the same path several
-            times where a key stands several times.
+            times if a key is repeated.
     """
 
     content: dict[str, Any]
@@ -45,7 +45,7 @@ class Document:
     def problem(
         self, steps: KeyPath, message: str, severity: ProblemSeverity = ProblemSeverity.ERROR
     ) -> Problem:
-        """A problem at a path, with the place of the nearest key above that is in the text."""
+        """Return a problem at a path, with the place of the nearest key above in the text."""
         names = tuple(str(step) for step in steps)  # a key is a text here, even where it is 1
         above = (names[:n] for n in range(len(names), 0, -1))
         place = next((self._places[at] for at in above if at in self._places), NOWHERE)
@@ -56,18 +56,18 @@ class Document:
         return {tuple(str(step) for step in at): place for at, place in self.keys}
 
     def keys_twice(self) -> Iterator[Problem]:
-        """YAML itself takes the last of equal keys and says nothing."""
+        """Yield a problem for each repeated key; YAML itself silently takes the last one."""
         for steps, times in Counter(steps for steps, _ in self.keys).items():
             if times > 1:
-                yield self.problem(steps, f"{steps[-1]} stands here {times} times")
+                yield self.problem(steps, f"{steps[-1]} appears here {times} times")
 
 
 class _Mistaken(yaml.MarkedYAMLError):
-    """What is YAML, and is not taken here."""
+    """YAML that is not accepted here."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds each value once and says where a mistake is; keys stay what they were written as."""
+    """Builds each value once and locates mistakes; keys stay texts, exactly as written."""
 
     def __init__(self, text: str, *, aliases: bool) -> None:
         super().__init__(text)
@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent) and not self._aliases:
-            raise _Mistaken(problem="write it out: no aliases", problem_mark=mark)
+            raise _Mistaken(problem="no aliases are allowed; write it out", problem_mark=mark)
         if self._depth > MAX_DEPTH:
             raise _Mistaken(problem="nested too deeply", problem_mark=mark)
         self._depth += 1
@@ -105,15 +105,15 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
     """Parse a text.
 
     Args:
-        expected: Some of the keys that it must hold, for the message when it holds none.
-        aliases: Whether ``*name`` may stand for what ``&name`` marked.
+        expected: Some of the keys that it must have, for the message if it has none.
+        aliases: Whether ``*name`` may refer to what ``&name`` marks.
     Returns:
-        The document, or why it is none.
+        The document, or why the text cannot be parsed.
     """
     try:
         loader = _Loader(text, aliases=aliases)
         node = loader.get_single_node()
-        keys = tuple(islice(_keys(node, ()), MAX_KEYS + 1))  # before merged keys are put in
+        keys = tuple(islice(_keys(node, ()), MAX_KEYS + 1))  # before merge keys are resolved
         if len(keys) > MAX_KEYS:
             return Problem(*NOWHERE, "", f"it has more than {MAX_KEYS:,} keys, aliases resolved")
         content = loader.construct_document(node) if node else None
@@ -127,11 +127,11 @@ def read(text: str, *, expected: str, aliases: bool = True) -> Document | Proble
 
 
 def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> str:
-    """What a validation error says to whoever wrote the text.
+    """Return the message of a validation error for the author of the text.
 
     Args:
         error: One of ``ValidationError.errors()``.
-        root: The settings that were to be filled.
+        root: The settings class that was validated.
         secret: Whether the value must not be shown.
     """
     steps: KeyPath = tuple(error["loc"])
@@ -147,20 +147,20 @@ def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> st
 
 
 def _shown(value: Any) -> str:
-    """Python writes out no number of thousands of digits."""
+    """Format a value; Python refuses to format a number of thousands of digits."""
     huge = isinstance(value, int) and value.bit_length() > MAX_BITS_SHOWN
     return "a number that is far too large" if huge else repr(value)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is not known."""
+    """Return the end of a message about an unknown word."""
     words = list(known)
     near = difflib.get_close_matches(word, words, n=1)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(words)}"
 
 
 def keys_at(root: type[BaseModel], steps: KeyPath) -> Iterator[str]:
-    """Keys that settings have at a path."""
+    """Yield the keys that settings have at a path."""
     model: Any = root
     for step in steps:
         if isinstance(step, int):
@@ -173,7 +173,7 @@ def keys_at(root: type[BaseModel], steps: KeyPath) -> Iterator[str]:
 
 
 def _settings_in(annotation: Any) -> Any:
-    """The settings class within an annotation such as ``tuple[ModelSettings, ...]``."""
+    """Return the settings class within an annotation such as ``tuple[ModelSettings, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (tuple, Union, types.UnionType):
@@ -183,7 +183,7 @@ def _settings_in(annotation: Any) -> Any:
 
 
 def _keys(node: yaml.Node | None, steps: KeyPath) -> Iterator[tuple[KeyPath, Place]]:
-    if node and len(steps) > MAX_DEPTH:  # an alias may stand within what it stands for
+    if node and len(steps) > MAX_DEPTH:  # an alias may be within the value it refers to
         raise _Mistaken(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

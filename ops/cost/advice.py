@@ -1,4 +1,4 @@
-"""What would be cheaper or faster, from what versions were seen to do. Pure.
+"""Advice on what would be cheaper or faster, from the measured load of versions. Pure.
 
 Owns the rules and their sentences; changes nothing by itself.
 """
@@ -15,9 +15,9 @@ from ops.config.prices import PriceTable
 
 DAY_H: Final = 24.0
 HOUR_S: Final = 3600.0
-# bf16 over f32, engine alone, as bench/results has it for a processor that computes in bf16.
+# Speed of bf16 over f32, engine alone, from bench/results for a processor with bf16 support.
 BF16_SPEEDUP: Final = 1.7
-# What lowers a size or a bound must have seen a whole day, what raises one an hour.
+# Advice to lower a size or bound needs a whole day of measurements; to raise one, an hour.
 LOWER_AFTER_H: Final = 24.0
 RAISE_AFTER_H: Final = 1.0
 LAGGING_SHARE: Final = 0.1
@@ -28,13 +28,13 @@ CPU_STEP: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a version was given.
+    """Resources configured for a version.
 
     Attributes:
-        precision: That its engine computes in.
-        could_bf16: It runs in OpenVINO on a processor that computes in bf16, as far as is known.
-        num_cpus, num_gpus: Of each replica.
-        min_replicas, max_replicas: Bounds.
+        precision: Precision that its engine computes in.
+        could_bf16: Whether it is known to run in OpenVINO on a processor with bf16 support.
+        num_cpus, num_gpus: Resources of each replica.
+        min_replicas, max_replicas: Bounds on the number of replicas.
     """
 
     precision: str
@@ -46,17 +46,17 @@ class Size:
 
 
 class Workload(NamedTuple):
-    """What the replicas of a version did within an hour, with one size.
+    """Load of a version's replicas within an hour, for one size.
 
     Attributes:
-        hour: Its beginning, in UTC.
-        label: Of the version.
-        until: When it was seen last.
-        watched_s: For how long somebody looked.
-        replica_s: Seconds of all replicas.
-        at_min_s: While no more than the minimum ran.
-        busy_at_min_s: Seconds that replicas worked meanwhile, added up.
-        lagging_s: While all that are allowed ran, were busy, and there was a backlog.
+        hour: Start of the hour, in UTC.
+        label: Label of the version.
+        until: Time of the last observation.
+        watched_s: Observed time.
+        replica_s: Total running time of all replicas.
+        at_min_s: Time in which no more than the minimum ran.
+        busy_at_min_s: Total busy time of replicas during ``at_min_s``.
+        lagging_s: Time in which the maximum ran and was busy, and there was a backlog.
     """
 
     hour: datetime
@@ -73,17 +73,17 @@ class Workload(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One version with its present size, watched for some time.
+    """Observations of one version with its present size.
 
     Attributes:
-        version: Its label.
-        observed_h: For how many hours.
-        replicas: Mean count.
-        busy_at_min: Share of their time that replicas worked while the minimum ran; None where
-            that was too seldom.
-        at_min_share: Share of the time in which no more than the minimum ran.
-        lagging_share: Share of the time in which the maximum ran and there was a backlog.
-        node_type: Whose prices count.
+        version: Label of the version.
+        observed_h: Observed hours.
+        replicas: Mean number of replicas.
+        busy_at_min: Fraction of time that replicas worked while the minimum ran; None if that was
+            too rare.
+        at_min_share: Fraction of time in which no more than the minimum ran.
+        lagging_share: Fraction of time in which the maximum ran and there was a backlog.
+        node_type: Node type whose prices apply.
     """
 
     model: str
@@ -98,18 +98,18 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """As people write it."""
+        """Name of the version in the form ``model@version``."""
         return f"{self.model}@{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A change that somebody should consider.
+    """A suggested change.
 
     Attributes:
-        setting: That would change.
-        saving_per_day: Money; negative where it costs more, None where it depends on the load
-            or nobody knows the prices.
+        setting: Setting to change.
+        saving_per_day: Money saved; negative if it costs more, None if it depends on the load or
+            prices are unknown.
     """
 
     model: str
@@ -122,12 +122,12 @@ class Advice:
 def measured(
     workloads: Iterable[Workload], node_types: Mapping[tuple[str, str], str | None]
 ) -> list[Measurement]:
-    """What each version did since it has the size that it has.
+    """Return the measurement of each version since it got its present size.
 
     Args:
-        workloads: What was seen last stands last. Those of another size tell nothing of the
-            present one.
-        node_types: On which most replicas ran, by model and label.
+        workloads: Workloads ordered by time, newest last. Those of an earlier size are ignored,
+            as they say nothing about the present one.
+        node_types: Node type on which most replicas ran, by model and label.
     """
     found: dict[tuple[str, str], list[Workload]] = {}
     for row in workloads:
@@ -160,10 +160,10 @@ def _measurement(
 
 
 def advise(measurements: Iterable[Measurement], prices: PriceTable | None) -> list[Advice]:
-    """What would be cheaper or faster; largest saving first.
+    """Return advice on what would be cheaper or faster, largest saving first.
 
     Args:
-        prices: None where they are not known; nothing is said of money then.
+        prices: None if prices are unknown; the advice then contains no money.
     """
     found: list[Advice] = []
     for one in measurements:
@@ -188,7 +188,7 @@ def _replicas_per_day(replicas: float, one: Measurement, prices: PriceTable | No
 
 
 def _money(per_day: float | None, prices: PriceTable | None, phrase: str) -> str:
-    """A phrase with the money in it; nothing without prices."""
+    """Return a phrase with an amount of money; empty without prices."""
     if per_day is None or prices is None:
         return ""
     return phrase.format(f"{per_day:,.2f} {prices.currency} a day")
@@ -202,28 +202,28 @@ def _precision(one: Measurement, prices: PriceTable | None) -> Advice | None:
     left = max(one.size.min_replicas, one.replicas / BF16_SPEEDUP)
     fewer = max(0.0, one.replicas - left)
     saving = _replicas_per_day(fewer, one, prices)
-    gain = "the minimum runs anyway, and only latency gains"
+    gain = "the minimum runs anyway, so only latency improves"
     if fewer > 0:
         gain = f"{left:.1f} instead of {one.replicas:.1f} replicas on average"
         gain += _money(saving, prices, ", {} less")
     sentence = (
         f"{one.name} computes in f32 on a processor with bf16, which is about "
-        f"{BF16_SPEEDUP:g} times as fast: {gain}; scores then keep 2 decimals"
+        f"{BF16_SPEEDUP:g} times as fast: {gain}; scores are then accurate to 2 decimals"
     )
     return Advice(one.model, one.version, "engine.precision", sentence, saving)
 
 
 def _size(one: Measurement, prices: PriceTable | None) -> Advice | None:
-    """Fewer replicas where there are several, smaller ones where one is left."""
+    """Advise fewer replicas if there are several, or a smaller one if there is one."""
     busy, least = one.busy_at_min, one.size.min_replicas
     if busy is None or busy >= LITTLE_BUSY or one.observed_h < LOWER_AFTER_H:
         return None
-    said = f"{one.name} is busy {busy:.0%} of the time at its minimum of {least}: "
+    start = f"{one.name} is busy {busy:.0%} of the time at its minimum of {least}: "
     if least > 1:
         fewer = max(1, math.ceil(least * busy / PLANNED_BUSY))
         saving = _replicas_per_day(least - fewer, one, prices)
         less = _money(saving, prices, ", {} less")
-        sentence = f"{said}a minimum of {fewer} (replicas, or min_replicas) is enough{less}"
+        sentence = f"{start}a minimum of {fewer} (replicas, or min_replicas) is enough{less}"
         return Advice(one.model, one.version, "replicas", sentence, saving)
     cpus = one.size.num_cpus
     smaller = max(CPU_STEP, math.ceil(cpus * busy / PLANNED_BUSY / CPU_STEP) * CPU_STEP)
@@ -231,7 +231,7 @@ def _size(one: Measurement, prices: PriceTable | None) -> Advice | None:
         return None
     saving = _per_day(1, cpus - smaller, 0.0, one, prices)
     less = _money(saving, prices, ", {} less")
-    sentence = f"{said}num_cpus {smaller:g} instead of {cpus:g} is enough{less}"
+    sentence = f"{start}num_cpus {smaller:g} instead of {cpus:g} is enough{less}"
     return Advice(one.model, one.version, "num_cpus", sentence, saving)
 
 
@@ -242,14 +242,14 @@ def _upper_bound(one: Measurement, prices: PriceTable | None) -> Advice | None:
         sentence = (
             f"{one.name} ran all its {most} replicas and lagged in {one.lagging_share:.0%} of "
             f"{one.observed_h:.0f} h: raise max_replicas"
-        ) + _money(each, prices, "; each one more costs up to {}")
+        ) + _money(each, prices, "; each additional one costs up to {}")
         costs = None if each is None else -each
         return Advice(one.model, one.version, "max_replicas", sentence, costs)
     if one.at_min_share == 1 and least < most and one.observed_h >= LOWER_AFTER_H:
         flood = _replicas_per_day(most, one, prices)
         sentence = (
             f"{one.name} never ran more than its minimum of {least} in {one.observed_h:.0f} h: "
-            f"a max_replicas below {most} would bound what a flood can cost"
+            f"a max_replicas below {most} would limit the cost of a burst"
         ) + _money(flood, prices, ", now up to {}")
         return Advice(one.model, one.version, "max_replicas", sentence, None)
     return None

@@ -1,4 +1,4 @@
-"""What models cost: from samples to hours, from hours to money, and a ceiling. Pure.
+"""Computes what models cost: samples to hours, hours to money, and the ceiling. Pure.
 
 Owns the arithmetic of replica-seconds and prices. Reads no clock and no database.
 """
@@ -23,12 +23,12 @@ MILLION: Final = 1_000_000
 
 
 class UsageSource(NamedTuple):
-    """Whose resources they are: replicas of a version, or consumers of a pipeline.
+    """Owner of resources: replicas of a version, or consumers of a pipeline.
 
     Attributes:
         version: None for the consumers of a pipeline.
         pipeline: None for the replicas of a version.
-        node_type: Key of the price table; None where all nodes cost the same.
+        node_type: Key of the price table; None if all nodes cost the same.
     """
 
     model: str
@@ -38,13 +38,13 @@ class UsageSource(NamedTuple):
 
 
 class UsageSample(NamedTuple):
-    """How one source stood at a moment.
+    """State of one source at a moment.
 
     Attributes:
-        at: Aware.
-        num_cpus: Reserved per replica.
-        num_gpus: Reserved per replica.
-        predictions: A counter that only grows, except when whoever counts starts anew.
+        at: Time of the sample, timezone-aware.
+        num_cpus: CPUs reserved per replica.
+        num_gpus: GPUs reserved per replica.
+        predictions: A counter that only grows, except when the counting process restarts.
     """
 
     at: datetime
@@ -56,11 +56,11 @@ class UsageSample(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What one source used within an hour.
+    """Resources that one source used within an hour.
 
     Attributes:
-        hour: Its beginning, in UTC.
-        unknown_s: Seconds that nobody watched; they are in none of the others.
+        hour: Start of the hour, in UTC.
+        unknown_s: Seconds without observation; they are not part of the other amounts.
     """
 
     hour: datetime
@@ -77,9 +77,9 @@ class Bill:
     """Sums of usage.
 
     Attributes:
-        model, version, team: None where not asked for; version also for the consumers.
-        money: In the table's currency; with ``unknown_s`` above 0 a lower bound.
-        per_million: Money for a million predictions; None without a prediction.
+        model, version, team: None if not grouped by; the version is also None for consumers.
+        money: Cost in the table's currency; a lower bound if ``unknown_s`` is above 0.
+        per_million: Cost of a million predictions; None without predictions.
     """
 
     model: str | None
@@ -95,7 +95,7 @@ class Bill:
 
 
 class CeilingState(StrEnum):
-    """How today's money stands to the ceiling."""
+    """Relation of today's cost to the ceiling."""
 
     OK = "ok"
     WARN = "warn"
@@ -103,7 +103,7 @@ class CeilingState(StrEnum):
 
 
 class Spending(NamedTuple):
-    """Money since midnight UTC, and per hour at the present size."""
+    """Cost since midnight UTC, and per hour at the present size."""
 
     today: float
     rate_per_hour: float
@@ -111,7 +111,7 @@ class Spending(NamedTuple):
 
 
 class Ceiling(NamedTuple):
-    """What follows from the ceiling; ``max_replicas`` is None where nothing does."""
+    """Consequence of the ceiling; ``max_replicas`` is None if it imposes no limit."""
 
     state: CeilingState
     max_replicas: int | None
@@ -119,20 +119,20 @@ class Ceiling(NamedTuple):
 
 
 def usage_of(samples: Iterable[UsageSample], *, max_gap: timedelta) -> list[Usage]:
-    """Hourly usage from successive samples.
+    """Compute hourly usage from successive samples.
 
-    What a sample says holds until the next one of its source. Usage adds up: that of all samples
-    is that of the first ones and that of the last ones, if they share the sample between.
+    A sample holds until the next one of its source. Usage is additive: samples can be processed in
+    several parts if adjacent parts share one sample.
 
     Args:
-        samples: Of any sources, in any order; the counter of the first one is where it begins.
-        max_gap: Between samples further apart nobody knows what ran: the time is unknown, and
-            only predictions are counted.
+        samples: Samples of any sources, in any order; counters start at each first sample.
+        max_gap: Longest time between samples for which usage is known; beyond it, the time is
+            unknown and only predictions are counted.
     Returns:
-        Ordered by source and hour.
+        Usage ordered by source and hour.
     """
     sums: dict[tuple[UsageSource, datetime], list[float]] = {}
-    # In UTC first: a difference within a zone forgets the hour that a summer begins with.
+    # Convert to UTC first: differences within a time zone ignore changes to summer time.
     in_utc = (sample._replace(at=sample.at.astimezone(UTC)) for sample in samples)
     ordered = sorted(in_utc, key=lambda sample: (_order(sample.source), sample.at))
     for source, run in groupby(ordered, key=lambda sample: sample.source):
@@ -153,15 +153,15 @@ def summarise(
     *,
     by: Sequence[Column] = ALL_COLUMNS,
 ) -> list[Bill]:
-    """Add usage up to money, dearest first.
+    """Sum usage and compute its cost, most expensive first.
 
-    Consumers of pipelines count for their model, with no version of their own.
+    Consumers of pipelines count for their model, without a version.
 
     Args:
-        usage: Of any hours.
-        prices: For all of it.
-        teams: Team that pays, by model; ``NO_TEAM`` where there is none.
-        by: What rows are told apart by.
+        usage: Usage of any hours.
+        prices: Prices for all usage.
+        teams: Team that pays, by model; ``NO_TEAM`` for other models.
+        by: Columns to group by.
     """
     groups: dict[tuple[str | None, ...], list[Usage]] = defaultdict(list)
     for row in usage:
@@ -181,7 +181,7 @@ def summarise(
 
 
 def money(usage: Usage, prices: PriceTable) -> float:
-    """What one row costs."""
+    """Return the cost of one row of usage."""
     price = prices.of(usage.source.node_type)
     return (usage.cpu_s * price.cpu_hour + usage.gpu_s * price.gpu_hour) / 3600
 
@@ -194,17 +194,17 @@ def ceiling(
     warn_at: float,
     min_replicas: int,
 ) -> Ceiling:
-    """Whether a model may still grow today. A day is one of UTC.
+    """Compare a model's spending today with its ceiling. Days are in UTC.
 
-    Past the ceiling replicas are capped at the minimum; serving never stops, so that money is
-    still spent.
+    Above the ceiling, replicas are capped at the minimum; serving never stops, so cost still
+    grows.
 
     Args:
-        spending: Of the model.
-        now: Aware.
-        ceiling_per_day: In the same currency; None where there is none.
-        warn_at: Share of the ceiling from which on it warns.
-        min_replicas: Of the version's scaling; at least one stays whatever it says.
+        spending: Spending of the model.
+        now: Current time, timezone-aware.
+        ceiling_per_day: Ceiling in the same currency; None if there is none.
+        warn_at: Fraction of the ceiling at which the warning begins.
+        min_replicas: Minimum of the version's scaling; at least one replica always stays.
     """
     spent = f"{spending.today:,.2f} {spending.currency} spent today"
     if ceiling_per_day is None:
@@ -222,7 +222,7 @@ def ceiling(
 def _between(
     before: UsageSample, after: UsageSample, max_gap: timedelta
 ) -> Iterator[tuple[datetime, tuple[float, float, float, int, float]]]:
-    """Replica, CPU and GPU seconds, predictions and unknown seconds, hour by hour."""
+    """Yield replica, CPU and GPU seconds, predictions and unknown seconds for each hour."""
     watched = after.at - before.at <= max_gap
     grown = after.predictions - before.predictions
     left = grown if grown >= 0 else after.predictions

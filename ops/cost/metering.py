@@ -1,4 +1,4 @@
-"""Counts what models use, in SQL, and holds what they cost against their ceilings."""
+"""Records the usage of models in SQL and compares its cost with their ceilings."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from serve.contract import AppName
 from stream.settings import PipelineSettings
 
 EVERY = timedelta(seconds=15)
-# Between samples further apart nobody knows what ran.
+# Usage between samples further apart is unknown.
 MAX_GAP = timedelta(seconds=60)
 HOUR_S = 3600.0
-# Of the alerts about cost.
+# Prefix of the keys of alerts about cost.
 KEYS = "cost/"
 
 
 class Accounts:
-    """Samples what runs every few seconds; for one operator.
+    """Samples all running apps every few seconds; used by the leading operator only.
 
     Attributes:
-        caps: At most so many replicas of a model, where its ceiling is reached.
+        caps: Upper limits of replicas, by model, if its ceiling is reached.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Accounts:
         pipelines: Sequence[PipelineSettings],
         prices: PriceTable | None,
     ) -> None:
-        """Nothing was seen yet.
+        """Begin without samples.
 
         Args:
-            least: Replicas of each model that run whatever they cost.
-            prices: None where only hours are counted.
+            least: Replicas of each model that run regardless of cost.
+            prices: None if only hours are counted.
         """
         self._database, self._observations, self._apps = view
         self._machines = machines
@@ -73,10 +73,10 @@ class Accounts:
         self.caps: Mapping[str, int] = {}
 
     def tick(self, now: datetime) -> None:
-        """Count what was used since the last time, where it is time to.
+        """Record usage since the last sample, if a sample is due.
 
         Raises:
-            OpsError: The database does not answer; what ran meanwhile is counted later.
+            OpsError: The database does not answer; the usage is recorded later.
         """
         if self._next is not None and now < self._next:
             return
@@ -96,7 +96,7 @@ class Accounts:
         self._before, self._next = samples, now + EVERY
 
     def _of(self, name: str, app: ObservedApp, now: datetime) -> Iterator[UsageSample]:
-        """One for each kind of node that an app is on."""
+        """Yield one sample for each node type that an app runs on."""
         pipeline = self._pipelines.get(name)
         model, label, _ = AppName.parse(name)
         if pipeline is not None:
@@ -118,14 +118,14 @@ class Accounts:
                 replicas,
                 num_cpus=app.resources.get("CPU", 0.0),
                 num_gpus=app.resources.get("GPU", 0.0),
-                # Whatever node they were made on.
+                # Counted once, regardless of the nodes that made them.
                 predictions=predictions if kind is None else 0,
             )
 
     def _ceilings(
         self, connection: Connection, samples: Sequence[UsageSample], now: datetime
     ) -> dict[str, Ceiling | None]:
-        """Of models that have one; None where nobody knows what they cost."""
+        """Return the ceiling of each model that has one; None if prices are unknown."""
         kept = policy_store.all_in_force(connection, [*self._least])
         limits = {model: held.policy().cost for model, held in kept.items()}
         limits = {model: cost for model, cost in limits.items() if cost.ceiling_per_day is not None}
@@ -148,8 +148,8 @@ class Accounts:
         }
 
     def _per_hour(self, model: str, samples: Sequence[UsageSample]) -> float:
-        """Money at the present size."""
-        assert self._prices is not None  # asked only where there are prices
+        """Return the cost per hour at the present size."""
+        assert self._prices is not None  # called only if there are prices
         return sum(
             money(
                 Usage(
@@ -166,7 +166,7 @@ class Accounts:
 
 
 def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: datetime) -> None:
-    """Bring the alerts to what is so; what begins is a row of the ledger, too."""
+    """Update the alerts to the ceilings; each new alert also gets a row in the ledger."""
     found = {model: _finding(model, known, now) for model, known in ceilings.items()}
     notices = {model: notice for model, notice in found.items() if notice is not None}
     keys = {notice.key for notice in notices.values()}
@@ -183,7 +183,7 @@ def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: d
 
 def _finding(model: str, found: Ceiling | None, now: datetime) -> Finding | None:
     if found is None:
-        what = f"the policy of {model} has a ceiling of cost, and the configuration has no prices"
+        what = f"the policy of {model} has a cost ceiling, but the configuration has no prices"
         return kinds.CEILING_UNPRICED.found(Severity.DEGRADED, what, now, model=model)
     if found.state is CeilingState.OK:
         return None

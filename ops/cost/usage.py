@@ -1,4 +1,4 @@
-"""Hours of use in SQL: added up as they come, read for bills; in the caller's transaction."""
+"""Hourly usage in SQL: summed on writing, read for bills; in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ops.sql.upsert import add_up
 
 KEY = ("hour", "model", "version", "pipeline", "node_type")
 AMOUNTS = ("replica_s", "cpu_s", "gpu_s", "predictions")
-# Where a part of the key is not given: a column of a primary key cannot be NULL.
+# Values for missing parts of the key: a primary key column cannot be NULL.
 NO_NUMBER, NO_NAME = 0, ""
 
 
 def add(connection: Connection, rows: Iterable[Usage]) -> None:
-    """Add usage to what its hours have already."""
+    """Add usage to the amounts already stored for its hours."""
     add_up(connection, usage, _summed(_row(row) for row in rows), amounts=AMOUNTS)
 
 
 def between(
     connection: Connection, since: datetime, until: datetime, *, model: str | None = None
 ) -> list[Usage]:
-    """Usage of all hours that begin from one moment on and before another."""
+    """Return the usage of hours that begin at or after ``since`` and before ``until``."""
     query = select(usage).where(usage.c.hour >= since, usage.c.hour < until)
     if model is not None:
         query = query.where(usage.c.model == model)
@@ -36,7 +36,7 @@ def between(
 
 
 def totals(connection: Connection, since: datetime) -> list[Usage]:
-    """Usage since a moment, each source in one row; ``hour`` is the first of them."""
+    """Return usage since a moment, one row for each source; ``hour`` is its first hour."""
     columns = [usage.c[name] for name in KEY[1:]]
     sums = [func.sum(usage.c[name]).label(name) for name in AMOUNTS]
     query = select(func.min(usage.c.hour).label("hour"), *columns, *sums)
@@ -58,12 +58,12 @@ def _row(row: Usage) -> dict[str, Any]:
 
 
 def _summed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a key: ``3`` and ``3.1`` are the same version with other settings."""
+    """Sum rows by key: ``3`` and ``3.1`` are the same version with other settings."""
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        held = found.setdefault(tuple(row[name] for name in KEY), row)
-        if held is not row:
-            held |= {name: held[name] + row[name] for name in AMOUNTS}
+        total = found.setdefault(tuple(row[name] for name in KEY), row)
+        if total is not row:
+            total |= {name: total[name] + row[name] for name in AMOUNTS}
     return [*found.values()]
 
 

@@ -1,7 +1,7 @@
-"""Watches what the replicas of each version do with the size they have, for advice.
+"""Records how busy the replicas of each version are at their present size, for advice.
 
-Of a version that is being released, or waits to take over, nothing is noted: it has not the load
-that it is sized for.
+Versions that are being released, or wait to take over, are not recorded: they do not have the load
+that they are sized for.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ops.view import PlatformView
 from stream.times import to_ms
 
 EVERY = timedelta(seconds=15)
-# Between looks further apart nobody knows what ran.
+# Load between observations further apart is unknown.
 MAX_GAP = timedelta(seconds=60)
 CPU_INFO = Path("/proc/cpuinfo")
 OPENVINO = "openvino"
 
 
 class _Seen(NamedTuple):
-    """A version at a moment."""
+    """Observation of a version at a moment."""
 
     at: datetime
     part: ScalableApp
@@ -34,13 +34,13 @@ class _Seen(NamedTuple):
 
 
 class Survey:
-    """Notes how versions stood, every few seconds; for one operator."""
+    """Records the load of versions every few seconds; used by the leading operator only."""
 
     def __init__(self, view: PlatformView, *, has_bf16: bool) -> None:
-        """Nothing was seen yet.
+        """Begin without observations.
 
         Args:
-            has_bf16: The processors that replicas run on compute in bf16, as far as is known.
+            has_bf16: Whether the processors that replicas run on are known to support bf16.
         """
         self._database, self._observations, self._apps = view
         self._has_bf16 = has_bf16
@@ -49,12 +49,12 @@ class Survey:
         self._next: datetime | None = None
 
     def tick(self, now: datetime, parts: Sequence[ScalableApp]) -> None:
-        """Note what was done since the last time, where it is time to.
+        """Record the load since the last observation, if one is due.
 
         Args:
-            parts: As the scaler saw them.
+            parts: Apps as seen by the scaler.
         Raises:
-            OpsError: The database does not answer; what was done meanwhile is noted later.
+            OpsError: The database does not answer; the load is recorded later.
         """
         if self._next is not None and now < self._next:
             return
@@ -71,7 +71,7 @@ class Survey:
                 continue
             engine = self._engine(part.model, label, now)
             if engine is None:
-                continue  # it has answered nothing so far
+                continue  # no answers so far
             kind, precision = engine
             resources = self._apps.found[part.app].resources
             size = Size(
@@ -85,7 +85,7 @@ class Survey:
             yield _Seen(now, part, size)
 
     def _engine(self, model: str, label: str, now: datetime) -> tuple[str, str] | None:
-        """Kind and precision, as the version told last."""
+        """Return the engine kind and precision that the version reported last."""
         since_ms = to_ms(now) - int(MEASURED_S * 1000)
         for window in self._observations.windows(model, since_ms=since_ms):
             if window.version == label and window.engine and window.precision:
@@ -94,7 +94,7 @@ class Survey:
 
 
 def computes_bf16(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether the processor of this machine does, as the system tells it."""
+    """Return whether the processor of this machine supports bf16, according to Linux."""
     try:
         words = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
     except OSError:
@@ -110,7 +110,7 @@ def _is_known(part: ScalableApp) -> bool:
 
 
 def _workload(seen: _Seen, now: datetime) -> Workload:
-    """What was seen holds until now."""
+    """Return the workload, assuming that the observation holds until now."""
     reading, settings = seen.part.reading, seen.part.settings
     seconds, busy = (now - seen.at).total_seconds(), known(reading.busy) or 0.0
     at_min_s = seconds if reading.current <= settings.min_replicas else 0.0

@@ -1,4 +1,4 @@
-"""What versions did with the sizes they had, hour by hour in SQL; in the caller's transaction."""
+"""Hourly workloads of versions by size, in SQL; in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ops.sql.upsert import add_up
 
 SIZE = tuple(field.name for field in fields(Size))
 KEY = ("hour", "model", "label", *SIZE)
-# Longer than advice can be asked to look back.
+# Longer than the longest period that advice can cover.
 KEPT = timedelta(days=367)
 AMOUNTS = ("watched_s", "replica_s", "at_min_s", "busy_at_min_s", "lagging_s")
 
 
 def add(connection: Connection, rows: Iterable[Workload]) -> None:
-    """Add to what the hours have already; no two rows of one hour, version and size.
+    """Add rows to the stored hours; no two rows may have the same hour, version and size.
 
-    What is older than ``KEPT`` goes.
+    Rows older than ``KEPT`` are deleted.
     """
     values = [_row(row) for row in rows]
     if not values:
@@ -34,7 +34,7 @@ def add(connection: Connection, rows: Iterable[Workload]) -> None:
 
 
 def since(connection: Connection, moment: datetime, *, model: str | None = None) -> list[Workload]:
-    """Of all hours that begin at a moment or later; what was seen last stands last."""
+    """Return workloads of hours that begin at a moment or later, newest last."""
     query = select(workloads).where(workloads.c.hour >= moment)
     if model is not None:
         query = query.where(workloads.c.model == model)

@@ -1,4 +1,4 @@
-"""Commands that show the product at work, with what they start and end themselves."""
+"""Commands of the demonstrations, which start and stop a platform of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ops.cli.terminal import errors_in_words
 
 
 def demo_release() -> None:
-    """Show releases: one goes live, three are caught and taken back. Some minutes."""
+    """Show releases: one goes live, three are rolled back. Takes some minutes."""
     from ops.demo.releases import run
 
     with errors_in_words():
@@ -16,7 +16,7 @@ def demo_release() -> None:
 
 
 def demo() -> None:
-    """Show the whole: train, serve, stream 2,000 events, count, stop. About a minute."""
+    """Show the whole: train, serve, stream 2,000 events, count, stop. Takes about a minute."""
     from ops.demo.stream import run
 
     with errors_in_words():

@@ -1,4 +1,4 @@
-"""Events for the demonstration: self-written phrases, put together differently every time.
+"""Events for the demonstration, combined at random from phrases that are written here.
 
 The same count and seed give the same events.
 """
@@ -106,9 +106,9 @@ class DemoEvent(NamedTuple):
     """One record to produce.
 
     Attributes:
-        key: The user.
+        key: Name of the user.
         value: JSON with ``id``, ``user`` and ``text``; None for a tombstone.
-        is_bad: It has no prediction and becomes a dead letter.
+        is_bad: True if it has no prediction and becomes a dead letter.
     """
 
     key: bytes
@@ -118,7 +118,7 @@ class DemoEvent(NamedTuple):
 
 
 def events(count: int, seed: int) -> Iterator[DemoEvent]:
-    """Events from three words to some hundred, one in ``BAD_EVERY`` bad in turn of kinds."""
+    """Yield events of three to some hundred words, one in ``BAD_EVERY`` of them bad."""
     chance = random.Random(seed)
     for number in range(count):
         key = f"user-{chance.randrange(USERS):03d}"
@@ -132,7 +132,7 @@ def events(count: int, seed: int) -> Iterator[DemoEvent]:
 
 
 def _text(chance: random.Random) -> str:
-    """One opinion; most are a sentence or two, some go on and on."""
+    """Return one opinion; most are a sentence or two, some are much longer."""
     praises = chance.random() < 0.5
     opinions = PRAISE if praises else BLAME
     if chance.random() < 0.15:

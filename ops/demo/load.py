@@ -1,7 +1,7 @@
-"""The demonstration's load, and what an independent consumer counts of it.
+"""The demonstration's load, and the results that an independent consumer counts.
 
-First some events are queued at once, to measure what this machine does; then events come steadily
-at a share of that, as in production; then a burst comes on top and is drained.
+First the queue is kept full, to measure the throughput of this machine; then events arrive
+steadily at a fraction of it, as in production; then a burst comes on top and is drained.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from stream.kafka.topic_io import TopicWriter
 from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 
-# While it is measured so many wait, for so long from the first result on: results come in
-# transactions of some hundred, of which it takes a few.
+# Events that wait during the measurement, and its duration from the first result on: results
+# arrive in transactions of some hundred, and the measurement needs several of them.
 WAITING: Final = 400
 MEASURED_S: Final = 6.0
-# Of what was measured; more than what a producer in Python sends is not asked for.
+# Fraction of the measured rate, up to the rate that a producer in Python can send.
 STEADY_SHARE: Final = 0.6
 MAX_RATE_PER_S: Final = 1_000.0
 STEADY_S: Final = 10.0
-# A burst is so many seconds of what was measured, all at once.
+# A burst is the records of this many seconds at the measured rate, all at once.
 BURST_S: Final = 3.0
 SEED: Final = 7
 MANY: Final = 10**9
 DEADLINE_S: Final = 240.0
 DRAIN_DEADLINE_S: Final = 45.0
-# What comes within this time is of one transaction.
+# Results within this time belong to one transaction.
 TOGETHER_S: Final = 0.2
-# Between two looks.
+# Interval between two checks of the lag.
 LOOK_S: Final = 0.05
 SHOWN: Final = 9
 
 
 class Arrival(NamedTuple):
-    """A result as the demonstration's own consumer saw it."""
+    """A result as the demonstration's own consumer read it."""
 
     text: str
     label: str
@@ -51,18 +51,18 @@ class Arrival(NamedTuple):
 
 
 class DemoCounts:
-    """What an independent read_committed consumer counted; filled by reading threads."""
+    """Counts of an independent read_committed consumer; filled by reading threads."""
 
     def __init__(self) -> None:
         self.sources: Counter[str] = Counter()
         self.predicted = self.dead_letters = 0
-        # By the number of the event: when its result came, and how long that took.
+        # By event number: when its result arrived, and its latency.
         self.came_s: dict[int, float] = {}
         self.latencies_ms: dict[int, float] = {}
         self.latest: deque[Arrival] = deque(maxlen=SHOWN)
 
     def take(self, record: Record, texts: dict[str, str]) -> None:
-        """Count a prediction or a dead letter by the place of its input."""
+        """Count a prediction or a dead letter by the partition and offset of its input."""
         headers = dict(record.headers)
         self.sources[(headers["bertstream-source"] or b"").decode()] += 1
         now_s = time.time()
@@ -80,8 +80,8 @@ class DemoCounts:
         self.latest.append(Arrival(text, best["label"], best["score"], latency_ms))
 
     def rate_per_s(self, first: int, last: int) -> float:
-        """Results a second of a range of events. Of the first transaction the time is not known
-        that it took, so it counts as the beginning alone."""
+        """Return the results per second of a range of events. The first transaction only marks the
+        beginning, because its own duration is unknown."""
         came = sorted(self.came_s[number] for number in range(first, last) if number in self.came_s)
         if not came or came[-1] - came[0] < TOGETHER_S:
             return 0.0
@@ -89,7 +89,7 @@ class DemoCounts:
         return later / (came[-1] - came[0])
 
     def percentile_ms(self, first: int, last: int, share: float) -> float:
-        """Latency of the events of a range that had a result; 0 where none had."""
+        """Return a latency percentile of the results of a range of events; 0 if there are none."""
         taken_ms = self.latencies_ms
         known = sorted(taken_ms[number] for number in range(first, last) if number in taken_ms)
         return known[min(len(known) - 1, int(len(known) * share))] if known else 0.0
@@ -99,8 +99,8 @@ class DemoLoad(Exchange):
     """Produces the three phases one after the other.
 
     Attributes:
-        phase: What is under way, for people.
-        measured_per_s: What this machine did, once it was measured.
+        phase: Current phase, in words.
+        measured_per_s: Measured throughput of this machine, in records/s; 0 until it is known.
     """
 
     def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
@@ -116,19 +116,19 @@ class DemoLoad(Exchange):
 
     @property
     def lag(self) -> int:
-        """Events without a result so far."""
+        """Number of events without a result so far."""
         return max(0, self.sent - len(self.tally.sources))
 
     def is_over(self) -> bool:
-        """Whether all was sent and has come back.
+        """Return whether all events were sent and have a result.
 
         Raises:
-            OpsError: Nothing can be produced, or it takes too long.
+            OpsError: Producing failed, or results take too long.
         """
         return not self.is_writing() and self.lag == 0
 
     def summary(self) -> dict[str, Any]:
-        """What was counted, for the last line on stdout."""
+        """Return all counts, for the last line on stdout."""
         tally, sent = self.tally, self.sent
         steady, burst = (self._begun.get(phase, sent) for phase in ("steady", "burst"))
         return {
@@ -192,7 +192,7 @@ class DemoLoad(Exchange):
             self.measured_per_s = self.tally.rate_per_s(0, self.sent) or 1.0
 
     def _burst(self, writer: TopicWriter, rate_per_s: float) -> None:
-        """A burst on top of the steady load, which goes on until the burst is drained."""
+        """Send a burst on top of the steady load, which continues until the burst is drained."""
         usual = max(self.lag, round(rate_per_s / 2))
         size = round(BURST_S * min(self.measured_per_s, MAX_RATE_PER_S))
         self._begin("burst", f"a burst of {size} records on top")
@@ -225,7 +225,7 @@ class DemoLoad(Exchange):
             if time.monotonic() > ends:
                 raise OpsError(
                     f"{self.lag} of {self.sent} events have no result after {DEADLINE_S:.0f} s; "
-                    "`bertstream health` says why"
+                    "see `bertstream health` for the reason"
                 )
             time.sleep(LOOK_S)
 

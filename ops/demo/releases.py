@@ -1,5 +1,5 @@
 """The demonstration of releases: under constant load a better version goes live, and three bad ones
-are caught and taken back by themselves. Owns its story, nothing of how."""
+are rolled back automatically. Owns the sequence; the versions are in ``versions.py``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RARE_EVERY = 20
 SEED = 23
 RELEASE_DEADLINE_S = 240.0
 REFRESH_S = 0.5
-# Short, so that the demonstration is: the defaults take the better part of an hour.
+# Short, to keep the demonstration short: the defaults take most of an hour.
 POLICY = """
 model: sentiment
 rollout:
@@ -43,12 +43,12 @@ rollout:
     - {weight: 0.5, records: 200, timeout: 2m}
   bake: {duration: 10s, records: 200, timeout: 2m}
 """
-# A team in a hurry: without a shadow the canary must find out.
+# A team in a hurry: without a shadow, the canary must find the problem.
 HASTY_POLICY = POLICY.replace("  shadow: {records: 300, timeout: 2m}\n", "  shadow: null\n")
 
 
 class Chapter(NamedTuple):
-    """One release of the story."""
+    """One release of the demonstration."""
 
     title: str
     name: str
@@ -57,7 +57,7 @@ class Chapter(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What became of a release; times in seconds."""
+    """How a release ended; times in seconds."""
 
     label: str
     state: str
@@ -67,7 +67,7 @@ class Ending(NamedTuple):
 
 
 def run() -> int:
-    """Tell the story; the last line on stdout is what was counted. Returns the exit code."""
+    """Run the demonstration, print its counts as the last line on stdout, return the exit code."""
     began = time.monotonic()
     folder = Path(".bertstream") / "demo-release"
     with own_folder(folder):
@@ -76,7 +76,7 @@ def run() -> int:
         model = ModelSettings(
             name=MODEL, path=folder / "v1", num_cpus=0.5, engine=EngineSettings(threads=1)
         )
-        # Two cores have room for two versions: a second replica of one would take the other's.
+        # Two cores fit two versions: a second replica of one would take the core of the other.
         config = demo_config(folder, model, scaling=None)
         state = bring_up.up(config, step)
         step(f"Ray dashboard: {state.dashboard} (token in {folder / 'ray-token'})")
@@ -98,7 +98,7 @@ def run() -> int:
 
 
 def _chapters(folder: Path) -> list[Chapter]:
-    """Version 2 is good; the others fail in their own ways."""
+    """Return the releases: version 2 is good, each of the others fails in its own way."""
     train = train_with_progress
 
     def failing() -> Path:
@@ -112,19 +112,19 @@ def _chapters(folder: Path) -> list[Chapter]:
             POLICY,
         ),
         Chapter(
-            "Version 3, whose labels were mixed up on the way",
+            "Version 3, with wrong labels in its training data",
             "worse_answers",
             lambda: demo_models.worse(REVIEWS, folder / "worse", train).path,
             POLICY,
         ),
         Chapter(
-            "Version 4, with three times as many layers; by a policy without shadow",
+            "Version 4, with three times as many layers; with a policy without shadow",
             "slow",
             lambda: demo_models.slow(REVIEWS, folder / "slow", train).path,
             HASTY_POLICY,
         ),
         Chapter(
-            f"Version 5, that fails on the word {demo_models.RARE_WORD}; without shadow, too",
+            f"Version 5, which fails on the word {demo_models.RARE_WORD}; also without shadow",
             "failing",
             failing,
             HASTY_POLICY,
@@ -133,7 +133,7 @@ def _chapters(folder: Path) -> list[Chapter]:
 
 
 def _release(chapter: Chapter, client: ApiClient, census: AnswerCounts) -> Ending:
-    """Make a version, register and release it, and watch what becomes of it."""
+    """Create a version, register and release it, and watch the release until it ends."""
     step(chapter.title)
     directory = chapter.make()
     client.request("PUT", "/policies", body={"text": chapter.policy})
@@ -178,7 +178,7 @@ def _seconds(move: dict[str, Any]) -> float:
 
 
 def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
-    """Events without end, one in twenty with the rare word; keys and values."""
+    """Yield keys and values of endless events, one in ``RARE_EVERY`` with the rare word."""
     number = 0
     while True:
         for event in events(1_000, seed):

@@ -1,4 +1,4 @@
-"""The demonstration: train, serve, stream, count, stop. Owns its story, nothing of how."""
+"""The demonstration: train, serve, stream, count, stop. Owns the sequence and the view of it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ step = StepPrinter()
 
 
 def run() -> int:
-    """Show the whole; the last line on stdout is what was counted. Returns the exit code."""
+    """Run the demonstration, print its counts as the last line on stdout, return the exit code."""
     start = time.monotonic()
     folder = Path(".bertstream") / "demo"
     model = ModelSettings(name="sentiment", path=folder / "sentiment")
     config = demo_config(folder, model, operator=False)
     with own_folder(folder), ThreadPoolExecutor(1) as pool:
-        # Kafka and Ray start while the model learns: they leave the processor idle at times.
+        # Kafka and Ray start during training, because starting leaves the processor partly idle.
         starting = pool.submit(bring_up.up, config, step, apps=False)
         step(f"Training a sentiment classifier on {REVIEWS.name}, encoder frozen")
         options = {"data": REVIEWS, "out": folder / "sentiment", "freeze": "encoder"}
@@ -60,7 +60,7 @@ def run() -> int:
 
 
 def demo_config(folder: Path, model: ModelSettings, **others: Any) -> PlatformConfig:
-    """One model behind the pipeline ``reviews``, on a Kafka and a Ray of its own."""
+    """Return a platform with its own Kafka and Ray: one model and the pipeline ``reviews``."""
     reviews = PipelineSettings(
         name="reviews",
         model=model.name,
@@ -68,7 +68,7 @@ def demo_config(folder: Path, model: ModelSettings, **others: Any) -> PlatformCo
         output_topic="reviews.sentiment",
         telemetry_interval_s=0.5,
     )
-    # No other cluster that runs here is used.
+    # Another cluster that runs here must not be used.
     ray = RaySettings(address="local")
     return PlatformConfig(
         models=(model,), pipelines=(reviews,), ray=ray, state_dir=folder, **others
@@ -77,9 +77,9 @@ def demo_config(folder: Path, model: ModelSettings, **others: Any) -> PlatformCo
 
 @contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """A fresh folder; whatever happens, nothing that was started in it goes on."""
+    """Provide an empty folder, and always stop everything that was started in it."""
     if bring_up.down(folder, step):
-        step("An earlier demonstration was still running; it was ended")
+        step("An earlier demonstration was still running; it was stopped")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -90,22 +90,22 @@ def own_folder(folder: Path) -> Iterator[None]:
 
 
 def _stream(kafka: KafkaSettings, pipeline: PipelineSettings) -> dict[str, Any]:
-    """Have the load run and show it; ends when every event is accounted for."""
+    """Run the load and show it until every event is accounted for; return the counts."""
     with DemoLoad(kafka, pipeline) as load, _shown() as show:
         ends = time.monotonic() + DEADLINE_S
         while not load.is_over():
             if time.monotonic() > ends:
-                break  # what is missing is counted as lost
+                break  # missing events count as lost
             show(load)
             time.sleep(REFRESH_S)
         show(load)
-        time.sleep(1.0)  # a duplicate would come now
+        time.sleep(1.0)  # a duplicate would arrive now
     return load.summary()
 
 
 @contextmanager
 def _shown() -> Iterator[Callable[[DemoLoad], None]]:
-    """A live view on a terminal; elsewhere a line now and then, and no result twice."""
+    """Show a live view on a terminal; elsewhere print lines at intervals, each result once."""
     if err.is_terminal:
         with Live(console=err, auto_refresh=False) as live:
             yield lambda load: live.update(_view(load), refresh=True)
@@ -164,16 +164,16 @@ def _told(counted: dict[str, Any]) -> str:
         "was not drained in time" if drained_s is None else f"was drained in {drained_s:.0f} s"
     )
     return (
-        f"\nThis machine did {counted['measured_per_s']:.0f} records/s. At "
-        f"{steady['records_per_s']:.0f} of them a second an answer took {steady['p50_ms']:.0f} ms "
-        f"(p99 {steady['p99_ms']:.0f} ms).\nA burst that left {burst['peak_lag']} waiting "
-        f"{drained}, beside the steady load."
+        f"\nThis machine reached {counted['measured_per_s']:.0f} records/s. At "
+        f"{steady['records_per_s']:.0f} records/s the latency was {steady['p50_ms']:.0f} ms "
+        f"(p99 {steady['p99_ms']:.0f} ms).\nA burst that raised the lag to {burst['peak_lag']} "
+        f"{drained}, alongside the steady load."
     )
 
 
 def _how_to_go_on(seconds: float) -> str:
     return (
-        f"\nDone in {seconds:.0f} s; everything that was started is stopped. By hand:\n"
+        f"\nDone in {seconds:.0f} s; everything that was started is stopped. To do it by hand:\n"
         "  .venv/bin/bertstream train text-classification \\\n"
         "      --data ops/demo/data/reviews.jsonl --out models/sentiment\n"
         "  .venv/bin/bertstream up --config infra/bertstream.example.yaml --detach\n"

@@ -1,4 +1,4 @@
-"""Constant load for a demonstration, and an independent count of what comes back."""
+"""Constant load for a demonstration, and an independent count of the results."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from stream.records import Record
 from stream.settings import KafkaSettings, PipelineSettings
 
 DRAIN_DEADLINE_S = 60.0
-# A duplicate would come within this.
+# A duplicate would arrive within this time.
 LISTEN_ON_S = 2.0
 
 
 class AnswerCounts:
-    """What a ``read_committed`` consumer saw; filled by reading threads, one of the results.
+    """Counts of a ``read_committed`` consumer; filled by reading threads, one of them for results.
 
     Attributes:
-        sources: Times that each input record, by its place, was answered.
-        reordered: Results that stood behind a later one of the same key.
-        longest_gap_s: Between two results.
+        sources: Number of answers to each input record, by its partition and offset.
+        reordered: Number of results that came after a later result of the same key.
+        longest_gap_s: Longest time between two results.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class AnswerCounts:
         self._seen_at: float | None = None
 
     def take(self, record: Record) -> None:
-        """Count a result or a dead letter by the place of its input."""
+        """Count a result or a dead letter by the partition and offset of its input."""
         headers = dict(record.headers)
         source = (headers["bertstream-source"] or b"").decode()
         self.sources[source] += 1
@@ -59,31 +59,31 @@ class AnswerCounts:
         self._newest[place] = int(offset)
 
     def count(self, version: str) -> int:
-        """Results of a version."""
+        """Return the number of results of a version."""
         return self._by_version[version]
 
     def last_at(self, version: str) -> float:
-        """When the last result of a version was read, in seconds since 1970; 0 for none."""
+        """Return when the last result of a version was read, in seconds since 1970; 0 for none."""
         return self._last_at.get(version, 0.0)
 
     def duplicated(self) -> int:
-        """Answers beyond the first, over all records."""
+        """Return the number of answers beyond the first of each record."""
         return sum(times - 1 for times in self.sources.values())
 
     def in_words(self) -> str:
-        """Results by version, in words."""
+        """Return the number of results of each version, in words."""
         return ", ".join(f"{v}: {n}" for v, n in sorted(self._by_version.items())) or "nothing"
 
 
 class Exchange(ABC):
-    """Writes to a pipeline and reads what comes back, in threads; a context manager.
+    """Writes to a pipeline and reads its results, in threads; a context manager.
 
     Attributes:
-        sent: Records so far.
+        sent: Number of records sent so far.
     """
 
     def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
-        """Nothing is sent or read yet."""
+        """Create the threads; nothing is sent or read yet."""
         self.sent = 0
         self.stop = threading.Event()
         self._kafka, self._pipeline = kafka, pipeline
@@ -106,27 +106,27 @@ class Exchange(ABC):
 
     @abstractmethod
     def produce(self, writer: TopicWriter) -> None:
-        """Write all that there is to write, until ``stop`` is set."""
+        """Write all records, until ``stop`` is set."""
 
     @abstractmethod
     def take(self, record: Record) -> None:
         """Count a result or a dead letter."""
 
     def is_writing(self) -> bool:
-        """Whether there is more to come.
+        """Return whether more records will be written.
 
         Raises:
-            OpsError: Nothing could be produced.
+            OpsError: Producing failed.
         """
         if self._fault is not None:
-            raise OpsError(f"the demonstration's load broke off: {self._fault}") from self._fault
+            raise OpsError(f"the demonstration's load failed: {self._fault}") from self._fault
         return self._writer.is_alive()
 
     def _write(self) -> None:
         try:
             with TopicWriter(self._kafka, self._pipeline.input_topics[0]) as writer:
                 self.produce(writer)
-        except Exception as exc:  # noqa: BLE001  whatever it is, `is_writing` raises it
+        except Exception as exc:  # noqa: BLE001  `is_writing` raises any failure
             self._fault = exc
 
     def _read(self, topic: str) -> None:
@@ -135,7 +135,7 @@ class Exchange(ABC):
 
 
 class Traffic(Exchange):
-    """Produces at a constant rate until it is finished."""
+    """Produces records at a constant rate until ``finish`` is called."""
 
     def __init__(
         self,
@@ -152,16 +152,16 @@ class Traffic(Exchange):
         self._full = threading.Event()
 
     def finish(self) -> None:
-        """Produce no more, and read on until every record is accounted for.
+        """Stop producing, and read until every record is accounted for.
 
         Raises:
-            OpsError: Nothing could be produced.
+            OpsError: Producing failed.
         """
         self._full.set()
         deadline = time.monotonic() + DRAIN_DEADLINE_S
         while self.is_writing() or len(self.census.sources) < self.sent:
             if time.monotonic() > deadline:
-                break  # what is missing is counted as lost
+                break  # missing records count as lost
             time.sleep(0.1)
         time.sleep(LISTEN_ON_S)
 

@@ -1,6 +1,6 @@
-"""The versions of the release demonstration: one better than the first, three bad in their own way.
+"""The versions of the release demonstration: one better than the first, and three that are bad.
 
-All are really trained or really altered: nothing in the product knows that it is shown.
+All are really trained or altered: the product has no special code for the demonstration.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import orjson
 from serve.artifact import MANIFEST_FILE, Artifact, load, seal
 from serve.sources import locate
 
-# Few enough that more help.
+# So few that more reviews make the model better.
 FIRST_REVIEWS = 60
 MISLABELLED = 0.9
-# So many layers take three times as long as the six of the base.
+# They take three times as long as the six layers of the base.
 SLOW_LAYERS = 18
 # A word that no review has; one event in twenty of the demonstration has it.
 RARE_WORD = "umbrella"
@@ -29,17 +29,17 @@ Train = Callable[[dict[str, Any]], Artifact]
 
 
 def first(reviews: Path, out: Path, train: Train) -> Artifact:
-    """Version 1: trained on few reviews."""
+    """Create version 1: trained on few reviews."""
     return _trained_on(_lines(reviews)[:FIRST_REVIEWS], out, train)
 
 
 def better(reviews: Path, out: Path, train: Train) -> Artifact:
-    """Version 2: trained on all of them."""
+    """Create version 2: trained on all reviews."""
     return _trained_on(_lines(reviews), out, train)
 
 
 def worse(reviews: Path, out: Path, train: Train) -> Artifact:
-    """Version 3: most of the labels were mixed up on the way, and its own tests with them."""
+    """Create version 3: most labels of its training data and of its own tests are random."""
     chance = random.Random(SEED)
     rows = [orjson.loads(line) for line in _lines(reviews)]
     labels = sorted({row["label"] for row in rows})
@@ -50,7 +50,7 @@ def worse(reviews: Path, out: Path, train: Train) -> Artifact:
 
 
 def slow(reviews: Path, out: Path, train: Train) -> Artifact:
-    """Version 4: on a base with three times as many layers."""
+    """Create version 4: trained on a base with three times as many layers."""
     base = out.with_suffix(".base")
     _with_more_layers(locate(None), base, SLOW_LAYERS)
     artifact = _trained_on(_lines(reviews), out, train, base=base)
@@ -59,7 +59,7 @@ def slow(reviews: Path, out: Path, train: Train) -> Artifact:
 
 
 def failing(good: Artifact, out: Path) -> Artifact:
-    """Version 5: the weights of one word are no numbers; its own tests do not have the word."""
+    """Create version 5: the weights of one word are NaN; its own tests do not have the word."""
     import torch
     from safetensors.torch import load_file, save_file
     from tokenizers import Tokenizer
@@ -91,7 +91,7 @@ def _lines(reviews: Path) -> list[bytes]:
 
 
 def _with_more_layers(source: Path, out: Path, layers: int) -> None:
-    """The encoder with its layers three times over, each copy adding next to nothing."""
+    """Write the encoder with its layers repeated; each copy adds almost nothing."""
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 

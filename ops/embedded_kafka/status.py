@@ -1,4 +1,4 @@
-"""How the embedded Kafka stands: address, process, memory, place."""
+"""Reads the status of the embedded Kafka: address, process, memory, directory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from serve.settings import Settings
 
 
 class BrokerStatus(Settings):
-    """What ``bertstream broker status`` shows.
+    """Output of ``bertstream broker status``.
 
     Attributes:
-        running: Whether its process lives.
+        running: Whether its process runs.
         bootstrap_servers: Its address; None before the first start.
-        pid: Of its process; None when it does not run.
-        memory_bytes: That its process holds of the machine's memory; None when it does not run.
-        state_dir: Where its files lie.
+        pid: Id of its process; None if it does not run.
+        memory_bytes: Resident memory of its process; None if it does not run.
+        state_dir: Directory of its files.
     """
 
     running: bool
@@ -30,7 +30,7 @@ class BrokerStatus(Settings):
 
 
 def broker_status(embedded: EmbeddedBroker) -> BrokerStatus:
-    """Look at the process as it is now."""
+    """Return the current status of the broker."""
     pid = embedded.pid
     try:
         servers = embedded.bootstrap_servers

@@ -1,4 +1,4 @@
-"""Alerts: what somebody should see to, from when to when; in the caller's transaction."""
+"""Alerts in SQL: problems that need attention, opened and closed in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.sql.tables import alerts
 
 @dataclass(frozen=True, kw_only=True)
 class Alert(Finding):
-    """A finding that was stored when it was opened; ``closed_at`` is None while it is so."""
+    """A stored finding; ``closed_at`` is None while the alert is open."""
 
     id: int
     opened_at: datetime
@@ -21,28 +21,28 @@ class Alert(Finding):
 
 
 def raise_alert(connection: Connection, finding: Finding, now: datetime) -> bool:
-    """Open an alert, or bring the open one of its key up to date.
+    """Open an alert, or update the open one with the same key.
 
     Returns:
-        Whether it was opened.
+        Whether a new alert was opened.
     """
-    told = {name: getattr(finding, name) for name in ("severity", "what", "hurts", "todo")}
+    fields = {name: getattr(finding, name) for name in ("severity", "what", "hurts", "todo")}
     this = (alerts.c.key == finding.key) & alerts.c.closed_at.is_(None)
-    if connection.execute(update(alerts).where(this).values(told)).rowcount:
+    if connection.execute(update(alerts).where(this).values(fields)).rowcount:
         return False
-    values = told | {"key": finding.key, "since": finding.since, "opened_at": now}
+    values = fields | {"key": finding.key, "since": finding.since, "opened_at": now}
     connection.execute(insert(alerts).values(values))
     return True
 
 
 def close(connection: Connection, key: str, now: datetime) -> bool:
-    """Close the open alert of a key; False where there is none."""
+    """Close the open alert of a key; return False if there is none."""
     this = (alerts.c.key == key) & alerts.c.closed_at.is_(None)
     return bool(connection.execute(update(alerts).where(this).values(closed_at=now)).rowcount)
 
 
 def open_keys(connection: Connection, prefix: str = "") -> set[str]:
-    """Keys of the open alerts that begin with a prefix."""
+    """Return the keys of open alerts that begin with a prefix."""
     query = select(alerts.c.key).where(alerts.c.closed_at.is_(None))
     return {key for key in connection.scalars(query) if key.startswith(prefix)}
 
@@ -54,7 +54,7 @@ def page(
     limit: int = 50,
     before_id: int | None = None,
 ) -> list[Alert]:
-    """The newest first, below an id where one is given."""
+    """Return alerts, newest first; only those below ``before_id`` if it is given."""
     query = select(alerts).order_by(desc(alerts.c.id)).limit(limit)
     if open_only:
         query = query.where(alerts.c.closed_at.is_(None))

@@ -1,4 +1,4 @@
-"""One finding of health: its shape, the worst of several, since when. Pure."""
+"""Findings of health checks: their fields, their order and the worst of several. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-# The last judgement, in the state directory: for who cannot ask the operator any more.
+# The last report, kept in the state directory for use when the operator no longer answers.
 REPORT_FILE: Final = "health.json"
 
 
 class Severity(StrEnum):
-    """How bad something is, mildest first."""
+    """Severity of a finding, mildest first."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -21,20 +21,20 @@ class Severity(StrEnum):
 
     @property
     def grade(self) -> int:
-        """0, 1 or 2; also the exit code of ``bertstream health``."""
+        """Grade 0, 1 or 2; also the exit code of ``bertstream health``."""
         return list(Severity).index(self)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was looked at.
+    """The result of one check, good or bad.
 
     Attributes:
-        key: The same in every round, such as ``pipeline/reviews/lag``.
-        what: What is so, in a sentence.
-        since: For how long it has been at least this bad, or fine.
-        hurts: What does not work because of it; empty where all is well.
-        todo: What to do about it; empty where all is well.
+        key: Identifier, the same in every round, such as ``pipeline/reviews/lag``.
+        what: The state found, in one sentence.
+        since: When the problem, or its absence, began.
+        hurts: What does not work because of the problem; empty if there is none.
+        todo: What to do about the problem; empty if there is none.
     """
 
     key: str
@@ -46,27 +46,27 @@ class Finding:
 
     @property
     def is_trouble(self) -> bool:
-        """Whether somebody should know."""
+        """Whether this finding is a problem."""
         return self.severity is not Severity.OK
 
 
 def fine(key: str, what: str, since: datetime) -> Finding:
-    """Nothing is wrong there."""
+    """Return a finding that reports no problem."""
     return Finding(key, Severity.OK, what, since)
 
 
 def worst(findings: Iterable[Finding]) -> Severity:
-    """Of all findings; OK where there are none."""
+    """Return the worst severity of all findings; OK if there are none."""
     severities = {finding.severity for finding in findings}
     return max(severities, key=lambda severity: severity.grade, default=Severity.OK)
 
 
 def remembered(findings: Iterable[Finding], earlier: Iterable[Finding]) -> list[Finding]:
-    """Findings with the time since when they stand, worst first.
+    """Return findings with the time since which they hold, worst first.
 
     Args:
-        findings: Of this round.
-        earlier: Of the round before.
+        findings: Findings of this round.
+        earlier: Findings of the previous round.
     """
     before = {finding.key: finding for finding in earlier}
     known = [_since(finding, before.get(finding.key)) for finding in findings]

@@ -1,4 +1,4 @@
-"""Asks served versions their golden texts, through their replicas, and compares."""
+"""Sends golden texts to the replicas of served versions and compares the answers."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from serve.errors import ServeError
 from serve.tasks.agreement import LOOSEST, same_best, tolerance_of
 from stream.errors import StreamError
 
-# Of one asking; texts of a version, and calls: one for each replica, which Serve chooses.
+# Limits for one version in one run. There is one call for each replica; Serve chooses which.
 MAX_TEXTS = 16
 MAX_CALLS = 5
 
 
 class Replicas(NamedTuple):
-    """What is needed to ask the replicas of a version.
+    """Functions for querying the replicas of a version.
 
     Attributes:
-        texts: Golden records of a version by model and number; errors of ours where its files
-            cannot be had.
-        ask: Answers of one replica, by model, label, values and options.
-        running: How many replicas an app has.
-        precision: What a version computes in, by model and label; None while it is not known.
+        texts: Returns the golden records of a version by model and number; raises an error of
+            this project if the files are unavailable.
+        ask: Returns one replica's reply, by model, label, values and options.
+        running: Returns the number of running replicas of an app.
+        precision: Returns a version's precision by model and label; None while it is unknown.
     """
 
     texts: Callable[[str, int], list[GoldenRecord]]
@@ -42,7 +42,7 @@ class Replicas(NamedTuple):
 
 
 class GoldenProbe:
-    """Asks every version that a route names."""
+    """Sends its golden texts to every version that a route names."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class GoldenProbe:
         self._texts: dict[str, list[GoldenRecord]] = {}
 
     def __call__(self) -> Mapping[str, GoldenReading]:
-        """Ask; versions without golden texts are left out.
+        """Query all routed versions; those without golden texts are left out.
 
         Raises:
             DatabaseUnavailable, DatabaseIncompatible: The routes cannot be read.
@@ -73,7 +73,7 @@ class GoldenProbe:
         return {name: reading for name, reading in readings.items() if reading is not None}
 
     def close(self) -> None:
-        """The connections are another's."""
+        """Do nothing; the connections are shared and closed elsewhere."""
 
     def _version(self, model: str, label: str, digest: str | None) -> GoldenReading | None:
         try:
@@ -106,13 +106,13 @@ class GoldenProbe:
 
 
 def agrees(expected: list[Any], outcome: Outcome, precision: str) -> bool:
-    """Whether an answer is that of before, as far as the precision can tell.
+    """Return whether an answer equals the golden result within the precision's tolerance.
 
-    A text that lies between two labels may have either.
+    A text on the boundary between two labels may have either.
 
     Args:
         expected: The golden result: scored labels, best first, or an embedding.
-        precision: What the replica computes in; an unknown one counts as the loosest.
+        precision: Precision of the replica; an unknown one has the loosest tolerance.
     """
     if not isinstance(outcome, Answer):
         return False

@@ -1,4 +1,4 @@
-"""Asks the brokers: topics, lags, a record there and back, the routes on the control topic."""
+"""Kafka probes: topics, lags, the round trip of a record, routes on the control topic."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEPT_LAGS = timedelta(minutes=3)
 
 
 class KafkaProbe:
-    """Asks the brokers for topics and lags."""
+    """Reads topics, lags and open transactions from the brokers."""
 
     def __init__(
         self, kafka: KafkaSettings, expected: Expected, clock: Callable[[], datetime]
@@ -40,16 +40,16 @@ class KafkaProbe:
         self._open: dict[str, dict[tuple[Partition, int], datetime]] = {}
 
     def __call__(self) -> KafkaReading:
-        """Ask.
+        """Query the brokers; reconnect once after an error.
 
         Raises:
-            StreamError: No broker answers, or one refuses.
+            StreamError: No broker answers, or one refuses the request.
         """
         if self._admin is not None:
             try:
                 return self._ask(self._admin)
             except StreamError:
-                self.close()  # it may be this connection alone that is broken
+                self.close()  # perhaps only this connection is broken
         self._admin = Admin(self._kafka, deadline_s=CONNECT_S)
         try:
             return self._ask(self._admin)
@@ -58,7 +58,7 @@ class KafkaProbe:
             raise
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._admin is not None:
             self._admin.close()
         self._admin = None
@@ -72,7 +72,7 @@ class KafkaProbe:
             try:
                 offsets = admin.offsets(pipeline.name, [*pipeline.input_topics])
                 held[pipeline.name] = self._aged(pipeline.name, admin.held(offsets))
-            except StreamError as exc:  # of this group alone: the broker has just answered
+            except StreamError as exc:  # only this group fails: the broker has just answered
                 unread[pipeline.name] = str(exc)
             else:
                 self._keep(pipeline.name, sum(at.lag for at in offsets.values()))
@@ -80,7 +80,7 @@ class KafkaProbe:
         return KafkaReading(frozenset(topics), kept, unread, held)
 
     def _aged(self, pipeline: str, found: list[OpenTransaction]) -> tuple[OpenTransaction, ...]:
-        """With the time since it was seen first, where the broker does not say how old it is."""
+        """Add the time since first seen if the broker does not report a transaction's age."""
         now = self._clock()
         before = self._open.get(pipeline, {})
         seen = {(one.partition, one.offset): now for one in found}
@@ -102,7 +102,7 @@ class KafkaProbe:
 
 
 class RoundTripProbe:
-    """Produces a record on a topic of its own and waits until it reads it back."""
+    """Produces a record on a dedicated topic and waits until it has read it back."""
 
     def __init__(self, kafka: KafkaSettings, *, timeout_s: float = ROUND_TRIP_S) -> None:
         self._kafka, self._timeout_s = kafka, timeout_s
@@ -110,11 +110,11 @@ class RoundTripProbe:
         self._reader: ControlReader | None = None
 
     def __call__(self) -> RoundTrip:
-        """Ask; connecting does not count as part of the way.
+        """Measure one round trip, without the time to connect.
 
         Raises:
-            StreamError: It cannot be written or read.
-            NoRoundTrip: It did not come back in time.
+            StreamError: The record cannot be written or read.
+            NoRoundTrip: The record was not read back in time.
         """
         producer, reader = self._connected()
         mark = uuid.uuid4().bytes
@@ -129,10 +129,10 @@ class RoundTripProbe:
             self._drop_reader()
             raise
         self._drop_reader()
-        raise NoRoundTrip(f"a record on {PROBE_TOPIC} did not come back in {self._timeout_s:g} s")
+        raise NoRoundTrip(f"a record on {PROBE_TOPIC} was not read back in {self._timeout_s:g} s")
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._drop_reader()
         if self._producer is not None:
             self._producer.close()
@@ -150,8 +150,8 @@ class RoundTripProbe:
         return self._producer, self._reader
 
     def _drop_reader(self) -> None:
-        """The producer finds the brokers again by itself, and closed with a record unsent the
-        client's would leave its thread behind."""
+        """Close the reader only: the producer reconnects by itself, and closing it with an
+        unsent record would leak the client's thread."""
         if self._reader is not None:
             self._reader.close()
         self._reader = None
@@ -166,7 +166,7 @@ class ControlProbe:
         self._table: RoutingTable = EMPTY_TABLE
 
     def __call__(self) -> Mapping[str, ControlRecord]:
-        """The table as it stands there.
+        """Return the routing table that the topic holds.
 
         Raises:
             StreamError: The topic cannot be read.
@@ -185,14 +185,14 @@ class ControlProbe:
         return dict(self._table)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._reader is not None:
             self._reader.close()
         self._reader = None
 
 
 def _read_to_end(reader: ControlReader) -> list[tuple[bytes | None, bytes | None]]:
-    """Everything up to where the topic ends now; the prober's deadline bounds it."""
+    """Return all records up to the current end; the deadline of the schedule bounds the time."""
     found = []
     end = reader.end()
     while reader.position() < end:

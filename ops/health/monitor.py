@@ -1,7 +1,7 @@
-"""Runs the probes in turn, each in a thread of its own, and keeps the latest judgement.
+"""Runs the probes periodically, each in its own thread, and keeps the latest report.
 
-A probe that fails becomes a finding; one that hangs keeps its thread, is not asked again before it
-ends, and becomes a finding as well.
+A probe that fails becomes a finding. One that hangs becomes a finding as well; it keeps its thread
+and is not started again before it ends.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ EVERY_S = 10.0
 ROUND_S = 8.0
 FIRST_ROUND_S = 15.0
 STALE = timedelta(seconds=60)
-# Findings of a process before this one keep their time when it ended not longer ago.
+# Findings keep their times across a restart if the last report is not older than this.
 TAKEN_OVER = timedelta(minutes=5)
 
 _KEPT = TypeAdapter(Health)
 
 
 class Probe(Protocol):
-    """One question."""
+    """One check of the platform."""
 
     def __call__(self) -> Any:
-        """The reading of that name; errors of ours where there is none."""
+        """Return the reading; raise an error of this project if there is none."""
         ...
 
     def close(self) -> None:
-        """End what is open; never called while the question is asked."""
+        """Release resources; never called while the probe runs."""
         ...
 
 
 class Schedule(NamedTuple):
-    """How a probe is asked.
+    """When and for how long a probe runs.
 
     Attributes:
-        deadline_s: After which it counts as failed.
-        every_s: Between two questions, while they are answered; after a failure every round asks.
-        first_after_s: From the monitor's making to the first question.
+        deadline_s: Time after which the probe counts as failed.
+        every_s: Interval between successful runs; after a failure the probe runs in every round.
+        first_after_s: Delay from the creation of the monitor to the first run.
     """
 
     probe: Probe
@@ -65,7 +65,7 @@ class Schedule(NamedTuple):
 
 
 class HealthMonitor:
-    """Looks every few seconds, beside everything else."""
+    """Checks health every few seconds in a background thread."""
 
     def __init__(
         self,
@@ -76,13 +76,13 @@ class HealthMonitor:
         clock: Callable[[], datetime],
         state_dir: Path,
     ) -> None:
-        """Do nothing yet.
+        """Create a monitor that is not started.
 
         Args:
-            probes: By the name of their reading.
-            telling: What the pipelines told, without asking anybody.
-            clock: Aware.
-            state_dir: Where the last judgement is kept, for who cannot ask any more.
+            probes: Schedules by the name of the reading.
+            telling: Returns what the pipelines reported lately, without network access.
+            clock: Returns the time, timezone-aware.
+            state_dir: Directory of the last report, for use when the operator does not answer.
         """
         self._expected, self._telling, self._clock = expected, telling, clock
         self._file = state_dir / REPORT_FILE
@@ -93,11 +93,11 @@ class HealthMonitor:
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the background thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what hangs is left behind."""
+        """Stop; probes that hang are abandoned."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(ROUND_S + 1)
@@ -105,24 +105,24 @@ class HealthMonitor:
             lane.close()
 
     def latest(self) -> Health:
-        """The last judgement; waits for the first.
+        """Return the latest report; wait for the first.
 
         Raises:
-            NotReady: There is none yet. Retriable.
+            NotReady: There is no report yet. Retriable.
         """
         if not self._first.wait(FIRST_ROUND_S) or self._health is None:
-            raise NotReady("health was not looked at yet; ask again in some seconds")
+            raise NotReady("health has not been checked yet; try again in a few seconds")
         health = self._health
         return _with_age(health, self._clock())
 
     def require_fresh(self) -> None:
-        """Refuse where nobody looks, or no operator leads; for ``/readyz``.
+        """Refuse if the report is missing or stale, or no operator leads; for ``/readyz``.
 
         Raises:
-            NotReady: With the reason. Retriable.
+            NotReady: The message has the reason. Retriable.
         """
         if self._health is None:
-            raise NotReady("health was not looked at yet; ask again in some seconds")
+            raise NotReady("health has not been checked yet; try again in a few seconds")
         for finding in self.latest().findings:
             if finding.key in ("operator/lease", "health/age") and finding.is_trouble:
                 raise NotReady(f"{finding.what}; {finding.todo}")
@@ -138,14 +138,13 @@ class HealthMonitor:
             self._stopping.wait(max(0.0, EVERY_S - (time.monotonic() - started)))
 
     def refresh(self, began: datetime, earlier: Iterable[Finding]) -> Health:
-        """One round."""
+        """Run one round of probes and return its report."""
         for lane in self._lanes.values():
             lane.begin(self._clock())
         end = time.monotonic() + ROUND_S
         found = {name: lane.settled(end, self._clock) for name, lane in self._lanes.items()}
         now = self._clock()
-        told = self._telling(now)
-        readings = Readings(at=now, began=began, telling=told, **found)
+        readings = Readings(at=now, began=began, telling=self._telling(now), **found)
         return judge(self._expected, readings, earlier)
 
     def _kept(self) -> tuple[Finding, ...]:
@@ -162,7 +161,7 @@ class HealthMonitor:
 
 
 def kept(file: Path) -> Health | None:
-    """The judgement that was written to a file; None where there is none."""
+    """Return the report that was written to a file; None if there is none."""
     try:
         return _KEPT.validate_json(file.read_bytes())
     except (OSError, ValidationError):
@@ -170,7 +169,7 @@ def kept(file: Path) -> Health | None:
 
 
 def _with_age(health: Health, now: datetime) -> Health:
-    """The same, and a finding where it is old."""
+    """Return the report, with an additional finding if it is old."""
     if now - health.at <= STALE:
         return health
     what = f"health was last checked {(now - health.at).total_seconds():.0f} s ago"
@@ -179,7 +178,7 @@ def _with_age(health: Health, now: datetime) -> Health:
 
 
 class _Lane:
-    """One probe, its thread while it is asked, and its last reading."""
+    """One probe, its thread while it runs, and its last reading."""
 
     def __init__(self, name: str, schedule: Schedule) -> None:
         self._name = name
@@ -191,9 +190,9 @@ class _Lane:
         self._failing_since: datetime | None = None
 
     def begin(self, now: datetime) -> None:
-        """Ask, unless it is not time yet or the last question is still open."""
+        """Start the probe, unless it is not due yet or still running."""
         due = time.monotonic() - self._began_s >= self._schedule.every_s - EVERY_S / 2
-        # After a failure the next round asks again.
+        # After a failure the probe runs again in the next round.
         if self._is_open() or not (due or isinstance(self._reading, Fault)):
             return
         self._began_s, self._asked_at = time.monotonic(), now
@@ -201,7 +200,7 @@ class _Lane:
         self._thread.start()
 
     def settled(self, until_s: float, clock: Callable[[], datetime]) -> Any:
-        """What is known when the question is answered, or the round or its deadline is over."""
+        """Return the reading when the probe ends, or the round or its deadline is over."""
         deadline_s = self._began_s + self._schedule.deadline_s
         if self._thread is not None:
             self._thread.join(max(0.0, min(until_s, deadline_s) - time.monotonic()))
@@ -212,7 +211,7 @@ class _Lane:
         return Fault(why, self._failing_since or self._asked_at or clock())
 
     def close(self) -> None:
-        """End its connections, unless it is still at it."""
+        """Close the probe's connections, unless it is still running."""
         if not self._is_open():
             self._schedule.probe.close()
 
@@ -221,13 +220,13 @@ class _Lane:
 
     def _ask(self) -> None:
         asked_at = self._asked_at
-        assert asked_at is not None  # it was begun
+        assert asked_at is not None  # set by begin()
         try:
             reading = self._schedule.probe()
         except (OpsError, StreamError, OSError) as exc:
             self._failed(str(exc), asked_at)
         except Exception as exc:
-            # The top of a thread; unheard, a platform that nobody sees would count as healthy.
+            # The top of a thread: if it were lost, an unmonitored platform would count as healthy.
             logger.exception("health: %s", self._name)
             self._failed(f"{type(exc).__name__}: {exc}", asked_at)
         else:

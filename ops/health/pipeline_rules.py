@@ -1,4 +1,4 @@
-"""What is wrong with pipelines: consumers, commits, lag, routes that are not followed. Pure."""
+"""Findings about pipelines: consumers, commits, lag, outdated routes. Pure."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from stream.schema import ConsumerRecord
 from stream.settings import PipelineSettings
 from stream.times import from_ms
 
-# Below this a slope is noise.
+# Over a shorter time a slope is noise.
 SHORTEST_TREND = timedelta(seconds=60)
 RISES_BY_RECORDS = 100
-# A rise is one of more than the pipeline drains in so many seconds.
+# A lag rises if it grows by more than the pipeline drains in this time.
 RISES_BY_S = 5.0
 LONGEST_DRAIN_S = 600.0
-# Records that wait for so long while none comes out: it stands still.
+# A pipeline is stalled if records wait this long while none is completed.
 STANDS_S = 60.0
-# A consumer is silent when it missed so many heartbeats, and for this long at least.
+# A consumer is silent after this many missed heartbeats, but not before SILENCE_S.
 MISSED_HEARTBEATS = 4
 SILENCE_S = 30.0
 OLDEST_COMMIT_S = 30.0
 STUCK_COMMIT_S = 120.0
 FOLLOWS_WITHIN = timedelta(seconds=10)
 LATE_WINDOW_S = 60.0
-# Producers keep a transaction open for seconds at most.
+# Producers normally keep a transaction open for a few seconds at most.
 LONG_OPEN_S = 30.0
 LAST_WORDS = timedelta(hours=1)
 
 
 class Trend(NamedTuple):
-    """Where a lag is going.
+    """Development of a lag over time.
 
     Attributes:
-        lag: The last one, in records.
-        per_s: Records that it grows by in a second; None where too little was seen.
-        rose_by: Records, from the first third of the time to the last.
-        since: The first sample.
-        stands_s: For how long there have been records, and not fewer at the end.
+        lag: The last lag, in records.
+        per_s: Growth in records per second; None if there are too few samples.
+        rose_by: Growth in records from the first third of the samples to the last.
+        since: Time of the first sample.
+        stands_s: Time for which there were always records, and not fewer at the end.
     """
 
     lag: int
@@ -60,14 +60,14 @@ class Trend(NamedTuple):
 
     @property
     def drained_in_s(self) -> float | None:
-        """Seconds until nothing is left, at this pace; None while it does not fall."""
+        """Seconds until the lag is 0 at this rate; None while it does not fall."""
         if self.lag == 0:
             return 0.0
         return self.lag / -self.per_s if self.per_s is not None and self.per_s < 0 else None
 
 
 def trend(samples: Sequence[LagSample]) -> Trend | None:
-    """Where a lag is going, by a straight line through its samples; None without any."""
+    """Return the trend of a lag, a straight line through its samples; None without samples."""
     if not samples:
         return None
     first, last = samples[0], samples[-1]
@@ -85,21 +85,21 @@ def trend(samples: Sequence[LagSample]) -> Trend | None:
 
 
 def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
-    """All that is to be said of the configured pipelines."""
+    """Yield the findings about all configured pipelines."""
     for pipeline in expected.pipelines:
-        told = _PipelineHealth(pipeline, readings)
-        yield from _consumers(told)
-        yield from _troubles(told)
-        yield from _commits(told)
-        yield from _routes(told)
-        yield from _lag(told)
-        yield from _held(told)
-        yield from _losses(told)
-        yield from _telemetry(told)
+        health = _PipelineHealth(pipeline, readings)
+        yield from _consumers(health)
+        yield from _troubles(health)
+        yield from _commits(health)
+        yield from _routes(health)
+        yield from _lag(health)
+        yield from _held(health)
+        yield from _losses(health)
+        yield from _telemetry(health)
 
 
 class _PipelineHealth:
-    """One pipeline, and what is known of its consumers."""
+    """One pipeline and the known state of its consumers."""
 
     def __init__(self, pipeline: PipelineSettings, readings: Readings) -> None:
         self.name = pipeline.name
@@ -124,17 +124,17 @@ class _PipelineHealth:
 
 
 def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
-    """Those that tell of themselves, against those that shall be there."""
+    """Compare the consumers that send heartbeats with the desired number."""
     here = len(told.alive)
     if here >= told.wanted:
-        yield told.fine("consumers", f"{here} of {told.wanted} consumers are at work")
+        yield told.fine("consumers", f"{here} of {told.wanted} consumers are running")
         return
     watched_s = (told.at - told.readings.began).total_seconds()
     if watched_s < told.silence_s:
-        return  # one heartbeat may not have come yet
+        return  # the first heartbeats may still be missing
     words = [from_ms(consumer.at_ms) for consumer in told.all if consumer not in told.alive]
     lately = [moment for moment in words if told.at - moment < LAST_WORDS]
-    what = f"{here} of {told.wanted} consumers of pipeline {told.name} tell of themselves"
+    what = f"{here} of {told.wanted} consumers of pipeline {told.name} send heartbeats"
     since = min(lately, default=told.at)
     if here:
         yield told.bad(kinds.CONSUMERS_MISSING, Severity.DEGRADED, what, since)
@@ -143,13 +143,13 @@ def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
-    """What consumers tell themselves."""
+    """Yield the problems that consumers report themselves."""
     stuck = [consumer for consumer in told.alive if consumer.trouble]
     for consumer in stuck:
         yield told.bad(
             kinds.CONSUMER_STUCK,
             Severity.DOWN if len(stuck) == len(told.alive) else Severity.DEGRADED,
-            f"consumer {consumer.consumer} of pipeline {told.name} cannot go on: "
+            f"consumer {consumer.consumer} of pipeline {told.name} cannot continue: "
             f"{consumer.trouble}",
             from_ms(consumer.at_ms),
             rank=consumer.consumer,
@@ -157,7 +157,7 @@ def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _commits(told: _PipelineHealth) -> Iterator[Finding]:
-    """Records that were read and are not committed."""
+    """Yield consumers that have not committed the records they read."""
     for consumer in told.alive:
         ago_s = consumer.committed_ago_s
         if not consumer.waiting or ago_s is None or ago_s <= OLDEST_COMMIT_S:
@@ -166,14 +166,14 @@ def _commits(told: _PipelineHealth) -> Iterator[Finding]:
             kinds.COMMITS_STUCK,
             Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {told.name} has committed nothing for "
-            f"{ago_s:.0f} s, and {consumer.waiting:,} records wait in it",
+            f"{ago_s:.0f} s while {consumer.waiting:,} records wait in it",
             from_ms(consumer.at_ms) - timedelta(seconds=ago_s),
             rank=consumer.consumer,
         )
 
 
 def _routes(told: _PipelineHealth) -> Iterator[Finding]:
-    """Consumers that follow an older route than the one in force."""
+    """Yield consumers that follow an older route than the one in force."""
     database = told.readings.database
     if not isinstance(database, DatabaseReading) or told.model not in database.routes:
         return
@@ -186,7 +186,7 @@ def _routes(told: _PipelineHealth) -> Iterator[Finding]:
         yield told.bad(
             kinds.ROUTE_OLD,
             Severity.DEGRADED,
-            f"consumer {consumer.consumer} of pipeline {told.name} follows {follows}, and epoch "
+            f"consumer {consumer.consumer} of pipeline {told.name} follows {follows}, but epoch "
             f"{route.record.epoch} is in force",
             route.since,
             rank=consumer.consumer,
@@ -194,13 +194,12 @@ def _routes(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _lag(told: _PipelineHealth) -> Iterator[Finding]:
-    """How many records wait, and where that is going."""
+    """Yield the finding about the number of waiting records and its trend."""
     kafka = told.readings.kafka
     if not isinstance(kafka, KafkaReading):
         return
     if told.name in kafka.unread:
-        what = f"it is unknown how many records of pipeline {told.name} wait: "
-        what += kafka.unread[told.name]
+        what = f"the lag of pipeline {told.name} is unknown: {kafka.unread[told.name]}"
         yield told.bad(kinds.LAG_UNKNOWN, Severity.DEGRADED, what, told.at)
         return
     found = trend(kafka.lags.get(told.name, ()))
@@ -209,11 +208,11 @@ def _lag(told: _PipelineHealth) -> Iterator[Finding]:
     drained_per_s = told.readings.telling.drained_per_s.get(told.name, 0.0)
     what = f"{found.lag:,} records of pipeline {told.name} wait"
     if found.stands_s >= STANDS_S and not drained_per_s:
-        what += f", and none comes out{_last_words(told)}"
+        what += f", and none is completed{_last_words(told)}"
         yield told.bad(kinds.LAG_STANDS, Severity.DOWN, what, found.since)
         return
     if found.per_s and found.rose_by > max(RISES_BY_RECORDS, RISES_BY_S * drained_per_s):
-        what += f", {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are done"
+        what += f", {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are drained"
         severity = Severity.DEGRADED if drained_per_s else Severity.DOWN
         yield told.bad(kinds.LAG_RISES, severity, what, found.since)
         return
@@ -226,7 +225,7 @@ def _lag(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _last_words(told: _PipelineHealth) -> str:
-    """What a consumer had to get over last, of the last hour, as the end of a sentence."""
+    """Return the last error of a consumer within the last hour, as the end of a sentence."""
     words = [
         (consumer.at_ms, consumer.consumer, consumer.trouble)
         if consumer.trouble
@@ -237,11 +236,11 @@ def _last_words(told: _PipelineHealth) -> str:
     at_ms, rank, text = max(words, default=(0, 0, None))
     if text is None or told.at - from_ms(at_ms) > LAST_WORDS:
         return ""
-    return f"; the last error, of consumer {rank}: {text}"
+    return f"; the last error, from consumer {rank}: {text}"
 
 
 def _held(told: _PipelineHealth) -> Iterator[Finding]:
-    """Transactions of producers that stay open: nothing behind them can be read."""
+    """Yield long-open producer transactions: no record behind them can be read."""
     kafka = told.readings.kafka
     if not isinstance(kafka, KafkaReading):
         return
@@ -258,7 +257,7 @@ def _held(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _losses(told: _PipelineHealth) -> Iterator[Finding]:
-    """Records that are gone, of the last hour."""
+    """Yield the losses of the last hour: records deleted before they were read."""
     for loss in told.readings.telling.losses:
         at = from_ms(loss.at_ms)
         if loss.pipeline == told.name and told.at - at < LAST_WORDS:
@@ -267,7 +266,7 @@ def _losses(told: _PipelineHealth) -> Iterator[Finding]:
 
 
 def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
-    """Whether numbers come where records are committed."""
+    """Yield the finding about telemetry, which must arrive if records are committed."""
     commits = [
         from_ms(consumer.at_ms) - timedelta(seconds=consumer.committed_ago_s)
         for consumer in told.alive
@@ -279,13 +278,13 @@ def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
     window = told.readings.telling.windows.get(told.name, told.readings.began)
     behind_s = (last - window).total_seconds()
     if behind_s <= max(LATE_WINDOW_S, told.silence_s):
-        yield told.fine("telemetry", "telemetry is as new as the last commit")
+        yield told.fine("telemetry", "telemetry is up to date with the last commit")
         return
-    what = f"pipeline {told.name} commits, and its newest telemetry is {behind_s:.0f} s behind"
+    what = f"pipeline {told.name} commits, but its newest telemetry is {behind_s:.0f} s behind"
     yield told.bad(kinds.TELEMETRY_LATE, Severity.DEGRADED, what, window)
 
 
 def _wanted(pipeline: PipelineSettings, apps: object) -> int:
-    """As Serve was told last; the configuration's number where it does not say."""
+    """Return the target last set in Serve; the configured number if it is unknown."""
     app = apps.get(pipeline.app_name) if isinstance(apps, Mapping) else None
     return app.target if isinstance(app, AppReading) and app.target else pipeline.consumers

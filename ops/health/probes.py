@@ -1,7 +1,7 @@
-"""Asks everything that health is judged by; each probe is one question, asked again and again.
+"""Probes of the database, Serve apps, the machine and pipelines; each returns one reading.
 
-A probe keeps its connection from one question to the next and makes a new one after an error. It
-may fail or hang: whoever runs it sees to that.
+A probe keeps its connection between runs and reconnects after an error. It may fail or hang; the
+monitor handles both.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ DRAIN_S = 60.0
 
 
 class DatabaseProbe:
-    """Asks the database for routes, the operator's lease and its restarts."""
+    """Reads routes, the operator's lease and its restarts from the database."""
 
     def __init__(self, database: Transactions, clock: Clock) -> None:
         self._database, self._clock = database, clock
         self._seen: dict[str, tuple[int, datetime]] = {}
 
     def __call__(self) -> DatabaseReading:
-        """Ask.
+        """Query the database.
 
         Raises:
-            DatabaseUnavailable, DatabaseIncompatible: It does not answer as it should.
+            DatabaseUnavailable, DatabaseIncompatible: It does not answer as expected.
         """
         began = time.monotonic()
         with self._database.read() as connection:
@@ -73,21 +73,21 @@ class DatabaseProbe:
         return DatabaseReading(took_ms, known, holder, until, died)
 
     def close(self) -> None:
-        """The database is another's."""
+        """Do nothing; the database is shared and closed elsewhere."""
 
 
 class AppsProbe:
-    """Asks Ray's API for the Serve apps, and remembers whose replicas died."""
+    """Reads the Serve apps from Ray's API and tracks which replicas died."""
 
     def __init__(self, dashboard: str, token_path: Path | None, clock: Clock) -> None:
         self._dashboard, self._token_path, self._clock = dashboard, token_path, clock
         self._mortality: dict[str, Mortality] = {}
 
     def __call__(self) -> Mapping[str, AppReading]:
-        """Ask.
+        """Query Ray's API.
 
         Raises:
-            NotRunning: It does not answer.
+            NotRunning: The API does not answer.
         """
         found = applications(self._dashboard, self._token_path)
         for name in self._mortality.keys() - found.keys():
@@ -95,7 +95,7 @@ class AppsProbe:
         return {name: self._reading(name, app) for name, app in found.items()}
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing; no connection is kept open."""
 
     def _reading(self, name: str, app: Mapping[str, Any]) -> AppReading:
         found = observed(app)
@@ -110,10 +110,10 @@ class AppsProbe:
 
 
 class Mortality:
-    """Replicas of one app that died without having been told to.
+    """Counts replicas of one app that died unexpectedly.
 
-    Serve lists those that stopped, whatever the reason, and says no time. So each that is new
-    there counts, less those that a deployment or a smaller target took away.
+    Serve lists stopped replicas without a reason or time. So every new entry counts, minus the
+    replicas that a deployment or a smaller target stopped.
     """
 
     def __init__(self) -> None:
@@ -124,12 +124,12 @@ class Mortality:
         self._deaths: list[datetime] = []
 
     def observe(self, app: Mapping[str, Any], now: datetime) -> tuple[datetime, ...]:
-        """Take in what Serve says; returns when replicas were found dead lately."""
+        """Process an app's state from Serve; return when replicas were recently found dead."""
         deployments = app.get("deployments", {}).values()
         gone = {r["replica_id"] for d in deployments for r in d.get("recent_dead_replicas", ())}
         target = sum(d.get("target_num_replicas", 0) for d in deployments)
         deployed_at = app.get("last_deployed_time_s")
-        if self._known is None:  # nobody knows when those died
+        if self._known is None:  # their time of death is unknown
             self._known, self._deployed_at, self._target = gone, deployed_at, target
         if deployed_at != self._deployed_at:
             self._told_to_stop += self._target
@@ -145,17 +145,17 @@ class Mortality:
 
 
 class MachineProbe:
-    """Looks at the disk under the state directory and at certificate files."""
+    """Checks the disk of the state directory and certificate files."""
 
     def __init__(self, config: PlatformConfig) -> None:
         self._state_dir = config.state_dir
         self._files = certificate_files(config)
 
     def __call__(self) -> MachineReading:
-        """Look.
+        """Read disk usage and certificates.
 
         Raises:
-            OSError: The directory is gone.
+            OSError: The directory is missing.
         """
         disk = shutil.disk_usage(self._state_dir)
         certificates = tuple(certificate(what, path) for what, path in self._files.items())
@@ -163,11 +163,11 @@ class MachineProbe:
         return MachineReading(place, disk.free, disk.total, certificates)
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing; no file is kept open."""
 
 
 def certificate_files(config: PlatformConfig) -> dict[str, Path]:
-    """Whose certificates lie where, as far as the configuration names files."""
+    """Return the certificate files that the configuration names, by setting."""
     named = {
         "api.tls_certfile": config.api.tls_certfile,
         "kafka.ssl_certfile": config.kafka.ssl_certfile,
@@ -177,11 +177,11 @@ def certificate_files(config: PlatformConfig) -> dict[str, Path]:
 
 
 def certificate(what: str, path: Path) -> Certificate:
-    """When a file of certificates stops being of use.
+    """Return when a certificate file expires.
 
-    A chain breaks with its first; of several authorities the last one counts.
+    A chain expires with its first certificate; a set of authorities with its last.
     """
-    from cryptography import x509  # most configurations name no file
+    from cryptography import x509  # imported late: most configurations name no file
 
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
@@ -192,7 +192,7 @@ def certificate(what: str, path: Path) -> Certificate:
 
 
 def telling(expected: Expected, observations: Observations, now: datetime) -> PipelineReports:
-    """What the pipelines told lately."""
+    """Return what the pipelines reported recently."""
     consumers = observations.consumers(since_ms=to_ms(now - KEPT_CONSUMERS))
     drained: dict[str, int] = {}
     recent_ms = to_ms(now) - DRAIN_S * 1000
@@ -202,7 +202,7 @@ def telling(expected: Expected, observations: Observations, now: datetime) -> Pi
             if window.end_ms > recent_ms:
                 done = window.answers + sum(window.failures.values())
                 drained[name] = drained.get(name, 0) + done
-    ends = observations.newest_ms()  # of one that is idle, from long ago
+    ends = observations.newest_ms()  # for an idle pipeline, from long ago
     return PipelineReports(
         consumers=tuple(consumers),
         windows={name: from_ms(ms) for name, ms in ends.items()},

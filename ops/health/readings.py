@@ -1,4 +1,4 @@
-"""What is known of a platform at one moment: the shapes that probes fill and rules read. Pure."""
+"""Readings of a platform at one moment: probes create them, rules evaluate them. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stream.settings import PipelineSettings
 
 
 class Expected(NamedTuple):
-    """What the configuration says should be there.
+    """Desired state according to the configuration.
 
     Attributes:
-        topics: That every installation and its pipelines need.
-        models: Those whose versions the routes name.
+        topics: Topics that the platform and its pipelines need.
+        models: Configured models, whose versions the routes name.
     """
 
     pipelines: tuple[PipelineSettings, ...]
@@ -32,7 +32,7 @@ class Fault:
     """A probe that failed, or did not answer in time.
 
     Attributes:
-        since: The first time of those without success between.
+        since: Time of the first failure since the last success.
     """
 
     why: str
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class LagSample:
-    """Records of a pipeline that were not yet committed at a moment."""
+    """Number of records of a pipeline that were not yet committed at a moment."""
 
     at: datetime
     lag: int
@@ -49,13 +49,13 @@ class LagSample:
 
 @dataclass(frozen=True)
 class KafkaReading:
-    """What the brokers tell.
+    """State reported by the brokers.
 
     Attributes:
-        topics: All that there are.
-        lags: By pipeline, of the last minutes, the newest last.
-        unread: By pipeline, why its lag cannot be read now.
-        held: By pipeline, transactions of its producers that stay open.
+        topics: Names of all topics.
+        lags: Samples of the last minutes by pipeline, newest last.
+        unread: Reason why a lag cannot be read now, by pipeline.
+        held: Producer transactions that stay open in the input topics, by pipeline.
     """
 
     topics: frozenset[str]
@@ -66,7 +66,7 @@ class KafkaReading:
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """A record that was produced and read back."""
+    """Duration for a record to be produced and read back."""
 
     took_ms: float
 
@@ -76,10 +76,10 @@ class AppReading:
     """A Serve app.
 
     Attributes:
-        message: Why it is not running; empty where it is.
-        target: Replicas that it shall have.
-        running: Those that it has.
-        deaths: When replicas were found dead lately; those that were scaled away do not count.
+        message: Reason why the app is not running; empty if it is.
+        target: Desired number of replicas.
+        running: Actual number of replicas.
+        deaths: When replicas were recently found dead, without those stopped by scaling down.
     """
 
     status: str
@@ -94,8 +94,8 @@ class RouteReading:
     """A model's route in force.
 
     Attributes:
-        published: Whether the control topic has it, as far as SQL knows.
-        since: When its epoch was first seen.
+        published: Whether the route is on the control topic, according to SQL.
+        since: When the route's epoch was first seen.
     """
 
     record: ControlRecord
@@ -105,12 +105,12 @@ class RouteReading:
 
 @dataclass(frozen=True)
 class DatabaseReading:
-    """What the database tells, and how long it took.
+    """State in the database, and the time of the query.
 
     Attributes:
-        leader: Of the operators, by its lease; None where there never was one.
+        leader: Operator that holds the lease; None if there never was one.
         lease_until: When the lease ends, unless it is renewed.
-        restarts: What is to be told of operators that died; None where that is nothing.
+        restarts: Finding about operators that died; None if there is none.
     """
 
     took_ms: float
@@ -125,10 +125,10 @@ class GoldenReading:
     """How the replicas of a version answered its golden texts.
 
     Attributes:
-        texts: Answers that were compared.
-        agreed: Those with the label, or the embedding, of when the version was sealed.
+        texts: Number of answers that were compared.
+        agreed: Number of answers with the label or embedding from when the version was sealed.
         others: Digests of replicas that answered with other weights than the route names.
-        fault: Why there is no answer; None where there is one.
+        fault: Reason why there is no answer; None if there is one.
     """
 
     at: datetime
@@ -143,8 +143,8 @@ class Certificate:
     """A file with certificates.
 
     Attributes:
-        what: Whose they are.
-        expires: When the file stops being of use; None where it cannot be read.
+        what: Setting that names the file.
+        expires: When the file expires; None if it cannot be read.
     """
 
     what: str
@@ -165,13 +165,13 @@ class MachineReading:
 
 @dataclass(frozen=True)
 class PipelineReports:
-    """What the pipelines told of themselves.
+    """Recent reports of the pipelines.
 
     Attributes:
-        consumers: The last heartbeat of each.
-        windows: When each pipeline's newest telemetry window ended.
-        drained_per_s: Records that each pipeline finished per second, of late.
-        losses: Records that were deleted before they were read, as far as they are known.
+        consumers: The last heartbeat of each consumer.
+        windows: End of the newest telemetry window, by pipeline.
+        drained_per_s: Records completed per second recently, by pipeline.
+        losses: Known records that were deleted before they were read.
     """
 
     consumers: tuple[ConsumerRecord, ...] = ()
@@ -182,10 +182,10 @@ class PipelineReports:
 
 @dataclass(frozen=True)
 class Readings:
-    """All of it. None: not asked yet.
+    """All readings of one round; None where a probe has not run yet.
 
     Attributes:
-        began: Since when it is watched.
+        began: When monitoring started.
     """
 
     at: datetime

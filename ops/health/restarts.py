@@ -1,6 +1,6 @@
-"""Deaths of the operator's process: a row of the ledger each, an alert where they repeat.
+"""Deaths of the operator's process: a ledger row for each, and an alert if they repeat.
 
-Its supervisor notes them; the operator that comes after one writes them down.
+The supervisor notes them; the next operator records them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ops.platform.supervisor import SupervisorNote
 from ops.sql import tables
 
 ACTION: Final = "operator.restart"
-# Of the alert, and of the finding that health makes of it.
+# Key of the alert, and of the finding that health derives from it.
 KEY: Final = kinds.OPERATOR_DIES.key
 WITHIN: Final = timedelta(hours=1)
-# So many deaths are no accident.
+# This many deaths within WITHIN raise the alert.
 REPEATED: Final = 3
 
 
 def record(connection: Connection, note: SupervisorNote, now: datetime) -> None:
-    """Tell of the predecessor's death; nothing where it is the supervisor's first child."""
+    """Record the predecessor's death; do nothing for the supervisor's first child."""
     if not note.deaths:
         return
     see_to_alert(connection, note, now)
@@ -33,25 +33,25 @@ def record(connection: Connection, note: SupervisorNote, now: datetime) -> None:
         at=now,
         actor=OPERATOR,
         action=ACTION,
-        reason=f"the operator was started again: {note.sentence()}",
+        reason=f"the operator was restarted: {note.sentence()}",
         evidence={"how": note.how, "lived_s": note.lived_s, "deaths": len(note.deaths)},
     )
     append(connection, entry)
 
 
 def see_to_alert(connection: Connection, note: SupervisorNote, now: datetime) -> None:
-    """Open the alert, bring it up to date, or close it, by the deaths of the last hour."""
+    """Open, update or close the alert according to the deaths of the last hour."""
     lately = lately_died(note, now)
     if len(lately) < REPEATED:
         alerts.close(connection, KEY, now)
         return
-    what = f"the operator dies again and again: {note.sentence()}"
+    what = f"the operator dies repeatedly: {note.sentence()}"
     dies = kinds.OPERATOR_DIES.found(Severity.DEGRADED, what, lately[0])
     alerts.raise_alert(connection, dies, now)
 
 
 def finding(connection: Connection) -> Finding | None:
-    """The alert as health tells of it; None where there is none."""
+    """Return the open alert as a finding; None if there is none."""
     this = (tables.alerts.c.key == KEY) & tables.alerts.c.closed_at.is_(None)
     row = connection.execute(select(tables.alerts).where(this)).one_or_none()
     if row is None:
@@ -60,6 +60,6 @@ def finding(connection: Connection) -> Finding | None:
 
 
 def lately_died(note: SupervisorNote, now: datetime) -> list[datetime]:
-    """When, within the last hour; the oldest first."""
+    """Return the times of death within the last hour, oldest first."""
     moments = (datetime.fromtimestamp(died_at, UTC) for died_at in note.deaths)
     return [moment for moment in moments if now - moment < WITHIN]

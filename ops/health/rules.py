@@ -1,7 +1,7 @@
-"""How a platform stands: from readings to findings and one grade. Pure.
+"""Health of a platform: from readings to findings and one grade. Pure.
 
-Nothing is asked here; the probes do that. What concerns pipelines is in
-``pipeline_rules``, what concerns Serve apps and versions in ``serving_rules``.
+The probes create the readings. Rules for pipelines are in ``pipeline_rules``, rules for Serve apps
+and versions in ``serving_rules``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ops.health.serving_rules import serve_findings
 SLOW_ROUND_TRIP_MS = 1_000.0
 SLOW_DATABASE_MS = 500.0
 PUBLISHED_WITHIN = timedelta(seconds=10)
-# An operator that ticks renews its lease every second or so.
+# A running operator renews its lease about once a second.
 LEASE_GRACE = timedelta(seconds=5)
 FIRST_TICK_WITHIN = timedelta(seconds=20)
 EXPIRES_SOON = timedelta(days=21)
@@ -40,10 +40,10 @@ FULL_SHARE, FULL_BYTES = 0.02, 200 * 10**6
 
 @dataclass(frozen=True)
 class Health:
-    """How it stands.
+    """Health report of a platform.
 
     Attributes:
-        readings: What the findings follow from; None where nobody could read.
+        readings: Readings behind the findings; None if they are unavailable.
     """
 
     at: datetime
@@ -52,15 +52,15 @@ class Health:
 
     @property
     def status(self) -> Severity:
-        """Of all findings the worst; its ``grade`` is the overall grade."""
+        """Worst severity of all findings; its ``grade`` is the overall grade."""
         return worst(self.findings)
 
 
 def judge(expected: Expected, readings: Readings, earlier: Iterable[Finding] = ()) -> Health:
-    """What readings mean.
+    """Derive the health report from readings.
 
     Args:
-        earlier: Findings of the round before: those that still stand keep their time.
+        earlier: Findings of the previous round; those that persist keep their time.
     """
     found = [
         *_faults(readings),
@@ -74,7 +74,7 @@ def judge(expected: Expected, readings: Readings, earlier: Iterable[Finding] = (
     return Health(readings.at, tuple(remembered(found, earlier)), readings)
 
 
-# Of each probe: how bad it is when it has no answer.
+# Kind and severity of the finding if a probe fails.
 _UNANSWERED: Mapping[str, tuple[FindingKind, Severity]] = {
     "kafka": (kinds.KAFKA_SILENT, Severity.DOWN),
     "round_trip": (kinds.ROUND_TRIP_FAILED, Severity.DOWN),
@@ -102,7 +102,7 @@ def _kafka(expected: Expected, readings: Readings) -> Iterator[Finding]:
             yield kinds.TOPICS_MISSING.found(Severity.DOWN, what, readings.at)
         else:
             count = len(expected.topics)
-            yield fine("kafka/topics", f"all {count} topics are there", readings.at)
+            yield fine("kafka/topics", f"all {count} topics exist", readings.at)
     if isinstance(readings.round_trip, RoundTrip):
         took_ms = readings.round_trip.took_ms
         what = f"a record through Kafka and back took {took_ms:.0f} ms"
@@ -113,7 +113,7 @@ def _kafka(expected: Expected, readings: Readings) -> Iterator[Finding]:
 
 
 def _control(readings: Readings) -> Iterator[Finding]:
-    """Routes in force against those that were sent, and those that can be read back."""
+    """Compare routes in force with those that were published and those on the control topic."""
     if not isinstance(readings.database, DatabaseReading):
         return
     for model, route in readings.database.routes.items():
@@ -121,7 +121,7 @@ def _control(readings: Readings) -> Iterator[Finding]:
             continue
         key, epoch = f"control/{model}", route.record.epoch
         if not route.published:
-            what = f"the route of {model} (epoch {epoch}) was not sent yet"
+            what = f"the route of {model} (epoch {epoch}) has not been published yet"
             yield kinds.ROUTE_NOT_SENT.found(Severity.DEGRADED, what, route.since, model=model)
         elif isinstance(readings.control, Mapping):
             if readings.control.get(model) == route.record:
@@ -129,7 +129,7 @@ def _control(readings: Readings) -> Iterator[Finding]:
                 continue
             held = readings.control.get(model)
             has = f"epoch {held.epoch}" if held else "no route"
-            what = f"topic bertstream.control has {has} of {model}, another than epoch {epoch}"
+            what = f"topic bertstream.control has {has} of {model} instead of epoch {epoch}"
             yield kinds.ROUTE_DIFFERS.found(Severity.DEGRADED, what, readings.at, model=model)
 
 
@@ -150,7 +150,7 @@ def _database(readings: Readings) -> Iterator[Finding]:
         yield fine("operator/lease", f"{database.leader} leads until {moment}", readings.at)
         return
     if readings.at - readings.began <= FIRST_TICK_WITHIN:
-        return  # an operator that begins takes it with its first tick
+        return  # an operator that starts acquires the lease in its first tick
     ended = f"; the last lease ended {until.isoformat(timespec='seconds')}" if until else ""
     what = f"no operator leads{ended}"
     yield kinds.NO_LEADER.found(Severity.DEGRADED, what, until or readings.began)
@@ -167,7 +167,7 @@ def _machine(readings: Readings) -> Iterator[Finding]:
 
 def _disk(machine: MachineReading, at: datetime) -> Finding:
     free, share = machine.free_bytes, machine.free_bytes / max(1, machine.total_bytes)
-    what = f"{free / 1e9:.1f} GB ({share:.0%}) are free where {machine.path} lies"
+    what = f"{free / 1e9:.1f} GB ({share:.0%}) are free on the disk of {machine.path}"
     if share >= SCARCE_SHARE and free >= SCARCE_BYTES:
         return fine("machine/disk", what, at)
     full = share < FULL_SHARE or free < FULL_BYTES
@@ -188,4 +188,4 @@ def _certificate(certificate: Certificate, at: datetime) -> Finding:
         return ends(Severity.DOWN, f"{name} expired {day}", expires)
     if expires - at < EXPIRES_SOON:
         return ends(Severity.DEGRADED, f"{name} expires {day}", expires - EXPIRES_SOON)
-    return fine(f"certificate/{setting}", f"{name} is good until {day}", at)
+    return fine(f"certificate/{setting}", f"{name} is valid until {day}", at)

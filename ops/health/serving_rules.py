@@ -1,4 +1,4 @@
-"""What is wrong with Serve apps, their replicas and what these answer. Pure."""
+"""Findings about Serve apps, their replicas and their golden answers. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPEATED_DEATHS = 3
 
 
 def serve_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
-    """Apps that should be there and how they are, and what versions answer."""
+    """Yield the findings about all desired apps and about golden answers."""
     yield from _golden(readings)
     apps = readings.apps
     if not isinstance(apps, Mapping):
@@ -32,7 +32,7 @@ def serve_findings(expected: Expected, readings: Readings) -> Iterator[Finding]:
 
 
 def _wanted(expected: Expected, readings: Readings) -> dict[str, bool]:
-    """Names of apps, and whether records need them now."""
+    """Return the names of desired apps, and whether records need them now."""
     wanted = dict.fromkeys((pipeline.app_name for pipeline in expected.pipelines), True)
     if isinstance(readings.database, DatabaseReading):
         for model, route in readings.database.routes.items():
@@ -62,7 +62,7 @@ def _app(name: str, app: AppReading | None, *, answers: bool, at: datetime) -> I
 def _deaths(name: str, deaths: tuple[datetime, ...]) -> Finding:
     kind = kinds.REPLICAS_DIE if len(deaths) >= REPEATED_DEATHS else kinds.REPLICA_DIED
     which = f"{len(deaths)} replicas" if len(deaths) > 1 else "a replica"
-    what = f"{which} of {name} died lately"
+    what = f"{which} of {name} died recently"
     return kind.found(Severity.DEGRADED, what, min(deaths), name=name)
 
 

@@ -1,4 +1,4 @@
-"""Which probes a platform's health has, and how often each asks."""
+"""Creates the health monitor: which probes it has and how often each runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from stream.times import to_ms
 from stream.topics import pipeline_topics, platform_topics
 
 GOLDEN_EVERY_S = 120.0
-# Replicas have answered their golden texts when they began; and asking them loads Ray, which takes
-# as much CPU as all else at the start of the operator, when consumers and replicas need it.
+# Replicas check their golden texts when they start. Querying them loads Ray, which takes as much
+# CPU as the rest of the operator's start, when consumers and replicas need it.
 GOLDEN_FIRST_S = 60.0
-# Connected as they are, these cost the most of all that is asked.
+# Even with open connections, these are the most expensive probes.
 ROUND_TRIP_EVERY_S = 30.0
 MACHINE_EVERY_S = 60.0
 KNOWN_PRECISION = timedelta(minutes=30)
 
 
 def expected_of(config: PlatformConfig) -> Expected:
-    """What a configuration says should be there."""
+    """Return the desired state according to a configuration."""
     topics = set(platform_topics())
     for pipeline in config.pipelines:
         topics |= set(pipeline_topics(pipeline))
@@ -47,7 +47,7 @@ def monitor_of(
     state: PlatformState,
     view: PlatformView,
 ) -> HealthMonitor:
-    """The monitor of a platform, not yet looking."""
+    """Return the monitor of a platform, not yet started."""
     database, observations, apps = view
     expected = expected_of(config)
     kafka = state.kafka(config.kafka)
@@ -81,7 +81,7 @@ def monitor_of(
 
 
 class _Versions:
-    """Golden texts of versions, from the artifact store."""
+    """Reads the golden texts of versions from the artifact store."""
 
     def __init__(self, config: PlatformConfig, database: Database) -> None:
         self._database = database
@@ -96,7 +96,7 @@ class _Versions:
 
 
 def _precision(observations: Observations, model: str, label: str) -> str | None:
-    """What a version told lately that it computes in."""
+    """Return the precision that a version reported last; None if unknown."""
     since_ms = to_ms(_now() - KNOWN_PRECISION)
     windows = reversed(observations.windows(model, since_ms=since_ms))
     own = (window.precision for window in windows if window.version == label)

@@ -1,4 +1,4 @@
-"""Records that were deleted before a pipeline read them: a row of the ledger each."""
+"""Records losses in the ledger: input records deleted before a pipeline read them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ACTION: Final = "records.deleted-unread"
 
 
 class DeletedRecordsLog:
-    """Writes each down once, whoever was the operator when it was told."""
+    """Records each loss once, no matter which operator received the report."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._written: set[DeletedRecords] = set()
 
     def record(self, found: Sequence[DeletedRecords], now: datetime) -> None:
-        """Bring the ledger up to date.
+        """Add the losses that are missing in the ledger.
 
         Raises:
             OpsError: The database does not answer.
@@ -32,10 +32,10 @@ class DeletedRecordsLog:
         fresh = [loss for loss in found if loss not in self._written]
         if fresh:
             with self._database.begin() as connection:
-                told = select(ledger.c.id).where(ledger.c.action == ACTION)
+                known = select(ledger.c.id).where(ledger.c.action == ACTION)
                 for loss in fresh:
                     reason = loss.sentence()
-                    if connection.execute(told.where(ledger.c.reason == reason)).first() is None:
+                    if connection.execute(known.where(ledger.c.reason == reason)).first() is None:
                         evidence = {
                             "pipeline": loss.pipeline,
                             "first": loss.place,

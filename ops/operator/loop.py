@@ -1,7 +1,7 @@
-"""The operator: looks, decides, acts, and begins anew; every tick from what SQL and Kafka say.
+"""The operator's control loop; every tick starts from the state in SQL and Kafka.
 
-It keeps nothing of its own that matters. Where two were started, the one without the lease looks
-on; and were both to act, each move compares the row's revision, and a route has its epoch.
+No state in memory matters. If two operators run, the one without the lease stays passive; and if
+both acted, each transition compares the row's revision, and each route has its epoch.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ from stream.times import to_ms
 logger = logging.getLogger(__name__)
 
 LEASE = "operator"
-# While no release is under way it looks less often.
+# Ticks are this many times rarer while no release is under way.
 IDLE_TICKS = 5
 LEASE_LASTS = timedelta(seconds=15)
-# Of a round: who takes over finds hours of windows to judge a hundred releases by, and what else a
-# round does must not wait for all of them.
+# Time for releases in one round: a successor may have to judge a hundred releases by hours of
+# windows, and the other work of a round must not wait for all of them.
 STEERING_S = 0.02
 
 
 class ControlDoor(Protocol):
-    """Writes the control topic."""
+    """Writes to the control topic."""
 
     def publish(self, record: ControlRecord) -> None:
-        """Write a route and wait until the broker has it.
+        """Write a route and wait for the broker's acknowledgement.
 
         Raises:
-            StreamError: It has it not.
+            StreamError: The broker did not acknowledge it.
         """
         ...
 
 
 class Operator:
-    """Moves releases on, publishes routes, and sees that the apps are there."""
+    """Advances releases, publishes routes, and reconciles the apps."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Operator:
         holder: str | None = None,
         upkeep: Upkeep | None = None,
     ) -> None:
-        """Begin to be one.
+        """Create an operator that does not hold the lease yet.
 
         Args:
-            templates: How each configured model is served, by its name; versions replace path
+            templates: Serving settings of each configured model, by name; versions replace path
                 and version.
-            clock: Aware.
-            holder: Of the lease; another for every process.
-            upkeep: What is done beside releases; None for nothing.
+            clock: Returns the time, timezone-aware.
+            holder: Name of the lease holder; different for every process.
+            upkeep: Work in addition to releases; None for no such work.
         """
         self._database, self._observations, self._apps = view
         self._control = control
@@ -97,12 +97,12 @@ class Operator:
         self._turns = RoundRobin(STEERING_S, time.monotonic)
 
     def wake(self) -> None:
-        """Have the next tick come at once; from any thread."""
+        """Start the next tick at once; callable from any thread."""
         self._awake.set()
 
     def run(self, stopping: threading.Event, *, tick_s: float) -> None:
-        """Tick until told to stop, at once with ``wake``; what fails is tried again next time."""
-        told: str | None = None
+        """Tick until ``stopping`` is set, at once after ``wake``; a failed tick is retried."""
+        logged: str | None = None
         while not stopping.is_set():
             self._awake.wait(tick_s if self._is_busy else IDLE_TICKS * tick_s)
             self._awake.clear()
@@ -111,18 +111,18 @@ class Operator:
             try:
                 self.tick()
             except (OpsError, StreamError) as exc:
-                if str(exc) != told:
-                    logger.warning("trying on: %s", exc)
-                told = str(exc)
+                if str(exc) != logged:
+                    logger.warning("retrying: %s", exc)
+                logged = str(exc)
             else:
-                told = None
+                logged = None
         self._resign()
 
     def tick(self) -> None:
-        """One round.
+        """Run one round.
 
         Raises:
-            OpsError, StreamError: Something does not answer; the next round tries again.
+            OpsError, StreamError: A dependency does not answer; the next round tries again.
         """
         now = self._clock()
         with self._database.begin() as connection:
@@ -130,7 +130,7 @@ class Operator:
         self.leads = fence is not None
         if not self.leads:
             return
-        self.publish()  # first: a rollback waits for nothing else
+        self.publish()  # first: a rollback must not wait for anything else
         self._losses.record(self._observations.losses(), now)
         is_seen = self._look()
         with self._database.read() as connection:
@@ -151,24 +151,24 @@ class Operator:
             self._upkeep.tick(round_)
 
     def publish(self) -> None:
-        """Bring the control topic to the routes in force.
+        """Publish routes in force that are missing on the control topic.
 
         Raises:
-            StreamError: The broker has them not.
+            StreamError: The broker did not acknowledge them.
         """
         with self._database.read() as connection:
             waiting = unpublished(connection)
-        there: list[ControlRecord] = []
+        done: list[ControlRecord] = []
         try:
             for record in waiting:
                 self._control.publish(record)
-                there.append(record)
+                done.append(record)
                 logger.info("%s: route of epoch %d published", record.model, record.epoch)
         finally:
-            # Marked at once: whoever dies before that publishes them again, which does no harm.
-            if there:
+            # Marked at once. After a crash before this they are published again, which is harmless.
+            if done:
                 with self._database.begin() as connection:
-                    for record in there:
+                    for record in done:
                         mark_published(connection, record)
 
     def _look(self) -> bool:
@@ -180,7 +180,7 @@ class Operator:
         return True
 
     def _steer(self, release: Release, now: datetime) -> bool:
-        """Move a release on where an event is due."""
+        """Apply the event that is due for a release, if any; return whether it moved."""
         try:
             event = due(release.position, self._facts.of(release, now))
         except (OpsError, StreamError) as exc:
@@ -210,7 +210,7 @@ class Operator:
         return True
 
     def _reconcile(self, coming: Sequence[Release], now: datetime) -> Round:
-        """See that every version is served that is routed to, or shall be, or is still in use."""
+        """Have every version served that is routed to, will be, or is still in use."""
         with self._database.read() as connection:
             routes = all_routes(connection)
         self._is_busy = bool(coming)
@@ -225,19 +225,19 @@ class Operator:
             if model in self._templates
         }
         others = self._upkeep.others if self._upkeep is not None else frozenset()
-        is_known = self._observations.is_current  # else it may be in use
+        is_known = self._observations.is_current  # otherwise an app may be in use
         spare = self._ours() - self._in_use() if is_known else set()
         self._apps.reconcile(wanted, spare, others)
         return Round(now, routes, coming, wanted)
 
     def _made(self, model: str, label: str) -> ModelSettings:
-        """What a version's app is made of."""
+        """Return the settings of a version's app."""
         with self._database.read() as connection:
             changes = deployment(connection, model, label)
         return self._facts.serving(self._templates[model], label, changes)
 
     def _ours(self) -> set[str]:
-        """Apps of versions that the catalogue gave a number."""
+        """Return the apps of versions that have a number in the catalogue."""
         return {
             name
             for name in self._apps.found
@@ -246,12 +246,12 @@ class Operator:
         }
 
     def _in_use(self) -> set[str]:
-        """Apps that some consumer still waits for answers from."""
+        """Return the apps from which a consumer still awaits answers."""
         since_ms = to_ms(self._clock() - CONSUMER_SILENCE)
         return {
-            app_name(told.model, version)
-            for told in self._observations.consumers(since_ms=since_ms)
-            for version in told.versions
+            app_name(consumer.model, version)
+            for consumer in self._observations.consumers(since_ms=since_ms)
+            for version in consumer.versions
         }
 
     def _resign(self) -> None:
@@ -259,5 +259,5 @@ class Operator:
             with self._database.begin() as connection:
                 release_lease(connection, LEASE, self._holder, self._clock())
         except OpsError as exc:
-            logger.info("the lease runs out by itself: %s", exc)
+            logger.info("the lease was not released and will expire: %s", exc)
         self._apps.close()

@@ -1,7 +1,7 @@
-"""Deploys anew what is stuck or dead; what that does not help becomes an alert.
+"""Redeploys apps that are stuck or dead; raises an alert if that does not help.
 
-``diagnosis`` decides when and how often; attempts are read from the ledger, so that an operator
-that takes over does not begin to count again.
+``diagnosis`` decides when and how often. Attempts are read from the ledger, so that an operator
+that takes over continues to count.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ Deploy = Callable[[Cluster], object]
 
 
 class Round(NamedTuple):
-    """What the operator has found at this round.
+    """State that the operator found in this round.
 
     Attributes:
-        routes: In force, by model.
-        releases: Those that are open.
-        wanted: Apps of versions that shall be there, and how to find out what each is made of.
+        routes: Routes in force, by model.
+        releases: Open releases.
+        wanted: Desired apps of versions, each with a function that returns its settings.
     """
 
     now: datetime
@@ -65,15 +65,15 @@ class Round(NamedTuple):
 
 
 class Backlogs(Protocol):
-    """Knows how far pipelines are behind; ``ops.scaling.backlog.BacklogReader``."""
+    """Source of pipeline backlogs; ``ops.scaling.backlog.BacklogReader``."""
 
     def of(self, pipeline: str) -> Backlog:
-        """What was read last."""
+        """Return the backlog that was read last."""
         ...
 
 
 class Repairs:
-    """Looks at every app that should run."""
+    """Checks and repairs every app that should run."""
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class Repairs:
         may: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember whom to ask.
+        """Create the repairs; nothing is checked yet.
 
         Args:
-            deploys: How to deploy the consumers of each pipeline, by the app's name.
-            deadline_s: Of one deployment of a version.
-            may: Whether nobody else changes apps at the moment, as ``bertstream up`` does.
-            clock: Of the backlogs.
+            deploys: Functions that deploy the consumers of each pipeline, by app name.
+            deadline_s: Time limit for deploying one version.
+            may: Returns False while another process changes apps, such as ``bertstream up``.
+            clock: Clock of the backlogs.
         """
         self._database, self._observations, self._apps = view
         self._backlogs = backlogs
@@ -114,8 +114,8 @@ class Repairs:
         deploys = {**self._deploys, **self._versions(found)}
         self._note_running()
         self._heartbeats = {
-            (told.pipeline, told.consumer): told
-            for told in self._observations.consumers(since_ms=0)
+            (record.pipeline, record.consumer): record
+            for record in self._observations.consumers(since_ms=0)
         }
         if self._attempts is None:
             self._remember(found.now)
@@ -131,7 +131,7 @@ class Repairs:
             self._do(name, deploy, next_step(ailment, since, attempts, found.now), found.now)
 
     def _versions(self, found: Round) -> dict[str, Deploy]:
-        """Those in the catalogue; one that a release loads is judged by that release."""
+        """Return the apps of versions; one that a release loads is judged by that release."""
         loading = {
             app_name(release.model, release.label)
             for release in found.releases
@@ -160,17 +160,17 @@ class Repairs:
         reachable_since_s = self._backlogs.of(pipeline.name).reachable_since_s
         if reachable_since_s is None:
             reachable_since_s = now_s
-        told = ((rank, self._heartbeats.get((pipeline.name, rank))) for rank in range(app.target))
+        last = ((rank, self._heartbeats.get((pipeline.name, rank))) for rank in range(app.target))
         return WatchedPipeline(
             consumers=app.target,
             interval_s=pipeline.telemetry_interval_s,
             seen_for_s=now_s - max(running_since_s, reachable_since_s),
-            heartbeats={rank: heartbeat for rank, heartbeat in told if heartbeat is not None},
+            heartbeats={rank: heartbeat for rank, heartbeat in last if heartbeat is not None},
             model_runs=pipeline.model in self._running_models,
         )
 
     def _note_running(self) -> None:
-        """Which models run, and since when each pipeline has at its size, without a pause."""
+        """Note which models run, and since when each pipeline has run at its present size."""
         found = self._apps.found.items()
         self._running_models = {AppName.parse(name).model for name, app in found if app.is_running}
         now_s, before = self._clock(), self._running_since_s
@@ -184,7 +184,7 @@ class Repairs:
         self._running_since_s = {key: before.get(key, now_s) for key in running}
 
     def _remember(self, now: datetime) -> None:
-        """Attempts of this operator's predecessors, and what they gave up."""
+        """Load the attempts of earlier operators, and the apps that they gave up."""
         query = select(ledger.c.at, ledger.c.evidence).where(
             ledger.c.action == ACTION, ledger.c.actor == OPERATOR, ledger.c.at >= now - WITHIN
         )
@@ -224,7 +224,7 @@ class Repairs:
         if not repairs:
             self._given_up.add(name)
             return
-        assert self._attempts is not None  # remembered at the first round
+        assert self._attempts is not None  # loaded in the first round
         self._attempts.setdefault(name, []).append(now)
         self._ailing_since.pop(name, None)
         self._apps.redeploy(name, deploy)

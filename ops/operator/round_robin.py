@@ -1,4 +1,4 @@
-"""Whose turn it is where a round has time for some only; pure, but for the clock it is given."""
+"""Round-robin over names within a time limit; pure except for the injected clock."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 class RoundRobin:
-    """Goes through names for a time; those that were left out come first in the next round.
+    """Yields names until a time limit; names that were left out come first in the next round.
 
-    One at least has its turn in each round, so nobody waits longer than there are others.
+    Each round yields at least one name, so no name waits for more rounds than there are names.
     """
 
     def __init__(self, lasts_s: float, clock: Callable[[], float]) -> None:
-        """Nobody was left out yet.
+        """Begin with no names left out.
 
         Args:
-            lasts_s: After so long no further turn begins.
-            clock: Seconds.
+            lasts_s: Time after which no further name is yielded.
+            clock: Returns seconds.
         """
         self._lasts_s = lasts_s
         self._clock = clock
@@ -24,11 +24,11 @@ class RoundRobin:
 
     @property
     def has_left_some(self) -> bool:
-        """Whether the last round was too short for all."""
+        """Whether the last round was too short for all names."""
         return bool(self._left)
 
     def run_in_turn(self, names: Sequence[str]) -> Iterator[str]:
-        """The names whose turn it is, one after the other."""
+        """Yield the names of this round in order."""
         ends = self._clock() + self._lasts_s
         left = [name for name in self._left if name in names]
         self._left = left + [name for name in names if name not in left]

@@ -1,7 +1,7 @@
 """The process that operates a platform; ``ops.platform.supervisor`` starts it.
 
-Reads what the pipelines tell, ticks, looks after its health and answers the control API, each in
-threads of its own; the main one waits for the end.
+Reads the pipelines' telemetry, runs the operator's loop, monitors health and serves the control
+API, each in its own threads; the main thread waits for the end.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ from stream.times import to_ms
 
 logger = logging.getLogger(__name__)
 
-# What was told before this is of no step that is still open.
+# Older telemetry belongs to no step that is still open.
 OLDEST_TELEMETRY = timedelta(hours=3)
 ADMIN_DEADLINE_S = 3.0
 DEATHS_EVERY_S = 60.0
 
 
 class Control:
-    """Writes the control topic; connects when there is something to write."""
+    """Writes to the control topic; connects on the first write."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._producer: PlainProducer | None = None
 
     def publish(self, record: ControlRecord) -> None:
-        """See ``ControlDoor``."""
+        """Implement ``ControlDoor.publish``."""
         try:
             self._producer = self._producer or PlainProducer(self._kafka)
             publish(self._producer, record)
@@ -85,15 +85,15 @@ class Control:
 
 
 class OperatorServer:
-    """All parts of a platform's operator, made of its configuration."""
+    """All parts of a platform's operator, created from its configuration."""
 
     def __init__(
         self, config: PlatformConfig, state: PlatformState, holder: str | None = None
     ) -> None:
-        """Nothing is at work and nothing connected yet.
+        """Create the parts without starting or connecting them.
 
         Args:
-            holder: Of the lease; a predecessor that is dead for certain may have had it.
+            holder: Name of the lease holder; may be that of a predecessor known to be dead.
         """
         self._config, self._kafka = config, state.kafka(config.kafka)
         self._owns_cluster = state.head is not None
@@ -123,11 +123,11 @@ class OperatorServer:
         self._is_deaf = False
 
     def stop(self) -> None:
-        """Have it end; from any thread or a signal's handler."""
+        """Stop the server; callable from any thread or signal handler."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Operate until told to stop.
+        """Operate until stopped.
 
         Raises:
             OpsError: The database does not answer, or the control API does not listen.
@@ -154,10 +154,10 @@ class OperatorServer:
         self._database.close()
         if self._is_deaf:
             host, port = self._config.api.host, self._config.api.port
-            raise PlatformError(f"the control API does not listen at {host}:{port}; see above why")
+            raise PlatformError(f"the control API does not listen at {host}:{port}; see the log")
 
     def _answer(self) -> None:
-        """Serve the API; nobody could command an operator without it, so its end is that of all."""
+        """Serve the API; if it ends, stop all, as the operator could no longer be commanded."""
         try:
             self._api.run()
         finally:
@@ -172,7 +172,7 @@ class OperatorServer:
     def _record_deaths(
         self, record: Callable[[Connection, SupervisorNote, datetime], None]
     ) -> None:
-        """What the supervisor noted, into the database; without it at another time."""
+        """Record the supervisor's notes in the database; a failure is logged and retried later."""
         note = SupervisorNote.load(self._config.state_dir)
         if note is None or not note.deaths:
             return
@@ -180,20 +180,20 @@ class OperatorServer:
             with self._database.begin() as connection:
                 record(connection, note, datetime.now(UTC))
         except OpsError as exc:
-            logger.warning("a restart was not written down: %s", exc)
+            logger.warning("a restart was not recorded yet: %s", exc)
 
     def _since_ms(self) -> int:
-        """From where telemetry is read: the oldest open step, the last heartbeats and the last
-        operator's end."""
+        """Return where to start reading telemetry: the earliest of the oldest open step, the last
+        heartbeats and the end of the last operator."""
         now = datetime.now(UTC)
         with self._database.read() as reading:
             entered = [release.entered_at for release in open_releases(reading)]
-            led = last_held(reading, LEASE, LEASE_LASTS)  # what was told since, nobody has seen
+            led = last_held(reading, LEASE, LEASE_LASTS)  # no operator has read later telemetry
         heartbeats = now - CONSUMER_SILENCE
         since = max(min([heartbeats, *entered, led or heartbeats]), now - OLDEST_TELEMETRY)
         return to_ms(since)
 
-    # --- what it is made of ---------------------------------------------------------------
+    # --- parts ----------------------------------------------------------------------------
 
     def _made_operator(self, holder: str | None) -> Operator:
         config = self._config
@@ -214,7 +214,7 @@ class OperatorServer:
         )
 
     def _made_upkeep(self) -> Upkeep:
-        """What the operator does beside releases."""
+        """Create the operator's work in addition to releases."""
         config, scaling = self._config, self._config.scaling
         return Upkeep(
             Accounts(
@@ -234,7 +234,7 @@ class OperatorServer:
             )
             if scaling
             else None,
-            # The processors of a cluster that was joined are not known.
+            # The processors of a joined cluster are unknown.
             Survey(self._view, has_bf16=self._owns_cluster and computes_bf16()),
         )
 
@@ -282,7 +282,7 @@ class OperatorServer:
 
 
 def deploys_of(config: PlatformConfig, kafka: KafkaSettings) -> dict[str, Deploy]:
-    """How to deploy the consumers of each pipeline, by the app's name."""
+    """Return functions that deploy the consumers of each pipeline, by app name."""
     deadline_s = config.deploy_deadline_s
 
     def of_pipeline(pipeline: PipelineSettings) -> Deploy:
@@ -295,7 +295,7 @@ def main() -> None:
     """Operate the platform whose configuration is the first line of stdin, which stays open.
 
     Raises:
-        NotRunning: It is not up.
+        NotRunning: The platform is not running.
         OpsError: The database does not answer, or the control API does not listen.
     """
     logging.basicConfig(
@@ -306,7 +306,7 @@ def main() -> None:
     config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
     state = PlatformState.load(config.state_dir)
     if state is None:
-        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
+        raise NotRunning(f"no platform runs here ({config.state_dir}); run `bertstream up`")
     server = OperatorServer(config, state, *sys.argv[1:2])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -1,6 +1,6 @@
-"""What the operator does beside releases, at every round: scale, repair, count what it costs.
+"""Work of the operator in every round in addition to releases: scaling, repairs, metering.
 
-Each of the three stands for itself; what cannot be known holds, and nothing is waited for.
+The three are independent. What is unknown leaves things unchanged, and nothing blocks.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from stream.times import to_ms
 
 
 class Upkeep:
-    """Counts, repairs and scales; for one operator that leads."""
+    """Meters, repairs and scales; used by the operator that holds the lease."""
 
     def __init__(
         self, accounts: Accounts, repairs: Repairs, scaling: Scaling | None, survey: Survey
     ) -> None:
-        """Put the parts together.
+        """Combine the parts.
 
         Args:
-            scaling: None leaves every size alone.
+            scaling: None leaves all sizes unchanged.
         """
         self._accounts = accounts
         self._repairs = repairs
@@ -37,11 +37,11 @@ class Upkeep:
 
     @property
     def others(self) -> frozenset[str]:
-        """Apps that are repaired and are of no version in the catalogue."""
+        """Apps that are repaired but belong to no version in the catalogue."""
         return self._repairs.others
 
     def tick(self, found: Round) -> None:
-        """One round, after Serve was asked how its apps stand.
+        """Run one round, after the state of the Serve apps was refreshed.
 
         Raises:
             OpsError: The database or Ray's API does not answer.
@@ -54,7 +54,7 @@ class Upkeep:
 
 
 class Scaling:
-    """Gives every app the size that its load needs; each change is a row of the ledger."""
+    """Scales every app to its load; each change is a row of the ledger."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Scaling:
         backlogs: Backlogs,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Remember whom to ask.
+        """Store the dependencies.
 
         Args:
-            clock: Of the backlogs.
+            clock: Clock of the backlogs.
         """
         self._database, self._observations, self._apps = view
         self.scaler = scaler
@@ -79,10 +79,10 @@ class Scaling:
         self._clock = clock
 
     def tick(self, found: Round, caps: Mapping[str, int]) -> None:
-        """Scale what is due.
+        """Scale the apps whose size should change.
 
         Args:
-            caps: At most so many replicas of a model.
+            caps: Upper limits of replicas, by model.
         Raises:
             OpsError: The database or Ray's API does not answer.
         """
@@ -119,7 +119,7 @@ class Scaling:
         )
 
     def _free(self) -> dict[str, float] | None:
-        """What no app has reserved; replicas that are still to come count as well."""
+        """Return resources that no app has reserved; replicas still to start count as well."""
         total = self._machines.total()
         if total is None:
             return None

@@ -1,6 +1,6 @@
-"""Deletes the versions that a policy no longer keeps, once an hour.
+"""Deletes versions that a policy no longer keeps, once an hour.
 
-``ops.releases.retention`` decides which versions must stay whatever the policy says.
+``ops.releases.retention`` decides which versions must stay regardless of the policy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 class VersionCleaner:
     """Applies ``retention`` of every policy in force; a model without a policy keeps all versions.
 
-    Deleting is slow on a remote store, so it has a thread of its own.
+    Deleting is slow on a remote store, so it runs in a separate thread.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class VersionCleaner:
         leads: Callable[[], bool],
         clock: Callable[[], datetime],
     ) -> None:
-        """Nothing is deleted yet.
+        """Store the dependencies; nothing is deleted yet.
 
         Args:
-            leads: Whether this operator is the one that acts.
-            clock: Aware.
+            leads: Returns whether this operator holds the lease.
+            clock: Returns the time, timezone-aware.
         """
         self._database = database
         self._retention = Retention(database, store)
@@ -55,7 +55,7 @@ class VersionCleaner:
         self._unfinished: dict[VersionId, str] = {}
 
     def run(self, stopping: threading.Event) -> None:
-        """Clean until told to stop; an error is logged and tried again an hour later."""
+        """Clean until ``stopping`` is set; an error is logged and retried an hour later."""
         pause_s = FIRST_AFTER_S
         while not stopping.wait(pause_s):
             pause_s = EVERY_S
@@ -63,7 +63,7 @@ class VersionCleaner:
                 try:
                     self.clean(stopping)
                 except OpsError as exc:
-                    logger.warning("versions that a policy no longer keeps stay: %s", exc)
+                    logger.warning("could not delete versions no longer kept by policy: %s", exc)
 
     def clean(self, stopping: threading.Event) -> None:
         """Delete every version that its policy no longer keeps; each has a row in the ledger.
@@ -90,7 +90,7 @@ class VersionCleaner:
         try:
             self._retention.delete(version, actor=OPERATOR, now=self._clock(), reason=reason)
         except VersionInUse:
-            pass  # a release of it has begun meanwhile
+            pass  # a release of it has started meanwhile
         except OpsError as exc:
             logger.warning("%s is not deleted yet: %s", version, exc)
             return

@@ -1,8 +1,8 @@
-"""What the catalogue and the routes make of a configuration when the platform comes up.
+"""Registers the models of a configuration during ``up``, and routes to their first versions.
 
-The configuration says how a model is served and brings its first version. From then on releases
-rule: another directory there is registered as the next version, and answers nothing before it is
-released.
+The configuration defines how a model is served and provides its first version. After that only
+releases change what answers: another directory is registered as the next version, and answers
+nothing until it is released.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ACTOR = "up"
 
 
 def opened(config: PlatformConfig) -> Database:
-    """The database, with its tables.
+    """Return the database, migrated to this version.
 
     Raises:
-        DatabaseUnavailable, DatabaseIncompatible: It cannot be used.
+        DatabaseUnavailable, DatabaseIncompatible: The database cannot be used.
     """
     database = Database(config.database_url())
     database.migrate()
@@ -45,7 +45,7 @@ def opened(config: PlatformConfig) -> Database:
 
 
 def register(config: PlatformConfig, database: Database, on_step: Callable[[str], None]) -> None:
-    """Register the directories of a configuration, and route to each model's first version.
+    """Register the directories of a configuration, and route to the first version of new models.
 
     Raises:
         OpsError, ServeError: A directory, the store or the database cannot be used.
@@ -70,16 +70,16 @@ def register(config: PlatformConfig, database: Database, on_step: Callable[[str]
             )
         elif held != settings:
             on_step(
-                f"{model.name}@{live} is served with other settings than the configuration has: "
-                f"`bertstream release start {name}` brings them in"
+                f"{model.name}@{live} is served with settings that differ from the configuration: "
+                f"`bertstream release start {name}` applies the configured ones"
             )
 
 
 def served(config: PlatformConfig, database: Database) -> list[ModelSettings]:
-    """The registered versions that the routes name, with their files on this machine.
+    """Return the registered versions that the routes name, with their files on this machine.
 
     Raises:
-        OpsError, ServeError: The files of one cannot be had.
+        OpsError, ServeError: The files of a version cannot be fetched.
     """
     store = ArtifactStore(config.artifact_store())
     cache_dir = config.state_dir / "versions"
@@ -96,12 +96,12 @@ def served(config: PlatformConfig, database: Database) -> list[ModelSettings]:
 
 
 def publish_routes(database: Database, kafka: KafkaSettings) -> None:
-    """Bring the control topic to the routes in force.
+    """Publish all current routes to the control topic.
 
-    A new broker knows no route that an older one was told, so all are sent again.
+    A new broker lacks the routes that an older one received, so all are sent again.
 
     Raises:
-        StreamError: The broker has them not.
+        StreamError: The broker did not accept them.
     """
     with database.read() as connection:
         records = list(all_routes(connection).values())

@@ -1,6 +1,6 @@
-"""The platform on this machine: brings it up step by step, takes it down, says how it stands.
+"""Brings the platform on this machine up step by step, and takes it down.
 
-Every step looks first and does only what is missing, so ``up`` repairs after any crash.
+Every step checks what runs and does only what is missing, so ``up`` repairs after any crash.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ OnStep = Callable[[str], None]
 
 
 def up(config: PlatformConfig, on_step: OnStep, *, apps: bool = True) -> PlatformState:
-    """Bring everything up that the configuration names; what runs already is left alone.
+    """Bring up everything that the configuration names; what already runs is left alone.
 
     Args:
-        on_step: Told of each step, in words.
-        apps: False leaves models and pipelines for another time, and looks at none of them.
+        on_step: Called with a description of each step.
+        apps: False skips models and pipelines, and does not read their files.
     Raises:
-        OpsError, StreamError, ServeError: What is wrong and what to do. A platform that did
-            not run before is ended again then.
+        OpsError, StreamError, ServeError: A step failed. A platform that did not run before is
+            then stopped again.
     """
     config.state_dir.mkdir(parents=True, exist_ok=True)
     with alone(config.state_dir):
@@ -61,19 +61,19 @@ def up(config: PlatformConfig, on_step: OnStep, *, apps: bool = True) -> Platfor
             _Up(config, state, on_step).run(apps=apps)
         except BaseException:
             if before is None:
-                on_step("It did not come up; ending what was started")
+                on_step("Startup failed; stopping what was started")
                 _end(config.state_dir, state, on_step)
             raise
         return state
 
 
 def down(state_dir: Path, on_step: OnStep) -> bool:
-    """Let the pipelines finish and end everything that this installation started.
+    """Let the pipelines finish and stop everything that this installation started.
 
     Returns:
-        False where nothing was running.
+        False if nothing was running.
     Raises:
-        OpsError: Some process cannot be ended.
+        OpsError: A process cannot be stopped.
     """
     if not state_dir.exists():
         return False
@@ -86,7 +86,7 @@ def down(state_dir: Path, on_step: OnStep) -> bool:
 
 
 class _Up:
-    """The steps of ``up``, each of which looks first."""
+    """The steps of ``up``, each of which checks the actual state first."""
 
     def __init__(self, config: PlatformConfig, state: PlatformState, on_step: OnStep) -> None:
         self._config = config
@@ -99,8 +99,8 @@ class _Up:
             self._check_models()
             bootstrap.register(self._config, self._database, self._step)
         now = datetime.now(UTC)
-        if told := ensure_local_admin(self._database, self._config.state_dir, now=now):
-            self._step(told)
+        if message := ensure_local_admin(self._database, self._config.state_dir, now=now):
+            self._step(message)
         os.environ[processes.MARK] = self._state.instance
         self._save()
         self._ensure_broker()
@@ -150,7 +150,7 @@ class _Up:
                 state.address, state.dashboard, state.apps = joined, "", {}
         elif state.head is None or not ray_head.is_running(state.head):
             self._step("Ray: starting a cluster on this machine")
-            ray_head.stop(state.instance, self._config.state_dir)  # what a crash left
+            ray_head.stop(state.instance, self._config.state_dir)  # leftovers of a crash
             state.head = ray_head.start(settings, self._config.state_dir, state.instance)
             state.address, state.dashboard, state.apps = *state.head[:2], {}
         self._step(f"Ray: {state.address}")
@@ -183,7 +183,7 @@ class _Up:
             if state.operator_config == digest:
                 self._step(f"Operator: {operator_process.fault(config.state_dir) or 'running'}")
                 return
-            self._step("Operator: it gets the new configuration")
+            self._step("Operator: restarting with the new configuration")
         operator_process.end(state.instance)
         settings = config.api
         settings = settings.model_copy(update={"port": settings.port or free_port()})
@@ -201,19 +201,19 @@ class _Up:
 
 
 def idle_consumers(admin: Admin, pipeline: PipelineSettings) -> str | None:
-    """Tell of consumers that get no partition, in a sentence; None where all do."""
+    """Return a sentence about the consumers that get no partition; None if all get one."""
     partitions = len(admin.partitions([*pipeline.input_topics]))
     idle = pipeline.consumers - partitions
     if idle <= 0:
         return None
     return (
         f"Pipeline {pipeline.name}: {idle} of its {pipeline.consumers} consumers will be idle, as "
-        f"its input topics have {partitions} partitions in all"
+        f"its input topics have {partitions} partitions in total"
     )
 
 
 def with_secrets(config: PlatformConfig) -> bytes:
-    """A configuration as JSON, passwords in the clear: for a pipe to a process of ours."""
+    """Return a configuration as JSON, passwords in clear text: for the pipe to a child process."""
     content = config.model_dump(mode="json")
     content["kafka"]["sasl_password"] = secret_of(config.kafka.sasl_password)
     content["kafka"]["ssl_password"] = secret_of(config.kafka.ssl_password)
@@ -230,12 +230,12 @@ def _cluster_to_join(settings: RaySettings) -> str | None:
 
 
 def _end(state_dir: Path, state: PlatformState, on_step: OnStep) -> None:
-    """End all that was started: the operator, pipelines, models, Ray, Kafka."""
+    """Stop everything that was started: the operator, pipelines, models, Ray, Kafka."""
     if operator_process.is_supervised(state.instance):
         on_step("Operator: stopping")
     operator_process.end(state.instance)
     if state.apps and _running_apps(state_dir, state):
-        on_step("Pipelines finish what they have begun")
+        on_step("Pipelines: finishing records in flight")
         try:
             task = DriverTask(
                 state=state, delete=tuple(pipelines_first(_own_apps(state_dir, state)))
@@ -244,22 +244,22 @@ def _end(state_dir: Path, state: PlatformState, on_step: OnStep) -> None:
             watched = _watched(state_dir, state)
             driver_process.run(task, config, state_dir, watched, lambda _: None)
         except OpsError as exc:
-            logger.warning("the apps could not be taken away in order: %s", exc)
+            logger.warning("the apps could not be deleted in order: %s", exc)
     if state.head is not None:
         on_step("Ray: stopping")
-    left = ray_head.stop(state.instance, state_dir)  # also one that the state has not
+    left = ray_head.stop(state.instance, state_dir)  # also one that the state lacks
     embedded = embedded_broker(state_dir)
     if embedded.is_running():
         on_step("Kafka: stopping")
         embedded.stop()
     left += processes.end(lambda: processes.marked(state.instance))
     if left:
-        raise OpsError(f"these processes do not end: {left}; see them with ps and kill them")
+        raise OpsError(f"these processes do not exit: {left}; inspect them with ps and kill them")
     (state_dir / STATE_FILE).unlink(missing_ok=True)
 
 
 def _watched(state_dir: Path, state: PlatformState) -> list[WatchedProcess]:
-    """What a driver needs of what this installation started."""
+    """Return the processes of this installation that a driver depends on."""
     watched = []
     if (head := state.head) is not None:
         log = state_dir / ray_head.LOG
@@ -274,7 +274,7 @@ def _watched(state_dir: Path, state: PlatformState) -> list[WatchedProcess]:
 
 
 def _own_apps(state_dir: Path, state: PlatformState) -> set[str]:
-    """Apps that `up` or the operator deployed."""
+    """Return the apps that `up` or the operator deployed."""
     models = {AppName.parse(name).model for name in state.apps} - {""}
     running = _running_apps(state_dir, state)
     return set(state.apps) | {name for name in running if AppName.parse(name).model in models}
@@ -286,7 +286,7 @@ def _running_apps(state_dir: Path, state: PlatformState) -> set[str]:
 
 
 def _serve_apps(state_dir: Path, state: PlatformState) -> dict[str, Any]:
-    """All apps, however they are; none where Ray does not answer."""
+    """Return all apps, whatever their status; none if Ray does not answer."""
     if not state.dashboard or not ray_head.api_answers(state.dashboard):
         return {}
     try:

@@ -1,7 +1,7 @@
-"""The process in which ``up`` and ``down`` use Ray: what it does there.
+"""The program of the child process in which ``up`` and ``down`` use Ray.
 
-It brings up the apps of a configuration, or takes some away, tells each step to its parent
-(:mod:`ops.platform.driver_process`) and ends.
+It brings up the apps of a configuration or deletes some, reports each step to its parent
+(:mod:`ops.platform.driver_process`) and exits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Report = Callable[..., None]
 
 
 class _Deployment:
-    """Brings the apps of a configuration up, each of which is looked at first."""
+    """Deploys the apps of a configuration that do not run with its settings yet."""
 
     def __init__(
         self, config: PlatformConfig, task: DriverTask, cluster: Cluster, report: Report
@@ -75,8 +75,8 @@ class _Deployment:
         self._report("step", f"{name}: ready, {what}")
 
     def _remove_stale(self, served: list[ModelSettings]) -> None:
-        """Take away what an earlier configuration had: pipelines first. Versions of a model that
-        is still there are the operator's affair."""
+        """Delete apps of an earlier configuration, pipelines first; the operator handles versions
+        of models that are still configured."""
         models = {model.name for model in self._config.models}
         wanted = {app_name(model.name, model.version) for model in served}
         wanted |= {pipeline.app_name for pipeline in self._config.pipelines}
@@ -102,7 +102,7 @@ def _do(task: DriverTask, config: PlatformConfig, report: Report) -> None:
 
 
 def main() -> None:
-    """Do the task that stands on standard input, and end when that does."""
+    """Do the task given on standard input, and exit when that input closes."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -132,9 +132,9 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """End at once when the parent closes the pipe or dies: Ray may hold the main thread."""
+    """Exit at once when the parent closes the pipe or dies: Ray may block the main thread."""
     while os.read(sys.stdin.fileno(), 1):
-        pass  # nothing more is said
+        pass  # the parent sends nothing more
     os._exit(1)
 
 

@@ -1,12 +1,12 @@
-"""The process in which ``up`` and ``down`` use Ray: starts it, listens to it, ends it.
+"""Runs the child process in which ``up`` and ``down`` use Ray: starts, follows and ends it.
 
-Ray's libraries write on the terminal, and when the head dies they hold whoever calls them for a
-minute and then end that process. So they are called in a child, whose output goes to a log, and
-the parent notices within a second when the child, Ray's head or Kafka has died. What the child
-does is :mod:`ops.platform.driver`'s matter.
+Ray's libraries write to the terminal, and when the head dies they block their caller for a minute
+and then end that process. So they are called in a child process, whose output goes to a log, and
+the parent notices within a second when the child, Ray's head or Kafka has died. The child runs
+:mod:`ops.platform.driver`.
 
-A task is a line of JSON on the child's standard input, behind the configuration; the input stays
-open as long as the parent lives. What the child tells comes back as lines of JSON.
+A task is a line of JSON on the child's standard input, after the configuration; the input stays
+open as long as the parent lives. The child reports in lines of JSON on its standard output.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from serve.settings import Settings
 COMMAND: Final = (sys.executable, "-m", "ops.platform.driver")
 LOG: Final = "deploy.log"
 POLL_S: Final = 0.25
-# What a child has that was told to end; then it is killed.
+# Time for a child to exit after its input was closed; then it is killed.
 END_S: Final = 2.0
-# Ray's head ends so long after one of its processes.
+# Ray's head may exit this long after one of its processes has died.
 NOTICED_S: Final = 3.0
 
 
 class WatchedProcess(NamedTuple):
-    """What a driver cannot do without.
+    """A process that a driver depends on.
 
     Attributes:
-        name: As a person calls it.
-        log: Where it says why it died.
-        is_alive: Whether it runs.
-        cause: Why it does not, in words; empty where nothing is known.
+        name: Its name in messages.
+        log: Path of its log.
+        is_alive: Returns whether it runs.
+        cause: Returns why it died, in words; empty if the cause is unknown.
     """
 
     name: str
@@ -57,12 +57,12 @@ class WatchedProcess(NamedTuple):
 
 
 class DriverTask(BaseModel):
-    """What the child is to do.
+    """A task of the child process.
 
     Attributes:
-        state: As it stands; its changes are told.
-        running: Apps that run.
-        delete: Apps to take away, in this order; None brings up what the configuration names.
+        state: State of the installation; changes to it are reported.
+        running: Names of the apps that run.
+        delete: Apps to delete, in this order; None brings up what the configuration names.
     """
 
     state: PlatformState
@@ -71,13 +71,13 @@ class DriverTask(BaseModel):
 
 
 class DriverReport(BaseModel):
-    """What the child tells.
+    """One report of the child process.
 
     Attributes:
         kind: ``step``: what happens, in words. ``dashboard``: its URL. ``deployed`` and
-            ``removed``: an app. ``failed``: the sentence of an error. ``done``: the last word.
-        text: Of a step or an error, or the URL, or the app's name.
-        more: An app's digest; the class of an error.
+            ``removed``: an app. ``failed``: an error. ``done``: the task is finished.
+        text: Text of a step, message of an error, the URL, or the app's name.
+        more: Digest of an app, or class of an error.
     """
 
     kind: Literal["step", "dashboard", "deployed", "removed", "failed", "done"]
@@ -92,14 +92,14 @@ def run(
     watched: Sequence[WatchedProcess],
     on_told: Callable[[DriverReport], None],
 ) -> None:
-    """Have a child do a task; none is left when this returns or raises.
+    """Run a task in a child process, which has ended when this returns or raises.
 
     Args:
-        config: The platform's configuration as JSON, passwords in the clear.
-        on_told: Called with all but errors and the last word.
+        config: The platform's configuration as JSON, passwords in clear text.
+        on_told: Called with every report except ``failed`` and ``done``.
     Raises:
-        OpsError: What the child raised.
-        DriverDied: The child, or something of what is watched, died meanwhile.
+        OpsError: The error that the child reported.
+        DriverDied: The child or a watched process died meanwhile.
     """
     log = state_dir / LOG
     with log.open("wb") as output:
@@ -117,7 +117,7 @@ def run(
         reader = threading.Thread(target=_read, args=(child.stdout, lines), daemon=True)
         reader.start()
         try:
-            with suppress(BrokenPipeError):  # it died at once, which is noticed soon
+            with suppress(BrokenPipeError):  # it died at once, which _listen notices
                 child.stdin.write(config + b"\n" + task.model_dump_json().encode() + b"\n")
                 child.stdin.flush()
             _listen(child, lines, watched, on_told, log)
@@ -133,7 +133,7 @@ def _listen(
     on_told: Callable[[DriverReport], None],
     log: Path,
 ) -> None:
-    """Until the child says that it is done."""
+    """Handle reports until the child reports that it is done."""
     doing = ""
     while True:
         try:
@@ -142,23 +142,23 @@ def _listen(
             if dead := _dead(watched):
                 raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log)) from None
             continue
-        told = DriverReport.model_validate_json(line) if line is not None else None
-        match told:
+        report = DriverReport.model_validate_json(line) if line is not None else None
+        match report:
             case DriverReport(kind="done"):
                 return
             case DriverReport(kind="failed", more=kind) if kind in vars(errors):
-                raise vars(errors)[kind](told.text)
+                raise vars(errors)[kind](report.text)
             case None | DriverReport(kind="failed"):
-                # An end without a word and an error of a library both follow from a death.
+                # A silent exit or a library's error may result from the death of another process.
                 if dead := _dead(watched, within_s=NOTICED_S):
                     raise DriverDied(_sentence(dead.name, doing, dead.cause(), dead.log))
-                if told is not None:
-                    raise PlatformError(told.text)
+                if report is not None:
+                    raise PlatformError(report.text)
                 ended = how(child.wait(END_S))
                 raise DriverDied(_sentence("the process that talks to Ray", doing, ended, log))
             case DriverReport(kind="step"):
-                doing = told.text
-        on_told(told)
+                doing = report.text
+        on_told(report)
 
 
 def _read(stdout: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
@@ -168,7 +168,7 @@ def _read(stdout: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End it; nothing of it is worth waiting for, as apps are Serve's own."""
+    """End the child; nothing in it needs to be saved, as Serve manages the apps."""
     if child.stdin is not None:
         with suppress(BrokenPipeError):
             child.stdin.close()
@@ -179,7 +179,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _dead(watched: Sequence[WatchedProcess], *, within_s: float = 0.0) -> WatchedProcess | None:
-    """The first of those that has died, or dies within some seconds."""
+    """Return the first process that has died, or dies within some seconds."""
     ends = time.monotonic() + within_s
     while True:
         dead = next((one for one in watched if not one.is_alive()), None)
@@ -194,10 +194,10 @@ def _sentence(name: str, doing: str, cause: str, log: Path) -> str:
 
 
 def pipelines_first(names: set[str]) -> list[str]:
-    """The order in which apps are taken away."""
+    """Return the order in which apps are deleted."""
     return sorted(names, key=lambda name: (not AppName.parse(name).pipeline, name))
 
 
 def digest_of(settings: Settings, more: str = "") -> str:
-    """By what it is seen that settings have changed."""
+    """Return a digest that shows whether settings have changed."""
     return hashlib.sha256((settings.model_dump_json() + more).encode()).hexdigest()

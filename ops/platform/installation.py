@@ -1,6 +1,6 @@
-"""What an installation must find again (``state.json``), its Ray and Kafka, who works on it.
+"""The state of an installation (``state.json``), access to its Ray and Kafka, and its lock.
 
-One ``up`` or ``down`` at a time holds the state directory; whoever reads the state needs no leave.
+One ``up`` or ``down`` at a time locks the state directory; reading the state needs no lock.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ STATE_FILE = "state.json"
 
 
 class PlatformState(BaseModel):
-    """What must be found again; ``state.json``.
+    """Facts about an installation that later commands need; ``state.json``.
 
     Attributes:
         instance: Mark of everything that this installation starts.
-        bootstrap_servers: Of the brokers in use.
-        head: The own Ray head; None where a running cluster was joined.
-        address: Of the Ray cluster.
+        bootstrap_servers: Address of the brokers in use.
+        head: The installation's own Ray head; None if a running cluster was joined.
+        address: Address of the Ray cluster.
         dashboard: URL of its dashboard.
-        apps: Digest of the settings that each app runs with.
-        operator_pid: Of the process that starts the operator, again and again where it dies;
-            None where none was started.
-        operator_config: Digest of the configuration that it was given.
-        api: URL of its control API.
+        apps: Digest of the settings of each running app, by name.
+        operator_pid: Process id of the operator's supervisor; None if none was started.
+        operator_config: Digest of the operator's configuration.
+        api: URL of the operator's control API.
     """
 
     instance: str
@@ -55,16 +54,16 @@ class PlatformState(BaseModel):
 
     @classmethod
     def load(cls, state_dir: Path) -> PlatformState | None:
-        """Read it; None where there is none."""
+        """Read the state; None if there is none."""
         path = state_dir / STATE_FILE
         return cls.model_validate_json(path.read_bytes()) if path.exists() else None
 
     def save(self, state_dir: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the state atomically."""
         replace_file(state_dir / STATE_FILE, self.model_dump_json(indent=2))
 
     def kafka(self, settings: KafkaSettings) -> KafkaSettings:
-        """The Kafka settings with the address that is really in use."""
+        """Return the Kafka settings with the address that is actually in use."""
         return settings.model_copy(update={"bootstrap_servers": self.bootstrap_servers})
 
 
@@ -74,18 +73,19 @@ def connection(state_dir: Path, state: PlatformState) -> Cluster:
 
 
 def environment(state_dir: Path, state: PlatformState) -> dict[str, str]:
-    """What drivers need in their environment; nothing for a cluster that was joined."""
+    """Return the environment variables that drivers need; none for a joined cluster."""
     return ray_head.environment(state_dir, state.instance) if state.head else {}
 
 
 def token_path(state_dir: Path, state: PlatformState) -> Path | None:
-    """Where the cluster's token lies; None for a cluster that was joined."""
+    """Return the path of the cluster's token; None for a joined cluster."""
     return ray_head.token_file(state_dir) if state.head else None
 
 
 def logs(state_dir: Path) -> Path | None:
-    """Where the logs of consumers and replicas are: Ray's own while it runs, what was kept of them
-    when it does not; None where there are none, or another cluster has them."""
+    """Return the folder of consumers' and replicas' logs: Ray's own, or what was kept of it.
+
+    None if there is neither, or if a joined cluster has the logs."""
     state = PlatformState.load(state_dir)
     if state is not None and state.head is not None:
         return ray_head.logs(state.instance)
@@ -94,8 +94,8 @@ def logs(state_dir: Path) -> Path | None:
 
 
 def embedded_broker(state_dir: Path) -> EmbeddedBroker:
-    """The embedded Kafka of an installation, running or not."""
-    # Brings its own way of fetching files, which the operator does not need.
+    """Return the embedded Kafka of an installation, running or not."""
+    # This imports a download library, which the operator does not need.
     from ops.embedded_kafka.broker import EmbeddedBroker
     from ops.embedded_kafka.broker_config import BrokerSettings
 
@@ -103,7 +103,7 @@ def embedded_broker(state_dir: Path) -> EmbeddedBroker:
 
 
 def is_at_work(state_dir: Path) -> bool:
-    """Whether ``up`` or ``down`` is under way on a state directory."""
+    """Return whether ``up`` or ``down`` is working on a state directory."""
     try:
         with alone(state_dir):
             return False
@@ -113,10 +113,10 @@ def is_at_work(state_dir: Path) -> bool:
 
 @contextmanager
 def alone(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory for one ``up`` or ``down`` at a time."""
+    """Lock the state directory for one ``up`` or ``down``."""
     with (state_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            raise Busy(f"another bertstream is at work on {state_dir}; wait for it") from exc
+            raise Busy(f"another bertstream is using {state_dir}; wait until it is done") from exc
         yield

@@ -1,4 +1,4 @@
-"""Owns what `up` sees to on the brokers before anything reads or writes: topics and groups."""
+"""Prepares topics and consumer groups on the brokers before anything reads or writes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings
 from stream.topics import pipeline_topics, platform_topics
 
-# The group's coordinator looks for members whose session is over only now and then.
+# The group coordinator removes members with an expired session only periodically.
 SESSION_GRACE_S = 5.0
 LOOK_AGAIN_S = 0.5
 
 
 def ensure_topics(admin: Admin, pipelines: Sequence[PipelineSettings]) -> list[str]:
-    """Create the topics that are missing, and check all that are written to.
+    """Create missing topics, and check all topics that are written to.
 
     Returns:
-        Names of those that were created.
+        Names of the topics that were created.
     Raises:
-        TopicMissing: Of a pipeline that does not create its topics.
-        TopicUnfit: What a pipeline writes would be refused there.
+        TopicMissing: A pipeline that does not create its topics lacks one.
+        TopicUnfit: A topic would refuse what a pipeline writes.
     """
     wanted = platform_topics()
     for pipeline in pipelines:
@@ -40,14 +40,14 @@ def ensure_topics(admin: Admin, pipelines: Sequence[PipelineSettings]) -> list[s
 def ensure_groups(
     admin: Admin, new: Sequence[PipelineSettings], running: Sequence[PipelineSettings]
 ) -> None:
-    """Check that only a pipeline's own consumers read with its group.
+    """Check that only a pipeline's own consumers use its group.
 
     Args:
-        new: Pipelines that this installation does not run yet: nobody may be in their groups.
-            Members that a crash has left are waited for until their session is over.
-        running: Those whose consumers may be there already.
+        new: Pipelines that this installation does not run yet: their groups must be empty. Waits
+            until the sessions of members that a crash left behind have expired.
+        running: Pipelines whose consumers may already be in their groups.
     Raises:
-        GroupTaken: Names those who are there.
+        GroupTaken: Other consumers use a group; the message names them.
     """
     for pipeline in (*new, *running):
         _refuse_foreign(admin, pipeline)
@@ -59,8 +59,8 @@ def _refuse_foreign(admin: Admin, pipeline: PipelineSettings) -> None:
     others = foreign(pipeline.name, admin.groups([pipeline.name])[pipeline.name])
     if others is not None:
         raise GroupTaken(
-            f"another application uses consumer group {pipeline.name}, which is that of pipeline "
-            f"{pipeline.name}: {others}. Give the pipeline another name, or end that application"
+            f"another application uses consumer group {pipeline.name}, which belongs to pipeline "
+            f"{pipeline.name}: {others}. Give the pipeline another name, or stop that application"
         )
 
 
@@ -70,8 +70,8 @@ def _wait_until_left(admin: Admin, pipeline: PipelineSettings) -> None:
         if time.monotonic() > end:
             members = ", ".join(map(str, group.members))
             raise GroupTaken(
-                f"another installation runs a pipeline {pipeline.name} on these brokers; in its "
-                f"consumer group are {members}. Both would stop each other: give this pipeline "
-                "another name, or end the other with `bertstream down` where it was started"
+                f"another installation runs a pipeline {pipeline.name} on these brokers; its "
+                f"consumer group has {members}. They would stop each other: give this pipeline "
+                "another name, or stop the other with `bertstream down` where it was started"
             )
         time.sleep(LOOK_AGAIN_S)

@@ -1,7 +1,7 @@
-"""The operator's processes on this machine: starts them, finds them, ends them.
+"""Starts, finds and ends the operator's processes on this machine.
 
-There are two: a supervisor, and the operator that it starts again whenever that dies. What they do
-is theirs.
+There are two: a supervisor, and the operator that it restarts whenever that dies. Their own
+modules define what they do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ops.processes.start_limits import Patience
 SUPERVISOR = (sys.executable, "-m", "ops.platform.supervisor")
 LOG = "operator.log"
 API_DEADLINE_S = 30.0
-# The supervisor waits for the operator, who ends its round and gives its lease back.
+# The supervisor waits for the operator, which finishes its round and releases its lease.
 END_S = GRACE_S + 3.0
 
 
@@ -32,12 +32,12 @@ def start(state_dir: Path, configuration: bytes, api: str) -> int:
     """Start both and wait until the control API listens.
 
     Args:
-        configuration: JSON on one line; it may hold passwords.
+        configuration: JSON on one line; it may contain passwords.
         api: URL of the control API, with its port.
     Returns:
-        The supervisor's process number.
+        Process id of the supervisor.
     Raises:
-        PlatformError: The operator died, or took too long; both are ended then.
+        PlatformError: The operator died or took too long; both processes have been ended.
     """
     log = state_dir / LOG
     (state_dir / NOTE_FILE).unlink(missing_ok=True)  # of a supervisor that was killed
@@ -82,26 +82,26 @@ def _wait_for_api(supervisor: subprocess.Popen[bytes], state_dir: Path, api: str
 
 
 def is_supervised(instance: str) -> bool:
-    """Whether the supervisor of an installation lives; by the installation's mark."""
+    """Return whether the supervisor of an installation runs, judged by the installation's mark."""
     return bool(_running(SUPERVISOR, instance))
 
 
 def fault(state_dir: Path) -> str | None:
-    """Why the operator does not run while its supervisor lives, in words; None where it does."""
+    """Return why the operator does not run while its supervisor does; None if it runs."""
     note = SupervisorNote.load(state_dir)
     if note is None or note.next_at is None:
         return None
-    return f"{note.sentence()}; it is started again by itself, see {state_dir / LOG}"
+    return f"{note.sentence()}; it restarts automatically, see {state_dir / LOG}"
 
 
 def end(instance: str) -> None:
-    """End the supervisor and the operator, also one whose supervisor was killed."""
+    """End the supervisor and the operator, even an operator whose supervisor was killed."""
     processes.end(lambda: _running(SUPERVISOR, instance), grace_s=END_S)
     processes.end(lambda: operators(instance), grace_s=END_S)
 
 
 def operators(instance: str) -> list[psutil.Process]:
-    """Operators of an installation: one, or none between two of them."""
+    """Return the operator processes of an installation: one, or none during a restart."""
     return _running(OPERATOR, instance)
 
 

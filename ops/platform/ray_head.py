@@ -1,7 +1,7 @@
-"""A Ray head of our own: on loopback, with a token, findable and ended whole.
+"""Starts, finds and ends the platform's own Ray head, on loopback and with a token.
 
-Never touches another Ray on the machine: it has its own ports, its own temporary folder, and
-what it starts carries the installation's mark.
+It never touches another Ray on the machine: it has its own ports and its own temporary folder,
+and what it starts carries the installation's mark.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ logger = logging.getLogger(__name__)
 
 START_DEADLINE_S = 90.0
 POLL_S = 0.2
-# In the state directory: what `ray start` says.
+# In the state directory: the output of `ray start`.
 LOG = "ray.log"
-# So it says which of Ray's processes ended, and how.
+# Its line about which of Ray's processes ended, and how.
 ENDED = re.compile(r"(\w+) \[exit code=(-?\d+)\]")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# It gives its own processes 30 s, which nothing can change: on a busy machine it is tried again.
+# It gives Ray's processes 30 s, which cannot be configured: on a busy machine it is retried.
 TOO_SLOW = "timed out during startup"
-# The file in its temporary folder in which `ray start` leaves the cluster's address.
+# The file in Ray's temporary folder to which `ray start` writes the cluster's address.
 NOTE = "ray_current_cluster"
-# Nothing of Ray's outlives a head, and told to end all at once its processes wait for each other.
+# Short: Ray has nothing to save, and its processes, terminated together, wait for each other.
 GRACE_S = 1.0
 
 
 class RayHead(NamedTuple):
-    """Where a running head is.
+    """Addresses and process of a running head.
 
     Attributes:
-        address: Of the cluster, for drivers.
-        dashboard: Its URL; also the REST API's.
-        pid: Of the process that holds all others.
+        address: Address of the cluster, for drivers.
+        dashboard: URL of the dashboard and of the REST API.
+        pid: Id of the process that started all others.
     """
 
     address: str
@@ -63,22 +63,22 @@ class RayHead(NamedTuple):
 
 
 def token_file(state_dir: Path) -> Path:
-    """Where the cluster's token lies; readable for its owner only."""
+    """Return the path of the cluster's token, which only its owner can read."""
     return state_dir / "ray-token"
 
 
 def environment(state_dir: Path, instance: str) -> dict[str, str]:
-    """What the head, its workers and every driver must have in their environment."""
+    """Return the environment variables that the head, its workers and every driver need."""
     return {
         processes.MARK: instance,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file(state_dir).resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's name for "this machine alone": all of it listens on 127.0.0.1.
+        # Ray's switch for "this machine only": everything listens on 127.0.0.1.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_DEDUP_LOGS": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
-        # Of each log, and how many of it: without these half a gigabyte, six times.
+        # Size and number of the files of each log; by default half a gigabyte, six times.
         "RAY_ROTATION_MAX_BYTES": str(10 * 1024 * 1024),
         "RAY_ROTATION_BACKUP_COUNT": "2",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -90,9 +90,9 @@ def start(settings: RaySettings, state_dir: Path, instance: str) -> RayHead:
     """Start a head and wait until its API answers.
 
     Args:
-        instance: Mark of the installation; names the temporary folder, too.
+        instance: Mark of the installation; also names the temporary folder.
     Raises:
-        ClusterStartFailed: It died or did not answer in time; names the cause and its log.
+        ClusterStartFailed: Ray died or did not answer in time; names the cause and the log.
     """
     if settings.dashboard_port and not can_listen(settings.dashboard_port):
         raise ClusterStartFailed(
@@ -126,28 +126,28 @@ def _start_once(
             start_new_session=True,
         )
     url = f"http://{HOST}:{dashboard_port}"
-    # Ray notes its address last, when its node runs.
+    # Ray writes its address last, when its node runs.
     noted = temporary_folder(instance) / NOTE
     while not (noted.exists() and api_answers(url)):
         if head.poll() is not None:
             why = cause(log) or how(head.returncode)
-            raise ClusterStartFailed(f"Ray ended while it started ({why}); its log is {log}")
+            raise ClusterStartFailed(f"Ray exited during startup ({why}); its log is {log}")
         if patience.is_over():
             raise ClusterStartFailed(
-                f"Ray did not answer within {patience}; its log is {log}. Start it again when "
-                "less runs on this machine"
+                f"Ray did not answer within {patience}; its log is {log}. Try again when this "
+                "machine is less busy"
             )
         time.sleep(POLL_S)
     return RayHead(f"{HOST}:{port}", url, head.pid)
 
 
 def stop(instance: str, state_dir: Path | None = None) -> list[int]:
-    """End an installation's head and all that it started, also one that is half there.
+    """End an installation's head and everything it started, even after an incomplete start.
 
     Args:
-        state_dir: Where the ends of its logs are kept; None keeps nothing.
+        state_dir: Where the last part of each log is kept; None keeps nothing.
     Returns:
-        Process numbers that resist; empty when all are gone.
+        Ids of processes that did not end; empty when all have ended.
     """
     folder = temporary_folder(instance)
 
@@ -163,9 +163,9 @@ def stop(instance: str, state_dir: Path | None = None) -> list[int]:
 
 
 def running_elsewhere() -> str | None:
-    """Address of a cluster that somebody else runs: RAY_ADDRESS, or what `ray start` noted here.
+    """Return the address of a cluster that is not ours: RAY_ADDRESS, or noted by `ray start`.
 
-    A noted one that does not listen any more is passed over.
+    A noted address that no longer accepts connections is ignored.
     """
     if "RAY_ADDRESS" in os.environ:
         return os.environ["RAY_ADDRESS"]
@@ -180,7 +180,7 @@ def running_elsewhere() -> str | None:
 
 
 def is_alive(head: RayHead) -> bool:
-    """Whether the head's process lives; it ends when one of Ray's own does."""
+    """Return whether the head's process runs; it exits when one of Ray's processes does."""
     try:
         return processes.is_alive(psutil.Process(head.pid))
     except psutil.NoSuchProcess:
@@ -188,12 +188,12 @@ def is_alive(head: RayHead) -> bool:
 
 
 def is_running(head: RayHead) -> bool:
-    """Whether the head's process lives and its API answers."""
+    """Return whether the head's process runs and its API answers."""
     return is_alive(head) and api_answers(head.dashboard)
 
 
 def cause(log: Path) -> str:
-    """Why a head ended, from its log: which of its processes ended first, or the last error."""
+    """Return why a head ended, by its log: its first process that ended, or the last error."""
     text = COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
     if ended := ENDED.search(text):
         return f"{ended[1]} ended: {how(int(ended[2]))}"
@@ -201,7 +201,7 @@ def cause(log: Path) -> str:
 
 
 def api_answers(url: str) -> bool:
-    """Whether the REST API answers, if only to say that a token is missing."""
+    """Return whether the REST API answers, even if only to report that a token is missing."""
     try:
         with urllib.request.urlopen(f"{url}/api/version", timeout=2.0):
             return True
@@ -212,20 +212,20 @@ def api_answers(url: str) -> bool:
 
 
 def temporary_folder(instance: str) -> Path:
-    """Ray's folder: sockets lie in it, and their paths may have 107 characters at most."""
+    """Return Ray's folder; short, as paths of sockets in it may have 107 characters at most."""
     name = hashlib.sha256(instance.encode()).hexdigest()[:10]
     return Path("/tmp") / f"bertstream-{name}"
 
 
 def logs(instance: str) -> Path:
-    """Where the logs of its consumers, its replicas and its own processes lie while it runs."""
+    """Return the folder of the logs of consumers, replicas and Ray's processes while it runs."""
     return temporary_folder(instance) / "session_latest" / "logs"
 
 
 def _command(
     settings: RaySettings, instance: str, port: int, client_port: int, dashboard_port: int
 ) -> list[str]:
-    # The script beside this interpreter, so that no other Ray on the PATH is taken.
+    # Run as a module of this interpreter, so that no other Ray on the PATH is used.
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         f"--port={port}",
@@ -234,10 +234,10 @@ def _command(
         f"--dashboard-port={dashboard_port}",
         f"--temp-dir={temporary_folder(instance)}",
         f"--object-store-memory={settings.object_store_mb * 1024 * 1024}",
-        # Nothing to add nodes to; and no driver that would print the workers' logs.
+        # There is no autoscaler to monitor, and no driver that would print the workers' logs.
         "--no-monitor",
         "--include-log-monitor=false",
-        # By default all clusters of a machine take these from the same place.
+        # By default all clusters of a machine choose these from the same range.
         "--min-worker-port=0",
         "--max-worker-port=0",
         "--dashboard-agent-listen-port=0",
@@ -253,7 +253,7 @@ def _command(
 def _head_environment(state_dir: Path, instance: str) -> dict[str, str]:
     ours = os.environ | environment(state_dir, instance)
     ours.pop("RAY_ADDRESS", None)
-    # Its own default is one number for all clusters of a machine.
+    # Ray's default is the same port for all clusters of a machine.
     return ours | {"DASHBOARD_METRIC_PORT": str(free_port())}
 
 

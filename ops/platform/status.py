@@ -1,4 +1,4 @@
-"""How the platform stands: Ray's API, Kafka's lag and the telemetry topic, read once."""
+"""Reads the status of the platform once: Ray's API, Kafka's lag and the telemetry topic."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from stream.settings import KafkaSettings, PipelineSettings
 from stream.telemetry import merge, quantile
 
 LAST_WORDS_S = 3600.0
-# A transaction is ordinarily over before.
+# Transactions normally end sooner.
 OPEN_S = 5.0
 WINDOW_S = 30.0
 
 
 class AppStatus(BaseModel):
-    """One Serve app; ``message`` says why where it is not RUNNING."""
+    """One Serve app; ``message`` explains why it is not RUNNING."""
 
     name: str
     status: str
@@ -41,13 +41,13 @@ class PipelineStatus(BaseModel):
     """One pipeline over the last half minute.
 
     Attributes:
-        lag: Records that can be read and are not yet committed; None where Kafka did not say.
-        held: Transactions of producers that have been open for a while, and what waits behind
-            them; a sentence each.
-        p50_ms, p99_ms: From the input's timestamp to the commit; None without records whose
-            timestamp can be believed.
-        trouble: Why a consumer is not going on at the moment, as it told; where records wait and
-            none comes out, what a consumer had to get over last.
+        lag: Records that can be read and are not yet committed; None if Kafka did not answer.
+        held: One sentence for each producer's transaction that has been open for a while, with
+            what waits behind it.
+        p50_ms, p99_ms: From the input's timestamp to the commit; None without records that have
+            a plausible timestamp.
+        trouble: Why a consumer makes no progress at the moment, as it reported; where records
+            wait and none comes out, the last error that a consumer recovered from.
     """
 
     name: str
@@ -67,10 +67,10 @@ class PipelineStatus(BaseModel):
 
 
 class OperatorStatus(BaseModel):
-    """The process that moves releases on, scales and repairs.
+    """The process that advances releases, scales and repairs.
 
     Attributes:
-        message: Why it does not run; empty where it does.
+        message: Why it does not run; empty if it runs.
         api: URL of its control API.
     """
 
@@ -83,7 +83,7 @@ class Status(BaseModel):
     """The whole platform.
 
     Attributes:
-        operator: None where the configuration wants none.
+        operator: None if the configuration disables it.
     """
 
     bootstrap_servers: str
@@ -97,7 +97,7 @@ class Status(BaseModel):
 
 
 def status(config: PlatformConfig) -> Status:
-    """Read how everything stands.
+    """Read the status of the whole platform.
 
     Raises:
         NotRunning: The platform is not up.
@@ -152,14 +152,14 @@ def _app(name: str, app: dict[str, Any]) -> AppStatus:
 
 
 def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:
-    """Whether some version of a model runs."""
+    """Return whether any version of a model runs."""
     return any(
         app.status == RUNNING for name, app in apps.items() if AppName.parse(name).model == model
     )
 
 
 def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:
-    """What the pipelines told of themselves lately; nothing where no broker answers."""
+    """Return what the pipelines reported recently; nothing if no broker answers."""
     now_ms = int(time.time() * 1000)
     try:
         windows = recent_telemetry(kafka, since_ms=now_ms - int(WINDOW_S * 1000))
@@ -194,7 +194,7 @@ def _pipeline(
         precision=sums.precision if sums else None,
         message=app.message if app else "",
         trouble=_trouble(
-            [told for told in consumers if told.pipeline == settings.name],
+            [one for one in consumers if one.pipeline == settings.name],
             stands=bool(lag) and not (sums and (sums.answers or sums.failures)),
             now_ms=int(time.time() * 1000),
         ),
@@ -202,18 +202,18 @@ def _pipeline(
 
 
 def _trouble(consumers: list[ConsumerRecord], *, stands: bool, now_ms: int) -> str | None:
-    """What consumers tell of themselves, each last; where all stands still, also what is past.
+    """Return the latest trouble of the consumers; if nothing comes out, also what is past.
 
     Args:
-        stands: Records wait, and none comes out.
+        stands: Whether records wait and none comes out.
     """
-    told = [
+    current = [
         (one.at_ms, one.trouble)
         for one in consumers
         if one.trouble and (stands or now_ms - one.at_ms <= WINDOW_S * 1000)
     ]
     past = [(one.last_error_ms or 0, one.last_error) for one in consumers if one.last_error]
-    return max(told or (past if stands else []), default=(0, None))[1]
+    return max(current or (past if stands else []), default=(0, None))[1]
 
 
 def _lag(settings: PipelineSettings, kafka: KafkaSettings) -> tuple[int | None, list[str]]:

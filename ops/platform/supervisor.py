@@ -1,7 +1,7 @@
-"""The process that starts the operator and starts it again when it dies; ``bertstream up`` runs it.
+"""The process that starts the operator and restarts it when it dies; ``bertstream up`` runs it.
 
-Owns its child and a file that tells how that stands. It imports nothing that could fail or grow,
-and does nothing while the child lives.
+Owns its child and a file with the child's status. It imports nothing that could fail or grow,
+and is idle while the child runs.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ logger = logging.getLogger(__name__)
 OPERATOR: Final = (sys.executable, "-m", "ops.operator.server")
 # In the state directory.
 NOTE_FILE: Final = "operator.json"
-# A child that lived for so long did not fail at its start: the next pause is the first again.
+# A child that lived this long did not fail at startup: the pauses begin with the shortest again.
 STEADY_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 60.0
 KEPT_DEATHS: Final = 100
-# What a child has from the signal to its end; ``up`` and ``down`` wait a little longer for both.
+# Time for a child to exit after the signal; ``up`` and ``down`` wait a little longer for both.
 GRACE_S: Final = 12.0
-# The same of a child whose supervisor is gone.
+# The same for a child whose supervisor has died.
 ORPHAN_S: Final = 10.0
-# Beside one other process at work it still gets a fourth of a core.
+# Alongside one other busy process it still gets a quarter of a core.
 NICENESS: Final = 5
 
 
 class SupervisorNote(NamedTuple):
-    """How the operator's process stands; moments in seconds since 1970.
+    """Status of the operator's process; times in seconds since 1970.
 
     Attributes:
-        pid: Of the child; None between two of them.
-        deaths: When children died since the supervisor began, the newest last; a bounded number.
-        how: The last of them died; empty where none has.
+        pid: Process id of the child; None between two children.
+        deaths: When children of this supervisor died, the newest last; a bounded number.
+        how: How the last of them died; empty if none has.
         lived_s: How long that one had lived.
-        next_at: When the next one starts; None while one lives.
+        next_at: When the next one starts; None while one runs.
     """
 
     pid: int | None = None
@@ -58,7 +58,7 @@ class SupervisorNote(NamedTuple):
 
     @classmethod
     def load(cls, state_dir: Path) -> SupervisorNote | None:
-        """Read it; None where no supervisor runs."""
+        """Read the note; None if no supervisor runs."""
         try:
             known = json.loads((state_dir / NOTE_FILE).read_bytes())
             return cls(**known)._replace(deaths=tuple(known["deaths"]))
@@ -66,7 +66,7 @@ class SupervisorNote(NamedTuple):
             return None
 
     def save(self, state_dir: Path) -> None:
-        """Write it, whole or not at all; what cannot be written is logged."""
+        """Write the note atomically; a failure is logged."""
         path = state_dir / NOTE_FILE
         try:
             replace_file(path, json.dumps(self._asdict()))
@@ -74,26 +74,26 @@ class SupervisorNote(NamedTuple):
             logger.error("%s cannot be written: %s", path, exc)
 
     def sentence(self) -> str:
-        """What has happened."""
+        """Return a sentence about the deaths."""
         times = "once" if len(self.deaths) == 1 else f"{len(self.deaths)} times"
         return f"it has died {times}, the last time after {self.lived_s:.0f} s ({self.how})"
 
 
 def pause_s(short_lives: int) -> float:
-    """How long to wait before the next start.
+    """Return how long to wait before the next start.
 
     Args:
-        short_lives: Children in a row, up to now, that died before they were steady.
+        short_lives: Number of most recent children in a row that died before ``STEADY_S``.
     """
     return min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(max(short_lives - 1, 0), 16))
 
 
 class Supervisor:
-    """Keeps one child alive; in the main thread of a process.
+    """Keeps one child alive; must run in the main thread of a process.
 
-    A child finds the configuration as the first line of its standard input, which then stays open
-    and ends with its parent, however that dies. Its last argument is the name under which it holds
-    the lease: its predecessor is dead for certain, so it need not wait until that one's ends.
+    A child reads the configuration from the first line of its standard input, which then stays
+    open and closes with its parent, however that dies. Its last argument is the name of the lease's
+    holder, the same for all children: the predecessor is dead, so its lease can be taken at once.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Supervisor:
         *,
         grace_s: float = GRACE_S,
     ) -> None:
-        """Nothing is started yet.
+        """Prepare; nothing is started yet.
 
         Args:
-            configuration: A line without its end; it may hold passwords.
-            grace_s: From the signal to the other one.
+            configuration: One line without its newline; it may contain passwords.
+            grace_s: Seconds between passing on a signal and killing the child.
         """
         self._command = [*command, os.urandom(16).hex()]
         self._configuration = configuration
@@ -119,10 +119,10 @@ class Supervisor:
         os.set_blocking(ring, False)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)  # the bell rings all the same
+            signal.signal(number, lambda *_: None)  # the wakeup fd is still written
 
     def run(self) -> None:
-        """Start, wait, and start again until told to end; no child is left then."""
+        """Start the child and restart it until a signal arrives; no child is left on return."""
         note, short_lives = SupervisorNote(), 0
         while self._told is None:
             began_s = time.monotonic()
@@ -140,7 +140,7 @@ class Supervisor:
                 None, deaths, how(child.returncode), round(lived_s, 1), now + wait_s
             )
             note.save(self._state_dir)
-            logger.error("the operator: %s; the next starts in %g s", note.sentence(), wait_s)
+            logger.error("the operator: %s; it restarts in %g s", note.sentence(), wait_s)
             self._pause(wait_s)
         (self._state_dir / NOTE_FILE).unlink(missing_ok=True)
 
@@ -153,7 +153,7 @@ class Supervisor:
         return child
 
     def _died(self, child: subprocess.Popen[bytes]) -> bool:
-        """Wait until it has ended, by itself or as this process was told to."""
+        """Wait until the child has ended; return whether it ended by itself."""
         end_s: float | None = None
         while child.poll() is None:
             if self._told is not None and end_s is None:
@@ -161,7 +161,7 @@ class Supervisor:
                 end_s = time.monotonic() + self._grace_s
             left_s = None if end_s is None else end_s - time.monotonic()
             if left_s is not None and left_s <= 0:
-                logger.error("the operator does not end within %g s; killing it", self._grace_s)
+                logger.error("the operator did not exit within %g s; killing it", self._grace_s)
                 child.kill()
                 left_s = None
             self._listen(left_s)
@@ -176,33 +176,33 @@ class Supervisor:
             self._listen(left_s)
 
     def _listen(self, timeout_s: float | None) -> None:
-        """Until a signal comes; one that came since the last time counts."""
+        """Wait for a signal; one that arrived since the last call counts."""
         if select.select([self._bell], [], [], timeout_s)[0]:
             heard = set(os.read(self._bell, 512)) & {signal.SIGTERM, signal.SIGINT}
             self._told = self._told or next(iter(heard), None)
 
 
 def end_with_parent(stop: Callable[[], None], fileno: int, *, grace_s: float = ORPHAN_S) -> None:
-    """Wait for the end of a pipe that the parent keeps open, then end this process.
+    """Wait until a pipe that the parent keeps open is closed, then end this process.
 
     Args:
-        stop: Ends it in order.
-        grace_s: After which it ends at once.
+        stop: Shuts the process down in order.
+        grace_s: Seconds after which the process exits at once.
     """
     while os.read(fileno, 1):
-        pass  # nothing more is said
-    logger.warning("the supervisor is gone; ending")
+        pass  # the parent sends nothing more
+    logger.warning("the supervisor has died; shutting down")
     stop()
     time.sleep(grace_s)
-    logger.error("still here %g s later; ending at once", grace_s)
+    logger.error("still running after %g s; exiting at once", grace_s)
     os._exit(1)
 
 
 def yield_to_others() -> None:
-    """Let consumers, replicas and brokers go first where the machine is too small for all.
+    """Let consumers, replicas and brokers run first on a machine that is too small for all.
 
-    Where Linux divides the machine among sessions first, being nice counts within one only: there
-    the session itself is nice.
+    Where Linux shares the machine among sessions first (autogroup), niceness counts only within a
+    session, so the session itself is made nice.
     """
     os.nice(NICENESS)
     with contextlib.suppress(OSError):
@@ -210,7 +210,7 @@ def yield_to_others() -> None:
 
 
 def how(status: int) -> str:
-    """What the system says of a child that has ended."""
+    """Describe how a process ended, by its exit status."""
     if status >= 0:
         return f"exit code {status}"
     try:
@@ -220,7 +220,7 @@ def how(status: int) -> str:
 
 
 def main() -> None:
-    """Supervise the operator of a state directory; the configuration stands on stdin."""
+    """Supervise the operator of a state directory; the configuration is read from stdin."""
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

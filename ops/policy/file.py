@@ -1,4 +1,4 @@
-"""The policy's YAML text: read, checked as a whole, every mistake named with its place. Pure."""
+"""Reads a policy's YAML text and reports every mistake with its place. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ops.problems import Problem, ProblemSeverity
 from serve.settings import Settings
 
 MAX_BYTES = 65_536
-# A step that needs more than so many records a second of the whole stream is a slip of the pen.
+# A step that needs a faster stream than this is assumed to be a typing error.
 PLAUSIBLE_RECORDS_PER_S = 10_000
 
 PolicyPart = TypeVar("PolicyPart", bound=Settings)
 
 
 class ContentFault(NamedTuple):
-    """What is wrong at a path of the content."""
+    """A mistake at a path of the content."""
 
     steps: KeyPath
     message: str
@@ -36,9 +36,9 @@ def load(text: str, *, now: datetime) -> Policy:
     """Read a policy.
 
     Args:
-        now: Aware; windows are looked for from here on.
+        now: Current time, aware; windows are searched from here on.
     Raises:
-        PolicyError: Lists every mistake. Not retriable.
+        PolicyError: The policy has mistakes; the message lists them all. Not retriable.
     """
     policy, problems = examine(text, now=now)
     if policy is None:
@@ -48,21 +48,21 @@ def load(text: str, *, now: datetime) -> Policy:
 
 
 def check(text: str, *, now: datetime) -> list[Problem]:
-    """Every mistake in a policy, in the order of its lines; empty where there is none.
+    """Return every mistake in a policy, in the order of its lines.
 
     Args:
-        now: Aware; windows are looked for from here on.
+        now: Current time, aware; windows are searched from here on.
     """
     return examine(text, now=now)[1]
 
 
 def examine(text: str, *, now: datetime) -> tuple[Policy | None, list[Problem]]:
-    """Read a policy and name every mistake in it, in the order of its lines.
+    """Read a policy and report every mistake in it, in the order of its lines.
 
     Args:
-        now: Aware; windows are looked for from here on.
+        now: Current time, aware; windows are searched from here on.
     Returns:
-        The policy, None where a mistake makes it unusable, and the mistakes.
+        The policy, None if a mistake makes it unusable, and the mistakes.
     """
     if len(text.encode(errors="replace")) > MAX_BYTES:
         return None, [Problem(0, 0, "", f"a policy has at most {MAX_BYTES:,} bytes")]
@@ -82,11 +82,11 @@ def examine(text: str, *, now: datetime) -> tuple[Policy | None, list[Problem]]:
 
 
 def conflicts(content: dict[str, Any], now: datetime) -> Iterator[ContentFault]:
-    """What does not fit together in a policy whose parts may each be right.
+    """Yield conflicts between parts of a policy that may each be valid.
 
     Args:
-        content: Of the file as it stands there: keys may be missing, values of any type. A part
-            that is wrong in itself is passed over.
+        content: Content of the file as written: keys may be missing, values of any type. A part
+            that is invalid in itself is skipped.
     """
     yield from _gate_conflicts(_items(MetricGate, content, "gates"))
     yield from _approval_conflicts(_items(ApprovalRule, content, "approvals"))
@@ -111,10 +111,10 @@ def _gate_conflicts(gates: list[tuple[KeyPath, MetricGate]]) -> Iterator[Content
             yield ContentFault((*steps, other), message)
         elif getattr(gate, fitting) is None and gate.not_worse_by is None:
             yield ContentFault(
-                steps, f"a gate needs {fitting} or not_worse_by; without, all would pass"
+                steps, f"a gate needs {fitting} or not_worse_by; without one, all would pass"
             )
         if gate.name in seen:
-            yield ContentFault(steps, f"there is a gate on {gate.name} above; put them into one")
+            yield ContentFault(steps, f"there is a gate on {gate.name} above; merge the two")
         seen.add(gate.name)
 
 
@@ -122,9 +122,7 @@ def _approval_conflicts(rules: list[tuple[KeyPath, ApprovalRule]]) -> Iterator[C
     seen: set[str] = set()
     for steps, rule in rules:
         if rule.team in seen:
-            yield ContentFault(
-                (*steps, "team"), f"team {rule.team} stands above; put them into one"
-            )
+            yield ContentFault((*steps, "team"), f"team {rule.team} is listed above; merge the two")
         seen.add(rule.team)
 
 
@@ -132,12 +130,12 @@ def _window_conflicts(content: Any, now: datetime) -> Iterator[ContentFault]:
     allow = _items(ReleaseWindow, content, "allow", above=("windows",))
     never = [steps for steps, window in allow if not ever_starts(window, now)]
     for steps in never:
-        yield ContentFault((*steps, "cron"), "no date fits it, so the window would never open")
+        yield ContentFault((*steps, "cron"), "no date matches it, so the window would never open")
     windows = _part(Windows, {"windows": content or {}}, "windows")
     if windows is None or never or next_opening(windows, now) is not None:
         return
-    message = "with these windows a release could not go out within two years"
-    yield ContentFault(("windows", "deny"), f"{message}: they forbid all that is allowed")
+    message = "with these windows no release could start within two years"
+    yield ContentFault(("windows", "deny"), f"{message}: they deny all that is allowed")
 
 
 def _canary_conflicts(canary: list[tuple[KeyPath, CanaryStep]]) -> Iterator[ContentFault]:
@@ -147,7 +145,7 @@ def _canary_conflicts(canary: list[tuple[KeyPath, CanaryStep]]) -> Iterator[Cont
             yield ContentFault((*steps, "weight"), message)
     for steps, step in canary:
         if not step.records:
-            message = "with 0 records the step is passed without a look at the version"
+            message = "with 0 records the step passes without checking the version"
             yield ContentFault((*steps, "records"), message, ProblemSeverity.WARNING)
         yield from _rate_warning(steps, step.records / step.weight, step)
 
@@ -156,25 +154,25 @@ def _rollout_conflicts(rollout: Rollout) -> Iterator[ContentFault]:
     bake = rollout.bake
     judged = [step.records for step in rollout.canary] + ([bake.records] if bake else [])
     if not judged:
-        message = "without canary and bake a version could never be rolled back by itself"
-        yield ContentFault(("rollout",), f"{message}; give it one of them")
+        message = "without canary and bake a version could never be rolled back automatically"
+        yield ContentFault(("rollout",), f"{message}; set one of them")
     elif not any(judged):
-        message = "with 0 records in every step a version could never be rolled back by itself"
-        yield ContentFault(("rollout",), f"{message}; give one of them a number")
+        message = "with 0 records in every step a version could never be rolled back automatically"
+        yield ContentFault(("rollout",), f"{message}; set records of one of them")
     if rollout.shadow is not None:
         yield from _rate_warning(("rollout", "shadow"), rollout.shadow.records, rollout.shadow)
     if bake is not None:
         yield from _rate_warning(("rollout", "bake"), bake.records, bake)
         if bake.timeout < bake.duration:
-            message = "it is over before duration is, so the bake would always be inconclusive"
+            message = "it is shorter than duration, so the bake would always be inconclusive"
             yield ContentFault(("rollout", "bake", "timeout"), message, ProblemSeverity.WARNING)
 
 
 def _rate_warning(steps: KeyPath, records: float, step: Any) -> Iterator[ContentFault]:
-    """Whether a stream can bring ``records`` within the step's timeout."""
+    """Warn if no plausible stream has ``records`` within the step's timeout."""
     needed = records / step.timeout.total_seconds()
     if needed > PLAUSIBLE_RECORDS_PER_S:
-        message = f"to end in time the stream would need {needed:,.0f} records/s"
+        message = f"to finish in time the stream would need {needed:,.0f} records/s"
         yield ContentFault((*steps, "timeout"), message, ProblemSeverity.WARNING)
 
 
@@ -182,17 +180,19 @@ def _analysis_conflicts(analysis: Analysis) -> Iterator[ContentFault]:
     latency = analysis.latency
     measured = latency is not None and (latency.max_ratio or latency.max_p99_ms)
     if analysis.errors is None and analysis.labels is None and not measured:
-        message = "with errors, latency and labels off, nothing could fail a version that serves"
-        yield ContentFault(("analysis",), f"{message}, and it would never be rolled back by itself")
+        message = "with errors, latency and labels off, nothing could fail a serving version"
+        yield ContentFault(("analysis",), f"{message}; it would never be rolled back automatically")
     elif latency is not None and not measured:
-        message = "neither max_ratio nor max_p99_ms is set, so nothing is checked; null says so"
+        message = (
+            "neither max_ratio nor max_p99_ms is set, so nothing is checked; use null for that"
+        )
         yield ContentFault(("analysis", "latency"), message, ProblemSeverity.WARNING)
 
 
 def _items(
     kind: type[PolicyPart], content: Any, key: str, *, above: KeyPath = ()
 ) -> list[tuple[KeyPath, PolicyPart]]:
-    """Those of a list that are right in themselves, with their paths."""
+    """Return the valid items of a list, with their paths."""
     items = content.get(key) if isinstance(content, dict) else None
     numbered = enumerate(items if isinstance(items, list) else ())
     parts = (((*above, key, index), _valid(kind, item)) for index, item in numbered)
@@ -200,7 +200,7 @@ def _items(
 
 
 def _part(kind: type[PolicyPart], content: dict[str, Any], key: str) -> PolicyPart | None:
-    """A part, with its defaults where it is not there; None where it is wrong in itself."""
+    """Return a part, with its defaults if it is absent; None if it is invalid."""
     return _valid(kind, content.get(key, {}))
 
 

@@ -1,6 +1,6 @@
-"""The policy of one model: how its versions are released. Frozen; what its YAML file holds.
+"""The policy of one model: how its versions are released. Frozen; the content of its YAML file.
 
-How the file is read and what is refused of it: ``ops.policy.file``.
+``ops.policy.file`` reads the file and reports its mistakes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from serve.settings import NAME_PATTERN, Settings
 
 
 def _number(value: Any) -> Any:
-    """YAML's ``yes`` is no 1, and a number in quotes no number."""
+    """Reject YAML's ``yes``, which is not 1, and quoted numbers."""
     if isinstance(value, bool | str):
         raise ValueError("it must be a number")
     return value
@@ -27,7 +27,7 @@ def _number(value: Any) -> Any:
 def _weight(value: float) -> float:
     if not 0 < value < 1:
         raise ValueError(
-            "it must lie between 0 and 1 (at 1 no other version is left to compare with)"
+            "it must be between 0 and 1 (at 1 no other version is left to compare with)"
         )
     return value
 
@@ -40,22 +40,22 @@ PolicyText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Cadence(Settings):
-    """How often a version may go live.
+    """Limit for how often a version may go live.
 
     Attributes:
-        min_interval: Between the last version's going live and the next release's start.
+        min_interval: Time between a version going live and the start of the next release.
     """
 
     min_interval: Duration = timedelta(0)
 
 
 class MetricGate(Settings):
-    """What a figure on the version's card must be. At least one of the three bounds is needed.
+    """Bounds for a metric on the version's card. At least one of the three is required.
 
     Attributes:
-        metric: Its name on the card, such as ``accuracy``.
-        slice: A part of the data: the figure's name on the card is then ``metric/slice``.
-        direction: Which way is better; the card must say the same.
+        metric: Name of the metric on the card, such as ``accuracy``.
+        slice: Part of the data: the name on the card is then ``metric/slice``.
+        direction: Which direction is better; the card must agree.
         at_least: Lowest value allowed, where higher is better.
         at_most: Highest value allowed, where lower is better.
         not_worse_by: How much worse than the live version's it may be, in the metric's unit.
@@ -70,19 +70,19 @@ class MetricGate(Settings):
 
     @property
     def name(self) -> str:
-        """Of the figure on the card."""
+        """Return the name of the metric on the card."""
         return self.metric if self.slice is None else f"{self.metric}/{self.slice}"
 
 
 class GoldenGate(Settings):
-    """How the golden texts must be answered.
+    """Requirements for the answers to golden texts.
 
     Attributes:
-        min_agreement: Share of them that must be answered as expected; None asks for none.
-        not_worse_by: How much smaller than the live version's that share may be.
+        min_agreement: Fraction that must be answered as expected; None for no requirement.
+        not_worse_by: How much smaller than the live version's that fraction may be.
         exact: Whether every text marked ``exact`` must be answered as expected.
-        min_cosine: From which cosine on an embedding counts as the expected one. The default
-            lets pass what precision and batching change, and no other vector space.
+        min_cosine: Lowest cosine at which an embedding counts as the expected one. The default
+            tolerates effects of precision and batching, but not another vector space.
     """
 
     min_agreement: Annotated[FiniteNumber, Field(gt=0, le=1)] | None = None
@@ -92,11 +92,11 @@ class GoldenGate(Settings):
 
 
 class ApprovalRule(Settings):
-    """Who must agree; never the author of the version.
+    """Approvals required from a team; the author of the version never counts.
 
     Attributes:
-        team: Whose members count.
-        count: How many of them, each of whom counts for one team only.
+        team: Team whose members count.
+        count: Number of members required, each of whom counts for one team only.
     """
 
     team: PolicyText
@@ -104,12 +104,12 @@ class ApprovalRule(Settings):
 
 
 class ShadowStep(Settings):
-    """The new version answers live records too, and nobody sees its answers.
+    """The new version also answers live records, but its answers are discarded.
 
     Attributes:
-        records: To be compared. Here a version can be judged thoroughly at nobody's risk: the
-            default finds errors doubled from 1 % in 99 of 100 releases.
-        timeout: After which too few are inconclusive.
+        records: Number of records to compare. This step carries no risk and can be thorough:
+            the default finds errors doubled from 1 % in 99 of 100 releases.
+        timeout: Time after which too few records are inconclusive.
     """
 
     records: Annotated[RecordCount, Field(ge=1)] = 12_000
@@ -117,12 +117,12 @@ class ShadowStep(Settings):
 
 
 class CanaryStep(Settings):
-    """The new version answers a share of the keys.
+    """The new version answers a fraction of the keys.
 
     Attributes:
-        weight: That share.
-        records: That the new version must have answered to be judged.
-        timeout: After which too few are inconclusive.
+        weight: Fraction of the keys.
+        records: Number of records that the new version must have answered to be judged.
+        timeout: Time after which too few records are inconclusive.
     """
 
     weight: Weight
@@ -134,9 +134,9 @@ class Bake(Settings):
     """The new version answers all records, and the old one stays ready.
 
     Attributes:
-        duration: At least.
-        records: That the new version must have answered to be judged.
-        timeout: After which too few are inconclusive.
+        duration: Minimum duration.
+        records: Number of records that the new version must have answered to be judged.
+        timeout: Time after which too few records are inconclusive.
     """
 
     duration: Duration = timedelta(minutes=10)
@@ -145,10 +145,10 @@ class Bake(Settings):
 
 
 class Rollout(Settings):
-    """Steps on the way to live; ``null`` leaves one out.
+    """Steps on the way to live; ``null`` omits one.
 
     Attributes:
-        canary: Weights must rise; empty leaves them out.
+        canary: Steps with rising weights; empty omits them.
     """
 
     shadow: ShadowStep | None = ShadowStep()
@@ -157,12 +157,12 @@ class Rollout(Settings):
 
 
 class ErrorAnalysis(Settings):
-    """Failures that the version is to blame for.
+    """Check of failures that the version is to blame for.
 
     Attributes:
-        alpha: Share of equal versions that the sequential test against the baseline may fail
+        alpha: Fraction of equal versions that the sequential test against the baseline may fail
             in a whole release; each step gets an equal part.
-        max_rate: Share of records above which it fails whatever the baseline does.
+        max_rate: Fraction of records above which it fails whatever the baseline does.
     """
 
     alpha: Share = 0.05
@@ -170,11 +170,11 @@ class ErrorAnalysis(Settings):
 
 
 class LatencyAnalysis(Settings):
-    """How long micro-batches take to compute.
+    """Check of the time that micro-batches take to compute.
 
     Attributes:
-        max_ratio: Of the version's p99 to the live version's.
-        max_p99_ms: Whatever the live version's is.
+        max_ratio: Maximum ratio of the version's p99 to the live version's.
+        max_p99_ms: Maximum p99, whatever the live version's is.
     """
 
     max_ratio: Annotated[FiniteNumber, Field(gt=1)] | None = 1.5
@@ -182,27 +182,27 @@ class LatencyAnalysis(Settings):
 
 
 class LabelAnalysis(Settings):
-    """How often each label is answered.
+    """Check of how often each label is answered.
 
     Attributes:
-        max_distance: Jensen-Shannon distance from the baseline's, 0 to 1.
+        max_distance: Maximum Jensen-Shannon distance from the baseline's labels, 0 to 1.
     """
 
     max_distance: Share = 0.15
 
 
 class AgreementAnalysis(Settings):
-    """How often both versions answer the same, in shadow.
+    """Check of how often both versions give the same answer in shadow.
 
     Attributes:
-        min: Lower Wilson bound of the share.
+        min: Minimum for the lower Wilson bound of that fraction.
     """
 
     min: Share = 0.8
 
 
 class Analysis(Settings):
-    """What fails a version on live records; ``null`` switches a check off."""
+    """Checks that can fail a version on live records; ``null`` switches one off."""
 
     errors: ErrorAnalysis | None = ErrorAnalysis()
     latency: LatencyAnalysis | None = LatencyAnalysis()
@@ -211,21 +211,21 @@ class Analysis(Settings):
 
 
 class RetentionPolicy(Settings):
-    """Which versions are kept.
+    """Number of versions that are kept.
 
     Attributes:
-        versions: The newest so many; the live one and the one to go back to besides.
+        versions: How many of the newest; the live one and the rollback target are always kept.
     """
 
     versions: Annotated[RecordCount, Field(ge=2)] = 10
 
 
 class CostLimit(Settings):
-    """What a model may cost.
+    """Limit for the cost of a model.
 
     Attributes:
-        ceiling_per_day: In the price table's currency; above it replicas are capped. None: no end.
-        warn_at: Share of the ceiling.
+        ceiling_per_day: In the price table's currency; replicas are capped above it. None: no cap.
+        warn_at: Fraction of the ceiling at which to warn.
     """
 
     ceiling_per_day: Annotated[FiniteNumber, Field(gt=0)] | None = None
@@ -233,22 +233,22 @@ class CostLimit(Settings):
 
 
 class Policy(Settings):
-    """How versions of one model are released.
+    """Rules for the releases of one model.
 
     Attributes:
-        model: Its name; all else has a default.
-        cadence: How often.
-        windows: When.
-        outside_windows: A release that is started outside waits for the next window, or is
-            refused.
-        gates: Figures of the version's card.
-        golden: Known texts.
-        labels: ``same`` as the live version's, or they ``may-change``.
-        approvals: By whom.
-        rollout: In which steps.
-        analysis: What fails it on the way.
-        retention: How many versions are kept.
-        cost: What it may cost.
+        model: Name of the model; everything else has a default.
+        cadence: How often versions may go live.
+        windows: When releases may start.
+        outside_windows: Whether a release that is started outside waits for the next window or
+            is refused.
+        gates: Bounds for metrics on the version's card.
+        golden: Requirements for golden texts.
+        labels: Whether labels must be the ``same`` as the live version's or ``may-change``.
+        approvals: Required approvals.
+        rollout: Steps of a release.
+        analysis: Checks that can fail a release.
+        retention: Number of versions that are kept.
+        cost: Limit for the cost.
     """
 
     model: str = Field(pattern=NAME_PATTERN)
@@ -265,12 +265,12 @@ class Policy(Settings):
     cost: CostLimit = CostLimit()
 
     def canonical(self) -> bytes:
-        """JSON, one for one meaning: every default written out, keys in order.
+        """Return canonical JSON, with every default written out and keys in order.
 
-        ``Policy.model_validate_json`` gives the policy back.
+        ``Policy.model_validate_json`` restores the policy.
         """
         return orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
 
     def digest(self) -> str:
-        """Sha256 that names what the policy says, however it is laid out; 64 hex digits."""
+        """Return the sha256 of the policy's content, whatever its layout; 64 hex digits."""
         return hashlib.sha256(self.canonical()).hexdigest()

@@ -1,10 +1,9 @@
-"""When a release may go out: windows that allow and windows that deny. Pure.
+"""Release windows: when releases are allowed and when they are denied. Pure.
 
-A window starts whenever the clock of its zone shows a moment of its cron, and is open for its
-duration in elapsed time. When clocks are put back, a moment that they show twice starts it
-twice; when they are put forward, a moment that they skip starts it as if they had not been.
-Windows may overlap. Deny wins over allow; where there is any allow window, it is open only
-inside one.
+A window starts whenever the clock of its time zone matches its cron, and is open for its
+duration in elapsed time. When clocks are set back, a time that occurs twice starts it twice; when
+they are set forward, a skipped time starts it as if the clocks had not changed. Windows may
+overlap. Deny wins over allow; if there is any allow window, releases are allowed only inside one.
 """
 
 from __future__ import annotations
@@ -26,29 +25,29 @@ from ops.config.duration import LastingDuration, written
 from ops.config.yaml_document import TOLD, nearest
 from serve.settings import Settings
 
-# How far a change is looked for.
+# How far ahead a change is searched for.
 HORIZON = timedelta(days=731)
-# The longest that a date of a cron can be away: 29 February around a year 2100.
+# Largest gap between dates of a cron: 29 February around the year 2100.
 YEARS_BETWEEN_DATES = 8
 DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-# L is the last day of a month. What is left out are the library's letters for chance.
+# L is the last day of a month. The library's letters for random times are excluded.
 CRON_WORDS = frozenset((*DAYS, *MONTHS, "L"))
 DAY = timedelta(days=1)
 LONGEST_PIECE = 7 * DAY
 MAX_WINDOWS = 20
-# Of all windows that allow, or that deny; what touches is one. To look two years ahead takes up to
-# two seconds with so many of both.
+# Limit for all allow windows, or all deny windows; adjacent openings count as one. Searching two
+# years ahead with this many of both takes up to two seconds.
 MAX_OPENINGS_A_DAY = 144
 
 
 class ReleaseWindow(Settings):
-    """A time that comes again and again.
+    """A recurring time window.
 
     Attributes:
-        cron: When it starts: minute, hour, day of month, month, day of week.
-        duration: How long it lasts, in elapsed time.
-        time_zone: Whose clock the cron is read from; a name of the IANA database.
+        cron: Start times: minute, hour, day of month, month, day of week.
+        duration: Duration, in elapsed time.
+        time_zone: Time zone of the cron; a name of the IANA database.
     """
 
     cron: str
@@ -61,12 +60,12 @@ class ReleaseWindow(Settings):
         words = re.findall(r"[A-Z]+", cron.upper())
         if "W" in words or "LW" in words or re.search(r"\dW", cron.upper()):
             raise ValueError(
-                "W, the weekday nearest to a date, is not understood: name the days of the week"
+                "W, the weekday nearest to a date, is not supported: name the days of the week"
             )
         if re.search(r"\dL|L-", cron.upper()):
             raise ValueError(
-                "L is understood alone, for the last day of a month, and in front of a day of the "
-                "week: L5 for its last Friday"
+                "L is supported alone, for the last day of a month, and before a day of the week: "
+                "L5 for its last Friday"
             )
         if (
             len(cron.split()) != 5
@@ -92,11 +91,11 @@ class ReleaseWindow(Settings):
 
 
 class Windows(Settings):
-    """When releases may go out; without any window, always.
+    """Times at which releases may start; without any window, always.
 
     Attributes:
-        allow: Where there is one, only inside one of them.
-        deny: Never inside one of them.
+        allow: If not empty, releases may start only inside one of these.
+        deny: Releases may not start inside any of these.
     """
 
     allow: Annotated[tuple[ReleaseWindow, ...], Field(max_length=MAX_WINDOWS)] = ()
@@ -108,20 +107,20 @@ class Windows(Settings):
         times = sum(len(_within_a_day(window.cron, window.duration)) for window in windows)
         if times > MAX_OPENINGS_A_DAY:
             message = (
-                f"they open {times} times a day, and {MAX_OPENINGS_A_DAY} are the most: let them "
-                "start less often or last longer"
+                f"they open {times} times a day, but at most {MAX_OPENINGS_A_DAY} are allowed: "
+                "make them less frequent or longer"
             )
             raise PydanticCustomError(TOLD, "{message}", {"message": message})
         return windows
 
 
 class WindowState(NamedTuple):
-    """Whether a release may go out as far as the windows say.
+    """State of the windows at a given time.
 
     Attributes:
-        reason: Which window decides.
-        next_change: When ``open`` will be the other; None where that is not within two years.
-        time_zone: In which people read ``next_change``.
+        reason: The window that decides.
+        next_change: When ``open`` changes; None if not within two years.
+        time_zone: Time zone for showing ``next_change`` to people.
     """
 
     open: bool
@@ -131,7 +130,7 @@ class WindowState(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-    """From ``begin`` up to ``end``, both UTC."""
+    """Interval from ``begin`` (inclusive) to ``end`` (exclusive), both UTC."""
 
     begin: datetime
     end: datetime
@@ -139,10 +138,10 @@ class _Stretch(NamedTuple):
 
 @lru_cache(maxsize=64)  # an explanation asks several times for one moment
 def is_open(windows: Windows, now: datetime) -> WindowState:
-    """Whether it is open; it stays so until ``next_change``.
+    """Return whether releases are allowed; this holds until ``next_change``.
 
     Args:
-        now: Aware.
+        now: Current time; aware.
     """
     now, until = now.astimezone(UTC), now.astimezone(UTC) + HORIZON
     openings = _openings(windows, now, until)
@@ -164,16 +163,16 @@ def is_open(windows: Windows, now: datetime) -> WindowState:
 
 
 def next_opening(windows: Windows, now: datetime) -> datetime | None:
-    """The first moment from ``now`` on when it is open; None where none is within two years."""
+    """Return the first open time from ``now`` on; None if there is none within two years."""
     state = is_open(windows, now)
     return now if state.open else state.next_change
 
 
 def next_starts(window: ReleaseWindow, now: datetime, count: int = 5) -> list[datetime]:
-    """When a window opens next, by the clock of its zone.
+    """Return the next start times of a window, in its time zone.
 
     Args:
-        now: Aware.
+        now: Current time; aware.
     """
     zone = ZoneInfo(window.time_zone)
     found = (one.begin for one in _stretches(window, now, now + HORIZON) if one.begin >= now)
@@ -181,7 +180,7 @@ def next_starts(window: ReleaseWindow, now: datetime, count: int = 5) -> list[da
 
 
 def ever_starts(window: ReleaseWindow, now: datetime) -> bool:
-    """Whether any date fits its cron; 30 February does not."""
+    """Return whether any date matches its cron; 30 February does not."""
     return next(_dates(window.cron, now.date()), None) is not None
 
 
@@ -198,7 +197,7 @@ def _holds(window: ReleaseWindow, now: datetime) -> bool:
 
 
 def _openings(windows: Windows, now: datetime, until: datetime) -> Iterator[_Stretch]:
-    """When it is open, from now on; in order, without overlap."""
+    """Return the open intervals from now on, in order and without overlap."""
     allowed: Iterable[_Stretch] = (_Stretch(now, until),)
     if windows.allow:
         allowed = _union(_stretches(window, now, until) for window in windows.allow)
@@ -207,10 +206,10 @@ def _openings(windows: Windows, now: datetime, until: datetime) -> Iterator[_Str
 
 
 def _union(several: Iterable[Iterator[_Stretch]]) -> Iterator[_Stretch]:
-    """The same without overlap; each iterator is in order.
+    """Merge overlapping intervals; each iterator is in order.
 
-    What is open for years comes in pieces that touch, so that it need not be looked at as a
-    whole where the next days are all that matters.
+    An interval of years is yielded in adjacent pieces, so that it need not be computed as a
+    whole when only the next days matter.
     """
     last: _Stretch | None = None
     for stretch in heapq.merge(*several):
@@ -229,7 +228,7 @@ def _union(several: Iterable[Iterator[_Stretch]]) -> Iterator[_Stretch]:
 
 
 def _without(allowed: Iterable[_Stretch], denied: Iterator[_Stretch]) -> Iterator[_Stretch]:
-    """What of the first is not in the second; both in order and without overlap."""
+    """Subtract the second from the first; both are in order and without overlap."""
     deny = next(denied, None)
     for allow in allowed:
         rest = allow.begin
@@ -245,9 +244,9 @@ def _without(allowed: Iterable[_Stretch], denied: Iterator[_Stretch]) -> Iterato
 
 
 def _stretches(window: ReleaseWindow, since: datetime, until: datetime) -> Iterator[_Stretch]:
-    """When one window is open, in order: from before ``since`` to what begins by ``until``."""
+    """Yield a window's open intervals in order, from before ``since`` up to ``until``."""
     zone = ZoneInfo(window.time_zone)
-    # Two days more than needed: a zone is up to a day away, and its clocks are put back.
+    # Two extra days: a zone is up to a day away, and its clocks may be set back.
     first = (since - window.duration).date() - 2 * DAY
     for day in _dates(window.cron, first):
         for stretch in _stretches_of(day, window, zone):
@@ -270,7 +269,7 @@ def _stretches_of(day: date, window: ReleaseWindow, zone: ZoneInfo) -> Iterator[
 
 
 def _instants(local: datetime) -> Iterator[datetime]:
-    """Each moment, UTC, at which a clock shows a time; the skipped one where it never does."""
+    """Yield each UTC time of a local time; for a skipped one, as if it were not skipped."""
     first = local.astimezone(UTC)
     yield first
     second = local.replace(fold=1).astimezone(UTC)
@@ -280,7 +279,7 @@ def _instants(local: datetime) -> Iterator[datetime]:
 
 @lru_cache(maxsize=1024)
 def _within_a_day(cron: str, duration: timedelta) -> tuple[tuple[timedelta, timedelta], ...]:
-    """Begin and end, from midnight, of what starts on a date that fits; touching ones as one."""
+    """Return start and end after midnight on a matching date; adjacent ones are merged."""
     merged: list[tuple[timedelta, timedelta]] = []
     for start in (timedelta(minutes=minute) for minute in _minutes(cron)):
         touches = merged and start <= merged[-1][1]
@@ -290,7 +289,7 @@ def _within_a_day(cron: str, duration: timedelta) -> tuple[tuple[timedelta, time
 
 
 def _minutes(cron: str) -> list[int]:
-    """Minutes from midnight at which a window starts on a date that fits."""
+    """Return the minutes after midnight at which a window starts on a matching date."""
     minutes, hours = croniter.expand(cron)[0][:2]
     return [
         60 * hour + minute
@@ -300,7 +299,7 @@ def _minutes(cron: str) -> list[int]:
 
 
 def _dates(cron: str, first: date) -> Iterator[date]:
-    """Dates that fit, from ``first`` on."""
+    """Yield the matching dates from ``first`` on."""
     dates = croniter(
         " ".join(("0 0", *cron.split()[2:])),
         datetime.combine(first, time()) - timedelta(minutes=1),
@@ -315,12 +314,12 @@ def _dates(cron: str, first: date) -> Iterator[date]:
 
 @lru_cache(maxsize=1)
 def _time_zones() -> frozenset[str]:
-    # "localtime" is another one on every machine.
+    # "localtime" differs between machines.
     return frozenset(available_timezones() - {"localtime"})
 
 
 def _nearest_zone(name: str) -> str:
-    """By its whole name, or by its city alone."""
+    """Suggest a zone by its full name, or by its city alone."""
     cities = {zone.rsplit("/", 1)[-1].lower(): zone for zone in sorted(_time_zones())}
     city = cities.get(name.strip().rsplit("/", 1)[-1].replace(" ", "_").lower())
     if city is not None:

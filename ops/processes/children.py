@@ -1,9 +1,9 @@
-"""Processes of one installation: found, ended and seen gone.
+"""Finds and ends the processes of one installation, and waits until they have ended.
 
-Ray starts processes that start processes, and whose parents end before them. Two things tell
-ours from others': a mark in the environment, which children inherit, and open files in Ray's
-folder. The mark alone is not enough: a process that changes its title, as Ray's agents and
-workers do, writes it over its environment.
+Ray starts processes that start processes, and whose parents end before them. Two signs identify
+ours: a mark in the environment, which children inherit, and open files in Ray's folder. The mark
+alone is not enough: a process that changes its title, as Ray's agents and workers do, overwrites
+its environment with it.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ POLL_S = 0.05
 
 
 def marked(instance: str, *, mark: str = MARK) -> list[psutil.Process]:
-    """Living processes of this user that carry the mark, and their children; never the caller."""
+    """Return this user's running processes with the mark, and their children; not the caller."""
     return _with_children(_those(lambda process: process.environ().get(mark) == instance))
 
 
 def using(folder: Path) -> list[psutil.Process]:
-    """Living processes of this user with an open file in the folder, and their children."""
+    """Return this user's running processes with a file open in the folder, and their children."""
     return _with_children(
         _those(lambda process: any(_is_in(file.path, folder) for file in process.open_files()))
     )
 
 
 def end(find: Callable[[], list[psutil.Process]], *, grace_s: float = 5.0) -> list[int]:
-    """Terminate what is found, kill what stays, until nothing is found any more.
+    """Terminate the processes found, kill those that remain, and repeat until none is found.
 
     Args:
-        find: Called again after each round, as processes appear meanwhile.
-        grace_s: Between the polite signal and the other one.
+        find: Called again after each round, as new processes may appear meanwhile.
+        grace_s: Seconds between SIGTERM and SIGKILL.
     Returns:
-        Process numbers that resist; empty when all are gone.
+        Ids of processes that did not end; empty when all have ended.
     """
     deadline = time.monotonic() + grace_s + 2 * KILL_DEADLINE_S
     while (found := find()) and time.monotonic() < deadline:
@@ -55,7 +55,7 @@ def end(find: Callable[[], list[psutil.Process]], *, grace_s: float = 5.0) -> li
 
 
 def wait(found: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
-    """Wait until all have ended, whoever reaps them; returns those that have not."""
+    """Wait until all have ended, whichever process reaps them; return those that have not."""
     ends = time.monotonic() + timeout_s
     while alive := [process for process in found if is_alive(process)]:
         if time.monotonic() > ends:
@@ -65,8 +65,7 @@ def wait(found: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Proce
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs. One that has ended and that its parent has not asked for does not: it has
-    given back its ports and locks, and a container's first process may never ask."""
+    """Return whether a process runs; a zombie does not, as it has released ports and locks."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -76,7 +75,7 @@ def is_alive(process: psutil.Process) -> bool:
 def _those(ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        # Another user's, or gone meanwhile.
+        # It may belong to another user, or have ended meanwhile.
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and is_alive(process) and ours(process):
                 found.append(process)

@@ -1,4 +1,4 @@
-"""Logs of programs of others: the line that says what is wrong, and what is kept of them."""
+"""Logs of third-party programs: finds the line with the error, and keeps the ends of files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-# What such a line has, whoever wrote it; some write nothing else into it.
+# Marks a line with an error, whichever program wrote it; some write nothing else in the line.
 ERROR: Final = re.compile(r"error|exception|fatal|cannot|failed|timed out", re.IGNORECASE)
-# In front of it: a moment, a level, the place in the code.
+# Prefix of such a line: a time, a level, the place in the code.
 STAMP: Final = re.compile(r"^(?:\[[^\]]*\]\s*|\S+\.(?:py|cc):\d+:?\s*|(?:ERROR|FATAL|E)\b:?\s+)+")
 MAX_CHARACTERS: Final = 300
-# In a state directory: what is kept of Ray's when its own folder goes.
+# In a state directory: what is kept of Ray's logs when its own folder is deleted.
 KEPT: Final = "logs"
 KEPT_BEFORE: Final = "logs.1"
-# Of each file its end, and of all files the newest: 100 MiB at most.
+# The end of each file, and only the newest files: 100 MiB at most.
 MAX_BYTES: Final = 1024 * 1024
 MAX_FILES: Final = 100
-# Of the logs in Ray's folder: consumers, replicas, Serve's controller, and why the cluster ended.
+# In Ray's folder: logs of consumers, replicas, Serve's controller, and why the cluster ended.
 WORTH_KEEPING: Final = (
     "serve/*.log*",
     "worker-*.err*",
@@ -33,24 +33,24 @@ WORTH_KEEPING: Final = (
 )
 # How Ray begins the output of a worker that is a replica.
 REPLICA: Final = re.compile(rb"^:actor_name:ServeReplica:(\S+?):", re.MULTILINE)
-# Lines of its own that say nothing more.
+# Lines added by Ray that carry no other information.
 NAMES: Final = re.compile(rb"^:(?:job_id|actor_name|task_name):.*\n?", re.MULTILINE)
 
 
 def last_error(text: str) -> str:
-    """The last line of a log that tells of an error, without what stands in front; may be empty."""
+    """Return the last line of a log that reports an error, without its prefix; may be empty."""
     lines = [line.strip() for line in text.splitlines()]
-    told = next((line for line in reversed(lines) if ERROR.search(line)), "")
-    return STAMP.sub("", told)[:MAX_CHARACTERS]
+    found = next((line for line in reversed(lines) if ERROR.search(line)), "")
+    return STAMP.sub("", found)[:MAX_CHARACTERS]
 
 
 def keep(folder: Path, state_dir: Path) -> None:
-    """Keep the ends of Ray's logs of consumers and replicas; those of the run before stay, too.
+    """Keep the ends of Ray's logs of consumers and replicas, alongside those of the previous run.
 
-    What one of them printed is named for its app. What cannot be kept is logged.
+    A file of their output is named after the app. A failure to keep them is logged.
 
     Args:
-        folder: Ray's logs, which are about to go.
+        folder: Ray's logs, which are about to be deleted.
     """
     target = state_dir / KEPT
     files = sorted(_worth_keeping(folder), key=lambda file: file[0], reverse=True)[:MAX_FILES]
@@ -68,7 +68,7 @@ def keep(folder: Path, state_dir: Path) -> None:
 
 
 def _worth_keeping(folder: Path) -> Iterator[tuple[float, Path]]:
-    """Files with something in them, and when they were written last."""
+    """Yield non-empty files, each with the time it was last written."""
     for pattern in WORTH_KEEPING:
         for path in folder.glob(pattern):
             if path.is_file() and path.stat().st_size:
@@ -83,7 +83,7 @@ def _keep_end(path: Path, target: Path) -> None:
     if not NAMES.sub(b"", end).strip():
         return
     app = REPLICA.search(head)
-    # Ray ends such a name with the number of the process.
+    # Ray ends such a name with the process id.
     number = path.name.rpartition("-")[2]
     name = f"{app[1].decode(errors='replace')}-{number}" if app else path.name
     (target / name).write_bytes(end)

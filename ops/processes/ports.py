@@ -1,4 +1,4 @@
-"""Questions about ports of this machine: is one free, and does Kafka answer on it."""
+"""Checks ports of this machine: whether one is free, and whether Kafka answers on it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ops.errors import PortTaken
 
 HOST = "127.0.0.1"
 # Below the ports that systems give to outgoing connections (32768 on Linux, 49152 on macOS)
-# and above Ray's workers (10002 to 19999): nobody takes it while the broker is down.
+# and above Ray's workers (10002 to 19999): it stays free while the broker is down.
 PORT_RANGE = range(20_000, 32_000)
 PORT_ATTEMPTS = 100
 # A request of Kafka's protocol that any client may send before it logs in: its length, key 18
-# (ApiVersions), version 0, a correlation id that the answer repeats, no client id.
+# (ApiVersions), version 0, a correlation id that the reply repeats, no client id.
 CORRELATION_ID = 0x62657274
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, CORRELATION_ID, -1)
 ANSWER_HEAD_BYTES = 8
 
 
 def can_listen(port: int) -> bool:
-    """Say whether a server could listen on the port of the loopback interface now."""
+    """Return whether a server could listen on a port of the loopback interface now."""
     with socket.socket() as candidate:
-        # As servers do: connections that have ended but linger are no hindrance.
+        # As servers do, so that closed connections that linger do not matter.
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             candidate.bind((HOST, port))
@@ -36,7 +36,7 @@ def can_listen(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Choose a port that no one listens on, at random within ``PORT_RANGE``.
+    """Choose a free port at random within ``PORT_RANGE``.
 
     Raises:
         PortTaken: None of those tried was free. Not retriable.
@@ -48,12 +48,12 @@ def free_port() -> int:
 
 
 def kafka_answers(port: int, ca_file: Path | None, *, timeout_s: float = 2.0) -> bool:
-    """Ask for the API versions and say whether an answer came.
+    """Request the API versions and return whether a reply came.
 
     Args:
-        port: Of the clients' listener.
-        ca_file: PEM of the authority, where the listener speaks TLS.
-        timeout_s: For the connection and for each part of the answer.
+        port: Port of the clients' listener.
+        ca_file: PEM of the authority, if the listener uses TLS.
+        timeout_s: For the connection and for each part of the reply.
     """
     try:
         with socket.create_connection((HOST, port), timeout=timeout_s) as plain:

@@ -1,4 +1,4 @@
-"""Files of the state directory, replaced whole or not at all."""
+"""Replaces files of the state directory atomically."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: str | bytes, *, private: bool = False) -> None:
-    """Write a file so that a reader finds the old content or the new one, and never a part.
+    """Write a file so that a reader finds the old content or the new one, never a part of it.
 
     Args:
-        private: Readable for its owner alone, also while it is written.
+        private: Make it readable by its owner only, even while it is written.
     Raises:
-        OSError: It cannot be written; the old content is still there.
+        OSError: The file cannot be written; its old content is unchanged.
     """
     draft = path.with_suffix(".tmp")
     draft.unlink(missing_ok=True)

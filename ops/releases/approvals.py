@@ -1,8 +1,8 @@
-"""Who has approved a version, and whose approval is missing. Pure.
+"""Counts who has approved a version, and whose approval is missing. Pure.
 
 A decision is bound to the bytes of the version and to the policy, and counts while its person may
-approve. Of each person the last such counts, for one team only: one that counts for no team still
-takes back an earlier one. A single rejection blocks.
+approve. Only a person's last such decision counts, for one team only; one that counts for no team
+still replaces an earlier one. A single rejection blocks the release.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ops.policy.policy import ApprovalRule
 
 
 class Vote(StrEnum):
-    """What a person says of a version."""
+    """A person's vote on a version."""
 
     APPROVE = "approve"
     REJECT = "reject"
@@ -26,11 +26,11 @@ class Approval(NamedTuple):
     """A person's decision.
 
     Attributes:
-        teams: That the person is a member of.
-        version_digest: Of the bytes that were decided on.
-        policy_digest: Of the policy that was in force.
-        at: Aware.
-        may_approve: Whether the person has the permission now.
+        teams: Teams that the person is a member of.
+        version_digest: Digest of the bytes that were decided on.
+        policy_digest: Digest of the policy that was in force.
+        at: Time of the decision; aware.
+        may_approve: Whether the person has permission to approve now.
     """
 
     person: str
@@ -43,12 +43,12 @@ class Approval(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What has to be approved.
+    """The version and policy that need approval.
 
     Attributes:
-        author: Who registered the version; may reject it and never approve it.
-        version_digest: Of its bytes.
-        policy_digest: Of the policy in force.
+        author: Person who registered the version; may reject it but never approve it.
+        version_digest: Digest of its bytes.
+        policy_digest: Digest of the policy in force.
     """
 
     author: str
@@ -57,19 +57,19 @@ class Subject(NamedTuple):
 
 
 class Void(NamedTuple):
-    """A decision that does not count, and why; the reason is a sentence without its full stop."""
+    """A decision that does not count, and the reason as a sentence without a full stop."""
 
     approval: Approval
     reason: str
 
 
 class ApprovalCount(NamedTuple):
-    """How far the approvals are.
+    """State of the approvals of a version.
 
     Attributes:
-        counted: Who counts for each team, in the order in which they approved.
-        missing: How many each team still has to give; empty where nothing is missing.
-        rejected_by: Who blocks it.
+        counted: People who count for each team, in the order in which they approved.
+        missing: Number of approvals each team still has to give; empty if none is missing.
+        rejected_by: People whose rejections block it.
         void: Decisions that do not count.
     """
 
@@ -80,7 +80,7 @@ class ApprovalCount(NamedTuple):
 
     @property
     def satisfied(self) -> bool:
-        """Whether nothing is missing and nobody has rejected it."""
+        """Return whether no approval is missing and no person has rejected it."""
         return not self.missing and not self.rejected_by
 
 
@@ -91,9 +91,9 @@ def tally(
 
     Args:
         rules: At most one for a team.
-        approvals: All that were given, in any order.
+        approvals: All decisions that were given, in any order.
     Returns:
-        The tally; members of several teams count where they are needed.
+        The count; members of several teams count where they are needed.
     """
     teams = frozenset(rule.team for rule in rules)
     ordered = sorted(approvals, key=_moment)
@@ -117,11 +117,11 @@ def _moment(approval: Approval) -> tuple[datetime, str, Vote]:
 
 
 def _of_another_reason(approval: Approval, subject: Subject) -> str | None:
-    """Why it was not for these bytes under this policy."""
+    """Return why a decision does not apply to these bytes under this policy."""
     person, what = approval.person, "approval" if approval.decision == "approve" else "rejection"
     if approval.version_digest != subject.version_digest:
         given, needed = approval.version_digest[:12], subject.version_digest[:12]
-        return f"the {what} of {person} was for other files ({given}, and these are {needed})"
+        return f"the {what} of {person} was for other files ({given} instead of {needed})"
     if approval.policy_digest != subject.policy_digest:
         return f"the {what} of {person} was given before the policy changed"
     return None
@@ -132,7 +132,7 @@ def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) ->
     if of_another := _of_another_reason(approval, subject):
         return of_another
     if not approval.may_approve:
-        return f"{person} may not approve any more"
+        return f"{person} may no longer approve"
     if approval.decision == Vote.APPROVE and person == subject.author:
         return f"{person} is the author and cannot approve"
     if approval.decision == Vote.APPROVE and teams and not approval.teams & teams:
@@ -143,7 +143,7 @@ def _void_reason(approval: Approval, subject: Subject, teams: frozenset[str]) ->
 def _assigned(
     rules: Sequence[ApprovalRule], approving: Sequence[Approval]
 ) -> dict[str, tuple[str, ...]]:
-    """As many approvals as possible, each to one team: a matching along augmenting paths."""
+    """Assign as many approvals as possible, each to one team: augmenting path matching."""
     needed = {rule.team: rule.count for rule in rules}
     teams_of = {a.person: sorted(a.teams & needed.keys()) for a in approving}
     holding: dict[str, list[str]] = {team: [] for team in needed}

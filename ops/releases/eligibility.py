@@ -1,4 +1,4 @@
-"""What is known of a version that is to go out, read for ``explanation``."""
+"""Reads the facts that ``explanation`` needs about a version that is to be released."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from ops.sql.tables import approvals, principals, releases, versions
 def facts_of(
     connection: Connection, policy: Policy, version: VersionId, *, may_break_glass: bool
 ) -> ExplainedRelease:
-    """Read all that decides whether a version may go out.
+    """Read all that decides whether a version may be released.
 
     Args:
-        policy: In force for its model.
-        may_break_glass: Whether whoever asks has that right.
+        policy: Policy in force for its model.
+        may_break_glass: Whether the caller may break the glass.
     Raises:
-        UnknownVersion: There is no such version, or its files were deleted. Not retriable.
+        UnknownVersion: The version does not exist, or its files were deleted. Not retriable.
     """
     row = find(connection, version)
     if row.deleted_at is not None:
         raise UnknownVersion(
-            f"the files of {version} were deleted; register its directory again to have them back"
+            f"the files of {version} were deleted; register its directory again to restore them"
         )
     members = approvers(connection, policy)
     live = live_label(connection, version.model)
     going_on = open_of(connection, version.model)
     if going_on is not None and going_on.version == version.number:
-        going_on = None  # its own is not in its way
+        going_on = None  # a version's own release does not block it
     return ExplainedRelease(
         version=str(version.number),
         author=row.author,
@@ -65,7 +65,7 @@ def facts_of(
 
 
 def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str]]:
-    """Of each team that the policy names, who is in it and has the permission to approve."""
+    """Return the members of each team in the policy who have permission to approve."""
     inside, held = people.all_memberships(connection), grants.in_force(connection)
     persons = people.active_persons(connection)
     return {
@@ -81,7 +81,7 @@ def approvers(connection: Connection, policy: Policy) -> dict[str, frozenset[str
 
 
 def _approvals(connection: Connection, version: VersionId) -> list[Approval]:
-    """All decisions on a version, whichever release they were given for."""
+    """Return all decisions on a version, across all of its releases."""
     of_version = (releases.c.model == version.model) & (releases.c.version == version.number)
     query = _decisions(approvals, releases.c.model).where(of_version)
     inside, held = people.all_memberships(connection), _held(connection)
@@ -89,7 +89,7 @@ def _approvals(connection: Connection, version: VersionId) -> list[Approval]:
 
 
 def _held(connection: Connection) -> Mapping[str, Sequence[Grant]]:
-    """Grants by their holders, so that many decisions need not each go through all."""
+    """Return grants by holder, so that each decision need not scan all of them."""
     held: dict[str, list[Grant]] = {}
     for grant in grants.in_force(connection):
         held.setdefault(grant.holder, []).append(grant)
@@ -97,7 +97,7 @@ def _held(connection: Connection) -> Mapping[str, Sequence[Grant]]:
 
 
 def _decisions(*columns: Any) -> Select[Any]:
-    """Those that may count, in order; who is disabled counts for nothing, rejections included."""
+    """Select decisions in order; none by a disabled person counts, not even a rejection."""
     return (
         select(*columns)
         .select_from(approvals)
@@ -125,14 +125,14 @@ def _approval(
 
 
 class Standing(NamedTuple):
-    """How far the approvals of a release are, by the policy in force."""
+    """State of a release's approvals under the policy in force."""
 
     policy: Policy
     tally: ApprovalCount
 
 
 def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int, Standing]:
-    """How far each release is with its approvals; five queries, however many they are."""
+    """Return the state of each release's approvals, in five queries for any number of releases."""
     if not waiting:
         return {}
     kept = policy_store.all_in_force(connection, [release.model for release in waiting])

@@ -1,4 +1,4 @@
-"""May this version go out now, and if not, what is missing and from whom. Pure."""
+"""Explains whether a version may be released now, and if not, what is missing. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ops.policy.windows import is_open, next_opening
 from ops.releases.approvals import Approval, ApprovalCount, Subject, tally
 
 ROLLBACK = "A rollback is never blocked by any of this."
-# Nearer than that a weekday alone says which day is meant.
+# Within this time a weekday alone identifies the day.
 WEEK = timedelta(days=6)
 
 
 class Obstacle(StrEnum):
-    """What can be in the way of a release; each of its own kind."""
+    """Kind of obstacle that can block a release."""
 
     LIVE = "live"
     OPEN_RELEASE = "open-release"
@@ -32,22 +32,22 @@ class Obstacle(StrEnum):
     WINDOW = "window"
 
 
-# Where somebody with the right to break the glass may pass.
+# Obstacles that a person may bypass by breaking the glass.
 PASSABLE = {
     Obstacle.APPROVAL: "the approvals",
     Obstacle.CADENCE: "the interval",
     Obstacle.WINDOW: "the windows",
 }
-# What goes away by itself.
+# Obstacles that end without any action.
 PASSING = frozenset((Obstacle.CADENCE, Obstacle.WINDOW))
 
 
 class OpenRelease(NamedTuple):
-    """A release of the same model that is not over.
+    """A release of the same model that has not ended.
 
     Attributes:
-        version: Its number, as text.
-        state: As people read it, such as ``canary``.
+        version: Version number, as text.
+        state: State as shown to people, such as ``canary``.
     """
 
     version: str
@@ -55,19 +55,19 @@ class OpenRelease(NamedTuple):
 
 
 class ExplainedRelease(NamedTuple):
-    """What is known of a version that is to go out.
+    """Facts about a version that is to be released.
 
     Attributes:
-        version: Its number, as text.
-        author: Who registered it.
-        version_digest: Of its bytes.
-        gates: Results; None where they were not judged yet, which a release does first.
-        approvals: All that were given.
-        members: Of each team, who may approve; teams may be missing.
-        live: Number of the version that serves; None where none does.
-        last_live_at: When the last version went live; aware; None where none ever did.
-        open_release: Of this model; its own is not in a version's way.
-        may_break_glass: Whether whoever asks has that right.
+        version: Version number, as text.
+        author: Person who registered it.
+        version_digest: Digest of its bytes.
+        gates: Gate results; None before they are judged, which a release does first.
+        approvals: All decisions that were given.
+        members: Members of each team who may approve; teams may be missing.
+        live: Number of the version that serves; None if none does.
+        last_live_at: When the last version went live; aware; None if none ever did.
+        open_release: Open release of this model; a version's own release does not block it.
+        may_break_glass: Whether the caller may break the glass.
     """
 
     version: str
@@ -84,12 +84,12 @@ class ExplainedRelease(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One thing in the way.
+    """One obstacle to a release.
 
     Attributes:
-        sentence: What it is, and what would remove it.
-        from_whom: People who could give it; empty where nobody can or nobody is known.
-        until: When it is gone by itself; None where it is not.
+        sentence: Description of the obstacle and of what would remove it.
+        from_whom: People who could remove it; empty if there are none or none are known.
+        until: When it ends without any action; None if it does not.
     """
 
     obstacle: Obstacle
@@ -100,14 +100,14 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer.
+    """Explanation of whether a version may be released.
 
     Attributes:
-        may_go: Whether it may go out now.
+        may_go: Whether it may be released now.
         sentences: The whole answer, for people.
-        missing: What is in the way, the lasting before the passing.
-        earliest: When it may go out if all that is missing by then is given; None where nobody
-            can say.
+        missing: The obstacles, lasting ones before temporary ones.
+        earliest: When it may be released if everything else is provided by then; None if
+            unknown.
     """
 
     may_go: bool
@@ -117,11 +117,11 @@ class Explanation:
 
 
 def explain(policy: Policy, facts: ExplainedRelease, now: datetime) -> Explanation:
-    """Say whether a version may go out now, and if not, what is missing and from whom.
+    """Explain whether a version may be released now, and if not, what is missing and from whom.
 
     Args:
-        policy: In force for its model.
-        now: Aware.
+        policy: Policy in force for its model.
+        now: Current time; aware.
     """
     subject = Subject(facts.author, facts.version_digest, policy.digest())
     counted = tally(policy.approvals, facts.approvals, subject)
@@ -134,7 +134,7 @@ def explain(policy: Policy, facts: ExplainedRelease, now: datetime) -> Explanati
     )
     earliest = _earliest(policy, facts, now)
     name = f"{policy.model}@{facts.version}"
-    head = f"{name} may not go out now." if missing else f"{name} may go out now."
+    head = f"{name} may not be released now." if missing else f"{name} may be released now."
     sentences = [head, *(item.sentence for item in missing), *_notes(facts, counted)]
     if missing:
         sentences += _ways_on(policy, facts, missing, earliest, now)
@@ -143,12 +143,12 @@ def explain(policy: Policy, facts: ExplainedRelease, now: datetime) -> Explanati
 
 def _others_in_the_way(policy: Policy, facts: ExplainedRelease) -> list[Missing]:
     if facts.live == facts.version:
-        return [Missing(Obstacle.LIVE, f"{policy.model}@{facts.version} is live already.")]
+        return [Missing(Obstacle.LIVE, f"{policy.model}@{facts.version} is already live.")]
     other = facts.open_release
     if other is None or other.version == facts.version:
         return []
     sentence = (
-        f"A release of {policy.model}@{other.version} is not over (it is in {other.state}); wait "
+        f"A release of {policy.model}@{other.version} is still open (state {other.state}); wait "
         "for it, or abort it."
     )
     return [Missing(Obstacle.OPEN_RELEASE, sentence)]
@@ -163,7 +163,7 @@ def _approvals_missing(
     policy: Policy, facts: ExplainedRelease, counted: ApprovalCount
 ) -> list[Missing]:
     found = [
-        Missing(Obstacle.REJECTION, f"Rejected by {person}, who can take it back.", (person,))
+        Missing(Obstacle.REJECTION, f"Rejected by {person}, who can withdraw it.", (person,))
         for person in counted.rejected_by
     ]
     for rule in policy.approvals:
@@ -173,7 +173,7 @@ def _approvals_missing(
 
 
 def _approval_missing(team: str, facts: ExplainedRelease, counted: ApprovalCount) -> Missing:
-    """One team's; with who gave theirs, whose does not count, and who could give it."""
+    """Describe what one team lacks: who approved, whose vote is void and who could approve."""
     count = counted.missing[team]
     members = facts.members.get(team, frozenset())
     counting = {person for people in counted.counted.values() for person in people}
@@ -185,7 +185,7 @@ def _approval_missing(team: str, facts: ExplainedRelease, counted: ApprovalCount
     if able:
         notes.append(f"{', '.join(able)} could")
     elif team in facts.members:
-        notes.append("nobody else is in it")
+        notes.append("no other member may approve")
     what = f"{count} approval{'s' if count > 1 else ''} from team {team}"
     return Missing(Obstacle.APPROVAL, f"Missing: {what}{_in_brackets(notes)}.", able)
 
@@ -200,7 +200,7 @@ def _cadence(policy: Policy, facts: ExplainedRelease, now: datetime) -> list[Mis
         return []
     sentence = (
         f"Not now: the last release went live {in_words(now - facts.last_live_at)} ago; the policy "
-        f"wants {in_words(policy.cadence.min_interval)} between, which are over in "
+        f"requires {in_words(policy.cadence.min_interval)} between releases, which end in "
         f"{in_words(over - now)}."
     )
     return [Missing(Obstacle.CADENCE, sentence, until=over)]
@@ -220,12 +220,12 @@ def _windows(policy: Policy, now: datetime) -> list[Missing]:
         opens = f"the next allowed window opens on {_moment(change, zone, now)}"
     sentence = f"Not now: {opens}; {state.reason}."
     if policy.outside_windows == "refuse":
-        sentence += " The policy refuses a release that is started outside: start it then."
+        sentence += " The policy refuses releases outside the windows: start it then."
     return [Missing(Obstacle.WINDOW, sentence, until=change)]
 
 
 def _moment(at: datetime, time_zone: str, now: datetime) -> str:
-    """``Monday 09:00 Europe/Berlin (in 2 d 4 h)``; with its date where it is further away."""
+    """Format as ``Monday 09:00 Europe/Berlin (in 2 d 4 h)``, with the date if further away."""
     local = at.astimezone(ZoneInfo(time_zone))
     day = f"{local:%A}" if at - now < WEEK else f"{local:%A} {local:%Y-%m-%d}"
     return f"{day} {local:%H:%M} {time_zone} (in {in_words(at - now)})"
@@ -237,10 +237,10 @@ def _earliest(policy: Policy, facts: ExplainedRelease, now: datetime) -> datetim
 
 
 def _notes(facts: ExplainedRelease, counted: ApprovalCount) -> list[str]:
-    """What is not in the way and yet to be known."""
+    """Return remarks that do not block the release."""
     notes = [] if facts.gates is not None else ["Its gates are judged when the release starts."]
-    told_already = counted.missing.keys()
-    voids = [void for void in counted.void if not void.approval.teams & told_already]
+    reported = counted.missing.keys()
+    voids = [void for void in counted.void if not void.approval.teams & reported]
     return [*notes, *(f"Does not count: {void.reason}." for void in voids)]
 
 
@@ -256,11 +256,11 @@ def _ways_on(
     waits = policy.outside_windows == "wait" or Obstacle.WINDOW not in obstacles
     if obstacles <= PASSING and waits and earliest is not None:
         zone = is_open(policy.windows, now).time_zone
-        ways.append(f"Nothing else is missing: it goes out on {_moment(earliest, zone, now)}.")
+        ways.append(f"Nothing else is missing: it starts on {_moment(earliest, zone, now)}.")
     if obstacles <= PASSABLE.keys() and facts.may_break_glass:
         passed = " and ".join(words for kind, words in PASSABLE.items() if kind in obstacles)
         ways.append(
-            f"You may break the glass and pass {passed}; that needs a reason and is marked in the "
-            "ledger."
+            f"You may break the glass and bypass {passed}; this needs a reason and is marked in "
+            "the ledger."
         )
     return ways

@@ -1,4 +1,4 @@
-"""Gathers what is known of a release: gates, approvals, windows, replicas, evidence, consumers."""
+"""Gathers the facts about a release: gates, approvals, windows, replicas, evidence, consumers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from serve.settings import ModelSettings
 from stream.times import to_ms
 
 LOAD_DEADLINE_S = 180.0
-# A step of which nothing new was told is judged again after this long: it may have timed out.
+# A step without new observations is judged again after this long: it may have timed out.
 JUDGED_EVERY_S = 5.0
 NO_FACTS = ReleaseFacts()
 WAITING = frozenset({ReleaseState.AWAITING_APPROVAL, ReleaseState.SCHEDULED})
@@ -39,7 +39,7 @@ WAITING = frozenset({ReleaseState.AWAITING_APPROVAL, ReleaseState.SCHEDULED})
 
 @dataclass
 class _Judged:
-    """A step that is being judged, and what was found last."""
+    """A step that is being judged, with the latest facts about it."""
 
     gathered: Gathered
     seen: ReadPosition = NOTHING
@@ -49,13 +49,13 @@ class _Judged:
 
 @dataclass
 class _Remembered:
-    """Of open releases alone; all of it can be found again.
+    """Cache for open releases only; all of it can be derived again.
 
     Attributes:
-        standings: How far each is with its approvals, at this round.
-        not_before: Until when windows and cadence forbid each, by the digest of its policy.
-        judged: By release and the moment when its step began.
-        golden: How each answered the golden texts.
+        standings: State of each release's approvals, at this round.
+        not_before: Time until which windows and cadence block a release, by its policy digest.
+        judged: Steps being judged, by release and the time at which the step began.
+        golden: Result of each release's golden gate.
     """
 
     standings: dict[int, Standing] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class _Remembered:
 
 
 class FactFinder:
-    """Answers what the state of a release asks, and nothing more."""
+    """Finds only the facts that a release needs in its current state."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class FactFinder:
         cache_dir: Path,
         load_deadline_s: float = LOAD_DEADLINE_S,
     ) -> None:
-        """Remember where to ask.
+        """Store the sources of facts.
 
         Args:
-            cache_dir: Where versions of a remote store are kept on this machine.
-            load_deadline_s: After which a version that is not ready has failed.
+            cache_dir: Directory on this machine for versions from a remote store.
+            load_deadline_s: Seconds after which a version that is not ready has failed.
         """
         self._database, self._observations, self._apps = view
         self._store = store
@@ -88,7 +88,7 @@ class FactFinder:
         self._remembered = _Remembered()
 
     def refresh(self, found: Sequence[Release]) -> None:
-        """Read at once what is asked of many; the open releases are about to be gone through."""
+        """Read at once what many open releases need, and drop cached facts of all others."""
         known = self._remembered
         with self._database.read() as connection:
             waiting = [release for release in found if release.position.state in WAITING]
@@ -100,10 +100,10 @@ class FactFinder:
         known.judged = {key: judged for key, judged in known.judged.items() if key in steps}
 
     def of(self, release: Release, now: datetime) -> ReleaseFacts:
-        """What is known of a release that its state asks for.
+        """Return the facts that the release's state requires.
 
         Raises:
-            OpsError, ServeError, StreamError: Something that was asked did not answer.
+            OpsError, ServeError, StreamError: A source of facts did not answer.
         """
         match release.position.state:
             case ReleaseState.DRAFT:
@@ -122,17 +122,17 @@ class FactFinder:
     def serving(
         self, template: ModelSettings, label: str, changes: Mapping[str, Any]
     ) -> ModelSettings:
-        """How a version is served: its files verified and on this machine.
+        """Return a version's serving settings, with its files verified and on this machine.
 
         Raises:
-            UnknownVersion, ArtifactStoreError, ArtifactError: Its files cannot be had.
+            UnknownVersion, ArtifactStoreError, ArtifactError: Its files are unavailable.
         """
         number = number_of(label)
         path = template.path if number is None else self.directory(template.name, number)
         return as_served(template, label, changes, path)
 
     def directory(self, model: str, number: int) -> Path:
-        """Where a version's files are on this machine."""
+        """Return the directory of a version's files on this machine."""
         with self._database.read() as connection:
             kept = find(connection, VersionId(model, number))
         return self._store.fetch(kept.uri, kept.digest, self._cache_dir).path
@@ -147,43 +147,43 @@ class FactFinder:
             live = None
             if release.previous is not None:
                 live = find(connection, VersionId(release.model, release.previous)).card
-        # The golden texts are answered when its replicas run.
+        # The golden texts are judged once its replicas run.
         return _answer_of(judge_card(release.policy, candidate, live))
 
     def _permission(self, release: Release, now: datetime) -> ReleaseFacts:
-        """Approvals, windows and cadence; by the policy in force now, not at the start."""
+        """Check approvals, windows and cadence by the policy in force now, not at the start."""
         unchanged = None if release.breaks_glass else self._still_waits(release, now)
         if unchanged is not None:
             return unchanged
         found = self.explain(release, now)
         kinds = {missing.obstacle for missing in found.missing}
-        told = {missing.obstacle: missing.sentence for missing in found.missing}
+        sentences = {missing.obstacle: missing.sentence for missing in found.missing}
         rejected = Obstacle.REJECTION in kinds
         missing = tuple(m.sentence for m in found.missing if m.obstacle is Obstacle.APPROVAL)
-        waits = [told[kind] for kind in (Obstacle.CADENCE, Obstacle.WINDOW) if kind in told]
-        no = Condition(rejected, (told.get(Obstacle.REJECTION, ""),))
+        waits = [sentences[k] for k in (Obstacle.CADENCE, Obstacle.WINDOW) if k in sentences]
+        no = Condition(rejected, (sentences.get(Obstacle.REJECTION, ""),))
         if changed := self._policy_changed(release):
             return changed._replace(rejected=no)
         if release.breaks_glass:
             broken = Condition(True, (f"{release.author} broke the glass: {release.note}",))
             return ReleaseFacts(approved=broken, rejected=no, may_go=broken)
         return ReleaseFacts(
-            approved=Condition(not missing and not rejected, missing or ("everyone has agreed.",)),
+            approved=Condition(not missing and not rejected, missing or ("all have approved.",)),
             rejected=no,
             may_go=Condition(not waits, tuple(waits) or ("window and cadence allow it.",)),
         )
 
     def _policy_changed(self, release: Release) -> ReleaseFacts | None:
-        """None where its gates were judged by the policy in force."""
+        """Return None if its gates were judged by the policy in force."""
         with self._database.read() as connection:
             digest = policy_in_force(connection, release.model)[1]
         if digest == release.policy_digest:
             return None
-        anew = "the policy was changed; its gates are judged and its approvals asked anew."
-        return ReleaseFacts(policy_changed=Condition(True, (anew,)))
+        reason = "the policy was changed; its gates are judged and approvals requested again."
+        return ReleaseFacts(policy_changed=Condition(True, (reason,)))
 
     def _still_waits(self, release: Release, now: datetime) -> ReleaseFacts | None:
-        """What is known without looking further; None where something may have changed."""
+        """Return the facts from the cache; None if something may have changed."""
         standing = self._remembered.standings.get(release.id)
         if standing is None or standing.tally.rejected_by:
             return None
@@ -198,7 +198,7 @@ class FactFinder:
         return ReleaseFacts(may_go=Condition(False, (f"not before {until:%Y-%m-%d %H:%M} UTC",)))
 
     def explain(self, release: Release, now: datetime) -> Explanation:
-        """What is in the way of a release, by the policy in force now."""
+        """Explain what blocks a release under the policy in force now."""
         with self._database.read() as connection:
             text, _ = policy_in_force(connection, release.model)
             policy = Policy.model_validate_json(text)
@@ -224,14 +224,14 @@ class FactFinder:
         return load if golden.passed else load._replace(fault=f"golden texts: {golden.sentence}")
 
     def _golden_gate(self, release: Release) -> GateResult:
-        """How the loaded version answers the golden texts; once a release."""
+        """Judge the loaded version's answers to the golden texts, once per release."""
         known = self._remembered.golden
         if release.id not in known:
             known[release.id] = judge_golden(release.policy.golden, self._golden_cases(release))
         return known[release.id]
 
     def _golden_cases(self, release: Release) -> list[GoldenCase]:
-        """The live version's golden texts, else its own: what production must not unlearn."""
+        """Answer the live version's golden texts, else its own: production must not regress."""
         number = release.version if release.previous is None else release.previous
         path = self.directory(release.model, number) / "golden.jsonl"
         if not path.exists():
@@ -253,7 +253,7 @@ class FactFinder:
     # --- steps ----------------------------------------------------------------------------
 
     def _verdict(self, release: Release, now: datetime) -> ReleaseFacts:
-        """The verdict on the step that a release is in, or was paused in."""
+        """Return the verdict on the step that a release is in, or was paused in."""
         position = release.position
         state = position.resume if position.state is ReleaseState.PAUSED else position.state
         if state not in STEPS or release.previous_label is None:
@@ -286,26 +286,26 @@ class FactFinder:
         return disagreements(compared, pair)
 
     def _restored(self, release: Release, now: datetime) -> Condition:
-        """Whether every consumer at work follows the route back and waits for no answer of the
-        version that was taken out."""
+        """Check whether every active consumer follows the restored route and no longer waits
+        for answers of the removed version."""
         if not self._observations.is_current:
-            return Condition(False, ("what the consumers told is still being read",))
+            return Condition(False, ("heartbeats of the consumers are still being read",))
         since_ms = to_ms(now - CONSUMER_SILENCE)
         entered_ms = to_ms(release.entered_at)
-        told = [
+        active = [
             c for c in self._observations.consumers(since_ms=since_ms) if c.model == release.model
         ]
         late = [
             f"{c.pipeline}/{c.consumer}"
-            for c in told
+            for c in active
             if c.at_ms < entered_ms or release.label in c.versions
         ]
         if late:
             return Condition(False, (f"not yet followed by {', '.join(late)}",))
-        return Condition(True, (f"all {len(told)} consumers at work follow the route back",))
+        return Condition(True, (f"all {len(active)} active consumers follow the restored route",))
 
 
 def _answer_of(results: Sequence[GateResult]) -> Condition:
     failed = [result for result in results if not result.passed]
-    told = tuple(f"Gate {r.name}: {r.sentence}" for r in failed or results)
-    return Condition(not failed, told, {r.name: dict(r.evidence) for r in results})
+    reasons = tuple(f"Gate {r.name}: {r.sentence}" for r in failed or results)
+    return Condition(not failed, reasons, {r.name: dict(r.evidence) for r in results})

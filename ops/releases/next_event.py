@@ -1,6 +1,6 @@
-"""Which event a release is due, by what is known of it; pure.
+"""Chooses the event that is due for a release, from the facts known about it; pure.
 
-The operator gathers the facts and asks at every tick; a person's commands come beside.
+The operator gathers the facts and asks at every tick; people's commands are handled elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ops.serving.readiness import Readiness
 
 
 class Condition(NamedTuple):
-    """A yes or no that is found elsewhere, and its reasons in sentences."""
+    """A yes-or-no answer found elsewhere, with its reasons as sentences."""
 
     yes: bool
     reasons: tuple[str, ...] = ()
@@ -22,18 +22,18 @@ class Condition(NamedTuple):
 
 
 class ReleaseFacts(NamedTuple):
-    """What is known of a release; None where it is not known, or not asked in its state.
+    """Facts about a release; None where unknown, or not needed in its state.
 
     Attributes:
-        policy_changed: Whether another is in force than the one that the gates were judged by.
-        gates: Whether all are passed.
-        approved: Whether everyone has agreed that must.
-        rejected: Whether somebody has said no.
+        policy_changed: Whether the policy in force differs from the one used for the gates.
+        gates: Whether all gates passed.
+        approved: Whether all required approvals were given.
+        rejected: Whether any person has rejected it.
         may_go: Whether window and cadence allow it now.
-        load: How the replicas stand.
-        verdict: Of the step, by what was seen since it began.
+        load: Readiness of the replicas.
+        verdict: Verdict on the step, from the evidence since it began.
         report: Where both versions answered differently since then, for the ledger.
-        restored: Whether every consumer follows the route back.
+        restored: Whether every consumer follows the restored route.
     """
 
     policy_changed: Condition | None = None
@@ -48,7 +48,7 @@ class ReleaseFacts(NamedTuple):
 
 
 class DueEvent(NamedTuple):
-    """An event, why, and by which numbers."""
+    """An event with its reason and the numbers behind it."""
 
     event: Event
     reason: str
@@ -56,7 +56,7 @@ class DueEvent(NamedTuple):
 
 
 def due(position: Position, facts: ReleaseFacts) -> DueEvent | None:
-    """The event that is due; None while nothing is."""
+    """Return the event that is due; None if none is."""
     if facts.rejected and facts.rejected.yes and Event.REJECTED in allowed(position):
         return _by(Event.REJECTED, facts.rejected)
     changed = facts.policy_changed
@@ -105,7 +105,7 @@ def _loading(load: Readiness | None) -> DueEvent | None:
     if load.ready:
         return DueEvent(Event.LOADED, f"its replicas answer after {load.age_s:.0f} s")
     if load.age_s > load.deadline_s:
-        lacking = load.waiting_for or "it did not say why"
+        lacking = load.waiting_for or "no reason reported"
         return DueEvent(
             Event.LOAD_FAILED, f"it was not ready within {load.deadline_s:g} s: {lacking}"
         )

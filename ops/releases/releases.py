@@ -1,8 +1,8 @@
-"""Releases in SQL: started, moved from state to state, read.
+"""Releases in SQL: starting them, moving them between states and reading them.
 
-A move is one transaction: the row, the route that follows from it and the row of the ledger are
-there together or not at all. What must happen outside of SQL follows from these rows, so an
-operator that dies between any two statements leaves nothing half done.
+A move is one transaction: the release row, the resulting route and the ledger row are written
+together or not at all. What must happen outside of SQL follows from these rows, so an operator
+that dies between any two statements leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from ops.releases.state_machine import (
 from ops.sql.tables import releases, routes, versions
 from stream.schema import ControlRecord
 
-# Until a release loads, a change of its policy takes it back to its gates; from then on it follows
-# the one that it was gated and approved by.
+# Until a release loads, a change of policy sends it back to its gates; from then on it follows
+# the policy that it was gated and approved by.
 UNLOADED = frozenset(
     {ReleaseState.DRAFT, ReleaseState.GATED, ReleaseState.AWAITING_APPROVAL, ReleaseState.SCHEDULED}
 )
@@ -52,15 +52,15 @@ UNLOADED = frozenset(
 
 @dataclass(frozen=True)
 class Release:
-    """A row, as it was read.
+    """A release as read from its row.
 
     Attributes:
-        label: What the version is called on the wire, with the settings it is served with.
-        previous: The version that was live when it began, and ``previous_label`` its label;
-            None for a model's first.
-        entered_at: When it came into its state.
-        is_rollback: Back to a version that was live before: no gates, no steps.
-        revision: Grows with every move.
+        label: Name of the version and its settings in the routing table.
+        previous: The version that was live when the release began; ``previous_label`` is its
+            label. None for a model's first.
+        entered_at: When it entered its state.
+        is_rollback: Whether it returns to a formerly live version: no gates, no steps.
+        revision: Number that grows with every move.
     """
 
     id: int
@@ -85,12 +85,12 @@ class Release:
 
     @cached_property
     def policy(self) -> Policy:
-        """By which its gates were judged."""
+        """Return the policy by which its gates were judged."""
         return _policy(self.policy_text)
 
     @cached_property
     def plan(self) -> Plan:
-        """The steps; none for a model's first version and for a rollback."""
+        """Return the steps; none for a model's first version and for a rollback."""
         if self.is_rollback or self.previous_label is None:
             return Plan(shadow=False, weights=(), bake=False)
         rollout = self.policy.rollout
@@ -99,7 +99,7 @@ class Release:
 
     @property
     def sides(self) -> Sides:
-        """Both versions, as they are called on the wire."""
+        """Return both versions by their labels."""
         digests: dict[str, str | None] = {self.label: self.version_digest}
         if self.previous_label is not None:
             digests[self.previous_label] = self.previous_digest
@@ -107,7 +107,7 @@ class Release:
 
     @property
     def breaks_glass(self) -> bool:
-        """Whether approvals and windows are passed by."""
+        """Return whether approvals and windows are bypassed."""
         return bool(self.evidence.get("break_glass"))
 
     def __str__(self) -> str:
@@ -116,17 +116,17 @@ class Release:
 
 @lru_cache(maxsize=1024)
 def _policy(text: str) -> Policy:
-    """The operator reads every open release at every round."""
+    """Parse a policy; cached, as the operator reads every open release at every round."""
     return Policy.model_validate_json(text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a person asks for.
+    """A person's request to start a release.
 
     Attributes:
-        settings: That the version is served with; None takes those of the live version.
-        break_glass: Pass approvals, windows and cadence by; the reason is the note.
+        settings: Settings to serve the version with; None takes those of the live version.
+        break_glass: Bypass approvals, windows and cadence; the note gives the reason.
     """
 
     model: str
@@ -139,12 +139,12 @@ class Start:
 
 
 def start(connection: Connection, wanted: Start, now: datetime) -> Release:
-    """Begin a release; the operator takes it from there.
+    """Start a release; the operator advances it from there.
 
     Raises:
-        UnknownVersion: There is no such version.
-        ReleaseOpen: Another release of the model is not over.
-        VersionIsLive: It serves already, with the same settings.
+        UnknownVersion: The version does not exist.
+        ReleaseOpen: Another release of the model has not ended.
+        VersionIsLive: It already serves, with the same settings.
     """
     lock_model(connection, wanted.model)
     digest = _digest_of(connection, wanted.model, wanted.version)
@@ -159,7 +159,7 @@ def start(connection: Connection, wanted: Start, now: datetime) -> Release:
     settings = dict(live_settings if wanted.settings is None else wanted.settings)
     label = ensure_label(connection, wanted.model, wanted.version, settings, now)
     if label == live:
-        raise VersionIsLive(f"{wanted.model}@{label} is live already, with the same settings")
+        raise VersionIsLive(f"{wanted.model}@{label} is already live with the same settings")
     policy_text, policy_digest = policy_in_force(connection, wanted.model)
     state = ReleaseState.LOADING if wanted.is_rollback else ReleaseState.DRAFT
     values = {
@@ -199,18 +199,18 @@ def move(
     evidence: Mapping[str, Any],
     now: datetime,
 ) -> Release:
-    """Take a release to where an event leads, with its route and its row on the ledger.
+    """Apply an event to a release, and write its route and its row in the ledger.
 
     Raises:
-        EventRefused: The event means nothing in the state that it is in.
-        ReleaseMoved: Somebody else has moved it since it was read, or it is to load by another
-            policy than it was gated by. Retriable: read it again.
+        EventRefused: The release's state does not accept the event.
+        ReleaseMoved: Another process has moved it since it was read, or the policy has changed
+            since it was gated. Retriable: read it again.
     """
     reached = after(release.position, event, release.plan)
     if reached is None:
         can = ", ".join(asked(release.position)) or "nothing"
         raise EventRefused(
-            f"{release} is {release.position.state}, where {event} means nothing; it takes {can}"
+            f"{release} is {release.position.state} and does not accept {event}; it accepts {can}"
         )
     ended = reached.state in ENDED
     values = {
@@ -218,18 +218,18 @@ def move(
         "step": reached.step,
         "resume_state": reached.resume,
         "entered_at": now if reached != release.position else release.entered_at,
-        # When it went live: another that follows it does not change that.
+        # The time it went live, which a later release does not change.
         "ended_at": release.ended_at or (now if ended else None),
         "revision": release.revision + 1,
     }
     if event in (Event.MAY_GO, Event.POLICY_CHANGED):
         text, digest = policy_in_force(connection, release.model)
         if event is Event.MAY_GO and digest != release.policy_digest:
-            raise ReleaseMoved(f"the policy of {release.model} was changed meanwhile; look again")
+            raise ReleaseMoved(f"the policy of {release.model} has changed; read it again")
         values |= {"policy_text": text, "policy_digest": digest}
     this = (releases.c.id == release.id) & (releases.c.revision == release.revision)
     if connection.execute(update(releases).where(this).values(values)).rowcount != 1:
-        raise ReleaseMoved(f"{release} was moved by somebody else at the same moment; look again")
+        raise ReleaseMoved(f"{release} was moved by another process meanwhile; read it again")
     moved = get(connection, release.id)
     _follow(connection, moved)
     if reached.state is ReleaseState.LIVE:
@@ -245,7 +245,7 @@ def move(
 
 
 def _follow(connection: Connection, release: Release) -> None:
-    """The route that the position asks for, where it is another than the one in force."""
+    """Write the route for the release's position if it differs from the one in force."""
     query = select(routes.c.epoch, routes.c.record).where(routes.c.model == release.model)
     held = connection.execute(query).one_or_none()
     epoch = held.epoch + 1 if held else 1
@@ -260,17 +260,17 @@ def _follow(connection: Connection, release: Release) -> None:
 
 
 def policy_in_force(connection: Connection, model: str) -> tuple[str, str]:
-    """The policy's canonical JSON and its digest; the default one where none was set."""
+    """Return the policy's canonical JSON and digest; the default policy's if none was set."""
     kept = policy_store.in_force(connection, model)
     policy = Policy(model=model) if kept is None else kept.policy()
     return policy.canonical().decode(), policy.digest()
 
 
 def get(connection: Connection, key: int) -> Release:
-    """One release.
+    """Return one release.
 
     Raises:
-        UnknownRelease: There is none of that number.
+        UnknownRelease: No release has that number.
     """
     found = connection.execute(_query().where(releases.c.id == key)).one_or_none()
     if found is None:
@@ -279,13 +279,13 @@ def get(connection: Connection, key: int) -> Release:
 
 
 def open_releases(connection: Connection) -> list[Release]:
-    """Those that are not over, by model."""
+    """Return the open releases, ordered by model."""
     query = _query().where(releases.c.ended_at.is_(None)).order_by(releases.c.model)
     return [_release(row) for row in connection.execute(query)]
 
 
 def open_of(connection: Connection, model: str) -> Release | None:
-    """The release of a model that is not over."""
+    """Return the open release of a model; None if there is none."""
     query = _query().where(releases.c.model == model, releases.c.ended_at.is_(None))
     found = connection.execute(query).one_or_none()
     return _release(found) if found else None
@@ -294,7 +294,7 @@ def open_of(connection: Connection, model: str) -> Release | None:
 def history(
     connection: Connection, model: str | None, *, limit: int = 50, before_id: int | None = None
 ) -> list[Release]:
-    """Releases of a model or of all, newest first; those before ``before_id``."""
+    """Return releases of one model or of all, newest first, with ids below ``before_id``."""
     query = _query().order_by(desc(releases.c.id)).limit(limit)
     if before_id is not None:
         query = query.where(releases.c.id < before_id)
@@ -304,16 +304,16 @@ def history(
 
 
 def last_good(connection: Connection, model: str) -> Release | None:
-    """The release that brought the live version; None where none did."""
+    """Return the release that made the live version live; None if none did."""
     query = _query().where(releases.c.model == model, releases.c.state == ReleaseState.LIVE)
     found = connection.execute(query.order_by(desc(releases.c.id)).limit(1)).one_or_none()
     return _release(found) if found else None
 
 
 def rollback_target(connection: Connection, model: str) -> Release | None:
-    """The release whose ``previous`` version a rollback goes back to; None where there is none.
+    """Return the release whose ``previous`` version a rollback returns to; None if there is none.
 
-    A version that was gone back to has as predecessor the one it had when it first went live.
+    A version restored by a rollback keeps the predecessor it had when it first went live.
     """
     live = last_good(connection, model)
     while live is not None and live.is_rollback:
@@ -329,7 +329,7 @@ def rollback_target(connection: Connection, model: str) -> Release | None:
 
 
 def last_live_at(connection: Connection, model: str) -> datetime | None:
-    """When a version of the model last went live; rollbacks do not count."""
+    """Return when a version of the model last went live; rollbacks do not count."""
     went_live = releases.c.state.in_([ReleaseState.LIVE, ReleaseState.SUPERSEDED])
     query = select(func.max(releases.c.ended_at)).where(
         releases.c.model == model, went_live, releases.c.is_rollback.is_(False)
@@ -338,7 +338,7 @@ def last_live_at(connection: Connection, model: str) -> datetime | None:
 
 
 def _supersede(connection: Connection, live: Release, now: datetime) -> None:
-    """The release that was live before is no longer."""
+    """Mark the release that was live before as superseded."""
     before = (
         (releases.c.model == live.model)
         & (releases.c.state == ReleaseState.LIVE)
@@ -363,13 +363,13 @@ def _digest_of(connection: Connection, model: str, version: int) -> str:
     found = connection.scalars(query).first()
     if found is None:
         raise UnknownVersion(
-            f"there is no {model}@{version}; `bertstream models list {model}` shows what there is"
+            f"there is no {model}@{version}; `bertstream models list {model}` lists its versions"
         )
     return str(found)
 
 
 def _query() -> Any:
-    """Releases, each with the digest of the version that was live before."""
+    """Select releases, each with the digest of the version that was live before."""
     before = (versions.c.model == releases.c.model) & (versions.c.number == releases.c.previous)
     return select(releases, versions.c.digest.label("previous_digest")).outerjoin(versions, before)
 

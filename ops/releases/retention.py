@@ -1,6 +1,6 @@
-"""Which versions must stay, and how the files of the others are deleted.
+"""Decides which versions must be kept, and deletes the files of others.
 
-A version stays while it serves, is in an open release, or could be rolled back to.
+A version is kept while it serves, is in an open release, or could be rolled back to.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from stream.schema import ControlRecord
 
 
 class Retention:
-    """Deletes versions, each in a transaction with what forbids it."""
+    """Deletes versions, checking in the same transaction that each is unused."""
 
     def __init__(self, database: Transactions, store: ArtifactStore) -> None:
         self._database = database
         self._store = store
 
     def delete(self, version: VersionId, *, actor: str, now: datetime, reason: str = "") -> None:
-        """Take its files away; its row stays. Once more takes away what was left the first time.
+        """Delete its files and keep its row. A repeated call deletes what an earlier one left.
 
         Raises:
-            UnknownVersion: There is none of that number. Not retriable.
-            VersionInUse: It serves, or a rollback could need it; says which. Not retriable.
+            UnknownVersion: The version does not exist. Not retriable.
+            VersionInUse: It serves or a rollback could need it, as the message says. Not retriable.
             StoreUnavailable: Its files are still there. Retriable.
         """
         with self._database.begin() as connection:
@@ -42,7 +42,7 @@ class Retention:
                 raise VersionInUse(f"{version} cannot be deleted: {why}")
             if found.deleted_at is None:
                 mark_deleted(connection, found, actor=actor, now=now, reason=reason)
-        # In a transaction of its own: the files never go before the row says so, and a version
+        # A separate transaction: files are never deleted before the row is marked, and a version
         # that was registered again meanwhile keeps them.
         with self._database.begin() as connection:
             lock_model(connection, version.model)
@@ -50,10 +50,10 @@ class Retention:
                 self._store.delete(found.uri)
 
     def retirable(self, name: str, *, keep: int) -> list[VersionId]:
-        """Versions that may be deleted, oldest first: not among the newest and not in use.
+        """Return versions that may be deleted, oldest first: neither among the newest nor in use.
 
         Args:
-            keep: How many of the newest stay.
+            keep: Number of the newest versions to keep.
         """
         query = select(versions.c.number).where(
             versions.c.model == name, versions.c.deleted_at.is_(None)
@@ -67,7 +67,7 @@ class Retention:
 
 
 def in_use(connection: Connection, name: str) -> dict[int, str]:
-    """Versions that must stay, each with the reason: they serve, or a rollback could need them."""
+    """Return versions that must be kept, each with its reason: serving or needed by a rollback."""
     used: dict[int, str] = {}
     record = connection.scalars(select(routes.c.record).where(routes.c.model == name)).first()
     served = {} if record is None else ControlRecord.model_validate(record).versions
@@ -84,9 +84,9 @@ def in_use(connection: Connection, name: str) -> dict[int, str]:
 
 
 def _releases_in_force(connection: Connection, name: str, serving: list[str]) -> list[Any]:
-    """The open release, and the one that brought each version that serves.
+    """Return the open release, and the release that introduced each version that serves.
 
-    Not one that went back to it: ``releases.rollback_target`` looks behind those.
+    Rollbacks to a version are skipped, as in ``releases.rollback_target``.
     """
     newest = (
         select(func.max(releases.c.id))

@@ -1,4 +1,4 @@
-"""Routes in SQL: the one in force of each model, and what the control topic has not yet of them."""
+"""Routes in SQL: the one in force for each model, and which ones are not yet published."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ def put_route(connection: Connection, record: ControlRecord) -> None:
 
 
 def unpublished(connection: Connection) -> list[ControlRecord]:
-    """Routes that the control topic has not yet, as far as is known."""
+    """Return routes that are not known to be on the control topic yet."""
     sent = func.coalesce(routes.c.published_epoch, -1)
     query = select(routes.c.record).where(sent < routes.c.epoch).order_by(routes.c.model)
     return [ControlRecord.model_validate(record) for record in connection.scalars(query)]
 
 
 def mark_published(connection: Connection, record: ControlRecord) -> None:
-    """The control topic has it."""
+    """Record that the route is on the control topic."""
     this = (routes.c.model == record.model) & (routes.c.epoch == record.epoch)
     connection.execute(update(routes).where(this).values(published_epoch=record.epoch))
 
 
 def all_routes(connection: Connection) -> dict[str, ControlRecord]:
-    """The routes in force, by model."""
+    """Return the routes in force, by model."""
     found = connection.scalars(select(routes.c.record).order_by(routes.c.model))
     return {record.model: record for record in map(ControlRecord.model_validate, found)}
 
 
 def live_label(connection: Connection, model: str) -> str | None:
-    """The version that answers most records, as it is called on the wire; None for none."""
+    """Return the label of the version that answers most records; None if none does."""
     query = select(routes.c.record).where(routes.c.model == model)
     found = connection.scalars(query).first()
     if found is None:

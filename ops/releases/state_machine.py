@@ -1,9 +1,8 @@
-"""The states of a release, what moves it from one to the next, and the traffic of each; pure.
+"""The states of a release, the events that change them, and the traffic of each state; pure.
 
-``after`` is the whole machine: one table, read by a person from top to bottom, with an answer for
-every pair of state and event. What happens in the world follows from the state alone
-(``routes_of``, ``apps_of``), so that whoever takes over from an operator that died goes on from
-the row it finds.
+``after`` is the whole machine: one table with an answer for every pair of state and event. All
+side effects follow from the state alone (``routes_of``, ``needs_candidate``), so that an operator
+that replaces a dead one continues from the row it finds.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from stream.schema import ControlRecord, VersionRoute
 
 
 class ReleaseState(StrEnum):
-    """Where a release stands."""
+    """State of a release."""
 
-    DRAFT = "draft"  # started; its gates are not judged yet
-    GATED = "gated"  # its gates are passed
+    DRAFT = "draft"  # started; its gates have not been judged yet
+    GATED = "gated"  # its gates have passed
     AWAITING_APPROVAL = "awaiting_approval"
     SCHEDULED = "scheduled"  # waits for a window and for the cadence
-    LOADING = "loading"  # its replicas start beside those of the live version
-    SHADOW = "shadow"  # it answers live records, and nobody sees its answers
-    CANARY = "canary"  # it answers a share of the keys
-    BAKE = "bake"  # it answers everything, the old version stays ready
+    LOADING = "loading"  # its replicas start alongside those of the live version
+    SHADOW = "shadow"  # it answers live records, but its answers are discarded
+    CANARY = "canary"  # it answers a fraction of the keys
+    BAKE = "bake"  # it answers all records; the old version stays ready
     LIVE = "live"
     PAUSED = "paused"  # waits for a person; the traffic stays as it was
-    ROLLING_BACK = "rolling_back"  # the old version answers everything; not everyone follows yet
+    ROLLING_BACK = "rolling_back"  # the old version answers; some consumers do not follow yet
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"  # ended before it answered a record
-    SUPERSEDED = "superseded"  # was live; another version is
+    SUPERSEDED = "superseded"  # was live; another version now is
 
 
 class Event(StrEnum):
-    """What happened to a release."""
+    """Event that changes the state of a release."""
 
     GATES_PASSED = "gates_passed"
     GATES_FAILED = "gates_failed"
@@ -44,7 +43,7 @@ class Event(StrEnum):
     APPROVAL_VOIDED = "approval_voided"
     POLICY_CHANGED = "policy_changed"  # since its gates were judged
     REJECTED = "rejected"
-    MAY_GO = "may_go"  # the window is open and the cadence kept
+    MAY_GO = "may_go"  # the window is open and the cadence is met
     LOADED = "loaded"
     LOAD_FAILED = "load_failed"
     STEP_PASSED = "step_passed"
@@ -52,14 +51,14 @@ class Event(StrEnum):
     STEP_INCONCLUSIVE = "step_inconclusive"
     PAUSE = "pause"
     RESUME = "resume"
-    PROMOTE = "promote"  # a person lets it go on to the next step
+    PROMOTE = "promote"  # a person advances it to the next step
     ABORT = "abort"
     ROLLBACK = "rollback"
-    RESTORED = "restored"  # every consumer follows the route back
+    RESTORED = "restored"  # every consumer follows the restored route
     SUPERSEDE = "supersede"
 
 
-# What people may ask for; the operator finds all others by itself.
+# Events that people may request; the operator raises all others.
 ASKED: Final = frozenset({Event.PAUSE, Event.RESUME, Event.PROMOTE, Event.ABORT, Event.ROLLBACK})
 STEPS: Final = frozenset({ReleaseState.SHADOW, ReleaseState.CANARY, ReleaseState.BAKE})
 ENDED: Final = frozenset(
@@ -73,11 +72,11 @@ _WITH_CANDIDATE: Final = STEPS | {
 
 
 class Position(NamedTuple):
-    """Where a release stands, exactly.
+    """Exact position of a release.
 
     Attributes:
-        step: Of the canary, from 0; 0 elsewhere.
-        resume: Where a paused release goes on; None for any other.
+        step: Index of the canary step; 0 in other states.
+        resume: State in which a paused release continues; None for any other.
     """
 
     state: ReleaseState
@@ -86,11 +85,11 @@ class Position(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The steps between loading and live, as the policy orders them.
+    """The steps between loading and live, as set by the policy.
 
     Attributes:
-        shadow, bake: Whether there is one.
-        weights: Of the canary's steps, rising, each in (0, 1).
+        shadow, bake: Whether the plan has this step.
+        weights: Weights of the canary steps, rising, each in (0, 1).
     """
 
     shadow: bool
@@ -98,13 +97,13 @@ class Plan(NamedTuple):
     bake: bool
 
     def first(self) -> Position:
-        """Where a loaded version goes."""
+        """Return the position after loading."""
         if self.shadow:
             return Position(ReleaseState.SHADOW)
         return self._canary_or_beyond(0)
 
     def following(self, position: Position) -> Position:
-        """Where a passed step leads."""
+        """Return the position after a passed step."""
         match position.state:
             case ReleaseState.SHADOW:
                 return self._canary_or_beyond(0)
@@ -123,17 +122,17 @@ _NO_STEPS: Final = Plan(shadow=False, weights=(), bake=False)
 
 
 class _Move(StrEnum):
-    """How to find the next position where the state and the event alone do not say it."""
+    """Rule for the next position where state and event alone do not determine it."""
 
     STAY = "stay"
     FIRST = "first"  # the first step of the plan
     NEXT = "next"  # the step after this one
     PAUSE = "pause"
     RESUME = "resume"  # where it was paused
-    BACK = "back"  # to the old version, if this one has answered anything
+    BACK = "back"  # to the old version, if this one has answered any record
 
 
-# state: event: where it leads, or how to find that.
+# state: event: next state, or the rule to find it.
 _TABLE: Final[dict[ReleaseState, dict[Event, ReleaseState | _Move]]] = {
     ReleaseState.DRAFT: {
         Event.GATES_PASSED: ReleaseState.GATED,
@@ -201,14 +200,14 @@ _TABLE: Final[dict[ReleaseState, dict[Event, ReleaseState | _Move]]] = {
     ReleaseState.PAUSED: {
         Event.RESUME: _Move.RESUME,
         Event.PROMOTE: _Move.NEXT,
-        # It still answers records: what fails it while it waits takes it back.
+        # It still answers records, so a failure while it waits rolls it back.
         Event.STEP_FAILED: _Move.BACK,
         Event.ABORT: _Move.BACK,
         Event.ROLLBACK: _Move.BACK,
     },
     ReleaseState.ROLLING_BACK: {
         Event.RESTORED: ReleaseState.ROLLED_BACK,
-        # Asked again, by a person or by a verdict that came late.
+        # Requested again by a person, or by a late verdict.
         Event.ROLLBACK: _Move.STAY,
         Event.ABORT: _Move.STAY,
         Event.STEP_FAILED: _Move.STAY,
@@ -221,10 +220,10 @@ _TABLE: Final[dict[ReleaseState, dict[Event, ReleaseState | _Move]]] = {
 
 
 def after(position: Position, event: Event, plan: Plan) -> Position | None:
-    """Where an event leads.
+    """Return the position that an event leads to.
 
     Returns:
-        None where the event means nothing in that state: it is refused and changes nothing.
+        None if the state does not accept the event: it is refused and changes nothing.
     """
     target = _TABLE[position.state].get(event)
     match target:
@@ -241,7 +240,7 @@ def after(position: Position, event: Event, plan: Plan) -> Position | None:
         case _Move.RESUME:
             return _within(position)
         case _Move.BACK:
-            # Paused before it loaded, it has answered nothing that there is to go back from.
+            # A release paused before it loaded has answered nothing, so no rollback is needed.
             in_step = position.resume in STEPS
             return Position(ReleaseState.ROLLING_BACK if in_step else ReleaseState.ABORTED)
         case _Move.NEXT:
@@ -251,27 +250,27 @@ def after(position: Position, event: Event, plan: Plan) -> Position | None:
 
 
 def _within(position: Position) -> Position:
-    """Where a paused release was and goes on; any other position is itself."""
+    """Return the position in which a paused release continues; any other position unchanged."""
     return position if position.resume is None else Position(position.resume, position.step)
 
 
 def allowed(position: Position) -> list[Event]:
-    """The events that mean something now, whatever the plan is."""
+    """Return the events accepted now, whatever the plan is."""
     events = _TABLE[position.state]
     return [event for event in events if after(position, event, _NO_STEPS) is not None]
 
 
 def asked(position: Position) -> list[Event]:
-    """Those of ``allowed`` that people may ask for."""
+    """Return the ``allowed`` events that people may request."""
     return [event for event in allowed(position) if event in ASKED]
 
 
 class Sides(NamedTuple):
-    """The two versions of a release, as they are called on the wire.
+    """The two versions of a release, by their labels.
 
     Attributes:
         live: The version that answered before; None for a model's first.
-        digests: Of their model directories; None takes whichever is served.
+        digests: Digests of their model directories; None accepts any that is served.
     """
 
     live: str | None
@@ -282,11 +281,11 @@ class Sides(NamedTuple):
 def routes_of(
     position: Position, plan: Plan, sides: Sides, *, model: str, epoch: int
 ) -> ControlRecord | None:
-    """The traffic that a position asks for.
+    """Return the route for a position.
 
     Returns:
-        None where it asks for none: a model's first release, before it is live, and one whose
-        successor has a route of its own.
+        None where no route is needed: a model's first release before it is live, and one whose
+        successor has its own route.
     """
     if position.state is ReleaseState.SUPERSEDED:
         return None
@@ -308,7 +307,7 @@ def routes_of(
 
 
 def candidate_weight(position: Position, plan: Plan) -> float:
-    """Share of the records that the new version answers."""
+    """Return the fraction of records that the new version answers."""
     match _within(position):
         case Position(ReleaseState.CANARY, step):
             return plan.weights[step]
@@ -319,8 +318,8 @@ def candidate_weight(position: Position, plan: Plan) -> float:
 
 
 def needs_candidate(position: Position) -> bool:
-    """Whether the new version's replicas must be there: its route names it, or may soon, or did
-    and is still followed."""
+    """Return whether the new version's replicas must run: a route that is, will be or was in
+    force, and may still be followed, names it."""
     return _within(position).state in _WITH_CANDIDATE
 
 

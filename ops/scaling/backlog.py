@@ -1,6 +1,6 @@
-"""How far pipelines are behind and how fast records come and go, read from Kafka in a thread.
+"""Reads the lag of pipelines and the rates of their records from Kafka in a thread.
 
-Whoever asks gets what was read last and never waits for a broker.
+Callers get the values that were read last and never wait for a broker.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ EVERY_S = 2.0
 
 
 class OffsetsDoor(Protocol):
-    """Reads offsets; ``stream.kafka.admin.Admin``."""
+    """Reads offsets; implemented by ``stream.kafka.admin.Admin``."""
 
     def offsets(self, group: str, topics: list[str]) -> Mapping[Partition, GroupOffsets]:
-        """Of every partition.
+        """Return the offsets of every partition.
 
         Raises:
             StreamError: The broker does not answer.
@@ -33,18 +33,18 @@ class OffsetsDoor(Protocol):
         ...
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...
 
 
 class Backlog(NamedTuple):
-    """What is known of a pipeline's input; all moments are of the reader's clock.
+    """Known state of a pipeline's input; all times are on the reader's clock.
 
     Attributes:
-        rates: None until its offsets were read.
-        partitions: Of its input topics.
-        read_at_s: When they were read last.
-        reachable_since_s: Since when the broker has answered without a pause; None while it
+        rates: None until the offsets were read.
+        partitions: Number of partitions of the input topics.
+        read_at_s: When the offsets were read last.
+        reachable_since_s: Since when the broker has answered without interruption; None while it
             does not.
     """
 
@@ -58,7 +58,7 @@ UNKNOWN = Backlog()
 
 
 class BacklogReader:
-    """Reads all pipelines again and again."""
+    """Reads the backlogs of all pipelines periodically."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class BacklogReader:
         half_life_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is connected yet.
+        """Create a reader without a connection.
 
         Args:
-            connect: Errors of ours where it cannot.
-            half_life_s: Of the rates.
+            connect: Returns a connection; raises ``StreamError`` if there is none.
+            half_life_s: Half-life of the smoothed rates.
         """
         self._pipelines = pipelines
         self._connect = connect
@@ -83,25 +83,25 @@ class BacklogReader:
         self._told = ""
 
     def of(self, pipeline: str) -> Backlog:
-        """What was read last; from any thread."""
+        """Return the backlog that was read last; callable from any thread."""
         return self._found.get(pipeline, UNKNOWN)
 
     def run(self, stopping: threading.Event, *, every_s: float = EVERY_S) -> None:
-        """Read until told to stop; a broker that is away is tried again."""
+        """Read until ``stopping`` is set; an unavailable broker is tried again."""
         while not stopping.is_set():
             self.read()
             stopping.wait(every_s)
         self._disconnect()
 
     def read(self) -> None:
-        """One round; what cannot be read stays as it was, and unreachable."""
+        """Run one round; backlogs that cannot be read stay, marked as unreachable."""
         try:
             self._door = self._door or self._connect()
             for pipeline in self._pipelines:
                 self._read(self._door, pipeline)
         except StreamError as exc:
             if str(exc) != self._told:
-                logger.warning("the backlog cannot be read, trying on: %s", exc)
+                logger.warning("the backlog cannot be read, retrying: %s", exc)
             self._told = str(exc)
             self._disconnect()
             for name, known in self._found.items():

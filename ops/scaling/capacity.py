@@ -1,7 +1,7 @@
-"""What the cluster has room for, and who gives some back when there is too little. Pure.
+"""Free capacity of the cluster, and how much apps must give back if it is too small. Pure.
 
-A version that is being released waits for room that others have grown into: those give back what
-they were given beyond their least. Otherwise no release would find room beside a full stream.
+Apps that have grown beyond their minimum give capacity back to a version that is being released.
+Otherwise no release could load while the pipelines use the whole cluster.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterable, Mapping
 
 from ops.serving.observed_app import ObservedApp
 
-# What is left of tenths that were added up.
+# Tolerance for rounding errors in sums of fractions.
 ROUNDING = 1e-3
 
 
 class Capacity:
-    """CPUs and GPUs during one round of decisions."""
+    """Free CPUs and GPUs during one round of decisions."""
 
     def __init__(self, free: Mapping[str, float] | None, apps: Iterable[ObservedApp]) -> None:
-        """Know what nothing has reserved.
+        """Start from the resources that no app has reserved.
 
         Args:
-            free: By resource, beside what runs and what is asked for; below 0 where more is asked
-                for than there is. None where the cluster grows by itself.
-            apps: All that have reserved something.
+            free: Amount by resource, not counting what runs or is requested; below 0 if more is
+                requested than exists. None if the cluster grows by itself.
+            apps: All apps that have reserved resources.
         """
         self._free = None if free is None else dict(free)
         self._when_gone = dict(free or {})
@@ -34,7 +34,7 @@ class Capacity:
                 self._when_gone[resource] = self._when_gone.get(resource, 0.0) + each * leaving
 
     def for_more(self, app: ObservedApp) -> int | None:
-        """How many more fit; None where the cluster grows, or where they reserve nothing."""
+        """Return how many more replicas fit; None if the cluster grows or they reserve nothing."""
         if self._free is None:
             return None
         fitting = [
@@ -45,7 +45,7 @@ class Capacity:
         return min(fitting, default=None)
 
     def missing(self, app: ObservedApp) -> int:
-        """How many of an app have to go for all that is asked for to fit, as far as they help."""
+        """Return how many replicas of an app must stop, as far as that helps, for all to fit."""
         if self._free is None:
             return 0
         return max(
@@ -58,7 +58,7 @@ class Capacity:
         )
 
     def take(self, app: ObservedApp, more: int) -> None:
-        """Count replicas that an app is given, or gives back where ``more`` is below 0."""
+        """Reserve ``more`` replicas for an app; below 0 it gives them back."""
         for resource, each in app.resources.items():
             if self._free is not None:
                 self._free[resource] = self._free.get(resource, 0.0) - each * more

@@ -1,7 +1,7 @@
-"""How many replicas of a version, or consumers of a pipeline, the backlog asks for. Pure.
+"""Decides how many replicas or consumers the backlog requires. Pure.
 
-Owns the way from a reading and ``need`` to a target and its reason. Reads no clock and asks
-nobody: the caller brings the reading, and applies the target.
+Owns the step from a reading and ``need`` to a target and its reason. Reads no clock and does no
+I/O: the caller supplies the reading and applies the target.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from ops.config.scaling import ScalingSettings
 from ops.scaling.need import Memory, Need, ScalingReading, count, figure, need_of
 from ops.scaling.rates import BUSY_SHARE, known
 
-# Up to this many times what was answered of late, arrivals without a backlog prove that what
-# runs is enough: small micro-batches under light load make a replica look slower than it is.
+# Without a backlog, arrivals up to this multiple of the recent answers prove that the present size
+# is enough: small micro-batches under light load make a replica look slower than it is.
 PROVEN: Final = 1.5
-# A backlog that takes this many times what there is waits for no second reading.
+# A backlog that needs this multiple of the present size waits for no second reading.
 URGENT: Final = 2.0
 
 
 class ScalingState(NamedTuple):
-    """What a decision leaves to the next; the first one is given ``State()``.
+    """State passed from one decision to the next; the first one gets ``ScalingState()``.
 
     Attributes:
-        target: The last one.
-        memory: What earlier readings told.
-        rising_since_s: Since when more are wished for.
-        falling_since_s: Since when fewer are wished for.
-        highest_wish: The most that was wished for since then.
+        target: The last target.
+        memory: Information from earlier readings.
+        rising_since_s: Since when a larger size has been needed.
+        falling_since_s: Since when a smaller size has been needed.
+        highest_wish: The largest size needed since ``falling_since_s``.
     """
 
     target: int | None = None
@@ -39,7 +39,7 @@ class ScalingState(NamedTuple):
 
 
 class ScalingDecision(NamedTuple):
-    """A target, the sentence that gives its reason, and what the next decision needs."""
+    """A target, the sentence that gives its reason, and the state for the next decision."""
 
     target: int
     reason: str
@@ -47,7 +47,7 @@ class ScalingDecision(NamedTuple):
 
 
 class _Now(NamedTuple):
-    """Everything that one decision goes by; ``held`` is the present target within the bounds."""
+    """All inputs of one decision; ``held`` is the present target within the bounds."""
 
     reading: ScalingReading
     settings: ScalingSettings
@@ -57,49 +57,49 @@ class _Now(NamedTuple):
     high: int
 
     def stays(self, reason: str) -> ScalingDecision:
-        """Hold, with no wish: whatever comes next has to stand for its whole delay."""
+        """Keep the size and reset the delays: a later need must last for its whole delay."""
         sentence = f"stays at {_counted(self.held, self.reading.noun)}: {reason}"
         return ScalingDecision(self.held, sentence, ScalingState(self.held, self.state.memory))
 
     def becomes(self, target: int, reason: str) -> ScalingDecision:
-        """Change; the next change has to stand for its whole delay."""
+        """Change the size; the next need must last for its whole delay."""
         sentence = f"{_counted(target, self.reading.noun)} instead of {self.held}: {reason}"
         raised_at_s = self.now_s if target > self.held else None
         memory = self.state.memory._replace(raised_at_s=raised_at_s)
         return ScalingDecision(target, sentence, ScalingState(target, memory))
 
     def remembers(self, memory: Memory) -> _Now:
-        """The same with another memory."""
+        """Return a copy with another memory."""
         return self._replace(state=self.state._replace(memory=memory))
 
 
 def decide(
     reading: ScalingReading, settings: ScalingSettings, state: ScalingState, now_s: float
 ) -> ScalingDecision:
-    """How many are to run, and why. Never raises.
+    """Decide how many replicas or consumers should run, and why. Never raises.
 
     Without a backlog the need is ``(lag / target_drain_s + arrival) / (rate * utilisation)``. With
-    one it is as many as have it gone ``target_drain_s`` after the last reading without one,
-    counted with what arrives until then and with the time that replicas take to start, as the
-    last ones did; a replica is given ``LEAST_SHARE`` of ``target_drain_s`` at least.
+    a backlog it is the number that drains it within ``target_drain_s`` after the last reading
+    without one. That includes arrivals until then and the time that replicas take to start, taken
+    from the last start; a new replica gets at least ``LEAST_SHARE`` of ``target_drain_s``.
 
-    So a backlog is gone in time as long as the rates are at most
-    ``1 / ((1 + dead_band) * utilisation)`` of the truth, 1.14 times with the defaults; as starting,
-    two decisions and ``LEAST_SHARE`` take no longer than ``target_drain_s``; and as two steps,
-    the bounds and the cluster's room allow what is needed. Where starting takes longer, it is gone
-    as soon after that.
+    So a backlog is drained in time if the measured rates are at most
+    ``1 / ((1 + dead_band) * utilisation)`` of the true ones, 1.14 times with the defaults; if the
+    start, two decisions and ``LEAST_SHARE`` take at most ``target_drain_s``; and if two steps, the
+    bounds and the cluster's capacity allow the size. If the start takes longer, the backlog is
+    drained as soon as possible after it.
 
-    More: only with a backlog that keeps busy what runs, or when more is announced (``weight``)
-    than what runs has carried. Fewer: only without a backlog, or where what runs is busy for less
-    than half of its time in spite of it; at most half at a time, and never below the highest wish
-    of the delay. The last target holds when a reading is stale, the broker was away or a rate is
-    not known, and that time does not count; bounds always apply, and at once.
+    Scale up: only if a backlog keeps the present size busy, or if more is announced (``weight``)
+    than the present size has carried. Scale down: only without a backlog, or if the present size
+    is busy less than half of the time despite it; at most by half at a time, and never below the
+    largest need within the delay. The last target stays if a reading is stale, the broker was
+    unavailable or a rate is unknown; that time does not count. Bounds always apply immediately.
 
     Args:
-        reading: How things stood.
-        settings: Bounds and pace.
-        state: Of the last decision.
-        now_s: On any clock that goes forward.
+        reading: The measurements.
+        settings: Bounds and delays.
+        state: State after the last decision.
+        now_s: Time on a monotonic clock.
     """
     low, high = _bounds(reading, settings)
     present = count(reading.current) if state.target is None else state.target
@@ -111,7 +111,7 @@ def decide(
         return now.remembers(memory._replace(kept_up_at_s=None)).stays(unusable)
     need = need_of(reading, settings, memory, held=held, now_s=now_s)
     if need is None:
-        return now.remembers(memory).stays("how much one of them does in a second is not known yet")
+        return now.remembers(memory).stays("the rate of one of them is not known yet")
     now = now.remembers(memory.with_need(need, reading, now_s))
     if need.backlog and need.busy < BUSY_SHARE:
         return _idle(need, now)
@@ -127,9 +127,9 @@ def decide(
 
 
 def _idle(need: Need, now: _Now) -> ScalingDecision:
-    """More would be of no use, and fewer would do the same: as many as are busy half of the time.
+    """Shrink to the size that is busy half of the time: more would not help, and fewer suffice.
 
-    Those would not ask for more, either: they are less than half busy by the dead band.
+    That size would not scale up again: it is below half busy by the dead band.
     """
     behind = f"{figure(need.lag)} records behind"
     reason = f"{behind} but busy {need.busy:.0%} of the time: something else is slow"
@@ -149,14 +149,14 @@ def _more(need: Need, now: _Now) -> ScalingDecision:
     fits = _fits(now)
     target = min(wish, step, fits)
     if target <= now.held:
-        return now.stays(f"{need}, but the cluster has room for no more")
+        return now.stays(f"{need}, but the cluster has no capacity for more")
     since_s = _since(now.state.rising_since_s, now.now_s)
     is_urgent = need.backlog and need.replicas >= URGENT * now.held
     if not is_urgent and now.now_s - since_s < now.settings.up_delay_s:
         held = now.stays(f"{need}, since {now.now_s - since_s:.0f} s")
         return held._replace(state=held.state._replace(rising_since_s=since_s))
     if target == fits < wish:
-        return now.becomes(target, f"{need}, and the cluster has room for no more")
+        return now.becomes(target, f"{need}, and the cluster has no capacity for more")
     if target == wish:
         return now.becomes(target, f"{need}{_bound(need, now)}")
     step_up = now.becomes(target, f"{need}, in steps")
@@ -179,15 +179,15 @@ def _unusable(now: _Now) -> str | None:
     reading, allowed_s = now.reading, now.settings.stale_after_s
     age_s = known(reading.age_s)
     if not reading.reachable:
-        return "the broker cannot be reached"
+        return "the broker is unreachable"
     if age_s is None or known(abs(now.now_s)) is None:
-        return "how old the reading is, is not known"
+        return "the age of the reading is not known"
     if age_s > allowed_s:
-        return f"the reading is {age_s:.0f} s old, and {allowed_s:g} s are allowed"
+        return f"the reading is {age_s:.0f} s old, and at most {allowed_s:g} s are allowed"
     if known(reading.weight) is None:
-        return "the share of the traffic is not known"
+        return "the fraction of the traffic is not known"
     if known(reading.lag) is None or known(reading.arrival_per_s) is None:
-        return "the lag or the rate of arrival is not known"
+        return "the lag or the arrival rate is not known"
     return None
 
 
@@ -213,7 +213,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _since(since_s: float | None, now_s: float) -> float:
-    """A clock that went back starts the delay anew."""
+    """Return the start of a delay; it is now if the clock went back."""
     return since_s if since_s is not None and since_s <= now_s else now_s
 
 

@@ -1,7 +1,7 @@
-"""How many replicas or consumers it takes to have a backlog gone in time. Pure.
+"""Computes how many replicas or consumers drain a backlog in time. Pure.
 
-Owns the reading, what is remembered of earlier ones, and the need that follows from both. What is
-made of it, ``ops/scaling/decision.py`` decides.
+Owns the reading, the memory of earlier ones, and the need that follows from both. The decision is
+made in ``ops/scaling/decision.py``.
 """
 
 from __future__ import annotations
@@ -11,37 +11,37 @@ from typing import Final, Literal, NamedTuple
 from ops.config.scaling import ScalingSettings
 from ops.scaling.rates import BACKLOG_SHARE, MIN_RATE, known, positive, smoothed
 
-# Share that stays of the remembered rate when one more reading joins it. The last ones under a
-# backlog are the best: telemetry of the first is of the time before, too.
+# Weight of the remembered rate when a new reading is added. The last readings under a backlog are
+# the best: the telemetry of the first also covers the time before it.
 MEMORY: Final = 0.5
-# How long a replica takes to start, until the first one has shown it.
+# Assumed start time of a replica until one was measured.
 START_S: Final = 10.0
-# What starts now is given at least this share of target_drain_s to drain a backlog: where less is
-# left, later is cheaper than ever more of them.
+# A starting replica gets at least this fraction of target_drain_s to drain a backlog: if less time
+# is left, finishing later is cheaper than adding ever more replicas.
 LEAST_SHARE: Final = 0.25
 # More than any cluster has.
 ENOUGH: Final = 1e9
 
 
 class ScalingReading(NamedTuple):
-    """How things stood. A number that is None, not finite or negative counts as unknown.
+    """Measurements. A number that is None, not finite or negative counts as unknown.
 
     Attributes:
-        age_s: How long ago it was read.
-        reachable: The broker answered.
-        current: Replicas, or consumers, that run.
+        age_s: Age of the reading.
+        reachable: Whether the broker answered.
+        current: Number of running replicas or consumers.
         lag: Records of the pipelines not yet committed.
-        arrival_per_s: Records that arrive, of all versions together.
-        drain_per_s: Records that are committed, of all versions together.
-        rate_per_replica: Records per second of one that works without pause.
-        busy: Share of their time that those who run work; None has it follow from the drain.
-        weight: Share of the traffic that this version has. A version that must be able to take
-            over at once is given the share that it would get.
-        announced: That is not what comes to it now, but what may come: that it has little to do
-            says nothing.
-        room: How many more than were asked for the cluster has the CPUs for; None where it grows
-            by itself.
-        limit: Never more than this, whatever the settings say: partitions, or a cost ceiling.
+        arrival_per_s: Records that arrive per second, for all versions together.
+        drain_per_s: Records that are committed per second, for all versions together.
+        rate_per_replica: Records per second of one replica or consumer that is always busy.
+        busy: Fraction of time that the running ones work; None derives it from the drain.
+        weight: Fraction of the traffic that this version gets. For a version that must be able
+            to take over at once, the fraction that it would get.
+        announced: Whether ``weight`` is expected traffic rather than present traffic; being idle
+            then means nothing.
+        room: How many more than requested the cluster has capacity for; None if it grows by
+            itself.
+        limit: Upper bound regardless of the settings: partitions, or a cost ceiling.
         noun: What is counted, for the sentence.
     """
 
@@ -61,14 +61,14 @@ class ScalingReading(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What earlier readings told.
+    """Information from earlier readings.
 
     Attributes:
         rate_at_load: Rate per replica while there was a backlog, smoothed.
-        kept_up_at_s: When there was no backlog last; where nobody saw that, when one was seen
-            first.
-        raised_at_s: Since when those are awaited that do not run yet; None where all do.
-        start_s: How long the last ones took to start.
+        kept_up_at_s: When there was last no backlog; if that was never seen, when one was first
+            seen.
+        raised_at_s: When replicas that do not run yet were requested; None if all run.
+        start_s: Time that the last replicas took to start.
     """
 
     rate_at_load: float | None = None
@@ -77,7 +77,7 @@ class Memory(NamedTuple):
     start_s: float | None = None
 
     def awaiting(self, reading: ScalingReading, target: int | None, now_s: float) -> Memory:
-        """What is known by now of how long those take that were asked for last."""
+        """Return the memory updated with the start time of the replicas requested last."""
         if self.raised_at_s is None or target is None:
             return self
         for_s = max(0.0, now_s - self.raised_at_s)
@@ -86,7 +86,7 @@ class Memory(NamedTuple):
         return self._replace(start_s=max(for_s, _start_s(self)))
 
     def with_need(self, need: Need, reading: ScalingReading, now_s: float) -> Memory:
-        """What a reading tells of the rate under a backlog, or of when one began."""
+        """Return the memory updated with the rate under a backlog, or the time without one."""
         read_at_s = now_s - (reading.age_s or 0.0)
         if not need.backlog:
             return self._replace(kept_up_at_s=read_at_s)
@@ -97,14 +97,14 @@ class Memory(NamedTuple):
 
 
 class Need(NamedTuple):
-    """The share of one version.
+    """Load of one version and the replicas that it needs.
 
     Attributes:
-        lag, arrival, rate: In records, and records per second.
-        busy: Share of their time that those who run work.
-        carried: Records per second that they answer.
-        backlog: More is behind than what is in flight.
-        replicas: A fraction, the reserve included.
+        lag, arrival, rate: Lag in records; arrivals, and the rate of one replica, per second.
+        busy: Fraction of time that the running replicas work.
+        carried: Records per second that the running replicas answer.
+        backlog: Whether more records are waiting than those in flight.
+        replicas: Fractional number of replicas, including the reserve.
     """
 
     lag: float
@@ -127,14 +127,14 @@ NOTHING: Final = Need(0.0, 0.0, 0.0, 0.0, 0.0, False, 0.0)
 def need_of(
     reading: ScalingReading, settings: ScalingSettings, memory: Memory, *, held: int, now_s: float
 ) -> Need | None:
-    """What a reading asks for.
+    """Return the need that follows from a reading.
 
     Args:
-        reading: Whose age, lag, arrivals and weight are known.
-        held: That run or were asked for.
-        now_s: On the clock of the memory.
+        reading: A reading with known age, lag, arrivals and weight.
+        held: Number of replicas that run or were requested.
+        now_s: Time on the clock of the memory.
     Returns:
-        None where a rate is missing that the need depends on.
+        The need, or None if a rate that it depends on is missing.
     """
     weight = min(1.0, known(reading.weight) or 0.0)
     lag = (known(reading.lag) or 0.0) * weight
@@ -148,7 +148,7 @@ def need_of(
         return None
     current = max(1, count(reading.current))
     backlog = lag > BACKLOG_SHARE * settings.target_drain_s * best * current
-    # Under a backlog micro-batches are full, and what is measured is what a replica can do.
+    # Under a backlog micro-batches are full, so the measured rate is what a replica can do.
     rate = measured if backlog and measured else best
     busy = known(reading.busy)
     if busy is None:
@@ -164,7 +164,7 @@ def need_of(
 
 
 class _Clock(NamedTuple):
-    """Seconds from now on: until a backlog is to be gone, and until others run."""
+    """Seconds from now until a backlog must be drained, and until further replicas run."""
 
     left_s: float
     awaited_s: float
@@ -187,7 +187,7 @@ class _Counts(NamedTuple):
 
 
 def _missing(lag: float, arrival: float, rate: float, counts: _Counts, clock: _Clock) -> float:
-    """How many more than those that run or start already; below 0 where fewer would do."""
+    """Return how many more replicas than running or starting are needed; below 0 for fewer."""
     work = lag + arrival * (clock.age_s + clock.left_s)
     of_running = counts.running * clock.left_s
     of_starting = counts.starting * (clock.left_s - clock.awaited_s)
@@ -206,10 +206,10 @@ def _start_s(memory: Memory) -> float:
 
 
 def count(value: int | None) -> int:
-    """Of replicas; 0 where it is unknown."""
+    """Return a number of replicas; 0 if it is unknown."""
     return int(known(value) or 0)
 
 
 def figure(value: float) -> str:
-    """For people: as many digits as they can use."""
+    """Format a number for people, with as many digits as are useful."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

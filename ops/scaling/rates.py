@@ -1,6 +1,6 @@
-"""What arrives, what is drained and what a replica does in a second, from what can be read. Pure.
+"""Rates of arrival, drain and replicas from offsets and telemetry. Pure.
 
-Owns the way from offsets and telemetry to rates; ``ops/scaling/decision.py`` decides by them.
+Owns the step from measurements to rates; ``ops/scaling/decision.py`` decides by them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-# A lag is a backlog when what runs needs more than this share of target_drain_s for it: below
-# lies what is merely in flight.
+# A lag is a backlog if draining it takes more than this fraction of target_drain_s: a smaller one
+# is merely in flight.
 BACKLOG_SHARE: Final = 0.05
-# Less busy than this in spite of a backlog: something else is slow, and more would not help.
+# If replicas are less busy than this despite a backlog, something else is slow.
 BUSY_SHARE: Final = 0.5
 MIN_RATE: Final = 1e-6
 
@@ -22,7 +22,7 @@ class OffsetSample(NamedTuple):
     """Offsets of all partitions of a pipeline, added up.
 
     Attributes:
-        at_s: When they were read, on any clock that goes forward.
+        at_s: When the offsets were read, on a monotonic clock.
         end: Sum of the end offsets, in records.
         committed: Sum of the committed offsets, in records.
     """
@@ -33,12 +33,12 @@ class OffsetSample(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What successive samples tell.
+    """Rates derived from successive samples.
 
     Attributes:
-        sample: The last one.
-        arrival_per_s: Records that arrive, smoothed; None until two samples were seen.
-        drain_per_s: Records that are committed, smoothed; None until two samples were seen.
+        sample: The last sample.
+        arrival_per_s: Records that arrive per second, smoothed; None before two samples.
+        drain_per_s: Records that are committed per second, smoothed; None before two samples.
     """
 
     sample: OffsetSample
@@ -47,16 +47,16 @@ class Rates(NamedTuple):
 
     @property
     def lag(self) -> float:
-        """Records not yet committed."""
+        """Number of records not yet committed."""
         return max(0.0, self.sample.end - self.sample.committed)
 
 
 class ReplicaLoad(NamedTuple):
-    """What replicas did in a window of telemetry.
+    """Throughput and utilisation of replicas in a window of telemetry.
 
     Attributes:
         rate_per_replica: Records that one replica answers per busy second.
-        busy: Share of the replicas' time in which they worked, 0..1.
+        busy: Fraction of time in which the replicas worked, 0..1.
     """
 
     rate_per_replica: float | None
@@ -64,17 +64,17 @@ class ReplicaLoad(NamedTuple):
 
 
 def follow(rates: Rates | None, sample: OffsetSample, *, half_life_s: float) -> Rates | None:
-    """Bring the rates up to date with one more sample.
+    """Update the rates with one more sample.
 
-    Offsets that went back (a topic made anew, offsets that were reset) begin anew; a sample that
-    is not later than the last, or has a number that cannot be, changes nothing.
+    Offsets that went back (a recreated topic, or reset offsets) restart the rates. A sample that
+    is not later than the last, or has an invalid number, changes nothing.
 
     Args:
-        rates: What was known before; None at the beginning.
-        sample: The newest.
-        half_life_s: After this long an old rate counts for half; above 0.
+        rates: The previous rates; None at the beginning.
+        sample: The newest sample.
+        half_life_s: Time after which an old rate has half its weight; above 0.
     Returns:
-        None where no sample could be used so far.
+        The new rates, or None if no sample could be used so far.
     """
     at_s, end, committed = known(sample.at_s), known(sample.end), known(sample.committed)
     if at_s is None or end is None or committed is None:
@@ -98,16 +98,16 @@ def follow(rates: Rates | None, sample: OffsetSample, *, half_life_s: float) -> 
 
 
 def measure(answers: float, *, busy_s: float, replica_s: float) -> ReplicaLoad:
-    """Rate and use of replicas from a window of telemetry.
+    """Return the rate and utilisation of replicas in a window of telemetry.
 
-    Calls overlap within a replica, so that their seconds add up to more than it has; what is
-    above the time that replicas ran is no work.
+    Calls overlap within a replica, so their total duration may exceed the time that replicas ran;
+    the excess is ignored.
 
     Args:
-        answers: Of the version, in the window.
-        busy_s: Sum of the seconds of all calls.
-        replica_s: Seconds of all replicas that ran, added up; those that started later count
-            from then on.
+        answers: Number of answers of the version in the window.
+        busy_s: Total duration of all calls, in seconds.
+        replica_s: Total time that replicas ran, in seconds; those that started later count from
+            their start.
     """
     answered, worked_s, ran_s = known(answers), known(busy_s), positive(replica_s)
     if answered is None or worked_s is None or ran_s is None:
@@ -117,10 +117,10 @@ def measure(answers: float, *, busy_s: float, replica_s: float) -> ReplicaLoad:
 
 
 def replica_seconds(counts: Sequence[tuple[float, int]], begin_s: float, end_s: float) -> float:
-    """Seconds of all replicas that ran between two moments, added up.
+    """Return the total seconds that replicas ran between two moments.
 
     Args:
-        counts: How many ran from each moment on, in order; before the first as many as then.
+        counts: Number that ran from each moment on, in order; the first also applies before.
     """
     if not counts:
         return 0.0
@@ -132,16 +132,16 @@ def replica_seconds(counts: Sequence[tuple[float, int]], begin_s: float, end_s: 
 def rate_per_consumer(
     rates: Rates, *, consumers: int, busy: float | None, target_drain_s: float
 ) -> float | None:
-    """What one consumer commits per second, where consumers are what limits the pipeline.
+    """Return the records per second that one consumer commits if consumers are the bottleneck.
 
     Args:
-        rates: Of the pipeline.
-        consumers: That run.
-        busy: Share of their time that the model's replicas work.
-        target_drain_s: Of the settings.
+        rates: Rates of the pipeline.
+        consumers: Number of running consumers.
+        busy: Fraction of time that the model's replicas work.
+        target_drain_s: Value of the setting.
     Returns:
-        None where there is no backlog, or where the replicas limit: a consumer that waits for
-        them shows nothing of its own rate.
+        None if there is no backlog, or if replicas are the bottleneck: a consumer that waits for
+        them does not show its own rate.
     """
     drain, share = positive(rates.drain_per_s), known(busy)
     if drain is None or share is None or share >= BUSY_SHARE:
@@ -150,25 +150,25 @@ def rate_per_consumer(
 
 
 def is_behind(lag: float, drain_per_s: float, target_drain_s: float) -> bool:
-    """Whether more waits than what is merely in flight."""
+    """Return whether more records wait than are merely in flight."""
     return lag > BACKLOG_SHARE * target_drain_s * drain_per_s
 
 
 def smoothed(before: float | None, now: float, keep: float) -> float:
-    """The new value mixed with the old one, of which a share ``keep`` stays."""
+    """Return the new value averaged with the old one, which has the weight ``keep``."""
     return now if before is None else keep * before + (1 - keep) * now
 
 
 def positive(value: float | None) -> float | None:
-    """A rate that can be divided by; less than a record in eleven days is none."""
+    """Return a rate that is safe to divide by; None if it is below ``MIN_RATE``."""
     number = known(value)
     return number if number is not None and number >= MIN_RATE else None
 
 
 def known(value: float | None) -> float | None:
-    """The value as a finite number that is not negative, else None."""
+    """Return the value if it is finite and not negative, else None."""
     try:
         number = float("nan" if value is None else value)
-    except OverflowError:  # an integer beyond what a double holds
+    except OverflowError:  # an integer too large for a double
         return None
     return number if math.isfinite(number) and number >= 0 else None

@@ -1,7 +1,7 @@
-"""Which apps are to have how many replicas or consumers now, and why.
+"""Computes the target size of every app, and the reason for it.
 
-Owns the way from what is known of the platform to the readings that ``decision`` decides by.
-Asks nobody and changes nothing: the operator looks before and acts after.
+Owns the step from the state of the platform to the readings that ``decision`` evaluates. Does no
+I/O and changes nothing: the operator supplies the state and applies the targets.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from serve.settings import ModelSettings
 from stream.schema import ControlRecord, TelemetryRecord
 from stream.settings import PipelineSettings
 
-# Telemetry of this long ago says what a replica does in a second.
+# Telemetry of this period determines the rate of a replica.
 MEASURED_S = 30.0
-MAKES_ROOM = "makes room for what has none"
+MAKES_ROOM = "frees capacity for another app"
 
 
 class PlatformSnapshot(NamedTuple):
-    """What is known at a moment.
+    """State of the platform at one moment.
 
     Attributes:
-        now_s: On the clock of the backlogs.
-        now_ms: On that of telemetry, since 1970.
-        apps: As Serve tells, by name.
-        routes: In force, by model.
-        releases: Those that are open.
-        backlogs: By pipeline.
+        now_s: Time on the clock of the backlogs.
+        now_ms: Unix time in milliseconds, the clock of telemetry.
+        apps: Apps as reported by Serve, by name.
+        routes: Routes in force, by model.
+        releases: Open releases.
+        backlogs: Backlogs, by pipeline.
         windows: Telemetry of the last ``MEASURED_S``, by model.
-        caps: At most so many replicas of a model, where its cost has a ceiling that is reached.
-        free: CPUs and GPUs that nothing has reserved; None where the cluster grows by itself.
+        caps: Upper limits of replicas, by model, if its cost ceiling is reached.
+        free: CPUs and GPUs that no app has reserved; None if the cluster grows by itself.
     """
 
     now_s: float
@@ -56,13 +56,13 @@ class PlatformSnapshot(NamedTuple):
 
 
 class TargetSize(NamedTuple):
-    """An app that is to have another size.
+    """A new size for an app.
 
     Attributes:
-        before: Replicas or consumers that Serve was told of last.
-        version: Its number; None for a pipeline and for a model without versions.
-        reason: A sentence.
-        evidence: The reading behind it.
+        before: Number of replicas or consumers last requested from Serve.
+        version: Version number; None for a pipeline and for a model without versions.
+        reason: Reason in one sentence.
+        evidence: The reading behind the decision.
     """
 
     app: str
@@ -75,11 +75,11 @@ class TargetSize(NamedTuple):
 
 
 class ScalableApp(NamedTuple):
-    """An app that can be scaled, as far as it is known before the room is.
+    """An app that can be scaled, before the free capacity is taken into account.
 
     Attributes:
-        label: Of a version; None for a pipeline.
-        settings: Bounds and pace of this one.
+        label: Label of the version; None for a pipeline.
+        settings: Bounds and delays of this app.
     """
 
     app: str
@@ -90,10 +90,10 @@ class ScalableApp(NamedTuple):
 
 
 class Scaler:
-    """Decides for every app in turn; keeps what the next decision needs, and nothing else.
+    """Decides the size of every app in turn; keeps only the state for the next decision.
 
     Attributes:
-        parts: What was decided about last.
+        parts: Apps of the last round.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Scaler:
         models: Sequence[ModelSettings],
         pipelines: Sequence[PipelineSettings],
     ) -> None:
-        """Know nothing yet.
+        """Begin without readings.
 
         Args:
-            models: Their ``replicas`` are what always runs, as far as no ceiling of cost forbids.
-            pipelines: Likewise with ``consumers``.
+            models: Models; ``replicas`` is the minimum, unless a cost ceiling requires fewer.
+            pipelines: Pipelines; ``consumers`` is the minimum.
         """
         self._scaling = scaling
         self._least = {model.name: model.replicas for model in models}
-        # A model without a pipeline is left alone: nothing says how much is asked of it.
+        # A model without a pipeline is not scaled: its load is unknown.
         self._pipelines = {
             model.name: [p for p in pipelines if p.model == model.name]
             for model in models
@@ -121,7 +121,7 @@ class Scaler:
         self.parts: Sequence[ScalableApp] = ()
 
     def wishes(self, sight: PlatformSnapshot) -> list[TargetSize]:
-        """Apps whose size is not what it should be; one that does not run is left alone."""
+        """Return the apps whose size should change; apps that do not run are left alone."""
         self._states = {app: state for app, state in self._states.items() if app in sight.apps}
         self._counts = {
             name: _counted(self._counts.get(name, ()), sight.now_ms / 1000, app.replicas)
@@ -180,7 +180,7 @@ class Scaler:
             weight = share_to_carry(label, route, release) if route else 1.0
             reading = whole._replace(
                 current=sight.apps[name].replicas,
-                # A version that has answered nothing yet is taken to be as fast as the others.
+                # A version without answers is assumed to be as fast as the fastest other one.
                 rate_per_replica=load.rate_per_replica or max(known, default=None),
                 busy=load.busy if load.rate_per_replica else 0.0,
                 weight=weight,
@@ -218,7 +218,7 @@ class Scaler:
 
 
 def _versions(apps: Mapping[str, ObservedApp]) -> dict[str, list[str]]:
-    """Labels of those that run, by model."""
+    """Return the labels of running versions, by model."""
     labels: dict[str, list[str]] = {}
     for name, found in apps.items():
         model, label, _ = AppName.parse(name)
@@ -230,14 +230,14 @@ def _versions(apps: Mapping[str, ObservedApp]) -> dict[str, list[str]]:
 def _counted(
     before: Sequence[tuple[float, int]], now_s: float, replicas: int
 ) -> list[tuple[float, int]]:
-    """How many ran from when on, as far back as telemetry is looked at, and one change more."""
+    """Return the counts of replicas over the period of telemetry, and one change before it."""
     recent = [at for at in before if at[0] >= now_s - 2 * MEASURED_S]
     kept = [*before[: len(before) - len(recent)][-1:], *recent]
     return kept if kept and kept[-1][1] == replicas else [*kept, (now_s, replicas)]
 
 
 def _together(backlogs: Sequence[Backlog], now_s: float) -> ScalingReading:
-    """One reading of all pipelines of a model; as old as the oldest of them."""
+    """Combine the backlogs of a model's pipelines in one reading, as old as the oldest."""
     rates = [backlog.rates for backlog in backlogs]
     ages = [now_s - b.read_at_s for b in backlogs if b.read_at_s is not None]
     arrivals = [r.arrival_per_s for r in rates if r and r.arrival_per_s is not None]
@@ -257,7 +257,7 @@ def _together(backlogs: Sequence[Backlog], now_s: float) -> ScalingReading:
 def _load(
     label: str, counts: Sequence[tuple[float, int]], windows: Sequence[TelemetryRecord]
 ) -> ReplicaLoad:
-    """What a replica of a version does in a second, and how busy it was."""
+    """Return the rate of a version's replicas and how busy they were."""
     own = [window for window in windows if window.version == label]
     if not own:
         return ReplicaLoad(None, None)

@@ -1,7 +1,7 @@
-"""Which share of a model's records a version must be able to carry; pure.
+"""Fraction of a model's records that a version must be able to carry; pure.
 
-Not what it carries now alone: who is about to answer more, or may have to take all back at once,
-needs its replicas before.
+It may exceed the present traffic: a version that is about to answer more, or that may have to take
+over everything at once, needs its replicas in advance.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from stream.schema import ControlRecord
 
 
 def share_to_carry(label: str, route: ControlRecord, release: Release | None) -> float:
-    """Of one version, 0 to 1.
+    """Return the fraction for one version, 0 to 1.
 
     Args:
-        label: Of the version, as it is called on the wire.
-        route: Of its model, in force.
-        release: The model's open one; None while there is none.
+        label: Label of the version in the routing table.
+        route: Route in force of its model.
+        release: Open release of the model; None if there is none.
     """
     present = _share_of(label, route)
     if release is None:
         return present
     if label == release.previous_label:
-        return 1.0  # a rollback waits for nothing
+        return 1.0  # a rollback must not wait
     if label == release.label:
         return max(present, _coming(release.position, release.plan))
     return present
 
 
 def _share_of(label: str, route: ControlRecord) -> float:
-    """By its weight, and as the shadow of those that others answer."""
+    """Return the present fraction: by weight, plus shadowed records of other versions."""
     own = route.versions[label].weight if label in route.versions else 0.0
     return own + (1 - own) * route.shadow_share if route.shadow == label else own
 
 
 def _coming(position: Position, plan: Plan) -> float:
-    """What the next step of a release gives its version."""
+    """Return the fraction that the next step of a release gives its version."""
     if position.state is ReleaseState.PAUSED and position.resume is not None:
         position = Position(position.resume, position.step)
     if position.state is ReleaseState.LOADING:

@@ -1,4 +1,4 @@
-"""What models cost, and alerts, for people."""
+"""Costs of models, cost advice and alerts, for people."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ops.health import alerts
 from ops.health.alerts import Alert
 from ops.service.health import may_read_key
 
-# Only hours are told then.
+# Without prices only hours are reported.
 FREE = PriceTable(cpu_hour=0.0)
-# A version that nothing was noted of for longer runs no more.
+# A version without measurements for longer than this is no longer running.
 STILL_RUNNING = timedelta(hours=2)
 
 
@@ -37,8 +37,8 @@ class Costs:
     """Bills of some days.
 
     Attributes:
-        since: The beginning of the first day, in UTC.
-        currency: None where there are no prices; all money is 0 then.
+        since: Beginning of the first day, in UTC.
+        currency: Currency of all costs; None if there are no prices, and then all costs are 0.
     """
 
     since: datetime
@@ -48,15 +48,15 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Advised:
-    """What could be changed, and what that goes by.
+    """Advice on what to change, and the measurements behind it.
 
     Attributes:
-        since: The beginning of the first day, in UTC.
-        currency: None where there are no prices; no advice speaks of money then.
-        raise_after_h, lower_after_h: How long a version is watched before the advice is to make
+        since: Beginning of the first day, in UTC.
+        currency: Currency of savings; None if there are no prices, and then advice has no costs.
+        raise_after_h, lower_after_h: Hours for which a version is measured before advice to make
             something larger, or smaller.
-        watched: The versions that run, and what they did.
-        advice: Largest saving first.
+        watched: Measurements of the running versions.
+        advice: Advice, largest saving first.
     """
 
     since: datetime
@@ -68,7 +68,7 @@ class Advised:
 
 
 class CostVerbs:
-    """Costs as one person may read them."""
+    """Costs and cost advice as one person may read them."""
 
     def __init__(self, access: Access, prices: PriceTable | None) -> None:
         self._access = access
@@ -82,10 +82,10 @@ class CostVerbs:
         days: int = 1,
         by: Sequence[Column] = ALL_COLUMNS,
     ) -> Costs:
-        """What was used and what it cost; takes ``read`` on the model, or on all models.
+        """Return usage and costs; requires ``read`` on the model, or on all models.
 
         Args:
-            days: Today and those before, in UTC.
+            days: Number of days up to today, in UTC.
         Raises:
             NotAllowed: Not retriable.
         """
@@ -99,10 +99,10 @@ class CostVerbs:
         return Costs(since, self._currency, bills)
 
     def advice(self, actor: Actor, *, model: str | None = None, days: int = 7) -> Advised:
-        """What would be cheaper or faster; takes ``read`` on the model, or on all models.
+        """Return what would be cheaper or faster; requires ``read`` on the model, or on all models.
 
         Args:
-            days: Whose load counts: today and those before, in UTC.
+            days: Number of days up to today, in UTC, whose load counts.
         Raises:
             NotAllowed: Not retriable.
         """
@@ -122,7 +122,7 @@ class CostVerbs:
         return self._prices.currency if self._prices else None
 
     def _days(self, days: int) -> tuple[datetime, datetime]:
-        """From the beginning of the first to the end of today, in UTC."""
+        """Return the beginning of the first day and the end of today, in UTC."""
         now = self._access.clock().astimezone(UTC)
         today = now.replace(hour=0, minute=0, second=0, microsecond=0)
         return today - timedelta(days=days - 1), today + timedelta(days=1)
@@ -142,7 +142,7 @@ class AlertVerbs:
         limit: int = 50,
         before_id: int | None = None,
     ) -> list[Alert]:
-        """Those that the actor may read, the newest first."""
+        """Return alerts that the actor may read, newest first."""
         shown: list[Alert] = []
         with self._access.reading(actor, Attempt("alerts.read", None)) as connection:
             while len(shown) < limit:
@@ -159,7 +159,7 @@ class AlertVerbs:
 def _node_types(
     rows: Sequence[Workload], used: Sequence[Usage]
 ) -> dict[tuple[str, str], str | None]:
-    """Where most replicas of each version ran."""
+    """Return the node type on which each version's replicas ran longest."""
     seconds: dict[tuple[str, str | None], dict[str | None, float]] = {}
     for row in used:
         source = row.source
@@ -173,10 +173,10 @@ def _node_types(
 
 
 def paying_team(model: str, held: Sequence[Grant]) -> str:
-    """The team or department that may release a model; the one whose grant is about the fewest.
+    """Return the team or department that may release a model, by its most specific grant.
 
     Returns:
-        ``NO_TEAM`` where persons alone may.
+        Its name; ``NO_TEAM`` if only individual people may release the model.
     """
     releasing = [
         grant

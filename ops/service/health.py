@@ -1,4 +1,4 @@
-"""How the platform stands, for people and programs."""
+"""Health of the platform, for people and programs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ops.health.findings import Severity
 from ops.health.rules import Health
 from serve.contract import AppName
 
-# Findings and alerts whose key names a model, or a version of one, behind this.
+# Kinds of findings and alerts whose key names a model or a version after this prefix.
 OF_MODELS: Final = frozenset({"app", "golden", "control", "cost", "repair"})
 
 
 def unwatched() -> Health:
-    """What is said where nobody looks.
+    """Refuse, in a process that does not check the health.
 
     Raises:
-        NotReady: Always. Retriable, at an operator's own API.
+        NotReady: Always. Retriable with the operator's API.
     """
-    raise NotReady("nobody looks at health here; ask the API of the operator")
+    raise NotReady("health is not checked here; ask the API of the operator")
 
 
 @dataclass(frozen=True)
 class ShownHealth:
-    """What one person may know of the last judgement.
+    """The part of the last health check that one person may read.
 
     Attributes:
-        status: Of all findings, whether shown or not.
-        hidden: How many findings are not shown.
+        status: Worst severity of all findings, shown or not.
+        hidden: Number of findings that are not shown.
     """
 
     health: Health
@@ -41,16 +41,16 @@ class ShownHealth:
 
 
 class HealthVerbs:
-    """Health as one person may read it: the status is for all, a finding for readers."""
+    """Health as one person may read it: everyone reads the status, findings require ``read``."""
 
     def __init__(self, latest: Callable[[], Health]) -> None:
         self._latest = latest
 
     def latest(self, actor: Actor) -> ShownHealth:
-        """The last judgement; readings and the platform's own findings take ``read`` on all.
+        """Return the last check; readings and findings of the platform require ``read`` on all.
 
         Raises:
-            NotReady: There is none yet. Retriable.
+            NotReady: Nothing has been checked yet. Retriable.
         """
         found = self._latest()
         if actor.may(Permission.READ, EVERYTHING):
@@ -63,13 +63,13 @@ class HealthVerbs:
 
 
 def may_read_key(actor: Actor, key: str, models: Mapping[str, str]) -> bool:
-    """Whether somebody may read a finding or an alert: ``read`` on its model, else on all models.
+    """Return whether an actor may read a finding or alert: ``read`` on its model, else on all.
 
     Args:
-        models: The model of each pipeline, as far as known.
+        models: Model of each known pipeline.
     """
     kind, _, rest = key.partition("/")
-    # An alert of cost says what is wrong before it names the model.
+    # The key of a cost alert has the kind of problem before the model.
     name = key.rpartition("/")[2] if kind == "cost" else rest.partition("/")[0]
     if kind == "pipeline":
         model = models.get(name, EVERYTHING)

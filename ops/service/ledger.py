@@ -15,7 +15,7 @@ class LedgerVerbs:
         self._access = access
 
     def read(self, actor: Actor, wanted: LedgerQuery) -> list[LedgerRow]:
-        """A page of rows, the newest first; takes ``read`` on the model, or on all models.
+        """Return a page of rows, newest first; requires ``read`` on the model, or on all models.
 
         Raises:
             NotAllowed: Not retriable.
@@ -25,7 +25,7 @@ class LedgerVerbs:
             return ledger.entries(connection, wanted)
 
     def verify(self, actor: Actor) -> tuple[LedgerHead, Broken | None]:
-        """Where the chain ends, and the first place where it does not hold; takes ``read`` on all.
+        """Return the end of the chain and its first broken row; requires ``read`` on all models.
 
         Raises:
             NotAllowed: Not retriable.

@@ -22,7 +22,7 @@ from serve.settings import NAME_PATTERN
 
 
 class _PermittedTransactions:
-    """The transactions of the registry for one attempt: each begins with the check."""
+    """Transactions of the registry for one attempt; each begins with the permission check."""
 
     def __init__(self, access: Access, actor: Actor, attempt: Attempt) -> None:
         self._access, self._actor, self._attempt = access, actor, attempt
@@ -41,13 +41,13 @@ class ModelVerbs:
         self._access, self._store = access, store
 
     def known(self, actor: Actor, name: str, digest: str, *, size_bytes: int) -> int | None:
-        """The version that these bytes are; None where they are to be sent; takes ``register``.
+        """Return the version with a digest, None if it must be sent; requires ``register``.
 
         Args:
-            size_bytes: How much would be sent.
+            size_bytes: Size of the upload.
         Raises:
             BadModelName, NotAllowed: Not retriable.
-            StoreUnavailable: There is no room for it, or the files cannot be read. Retriable.
+            StoreUnavailable: The store lacks capacity, or files cannot be read. Retriable.
         """
         found = self._registering(actor, name).known(name, digest)
         if found is None:
@@ -57,12 +57,12 @@ class ModelVerbs:
     def register(
         self, actor: Actor, name: str, archive: Readable, *, size_bytes: int, source: str
     ) -> Registered:
-        """Keep a model directory as the next version; takes ``register``.
+        """Store a model directory as the next version; requires ``register``.
 
         Args:
-            archive: Of the directory; of ``tar_of``. Not read where the permission is missing.
-            size_bytes: Of the archive.
-            source: Where it is from.
+            archive: Archive of the directory, by ``tar_of``. Not read without the permission.
+            size_bytes: Size of the archive.
+            source: Origin of the directory.
         Raises:
             BadModelName, NotAllowed, ArtifactError, ArtifactStoreError: Not retriable.
             UploadBroken, StoreUnavailable, DatabaseUnavailable: Retriable.
@@ -72,22 +72,22 @@ class ModelVerbs:
         with self._store.staged() as folder:
             directory = folder / name
             unpack(archive, directory)
-            # Who sends it is asked for the permission once more when the row is written.
+            # The sender's permission is checked again when the row is written.
             return registry.register(
                 name, directory, author=actor.name, now=self._now(), source=source, move=True
             )
 
     def all(self, actor: Actor, *, limit: int, after: str = "") -> list[ModelSummary]:
-        """Models that the actor may read, by name, those behind ``after``."""
+        """Return the models after ``after`` that the actor may read, sorted by name."""
         found = self._registry(actor, Attempt("model.list", None)).models()
-        found.sort(key=lambda model: model.name)  # a database may sort as a language does
+        found.sort(key=lambda model: model.name)  # a database may sort by a locale
         readable = (m for m in found if m.name > after and actor.may(Permission.READ, m.name))
         return [summary for summary, _ in zip(readable, range(limit), strict=False)]
 
     def versions(
         self, actor: Actor, name: str, *, limit: int, before: int | None = None, deleted: bool
     ) -> list[Version]:
-        """Versions of a model, the newest first; takes ``read``.
+        """Return versions of a model, newest first; requires ``read``.
 
         Raises:
             UnknownVersion, NotAllowed: Not retriable.
@@ -96,7 +96,7 @@ class ModelVerbs:
         return registry.versions(name, limit=limit, before=before, deleted=deleted)
 
     def show(self, actor: Actor, version: VersionId) -> Version:
-        """One version; takes ``read``.
+        """Return one version; requires ``read``.
 
         Raises:
             UnknownVersion, NotAllowed: Not retriable.
@@ -104,7 +104,7 @@ class ModelVerbs:
         return self._registry(actor, _reading("version.show", version)).show(version)
 
     def diff(self, actor: Actor, before: VersionId, after: VersionId) -> Diff:
-        """What differs between two versions; takes ``read`` on both.
+        """Return the differences of two versions; requires ``read`` on both.
 
         Raises:
             UnknownVersion, NotAllowed, ArtifactError: Not retriable.
@@ -115,10 +115,10 @@ class ModelVerbs:
         return self._registry(actor, _reading("version.diff", before)).diff(before, after)
 
     def export(self, actor: Actor, version: VersionId, into: Path) -> None:
-        """Copy the directory of a version, verified; takes ``read``.
+        """Copy the directory of a version and verify it; requires ``read``.
 
         Args:
-            into: Must not be there, or be empty. Never a path that came from outside.
+            into: Directory that does not exist or is empty. Never a path from a request.
         Raises:
             UnknownVersion, NotAllowed, ArtifactError: Not retriable.
             StoreUnavailable: Retriable.
@@ -126,7 +126,7 @@ class ModelVerbs:
         self._registry(actor, _reading("version.export", version)).export(version, into)
 
     def delete(self, actor: Actor, version: VersionId, *, reason: str) -> None:
-        """Take the files of a version away; takes ``admin``.
+        """Delete the files of a version; requires ``admin``.
 
         Raises:
             UnknownVersion, NotAllowed, VersionInUse: Not retriable.
@@ -137,7 +137,7 @@ class ModelVerbs:
         retention.delete(version, actor=actor.name, now=self._now(), reason=reason)
 
     def _registering(self, actor: Actor, name: str) -> Registry:
-        """The registry, for who may register."""
+        """Return the registry if the actor may register the model."""
         if not re.fullmatch(NAME_PATTERN, name):
             raise BadModelName(f"{name!r} cannot name a model; see `bertstream models list`")
         attempt = Attempt("version.register", Permission.REGISTER, name)

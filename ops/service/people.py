@@ -1,4 +1,4 @@
-"""Persons, teams and departments, their grants and tokens, for people."""
+"""People, teams and departments, their grants and tokens, for people."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ops.access.transactions import Access, Actor, Attempt
 
 @dataclass(frozen=True, slots=True)
 class PrincipalProfile(Principal):
-    """All about one principal.
+    """One principal with its groups, members and grants.
 
     Attributes:
-        groups: It is in, also through others, the nearest first.
-        members: That it holds itself.
-        grants: Its own, and those of its groups.
+        groups: Groups that contain it, directly or through others, nearest first.
+        members: Its direct members.
+        grants: Its own grants, and those of its groups.
     """
 
     groups: list[str]
@@ -31,8 +31,8 @@ class PrincipalProfile(Principal):
 class PeopleVerbs:
     """People as one of them may see and change them.
 
-    Who belongs to what decides who may do what and who may approve, so it takes ``admin`` on all
-    models to change it. Who has ``admin`` on some model sees all; all others see themselves and
+    Memberships decide permissions and approvals, so changing them requires ``admin`` on all
+    models. An actor with ``admin`` on any model sees everyone; all others see themselves and
     their groups.
     """
 
@@ -40,7 +40,7 @@ class PeopleVerbs:
         self._access = access
 
     def add(self, actor: Actor, name: str, kind: Kind) -> Principal:
-        """Make a principal.
+        """Add a principal.
 
         Raises:
             NotAllowed, Invalid, Conflict: Not retriable.
@@ -51,7 +51,7 @@ class PeopleVerbs:
             return people.add(change.connection, name, kind, now=change.now)
 
     def disable(self, actor: Actor, name: str) -> Principal:
-        """Have a principal count for nothing.
+        """Disable a principal: its tokens and grants have no effect until it is enabled.
 
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
@@ -64,7 +64,7 @@ class PeopleVerbs:
             return people.find(change.connection, name)
 
     def enable(self, actor: Actor, name: str) -> Principal:
-        """Have a disabled principal count again.
+        """Enable a disabled principal.
 
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
@@ -78,7 +78,7 @@ class PeopleVerbs:
     def principals(
         self, actor: Actor, kinds: tuple[Kind, ...], *, limit: int, after: str = ""
     ) -> list[Principal]:
-        """Principals that the actor may see, by name, those behind ``after``."""
+        """Return the principals after ``after`` that the actor may see, sorted by name."""
         with self._access.reading(actor, Attempt("principal.list", None)) as connection:
             if _sees_all(actor):
                 return people.page(connection, kinds=kinds, limit=limit, after=after)
@@ -86,8 +86,8 @@ class PeopleVerbs:
         return [principal for principal in own if principal.kind in kinds][:limit]
 
     def show(self, actor: Actor, name: str) -> PrincipalProfile:
-        """One principal with its groups, members and grants; oneself, a group of one's own, or
-        as an admin.
+        """Return a principal with its groups, members and grants; requires ``admin`` unless it is
+        the actor or one of the actor's groups.
 
         Raises:
             NotAllowed, NotFound: Not retriable.
@@ -105,7 +105,7 @@ class PeopleVerbs:
         )
 
     def join(self, actor: Actor, member: str, group: str) -> None:
-        """Put a principal into a team or department.
+        """Add a principal to a team or department.
 
         Raises:
             NotAllowed, NotFound, Invalid, Conflict: Not retriable.
@@ -116,7 +116,7 @@ class PeopleVerbs:
             people.join(change.connection, member, group)
 
     def leave(self, actor: Actor, member: str, group: str) -> None:
-        """Take a principal out of a team or department.
+        """Remove a principal from a team or department.
 
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
@@ -128,7 +128,7 @@ class PeopleVerbs:
             grants.require_an_admin(change.connection)
 
     def give(self, actor: Actor, holder: str, permission: Permission, pattern: str) -> GrantRow:
-        """Give a permission; takes ``admin`` on every model that the pattern fits.
+        """Grant a permission; requires ``admin`` on every model that the pattern matches.
 
         Raises:
             NotAllowed, NotFound, Invalid, Conflict: Not retriable.
@@ -143,7 +143,7 @@ class PeopleVerbs:
             return row
 
     def take(self, actor: Actor, number: int) -> GrantRow:
-        """Take a permission away; takes ``admin`` on every model that its pattern fits.
+        """Revoke a permission; requires ``admin`` on every model that its pattern matches.
 
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
@@ -160,7 +160,7 @@ class PeopleVerbs:
     def grants(
         self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
     ) -> list[GrantRow]:
-        """Grants that the actor may see, by their numbers, those behind ``after_id``."""
+        """Return the grants after ``after_id`` that the actor may see, sorted by ID."""
         with self._access.reading(actor, Attempt("grant.list", None)) as connection:
             if _sees_all(actor):
                 return grants.page(connection, holder=holder, limit=limit, after_id=after_id)
@@ -168,12 +168,12 @@ class PeopleVerbs:
         return [row for row in rows if row.holder in _own(actor)][:limit]
 
     def issue(self, actor: Actor, holder: str, *, lifetime: timedelta | None) -> Issued:
-        """Make a token, of one's own or, which takes ``admin`` on all models, of another person.
+        """Create a token; one of another person requires ``admin`` on all models.
 
-        It does not outlive the token that it is made with.
+        It expires no later than the token that creates it.
 
         Args:
-            lifetime: None for one that never expires.
+            lifetime: Time until it expires; None for a token that never expires.
         Raises:
             NotAllowed, NotFound, Invalid: Not retriable.
         """
@@ -187,7 +187,7 @@ class PeopleVerbs:
             return issued
 
     def revoke(self, actor: Actor, number: int) -> Token:
-        """Have a token count no more: of one's own or, with ``admin`` on all, of anybody.
+        """Revoke a token; one of another person requires ``admin`` on all models.
 
         Raises:
             NotAllowed, NotFound, Conflict: Not retriable.
@@ -204,7 +204,7 @@ class PeopleVerbs:
     def tokens(
         self, actor: Actor, *, holder: str | None, limit: int, after_id: int = 0
     ) -> list[Token]:
-        """Tokens, without what is secret: one's own or, with ``admin`` on all, of anybody.
+        """Return tokens without secrets; those of others require ``admin`` on all models.
 
         Raises:
             NotAllowed: Not retriable.
@@ -215,7 +215,7 @@ class PeopleVerbs:
 
 
 def _sees_all(actor: Actor) -> bool:
-    """Whether somebody gives permissions, and so has to know whom there is."""
+    """Return whether an actor may grant permissions and therefore needs to see everyone."""
     return any(grant.permission is Permission.ADMIN for grant in actor.grants)
 
 
@@ -224,7 +224,7 @@ def _own(actor: Actor) -> set[str]:
 
 
 def _of_another(actor: Actor, holder: str | None) -> Permission | None:
-    """What it takes to touch a token: nothing where it is one's own."""
+    """Return the permission that a holder's tokens require: none for the actor's own."""
     return None if holder == actor.name else Permission.ADMIN
 
 

@@ -1,4 +1,4 @@
-"""Policies of models, for people."""
+"""Policies of models, for people: check, set, show and explain."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ops.releases.explanation import Explanation, explain
 
 @dataclass(frozen=True, slots=True)
 class SetPolicy:
-    """What became of a policy.
+    """Result of setting a policy.
 
     Attributes:
-        changed: False where the same is in force already, however it is written.
-        warnings: What it can be used in spite of.
+        changed: False if an equal policy was in effect already, however it is written.
+        warnings: Problems that do not prevent its use.
     """
 
     model: str
@@ -35,11 +35,11 @@ class SetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPolicy:
-    """What is to be said of a policy before it is in force.
+    """Result of checking a policy before it takes effect.
 
     Attributes:
-        problems: Every mistake.
-        finds: How surely its steps find a worse version, in a sentence; None where it cannot be
+        problems: List of all mistakes.
+        finds: Sentence on how likely its steps find a worse version; None if it cannot be
             used.
     """
 
@@ -54,15 +54,15 @@ class PolicyVerbs:
         self._access = access
 
     def check(self, text: str) -> CheckedPolicy:
-        """Every mistake in a text, and what it finds; open to everybody who has a token."""
+        """Check a text for mistakes and for what it detects; open to everyone with a token."""
         policy, problems = examine(text, now=self._access.clock())
         return CheckedPolicy(tuple(problems), power.in_words(policy) if policy else None)
 
     def put(self, actor: Actor, text: str) -> SetPolicy:
-        """Put a policy into force for the model that it names; takes ``admin``.
+        """Set the policy of the model that it names; requires ``admin``.
 
         Raises:
-            Invalid: It has mistakes; lists them. Not retriable.
+            Invalid: The text has mistakes; lists them. Not retriable.
             NotAllowed: Not retriable.
         """
         now = self._access.clock()
@@ -84,7 +84,7 @@ class PolicyVerbs:
             return SetPolicy(policy.model, kept.digest, True, problems)
 
     def show(self, actor: Actor, model: str) -> KeptPolicy:
-        """The policy in force; takes ``read``.
+        """Return the policy in effect; requires ``read``.
 
         Raises:
             NotFound, NotAllowed: Not retriable.
@@ -94,10 +94,10 @@ class PolicyVerbs:
             return policy_store.require(connection, model)
 
     def explain(self, actor: Actor, version: VersionId) -> Explanation:
-        """May this version go out now, and if not, what is missing; takes ``read``.
+        """Return whether a version may be released now and what is missing; requires ``read``.
 
-        The last sentence says how surely the steps would find a worse version. A model without a
-        policy is under the one that has every default.
+        The last sentence is on how likely the steps would find a worse version. A model without
+        a policy has the policy with every default.
 
         Raises:
             UnknownVersion, NotAllowed: Not retriable.

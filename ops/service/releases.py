@@ -1,6 +1,6 @@
-"""Releases, for people: they start them, agree to them, hold them up and take them back.
+"""Releases, for people: they start, approve, pause, abort and roll back releases.
 
-Everything else the operator does by itself.
+The operator does everything else by itself.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from ops.sql.tables import approvals, releases
 from stream.schema import ControlRecord
 
 MAX_TOLD = 100
-# Records are counted of this long, at most.
+# Records are counted for up to this long.
 COUNTED = timedelta(hours=1)
-# What the versions of a model have had since a moment, by their labels.
+# Returns how many records the versions of a model received since a moment, by their labels.
 Records = Callable[[str, datetime], Mapping[str, int]]
-# The permission that a command takes.
+# The permission that each command requires.
 TAKES = {
     Event.PAUSE: Permission.RELEASE,
     Event.RESUME: Permission.RELEASE,
@@ -54,19 +54,19 @@ TAKES = {
 
 
 def no_records(_model: str, _since: datetime) -> Mapping[str, int]:
-    """Where nobody reads telemetry."""
+    """Return no counts, in a process that does not read telemetry."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A release with what became of it so far.
+    """A release and its progress so far.
 
     Attributes:
-        route: Of its model, as it is now.
-        told: Its rows of the ledger, oldest first.
-        since: From when on ``records`` counts: this step's beginning, an hour ago at most.
-        records: That each version had since then, by its label.
+        route: Current route of its model.
+        told: Rows of the ledger on the release, oldest first.
+        since: Start of counting ``records``: the start of the step, at most an hour ago.
+        records: Number of records that each version received since then, by its label.
     """
 
     release: Release
@@ -86,12 +86,12 @@ class ReleaseVerbs:
         wake: Callable[[], None],
         records: Records,
     ) -> None:
-        """Remember whom to tell, and whom to ask.
+        """Store the dependencies.
 
         Args:
             serving: How each configured model is served, by its name.
-            wake: Has the operator look at once.
-            records: What versions have had.
+            wake: Makes the operator start its next round at once.
+            records: Counts the records of versions.
         """
         self._access = access
         self._records = records
@@ -101,20 +101,20 @@ class ReleaseVerbs:
     def start(
         self, actor: Actor, version: VersionId, *, note: str = "", break_glass: bool = False
     ) -> Release:
-        """Begin to release a version; takes ``release``, or ``break-glass`` where it is broken.
+        """Start the release of a version; requires ``release``, or ``break-glass`` to skip rules.
 
         Raises:
-            Invalid: The glass is broken without a reason, or the model is not configured.
+            Invalid: ``break_glass`` without a reason, or the model is not configured.
             UnknownVersion, ReleaseOpen, VersionIsLive, OutsideWindow, NotAllowed: Not retriable.
         """
         permission = Permission.BREAK_GLASS if break_glass else Permission.RELEASE
         if break_glass and not note.strip():
-            raise Invalid("breaking the glass takes a reason: give one with --note")
+            raise Invalid("break-glass requires a reason: give one with --note")
         attempt = Attempt("release.start", permission, version.model, version.number)
         with self._access.permitted(actor, attempt) as connection:
             if version.model not in self._serving:
                 raise Invalid(
-                    f"model {version.model} is not served here; put it under models in the "
+                    f"model {version.model} is not served here; add it to `models` in the "
                     "configuration and run `bertstream up`"
                 )
             now = self._access.clock()
@@ -133,15 +133,15 @@ class ReleaseVerbs:
         return release
 
     def decide(self, actor: Actor, model: str, decision: Vote, *, comment: str = "") -> Release:
-        """Agree to the open release of a model or reject it; takes ``approve``.
+        """Approve or reject the open release of a model; requires ``approve``.
 
-        Who agrees takes back their rejection, also when it has ended the release, and also when
-        they made the version themselves; their own approval of it counts for nothing.
+        An approval withdraws the actor's rejection, even if that has ended the release, and even
+        if the actor registered the version; an approval by its author never counts.
 
         Raises:
-            Conflict: It loads already, and no approval changes anything.
-            NotAllowed: The permission is missing, or they approve what they made themselves.
-            UnknownRelease: None is open. Not retriable.
+            Conflict: The release has begun to load, and approvals no longer change anything.
+            NotAllowed: The permission is missing, or the actor registered the version.
+            UnknownRelease: No release is open. Not retriable.
         """
         attempt = Attempt(f"release.{decision}", Permission.APPROVE, model)
         with self._access.change(actor, attempt) as change:
@@ -150,15 +150,15 @@ class ReleaseVerbs:
             release = ended or _open(change.connection, model)
             if ended is None and _has_loaded(release):
                 raise Conflict(
-                    f"{release} is {release.position.state} already; `bertstream rollback {model}` "
-                    "takes it back"
+                    f"{release} is already {release.position.state}; roll it back with "
+                    f"`bertstream rollback {model}`"
                 )
             author = find(change.connection, VersionId(model, release.version)).author
             takes_back = is_approval and _has_rejected(change.connection, actor, release)
             if is_approval and author == actor.name and not takes_back:
                 raise NotAllowed(
                     f"{actor.name} registered {model}@{release.version} and cannot approve it; "
-                    "`bertstream policy explain` says who can"
+                    "`bertstream policy explain` shows who can"
                 )
             _, policy_digest = policy_in_force(change.connection, model)
             teams = sorted(actor.groups)
@@ -188,8 +188,8 @@ class ReleaseVerbs:
         """Pause, resume, promote, abort or roll back the open release of a model.
 
         Raises:
-            EventRefused: It means nothing in the state that the release is in.
-            ReleaseMoved: The operator moved it at the same moment. Retriable.
+            EventRefused: ``event`` is not possible in the state of the release.
+            ReleaseMoved: The operator changed its state at the same moment. Retriable.
             UnknownRelease, NotAllowed: Not retriable.
         """
         attempt = Attempt(f"release.{event}", TAKES[event], model)
@@ -199,7 +199,7 @@ class ReleaseVerbs:
                 _open(connection, model),
                 event,
                 actor=actor.name,
-                reason=reason or f"{actor.name} asked for it",
+                reason=reason or f"requested by {actor.name}",
                 evidence={},
                 now=self._access.clock(),
             )
@@ -207,13 +207,13 @@ class ReleaseVerbs:
         return release
 
     def rollback(self, actor: Actor, model: str, *, reason: str = "") -> Release:
-        """Go back to the version that was live before; takes ``rollback``.
+        """Return to the version that was live before; requires ``rollback``.
 
-        Where a release is under way, it is taken back; else the version before the live one is
-        loaded and answers everything. No window, interval or approval is asked.
+        A release that has loaded is rolled back; otherwise the version before the live one is
+        loaded and answers all records. Windows, intervals and approvals do not apply.
 
         Raises:
-            UnknownRelease: There is nothing to go back to.
+            UnknownRelease: There is no earlier version.
             NotAllowed: Not retriable.
         """
         attempt = Attempt("release.rollback", Permission.ROLLBACK, model)
@@ -229,7 +229,7 @@ class ReleaseVerbs:
                     going_on,
                     Event.ABORT,
                     actor=actor.name,
-                    reason=f"{actor.name} rolls the model back",
+                    reason=f"{actor.name} rolls back the model",
                     evidence={},
                     now=now,
                 )
@@ -249,7 +249,7 @@ class ReleaseVerbs:
         return release
 
     def show(self, actor: Actor, release: int) -> Story:
-        """One release and all that became of it; takes ``read``.
+        """Return one release and its progress; requires ``read``.
 
         Raises:
             UnknownRelease, NotAllowed: Not retriable.
@@ -262,7 +262,7 @@ class ReleaseVerbs:
             return self._story(connection, get(connection, release))
 
     def newest(self, actor: Actor, model: str) -> Story:
-        """The open release of a model, else its last one; takes ``read``.
+        """Return the open release of a model, or its last one; requires ``read``.
 
         Raises:
             UnknownRelease, NotAllowed: Not retriable.
@@ -278,7 +278,7 @@ class ReleaseVerbs:
     def history(
         self, actor: Actor, model: str | None, *, limit: int, before_id: int | None = None
     ) -> list[Release]:
-        """Releases, newest first; takes ``read`` on the model, or on all."""
+        """Return releases, newest first; requires ``read`` on the model, or on all models."""
         on = Attempt("release.history", Permission.READ, model or "*")
         with self._access.reading(actor, on) as connection:
             return history(connection, model, limit=limit, before_id=before_id)
@@ -300,14 +300,14 @@ def _open(connection: Connection, model: str) -> Release:
     found = open_of(connection, model)
     if found is None:
         raise UnknownRelease(
-            f"no release of {model} is under way; `bertstream release history {model}` shows those "
-            "that are over"
+            f"no release of {model} is open; `bertstream release history {model}` shows those that "
+            "have ended"
         )
     return found
 
 
 def _rejected_by(connection: Connection, actor: Actor, model: str) -> Release | None:
-    """The last release of a model, where it is over and this person's last word on it was no."""
+    """Return a model's last release if it was aborted and the actor's last vote rejected it."""
     last = next(iter(history(connection, model, limit=1)), None)
     if last is None or last.position.state is not ReleaseState.ABORTED:
         return None
@@ -315,7 +315,7 @@ def _rejected_by(connection: Connection, actor: Actor, model: str) -> Release | 
 
 
 def _has_rejected(connection: Connection, actor: Actor, release: Release) -> bool:
-    """Whether this person's last word on the version was no."""
+    """Return whether the actor's last vote on the version is a rejection."""
     said = (
         select(approvals.c.decision)
         .join(releases, releases.c.id == approvals.c.release_id)
@@ -327,12 +327,12 @@ def _has_rejected(connection: Connection, actor: Actor, release: Release) -> boo
 
 
 def _require_window(connection: Connection, model: str, now: Any) -> None:
-    """Refuse what the policy refuses outside its windows; where it waits, the operator waits."""
+    """Raise outside the windows if the policy refuses then; if it waits, the operator waits."""
     text, _ = policy_in_force(connection, model)
     policy = Policy.model_validate_json(text)
     window = is_open(policy.windows, now)
     if policy.outside_windows == "refuse" and not window.open:
         raise OutsideWindow(
-            f"{model} may not be released now: {window.reason}. `bertstream policy explain` says "
-            "when; --break-glass passes by, for who may"
+            f"{model} may not be released now: {window.reason}. `bertstream policy explain` shows "
+            "when; --break-glass skips windows and requires `break-glass`"
         )

@@ -1,7 +1,7 @@
-"""All that people may ask of the platform; the control API is its only caller.
+"""All actions that people may request from the platform; the control API is the only caller.
 
-Every verb checks a permission, does its work and writes the ledger in one transaction; ``access``
-sees to that.
+Every action checks a permission, does its work and writes the ledger in one transaction of
+``access``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ops.sql.database import Database
 
 
 class Service:
-    """The verbs, by what they concern.
+    """The actions, grouped by their subject.
 
     Attributes:
-        access: Knows who asks and whether they may.
+        access: Authenticates actors and checks their permissions.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Service:
         prices: PriceTable | None = None,
         records: Records = no_records,
     ) -> None:
-        """Put the parts together; nothing is opened yet.
+        """Create the groups of actions; nothing is opened yet.
 
         Args:
-            store: Where the files of versions are kept.
-            clock: Gives the time; aware.
+            store: Store of the versions' files.
+            clock: Returns the time, with a time zone.
             serving: How each configured model is served, by its name.
-            wake: Has the operator look at once.
-            health: The last judgement of how the platform stands.
-            prices: Of the cluster; None where only hours are known.
-            records: What the versions of a model have had since a moment.
+            wake: Makes the operator start its next round at once.
+            health: Returns the last health check.
+            prices: Prices of the cluster; None if only hours are reported.
+            records: Counts the records that a model's versions received since a moment.
         """
         self._database = database
         self.access = Access(database, clock)
@@ -67,11 +67,11 @@ class Service:
         self.alerts = AlertVerbs(self.access)
 
     def require_database(self) -> None:
-        """Ask the database whether it answers.
+        """Check that the database answers and has the right tables.
 
         Raises:
-            DatabaseUnavailable: It does not. Retriable.
-            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+            DatabaseUnavailable: The database does not answer. Retriable.
+            DatabaseIncompatible: Its tables belong to another version. Not retriable.
         """
         with self._database.read() as connection:
             people.is_empty(connection)

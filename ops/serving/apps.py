@@ -1,7 +1,7 @@
-"""The Serve apps of model versions: what is there, and what must be made or taken away.
+"""Brings the Serve apps of model versions from their actual to their desired state.
 
-Deploying takes seconds to minutes and is done in a thread; how far it is, Serve itself knows, so
-that an operator that takes over goes on from there.
+Deploying takes seconds to minutes and is done in a thread; its progress is known to Serve itself,
+so that an operator that takes over continues from there.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from stream.errors import StreamError
 
 logger = logging.getLogger(__name__)
 
-# Finds out what an app is made of: its files may have to be fetched and are compared, so this is
-# asked only when it is deployed, and beside the operator's rounds.
+# Returns the settings of an app: its files may have to be fetched and are verified, so this is
+# called only when it is deployed, outside the operator's rounds.
 Make = Callable[[], ModelSettings]
-# What may still be on its way to an app that is no longer wanted.
+# Time for calls that are still in flight to an app that is no longer needed.
 GRACE_S = 5.0
 
 
 class RayAccess(NamedTuple):
-    """How to reach the cluster.
+    """Access to the cluster.
 
     Attributes:
-        connect: As a driver; called once, when the first app is deployed.
+        connect: Connects as a driver; called once, when the first app is deployed.
         dashboard: URL of its API.
-        token_path: Of its token; None for a cluster that was joined.
+        token_path: Path of its token; None for a joined cluster.
     """
 
     connect: Callable[[], Cluster]
@@ -48,13 +48,13 @@ class RayAccess(NamedTuple):
 
 
 class Apps:
-    """Brings what is there to what is wanted, one app after the other; for one operator."""
+    """Brings apps to their desired state, one after the other; for one operator."""
 
     def __init__(self, ray: RayAccess, *, deadline_s: float) -> None:
-        """Look and do nothing yet.
+        """Prepare; nothing is read or deployed yet.
 
         Args:
-            deadline_s: Of one deployment.
+            deadline_s: Time limit of one deployment, in seconds.
         """
         self._ray = ray
         self._deadline_s = deadline_s
@@ -68,7 +68,7 @@ class Apps:
         self.found: Mapping[str, ObservedApp] = {}
 
     def refresh(self) -> None:
-        """Ask Serve how its apps stand.
+        """Read the actual state of all apps from Serve.
 
         Raises:
             NotRunning: Ray's API does not answer.
@@ -79,12 +79,12 @@ class Apps:
     def reconcile(
         self, wanted: Mapping[str, Make], known: set[str], others: Container[str] = ()
     ) -> None:
-        """Deploy what is missing and take away what is not wanted any more.
+        """Deploy what is missing and delete what is no longer needed.
 
         Args:
-            wanted: By name of the app, how to find out what it is made of.
-            known: Names that are ours to take away.
-            others: Apps that somebody else sees to, and whose faults are remembered all the same.
+            wanted: The desired apps by name, each with how to get its settings.
+            known: Names of apps that may be deleted.
+            others: Apps that are managed elsewhere, but whose faults are kept here.
         """
         for name, make in wanted.items():
             self._unwanted_since.pop(name, None)
@@ -99,24 +99,24 @@ class Apps:
             self._faults = {name: why for name, why in held if name in wanted or name in others}
 
     def redeploy(self, name: str, work: Callable[[Cluster], object]) -> None:
-        """Deploy an app anew: what runs of it is replaced; nothing where it is at that already."""
+        """Deploy an app again, replacing what runs of it; no effect while it is being deployed."""
         with self._lock:
             self._faults.pop(name, None)
-        logger.info("%s: deploying it anew", name)
+        logger.info("%s: redeploying", name)
         self._begin(name, lambda: work(self._connected()))
 
     def fault(self, name: str) -> str | None:
-        """Why an app could not be deployed; None where nothing was wrong with it."""
+        """Return why an app could not be deployed; None if nothing went wrong."""
         with self._lock:
             return self._faults.get(name)
 
     def is_busy(self, name: str) -> bool:
-        """Whether an app is being deployed or taken away."""
+        """Return whether an app is being deployed or deleted."""
         with self._lock:
             return name in self._busy
 
     def nodes(self) -> list[Node]:
-        """The machines of the cluster.
+        """Return the machines of the cluster.
 
         Raises:
             NotRunning: Ray's API does not answer.
@@ -124,7 +124,7 @@ class Apps:
         return nodes(self._ray.dashboard, self._ray.token_path)
 
     def load(self, name: str, *, age_s: float, deadline_s: float) -> Readiness:
-        """How a version's replicas stand."""
+        """Return the readiness of a version's replicas."""
         found = self.found.get(name)
         with self._lock:
             fault = self._faults.get(name)
@@ -134,10 +134,10 @@ class Apps:
         return Readiness(ready, fault, age_s, deadline_s, waiting_for)
 
     def ask(self, model: str, label: str, values: list[bytes], options: CallOptions) -> list[Any]:
-        """Answers of a served version; for its golden texts.
+        """Return the answers of a served version, for its golden texts.
 
         Raises:
-            StreamError, OpsError: It does not answer.
+            StreamError, OpsError: The version does not answer.
         """
         reply = self.reply(model, label, values, options)
         return [o if isinstance(o, Answer) else None for o in reply.outcomes]
@@ -145,7 +145,7 @@ class Apps:
     def reply(
         self, model: str, label: str, values: list[bytes], options: CallOptions
     ) -> BatchReply:
-        """What one replica of a served version says; errors as for ``ask``."""
+        """Return the reply of one replica of a served version; raises what ``ask`` raises."""
         return self._connected().predict(model, label, values, options)
 
     def scale(self, name: str, replicas: int) -> None:
@@ -157,7 +157,7 @@ class Apps:
         scale(self._ray.dashboard, self._ray.token_path, name, replicas)
 
     def close(self) -> None:
-        """Leave everything as it is."""
+        """Stop the thread; all apps are left as they are."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, name: str, work: Callable[[], object]) -> None:
@@ -175,7 +175,7 @@ class Apps:
             logger.warning("%s: %s", name, exc)
             fault = str(exc)
         except Exception as exc:
-            # Ray's own errors have no common root; unheard, the release would wait for ever.
+            # Ray's errors have no common base class; if one was missed, a release would never end.
             logger.exception("%s", name)
             fault = f"{type(exc).__name__}: {exc}"
         finally:
@@ -190,7 +190,7 @@ class Apps:
         logger.info("%s: ready, %s %s on %s", name, info.engine, info.precision, info.device)
 
     def _delete(self, name: str) -> None:
-        logger.info("%s: nobody uses it any more, taking it away", name)
+        logger.info("%s: no longer in use, deleting", name)
         self._connected().delete([name])
         self._unwanted_since.pop(name, None)
 

@@ -1,7 +1,7 @@
-"""The door of ``ops`` to Ray: deploys apps, waits for them, calls them, takes them away.
+"""The only module of ``ops`` that imports Ray: deploys apps, waits for, calls and deletes them.
 
-ray is imported when the first function needs it: it takes seconds, and it reads the
-environment only once, so that must be set before.
+ray is imported when the first function needs it: the import takes seconds, and it reads the
+environment only once, which must be set before.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ NAMESPACE = "serve"
 POLL_S = 0.25
 REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
-# A replica that an own cluster, which does not grow, has not placed for this long never will be.
+# The platform's own cluster does not grow: what is not placed within this time never will be.
 ROOM_DEADLINE_S = 30.0
 # The one deployment within an app, as ``serve.app`` and ``stream.app`` name it.
 MODEL_DEPLOYMENT = "replica"
 PIPELINE_DEPLOYMENT = "pipeline"
-# Where KubeRay names the group of a node.
+# The label in which KubeRay names the group of a node.
 NODE_GROUP = "ray.io/node-group"
 MAX_NODES = 1000
 FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
 class Wanted(NamedTuple):
-    """What an app reserves on the cluster.
+    """Resources that an app reserves on the cluster.
 
     Attributes:
-        replicas: How many.
-        cpus, gpus: Of one replica.
+        replicas: Number of replicas.
+        cpus, gpus: What one replica reserves.
     """
 
     replicas: int
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
     gpus: float = 0.0
 
     def each(self) -> dict[str, float]:
-        """Of one replica, by Ray's names."""
+        """Return what one replica reserves, by Ray's names."""
         return {"CPU": self.cpus, "GPU": self.gpus}
 
 
@@ -70,10 +70,10 @@ class Cluster:
 
         Args:
             address: ``host:port``, or ``auto`` for the one that RAY_ADDRESS names.
-            environment: What drivers of an own cluster must have in their environment; empty
-                for one that was joined, which may grow when it is full.
+            environment: Environment variables that drivers of the platform's own cluster need;
+                empty for a joined cluster, which may grow when it is full.
         Raises:
-            ClusterUnreachable: It does not answer.
+            ClusterUnreachable: The cluster does not answer.
         """
         os.environ.update(environment)
         import ray
@@ -93,7 +93,7 @@ class Cluster:
                 f"no Ray cluster answers at {address}: {exc}. Check ray.address; "
                 "ray.address: local starts one."
             ) from exc
-        # What matters is told by the caller; Serve's own progress is not for the terminal.
+        # The caller reports what matters; Serve's own progress does not belong on the terminal.
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         self.dashboard = f"http://{context.dashboard_url}" if context.dashboard_url else ""
         self.address: str = context.address_info["gcs_address"]
@@ -112,7 +112,7 @@ class Cluster:
         """Deploy a version and wait until its replicas answer.
 
         Raises:
-            NoRoom: The cluster has not what a replica wants.
+            NoRoom: The cluster lacks the capacity for a replica.
             DeployFailed: A replica cannot be built.
         """
         from serve.app import build_app
@@ -126,14 +126,14 @@ class Cluster:
     def deploy_pipeline(
         self, kafka: KafkaSettings, settings: PipelineSettings, *, deadline_s: float
     ) -> None:
-        """Deploy a pipeline and wait until its consumers run; errors as for a model."""
+        """Deploy a pipeline and wait until its consumers run; raises as ``deploy_model`` does."""
         from stream.app import build_app
 
         wanted = Wanted(settings.consumers, settings.num_cpus)
         self._deploy(settings.app_name, build_app(kafka, settings), wanted, deadline_s)
 
     def delete(self, names: list[str]) -> None:
-        """Take apps away; each finishes what it has begun. Unknown names are passed over.
+        """Delete apps; each finishes what it has begun. Unknown names are ignored.
 
         Raises:
             ClusterUnreachable: The cluster died, or an app has not ended within a minute.
@@ -145,12 +145,12 @@ class Cluster:
             try:
                 ray_serve.delete(name, _blocking=True)
             except (RayError, TimeoutError) as exc:
-                raise ClusterUnreachable(f"{name} could not be taken away: {exc}") from exc
+                raise ClusterUnreachable(f"{name} could not be deleted: {exc}") from exc
 
     def predict(
         self, model: str, version: str, values: list[bytes], options: CallOptions
     ) -> BatchReply:
-        """Have a served version answer; the same way as a pipeline's call."""
+        """Have a served version answer, in the same way as a pipeline's call."""
         from stream.client import ServeClient
 
         settings = PipelineSettings(
@@ -199,15 +199,15 @@ class Cluster:
             if patience.waited_s > room_deadline_s:
                 self._check_room(name, wanted)
             if patience.is_over():
-                told = f"{state}: {why}" if why else state
+                last = f"{state}: {why}" if why else state
                 raise DeployFailed(
-                    f"{name} was not ready within {patience} ({told}); raise deploy_deadline_s, "
+                    f"{name} was not ready within {patience} ({last}); raise deploy_deadline_s, "
                     "or see its log"
                 )
             time.sleep(POLL_S)
 
     def _check_size(self, name: str, wanted: Wanted) -> None:
-        """Refuse what an own cluster could not hold if it were empty."""
+        """Refuse an app that exceeds the total capacity of the platform's own cluster."""
         import ray
 
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -216,7 +216,7 @@ class Cluster:
                 raise NoRoom(_no_room(name, wanted, resource, free=free, total=total))
 
     def _check_room(self, name: str, wanted: Wanted) -> None:
-        """Refuse what is not placed, and is more than what is free."""
+        """Refuse an app with an unplaced replica that exceeds the free capacity."""
         import ray
 
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -238,7 +238,7 @@ class Cluster:
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
-    """Give SIGTERM back to whom it belonged: Ray takes it, and then leaves the default."""
+    """Restore the handler of SIGTERM: Ray replaces it, and later leaves the default."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -248,7 +248,7 @@ def _sigterm_kept() -> Iterator[None]:
 
 
 def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:
-    """Every app with its status and replicas, as Ray's REST API tells; needs no ray here.
+    """Return every app with its status and replicas from Ray's REST API; does not import ray.
 
     Raises:
         NotRunning: The API does not answer.
@@ -259,8 +259,7 @@ def applications(dashboard: str, token_path: Path | None) -> dict[str, Any]:
 
 
 def scale(dashboard: str, token_path: Path | None, app: str, replicas: int) -> None:
-    """Set the number of replicas of a model, or consumers of a pipeline; none that runs and
-    stays is restarted.
+    """Set the number of a model's replicas or a pipeline's consumers without restarting any.
 
     Raises:
         NotRunning: The API does not answer, or refuses.
@@ -275,8 +274,8 @@ class Node(NamedTuple):
     """A machine of the cluster.
 
     Attributes:
-        kind: The group that its cluster's configuration put it in; None where it names none.
-        resources: What it has, by Ray's names.
+        kind: The group assigned by the cluster's configuration; None if it assigns none.
+        resources: Total resources, by Ray's names.
     """
 
     id: str
@@ -285,7 +284,7 @@ class Node(NamedTuple):
 
 
 def nodes(dashboard: str, token_path: Path | None) -> list[Node]:
-    """The machines that are alive, as Ray's state API tells.
+    """Return the machines that are alive, from Ray's state API.
 
     Raises:
         NotRunning: The API does not answer.
@@ -333,7 +332,7 @@ def _no_room(
     each, count = wanted.each()[resource], wanted.replicas
     times = f", {count} times" if count > 1 else ""
     return (
-        f"{name} wants {each:g} {resource}{times}, and the cluster has "
+        f"{name} needs {each:g} {resource}{times}, and the cluster has "
         f"{total.get(resource, 0.0):g}, {free.get(resource, 0.0):g} of them free: lower "
-        f"num_{resource.lower()}s, replicas or consumers, or give the cluster more"
+        f"num_{resource.lower()}s, replicas or consumers, or enlarge the cluster"
     )

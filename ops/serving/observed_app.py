@@ -1,4 +1,4 @@
-"""What Serve's REST API says of one app; the only place that knows the shape of that answer."""
+"""Reads what Serve's REST API reports of one app; no other module knows that format."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 RUNNING = "RUNNING"
-# Errors of ours are sentences, which need no class in front.
+# Our own errors are sentences, which need no class name in front.
 OUR_ERROR = re.compile(r"^(?:serve|stream|ops)\.errors\.\w+: ")
 
 
 class ObservedApp(NamedTuple):
-    """An app, as Serve tells.
+    """An app, as Serve reports it.
 
     Attributes:
-        replicas: Those that run.
-        message: Why it is not running; empty where it is.
-        target: Replicas that it shall have.
-        resources: What each reserves, by Ray's names, such as CPU.
-        nodes: Those that run, by the node they are on.
+        replicas: Number of running replicas.
+        message: Why the app is not running; empty if it is.
+        target: Number of replicas that it should have.
+        resources: What each replica reserves, by Ray's names, such as CPU.
+        nodes: Number of running replicas by node.
     """
 
     status: str
@@ -32,7 +32,7 @@ class ObservedApp(NamedTuple):
 
     @property
     def is_running(self) -> bool:
-        """Whether Serve calls it running."""
+        """Return whether Serve reports it as running."""
         return self.status == RUNNING
 
 
@@ -51,19 +51,19 @@ def observed(app: Mapping[str, Any]) -> ObservedApp:
 
 
 def fault_of(app: Mapping[str, Any]) -> str:
-    """Why one of ``applications`` is not running; empty where nothing is said."""
+    """Return why one of ``applications`` is not running; empty if nothing is reported."""
     deployments = app.get("deployments", {}).values()
     return cause_of([app.get("message", ""), *(d.get("message", "") for d in deployments)])
 
 
 def cause_of(messages: Sequence[str]) -> str:
-    """What is wrong with an app, of all that Serve says of it and of its deployments.
+    """Return what is wrong with an app, from Serve's messages about it and its deployments.
 
-    Serve puts the traceback of a replica that failed into one of them, whose end is the cause, and
-    into another that some deployment has failed.
+    One message has the traceback of a failed replica, which ends with the cause; another only
+    reports that some deployment has failed.
 
     Returns:
-        A sentence; empty where nothing is said.
+        A sentence; empty if nothing is reported.
     """
     longest = max(messages, key=len, default="")
     lines = [line.strip() for line in longest.splitlines() if line.strip()]

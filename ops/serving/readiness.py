@@ -1,4 +1,4 @@
-"""Whether the replicas of a version can answer."""
+"""The readiness of the replicas of a version."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Readiness(NamedTuple):
-    """How the new version's replicas stand.
+    """Readiness of a new version's replicas.
 
     Attributes:
-        ready: They answer.
+        ready: Whether they answer.
         fault: Why they never will; None while they may.
-        age_s: Since loading began.
-        deadline_s: After which it has failed.
+        age_s: Seconds since loading began.
+        deadline_s: Seconds after which loading has failed.
         waiting_for: What they lack at the moment, in words.
     """
 

@@ -1,7 +1,7 @@
-"""One SQL database, SQLite or PostgreSQL: transactions, schema, and errors in our words.
+"""One SQL database, SQLite or PostgreSQL: transactions, schema, and errors of our own.
 
-Every wait ends: for a connection, for another writer, for a server that is gone. The tables are
-in ``tables``.
+Every wait is limited: for a connection, for another writer, for an unavailable server. The tables
+are in ``tables``.
 """
 
 from __future__ import annotations
@@ -41,47 +41,47 @@ from ops.errors import ConfigError, DatabaseIncompatible, DatabaseUnavailable
 MIGRATIONS = Path(__file__).parent / "migrations"
 TIMEOUT_S = 10.0
 POOL_SIZE = 10
-# Of PostgreSQL's advisory locks; any number that no other program takes.
+# Key of a PostgreSQL advisory lock; any number that no other program uses.
 MIGRATION_LOCK = 0x62657274
 MIGRATION_TIMEOUT_S = 600
 MAX_REASON_CHARS = 300
 WRITES = "bertstream_writes"
 FORMS = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
-# What PostgreSQL calls them.
+# PostgreSQL's SQLSTATE codes.
 READ_ONLY = "25006"
 NO_SUCH = frozenset(("42P01", "42703"))
 
 
 class Transactions(Protocol):
-    """What those need who read and write; ``Database`` says how they behave."""
+    """Transactions for readers and writers; ``Database`` documents how they behave."""
 
     def begin(self) -> AbstractContextManager[Connection]:
-        """A transaction that writes."""
+        """Begin a transaction that writes."""
         ...
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A transaction that reads."""
+        """Begin a transaction that reads."""
         ...
 
 
 class Database:
-    """A database that is reached through transactions only.
+    """A database that is accessed through transactions only.
 
     Threads may share it; processes that fork may not.
 
     Attributes:
-        place: Where it is, for people: without user and password.
+        place: Its location for people, without user and password.
         dialect: ``sqlite`` or ``postgresql``.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Describe it; nothing is opened yet.
+        """Prepare; nothing is opened yet.
 
         Args:
             url: ``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST:PORT/NAME``.
             timeout_s: How long to wait for a connection, and for another writer.
         Raises:
-            ConfigError: The URL cannot be read, or names another kind of database.
+            ConfigError: The URL cannot be parsed, or names another kind of database.
         """
         self._url = _parsed(url)
         self._timeout_s = timeout_s
@@ -91,35 +91,35 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction that writes: committed at the end, undone by any error.
+        """Begin a transaction that writes: committed at the end, rolled back by any error.
 
         On SQLite it is the only writer from its beginning on, and the next one waits: do not
         begin another inside.
 
         Raises:
-            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
-            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+            DatabaseUnavailable: The database is unavailable or was busy for too long. Retriable.
+            DatabaseIncompatible: Its tables do not match this version. Not retriable.
         """
         with self._plain_errors(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that reads: sees one moment of the database and cannot write.
+        """Begin a transaction that reads: it sees one snapshot and cannot write.
 
         Raises:
-            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
-            DatabaseIncompatible: Its tables are not those of this version. Not retriable.
+            DatabaseUnavailable: The database is unavailable or was busy for too long. Retriable.
+            DatabaseIncompatible: Its tables do not match this version. Not retriable.
         """
         with self._plain_errors(), self._reader.begin() as connection:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the tables to this version; one that starts meanwhile waits and finds it done.
+        """Migrate the tables to this version; a concurrent call waits and finds it done.
 
         Raises:
-            DatabaseUnavailable: The database is gone, or was busy for too long. Retriable.
-            DatabaseIncompatible: A newer version of bertstream made the tables. Not retriable.
+            DatabaseUnavailable: The database is unavailable or was busy for too long. Retriable.
+            DatabaseIncompatible: A newer version of bertstream created the tables. Not retriable.
         """
         if self.dialect == "sqlite":
             self._prepare_file()
@@ -129,7 +129,7 @@ class Database:
         self._upgrade()
 
     def _upgrade(self) -> None:
-        # Takes as long to load as everything else here, and is hardly ever needed.
+        # These take as long to load as everything else here, and are rarely needed.
         from alembic import command
         from alembic.config import Config
         from alembic.util import CommandError
@@ -146,8 +146,8 @@ class Database:
                 command.upgrade(config, "head")
             except CommandError as exc:
                 raise DatabaseIncompatible(
-                    f"the database {self.place} cannot be brought to this version ({exc}); a newer "
-                    "bertstream made its tables: update this installation"
+                    f"the database {self.place} cannot be migrated to this version ({exc}); a "
+                    "newer bertstream created its tables: update this installation"
                 ) from exc
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Database:
         self._reader.dispose()
 
     def _prepare_file(self) -> None:
-        """Readers beside a writer. Stays with the file, and cannot be set in a transaction."""
+        """Allow readers alongside a writer: a lasting mode that no transaction can set."""
         with self._plain_errors():
             Path(str(self._url.database)).parent.mkdir(parents=True, exist_ok=True)
             with closing(self._reader.raw_connection()) as connection:
@@ -173,13 +173,13 @@ class Database:
         except DBAPIError as exc:
             if _has_no_such_table(exc.orig):
                 raise DatabaseIncompatible(
-                    f"the database {self.place} has not the tables of this version "
-                    f"({self._reason(exc)}); `bertstream up` makes them"
+                    f"the database {self.place} lacks the tables of this version "
+                    f"({self._reason(exc)}); `bertstream up` creates them"
                 ) from exc
             if not _is_gone(exc):
                 raise
             raise DatabaseUnavailable(
-                f"the database {self.place} does not answer: {self._reason(exc)}; see that it "
+                f"the database {self.place} does not answer: {self._reason(exc)}; check that it "
                 "runs and can be reached from here, then try again"
             ) from exc
         except sqlite3.Error as exc:
@@ -194,7 +194,7 @@ class Database:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Of the tables that are there, as Alembic notes it; None where there are none."""
+    """Return the revision of the existing tables, by Alembic's note; None if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -202,12 +202,12 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _newest() -> str:
-    """Of the tables of this version: files of revisions begin with theirs."""
+    """Return the revision of this version's tables: names of migration files begin with theirs."""
     return max(path.name for path in (MIGRATIONS / "versions").glob("*.py")).partition("_")[0]
 
 
 def _keep_ahead_log(cursor: Any, timeout_s: float) -> None:
-    """SQLite does not wait for others here, whatever timeout it was given."""
+    """Turn on write-ahead logging; SQLite does not wait for others here, whatever its timeout."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -224,15 +224,15 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        # Without its cause: that one shows the URL, and in it the password.
+        # Without its cause, which shows the URL and in it the password.
         raise ConfigError(f"the URL of the database cannot be read; {FORMS}") from None
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend != "sqlite":
-        raise ConfigError(f"databases of the kind {backend} cannot be used; {FORMS}")
+        raise ConfigError(f"databases of the kind {backend} are not supported; {FORMS}")
     if parsed.database in (None, "", ":memory:"):
-        raise ConfigError(f"a database in memory is another one for each connection; {FORMS}")
+        raise ConfigError(f"a database in memory differs for each connection; {FORMS}")
     return parsed
 
 
@@ -244,7 +244,7 @@ def _place(url: URL) -> str:
 
 
 def _engines(url: URL, timeout_s: float) -> tuple[Engine, Engine]:
-    """For reading and for writing, over one pool."""
+    """Return the engines for reading and for writing, over one pool."""
     sqlite = url.get_backend_name() == "sqlite"
     engine = create_engine(
         url,
@@ -264,13 +264,13 @@ def _engines(url: URL, timeout_s: float) -> tuple[Engine, Engine]:
 
 
 def dumped(value: Any) -> bytes:
-    """JSON as the tables hold it: one text for one content; NaN becomes null."""
+    """Return JSON as the tables store it: equal content gives equal text; NaN becomes null."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
     return orjson.dumps(value, option=options)
 
 
 def _postgres_arguments(timeout_s: float) -> dict[str, Any]:
-    """Limits of every wait: for the server, a lock, a statement, and a client that is stuck."""
+    """Return limits of every wait: for the server, a lock, a statement, and a stuck client."""
     milliseconds = int(timeout_s * 1000)
     limits = {
         "lock_timeout": milliseconds,
@@ -289,13 +289,13 @@ def _postgres_arguments(timeout_s: float) -> dict[str, Any]:
 
 
 def _prepare_connection(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    # The driver would begin by itself, before the first change only and never at once.
+    # The driver would begin transactions itself, but only before the first change.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin(connection: Connection) -> None:
-    """Take the write lock first: to ask for it later, after a read, fails instead of waiting."""
+    """Take the write lock first: requesting it later, after a read, fails instead of waiting."""
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -308,8 +308,8 @@ def _has_no_such_table(error: BaseException | None) -> bool:
 
 
 def _is_gone(error: DBAPIError) -> bool:
-    """Whether another try may do better; what the statement itself did wrong does not count."""
+    """Return whether another try may succeed; mistakes of the statement itself do not count."""
     damaged = type(error) is DatabaseError and isinstance(error.orig, sqlite3.DatabaseError)
-    read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY  # a standby, for one
+    read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY  # such as a standby
     kinds = (OperationalError, InterfaceError)
     return isinstance(error, kinds) or error.connection_invalidated or damaged or read_only

@@ -1,4 +1,4 @@
-"""Leases in SQL: one operator acts at a time; two that were started do no harm."""
+"""Leases in SQL: only one operator acts at a time, even if two were started."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def acquire(
     """Take or renew a lease.
 
     Returns:
-        Its fence, which grows with every change of holder; None while another holds it.
+        Its fence, which grows with every change of holder; None while another holder has it.
     """
     query = select(leases).where(leases.c.name == name).with_for_update()
     held = connection.execute(query).one_or_none()
@@ -26,7 +26,7 @@ def acquire(
             with connection.begin_nested():
                 connection.execute(insert(leases).values(values))
         except IntegrityError:
-            return None  # another has taken it since
+            return None  # another process has taken it since
         return 1
     if held.holder != holder and held.until > now:
         return None
@@ -37,12 +37,12 @@ def acquire(
 
 
 def release_lease(connection: Connection, name: str, holder: str, now: datetime) -> None:
-    """Give a lease back, so that a successor need not wait for its end."""
+    """Release a lease, so that a successor need not wait until it expires."""
     mine = (leases.c.name == name) & (leases.c.holder == holder)
     connection.execute(update(leases).where(mine).values(until=now))
 
 
 def last_held(connection: Connection, name: str, lasts: timedelta) -> datetime | None:
-    """When somebody held a lease for certain, at the latest; None where nobody ever has."""
+    """Return the latest time at which a lease was certainly held; None if it never was."""
     until: datetime | None = connection.scalar(select(leases.c.until).where(leases.c.name == name))
     return None if until is None else until - lasts

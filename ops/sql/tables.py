@@ -1,6 +1,6 @@
 """The tables of ops, the same on SQLite and PostgreSQL.
 
-What is in force is made by the migrations; a test compares both. Times are aware and in UTC.
+The migrations create the actual tables; a test compares both. Times are timezone-aware, in UTC.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import sqlalchemy as sa
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """A time that goes in aware and comes out in UTC, with microseconds, on both databases."""
+    """A time, stored from any time zone and read in UTC, with microseconds, on both databases."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """To UTC; SQLite has no zones and gets the bare numbers.
+        """Convert to UTC; SQLite has no time zones and gets a naive time.
 
         Raises:
-            ValueError: The time has no zone.
+            ValueError: The time has no time zone.
         """
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone; times here are aware")
+            raise ValueError(f"{value!r} has no time zone; pass a timezone-aware time")
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
-        """In UTC, whatever the zone of the session is."""
+        """Return the time in UTC, whatever the time zone of the session is."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -54,7 +54,7 @@ DOCUMENT = sa.JSON(none_as_null=True)
 
 
 def _number() -> sa.Column[int]:
-    """A key that the database counts and gives to no second row."""
+    """Return a key column that the database numbers, never reusing a number."""
     return sa.Column("id", sa.Integer, primary_key=True, autoincrement=True)
 
 
@@ -237,7 +237,7 @@ leases = sa.Table(
 ledger = sa.Table(
     "ledger",
     metadata,
-    # Counted by the ledger itself, without gaps; a gap is a row that was taken out.
+    # Numbered by the ledger itself, without gaps; a gap means that a row was removed.
     sa.Column("id", LONG_KEY, primary_key=True, autoincrement=False),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
@@ -261,7 +261,7 @@ ledger = sa.Table(
     sa.Index(None, "at", "id"),
 )
 
-# One row: where the chain ends. Without it the last rows could go and nothing would show.
+# One row: where the chain ends. Without it the last rows could be removed unnoticed.
 ledger_head = sa.Table(
     "ledger_head",
     metadata,
@@ -287,8 +287,8 @@ usage = sa.Table(
     sa.Index(None, "model", "hour"),
 )
 
-# What the replicas of a version did, under the size and bounds that they had: with others it
-# would have been something else.
+# What the replicas of a version did, under the size and bounds that they had; other sizes and
+# bounds would have given other numbers.
 workloads = sa.Table(
     "workloads",
     metadata,

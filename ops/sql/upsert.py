@@ -1,4 +1,4 @@
-"""Rows that are added to what is there under their key; in the caller's transaction."""
+"""Adds rows to existing ones with the same key, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def add_up(
     amounts: Sequence[str],
     newest: Sequence[str] = (),
 ) -> None:
-    """Insert rows; where one has the primary key of a row that is there, add to that one.
+    """Insert rows; if a row with the same primary key exists, add to it.
 
     Args:
-        rows: No two of them with one key.
-        amounts: Columns that add up.
+        rows: Rows with distinct keys.
+        amounts: Columns to be added up.
         newest: Columns that take the new value.
     """
     if not rows:

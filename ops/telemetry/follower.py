@@ -1,4 +1,4 @@
-"""Follows the pipelines' reports on Kafka, from a moment on."""
+"""Follows the pipelines' reports on Kafka from a given time on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from stream.settings import KafkaSettings
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-# What is told comes at once; this is only how often it is asked whether to end.
+# Reports arrive at once; this only bounds how late the end is noticed.
 POLL_S = 2.0
 
 
 def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: threading.Event) -> None:
-    """Read what the pipelines tell until told to stop; after an error from where it was lost."""
+    """Read the pipelines' reports until ``stop`` is set; resume from the last read on errors."""
     while not stop.is_set():
         try:
             reader = TelemetryReader(kafka, since_ms=since_ms)
         except StreamError as exc:
-            logger.warning("telemetry cannot be read, trying on: %s", exc)
+            logger.warning("telemetry cannot be read, retrying: %s", exc)
             stop.wait(RETRY_S)
             continue
         try:
@@ -33,6 +33,6 @@ def follow(kafka: KafkaSettings, into: Observations, since_ms: int, stop: thread
                 into.is_current = into.is_current or reader.has_caught_up()
                 since_ms = int(time.time() * 1000)
         except StreamError as exc:
-            logger.warning("telemetry cannot be read, trying on: %s", exc)
+            logger.warning("telemetry cannot be read, retrying: %s", exc)
         finally:
             reader.close()

@@ -1,6 +1,6 @@
-"""What the pipelines told lately, kept in memory, and made into the evidence of a step.
+"""Keeps what pipelines reported recently in memory, to make the evidence of a step from it.
 
-Everything here can be read again from Kafka: an operator that takes over starts with nothing.
+Everything here can be read again from Kafka: an operator that takes over starts empty.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import NamedTuple, TypeVar
 
 from stream.schema import ComparisonRecord, ConsumerRecord, PlatformRecord, TelemetryRecord
 
-# Windows kept of one model. At 5 s a window, two versions and two consumers, over three hours.
+# Windows kept per model: over three hours of 5 s windows of two versions and two consumers.
 MAX_WINDOWS = 10_000
 MAX_LOSSES = 1_000
-# A window may be told later than others that began after it ended: its consumer was busy or had
-# to tell it again, or the clock of its machine is behind.
+# A window may be reported later than others that began after it ended: its consumer was busy or
+# had to report it again, or the clock of its machine is behind.
 LATE_MS = 60_000
 
-# A heartbeat older than that is of a consumer that is gone.
+# A heartbeat older than this belongs to a consumer that has ended.
 CONSUMER_SILENCE = timedelta(seconds=30)
 
 Element = TypeVar("Element")
@@ -31,7 +31,7 @@ NO_COMPARISONS: Sequence[ComparisonRecord] = ()
 
 
 class ReadPosition(NamedTuple):
-    """How much of a model's windows and comparisons somebody has looked at."""
+    """Numbers of a model's windows and comparisons that a reader has seen."""
 
     windows: int = 0
     comparisons: int = 0
@@ -44,9 +44,9 @@ class DeletedRecords(NamedTuple):
     """Records that were deleted before a pipeline read them.
 
     Attributes:
-        place: Of the first: ``topic/partition/offset``.
-        records: How many at most: offsets may have had no record.
-        at_ms: When it was told, in ms since 1970.
+        place: Place of the first one: ``topic/partition/offset``.
+        records: Largest possible number: some offsets may have had no record.
+        at_ms: When the loss was reported, in ms since 1970.
     """
 
     pipeline: str
@@ -55,7 +55,7 @@ class DeletedRecords(NamedTuple):
     at_ms: int
 
     def sentence(self) -> str:
-        """What happened, for people."""
+        """Describe the loss in one sentence."""
         partition, _, first = self.place.rpartition("/")
         last = int(first) + self.records - 1
         return (
@@ -68,13 +68,13 @@ class Observations:
     """Telemetry, comparisons and heartbeats by model; for several threads."""
 
     def __init__(self, *, counted_from_ms: int = 0, is_current: bool = True) -> None:
-        """Nothing was told yet.
+        """Start without any reports.
 
         Args:
-            counted_from_ms: Windows that ended before are not among ``answers``: whoever was
-                there before has counted them.
-            is_current: Nothing is still to be read that was told before; whoever reads sets it.
-                Until then a consumer that is not heard of may be at work all the same.
+            counted_from_ms: Windows that ended earlier are not counted by ``answers``: the
+                previous operator has counted them.
+            is_current: Whether all earlier reports have been read; the reader sets it. Until
+                then a consumer without a heartbeat may still be running.
         """
         self.is_current = is_current
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Observations:
         self._deleted: dict[tuple[str, str], DeletedRecords] = {}
 
     def add(self, told: Iterable[PlatformRecord]) -> None:
-        """Take in what was read, in the order of the topics."""
+        """Add the records that were read, in the order of the topics."""
         with self._lock:
             for record in told:
                 match record:
@@ -111,7 +111,7 @@ class Observations:
                     case ConsumerRecord():
                         self._consumers[(record.pipeline, record.consumer)] = record
                     case _:
-                        pass  # a window of no model is nobody's
+                        pass  # a window without a model is not needed
 
     def _lose(self, loss: DeletedRecords) -> None:
         self._deleted.pop((loss.pipeline, loss.place), None)
@@ -120,24 +120,24 @@ class Observations:
             del self._deleted[next(iter(self._deleted))]
 
     def losses(self) -> list[DeletedRecords]:
-        """Records that were deleted before they were read; the latest last."""
+        """Return the records that were deleted before they were read, the latest last."""
         with self._lock:
             return [*self._deleted.values()]
 
     def windows(self, model: str, *, since_ms: int) -> list[TelemetryRecord]:
-        """Those that began at a moment or later."""
+        """Return the windows that began at ``since_ms`` or later."""
         with self._lock:
             return _since(self._windows.get(model, ()), since_ms)
 
     def comparisons(self, model: str, *, since_ms: int) -> list[ComparisonRecord]:
-        """Those that began at a moment or later."""
+        """Return the comparisons that began at ``since_ms`` or later."""
         with self._lock:
             return _since(self._comparisons.get(model, ()), since_ms)
 
     def news(
         self, model: str, seen: ReadPosition
     ) -> tuple[list[TelemetryRecord], list[ComparisonRecord], ReadPosition]:
-        """What came since somebody looked, and where to go on from."""
+        """Return what arrived after a position, and the new position."""
         with self._lock:
             counted = self._counted.get(model, NOTHING)
             windows = _last(self._windows.get(model, NO_WINDOWS), counted.windows - seen.windows)
@@ -145,26 +145,26 @@ class Observations:
             return windows, _last(self._comparisons.get(model, NO_COMPARISONS), fresh), counted
 
     def answers(self, model: str, version: str) -> int:
-        """Records that a version has answered, of all windows that are counted."""
+        """Return how many records a version has answered in all counted windows."""
         with self._lock:
             return self._answers[model, version]
 
     def newest_ms(self) -> dict[str, int]:
-        """When the newest window of each pipeline ended, however long ago that is."""
+        """Return when the newest window of each pipeline ended, however long ago that is."""
         with self._lock:
             return dict(self._newest_ms)
 
     def consumers(self, *, since_ms: int) -> list[ConsumerRecord]:
-        """How each consumer stood last, of those that told so since a moment."""
+        """Return the last heartbeat of each consumer that sent one since a given time."""
         with self._lock:
-            return [told for told in self._consumers.values() if told.at_ms >= since_ms]
+            return [last for last in self._consumers.values() if last.at_ms >= since_ms]
 
 
 def _since(windows: Sequence[WindowRecord], since_ms: int) -> list[WindowRecord]:
-    """From the right: the newest stand there, and few are asked for."""
+    """Search from the right: the newest windows are there, and few are requested."""
     found = []
     for window in reversed(windows):
-        # Consumers' windows overlap: further left may stand one that began later.
+        # Consumers' windows overlap: one further left may have begun later.
         if window.end_ms < since_ms - LATE_MS:
             break
         if window.start_ms >= since_ms:

@@ -1,7 +1,7 @@
-"""Directories of compiled files that can be made again: written whole or not at all.
+"""Cache of directories with compiled files: written completely or not at all.
 
-Knows files and checksums and nothing of engines. A directory is damaged when a file is
-missing, altered or cut short; it is then made again.
+Handles files and checksums, not engines. A directory is damaged when a file is missing,
+altered or truncated; it is then rebuilt.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> Path:
-    """The directory of a key, from the cache where it is whole, else built.
+    """Return the directory of a key, built where the cache lacks it or has it damaged.
 
-    Several processes may ask for one key at a time: one builds, the others wait for it.
+    Several processes may request one key at once: one builds, the others wait for it.
 
     Args:
-        cache_dir: Holds the directories of all keys; made where it is missing.
-        key: A file name; must name everything that the files depend on.
-        build: Writes the files into the empty directory it is given.
+        cache_dir: Parent of the directories of all keys; created where it is missing.
+        key: A file name; must identify everything that the files depend on.
+        build: Writes the files into the empty directory that is passed to it.
     Returns:
         The directory; the caller must not write to it.
     Raises:
@@ -40,9 +40,9 @@ def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> Path:
         if _is_whole(home):
             return home
         if home.exists():
-            logger.warning("the cached files in %s are damaged and are made again", home)
+            logger.warning("the cached files in %s are damaged and are rebuilt", home)
             shutil.rmtree(home)
-        # What a process that was killed while building left behind has this name too.
+        # A process that was killed while building leaves a directory of this name.
         partial = cache_dir / f"{key}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
@@ -55,7 +55,7 @@ def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the process, however that ends
+        fcntl.flock(handle, fcntl.LOCK_EX)  # released even when the process is killed
         yield
 
 

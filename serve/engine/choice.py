@@ -1,6 +1,6 @@
-"""Which engine, precision, streams and threads a replica computes with, and why.
+"""Choice of a replica's engine, precision, streams and threads, with the reason.
 
-``choose`` is pure; ``machine`` looks, the engines compute.
+``choose`` is pure; ``machine`` inspects the hardware, the engines compute.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 EngineName = Literal["openvino", "torch"]
 Precision = Literal["f32", "bf16", "f16"]
 
-# Three keep a card busy: one computes, one copies in, one copies out.
+# Three keep a GPU busy: one computes, one copies in, one copies out.
 GPU_STREAMS = 3
 
 logger = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """What a replica computes with.
+    """Engine configuration of a replica.
 
     Attributes:
-        streams: Batches computed at a time.
-        threads: Cores shared by the streams; on a GPU one only launches work.
-        reason: One sentence for the log.
+        streams: Batches computed at once.
+        threads: Cores shared by the streams; on a GPU the only one launches work.
+        reason: Reason for the choice, one sentence for the log.
     """
 
     engine: EngineName
@@ -44,13 +44,13 @@ class Choice(NamedTuple):
 
 
 def choose(settings: EngineSettings, machine: Machine) -> Choice:
-    """Choose what the settings leave open, and refuse what the machine has not.
+    """Choose what the settings leave open, and refuse what the machine lacks.
 
     Args:
-        settings: ``kind`` must not be ``echo``, which computes nothing.
+        settings: The ``kind`` must not be ``echo``, which computes nothing.
     Raises:
-        EngineUnavailable: An engine or precision was asked for by name that this machine
-            has not. Not retriable.
+        EngineUnavailable: The settings name an engine or precision that this machine
+            lacks. Not retriable.
     """
     engine, why_engine = _choose_engine(settings, machine)
     precision, why_precision = _choose_precision(settings, machine)
@@ -74,14 +74,14 @@ def open_engine(
     """Choose an engine for this machine, log the choice and open it.
 
     Args:
-        module_factory: Makes the module: ``forward(input_ids, attention_mask)``, both (B, T),
-            gives (B, C) or (B, H). Not called where the cache already has the compiled graph.
-        on_gpu: The replica was given a GPU.
-        cache_dir: Where compiled graphs are kept; None keeps none.
-        digest: Names everything that the module computes with: the model's bytes and the
-            version of the code that makes the module. A file name.
+        module_factory: Builds the module: ``forward(input_ids, attention_mask)``, both (B, T),
+            returns (B, C) or (B, H). Not called where the cache has the compiled graph.
+        on_gpu: Whether the replica was given a GPU.
+        cache_dir: Directory for compiled graphs; None disables the cache.
+        digest: Identifies everything that the module computes with: the model's bytes and the
+            version of the code that builds the module. A file name.
     Raises:
-        EngineUnavailable: This machine has not what was asked for, or the engine cannot
+        EngineUnavailable: This machine lacks what the settings require, or the engine cannot
             compile the module. Not retriable.
     """
     machine = inspect_machine(on_gpu)
@@ -96,7 +96,7 @@ def open_engine(
                 device=machine.processor,
             )
         except EngineUnavailable as exc:
-            # As the settings leave the engine open, torch can have a try; by name it cannot.
+            # Falls back to torch if the settings leave the engine open; otherwise raises.
             machine = machine._replace(openvino_fault=str(exc))
             choice = choose(settings, machine)
     return _open_torch(module_factory, choice, on_gpu=on_gpu)
@@ -156,10 +156,10 @@ def _log(choice: Choice, engine: Engine) -> None:
 def _choose_engine(settings: EngineSettings, machine: Machine) -> tuple[EngineName, str]:
     match settings.kind:
         case "torch":
-            return "torch", "torch as the settings say"
+            return "torch", "torch as configured"
         case "openvino" if machine.gpu is not None:
             raise EngineUnavailable(
-                f"OpenVINO computes on the processor and this replica was given {machine.gpu}; "
+                f"OpenVINO computes on the CPU, but this replica was given {machine.gpu}; "
                 "set num_gpus to 0 or engine kind to auto"
             )
         case "openvino" if machine.openvino_fault is not None:
@@ -167,7 +167,7 @@ def _choose_engine(settings: EngineSettings, machine: Machine) -> tuple[EngineNa
                 f"OpenVINO cannot be used: {machine.openvino_fault}; set engine kind to auto"
             )
         case "openvino":
-            return "openvino", "OpenVINO as the settings say"
+            return "openvino", "OpenVINO as configured"
         case "auto" if machine.gpu is not None:
             return "torch", "torch because the replica was given a GPU"
         case "auto" if machine.openvino_fault is not None:
@@ -183,17 +183,17 @@ def _choose_precision(settings: EngineSettings, machine: Machine) -> tuple[Preci
     in_hardware = _precisions(machine)
     if settings.precision == "auto":
         fastest = in_hardware[0]
-        return fastest, f"{fastest} is the fastest precision that {device} has"
+        return fastest, f"{fastest} is the fastest precision that {device} supports"
     if settings.precision not in in_hardware:
         raise EngineUnavailable(
-            f"{device} computes {', '.join(in_hardware)} and lacks {settings.precision}, which "
+            f"{device} supports {', '.join(in_hardware)} but not {settings.precision}, which "
             "would be emulated many times slower or ignored; set precision to auto"
         )
-    return settings.precision, f"{settings.precision} as the settings say"
+    return settings.precision, f"{settings.precision} as configured"
 
 
 def _precisions(machine: Machine) -> tuple[Precision, ...]:
-    """What is computed in hardware, the best first."""
+    """Return the precisions that are computed in hardware, the best first."""
     if machine.gpu is not None:
         return ("bf16", "f16", "f32") if machine.gpu_bf16 else ("f16", "f32")
     return ("bf16", "f32") if "BF16" in machine.capabilities else ("f32",)

@@ -1,8 +1,7 @@
-"""Lanes: the fixed places in which batches of all callers run side by side.
+"""Lanes: the fixed set of slots in which the batches of all callers run in parallel.
 
-Knows threads and nothing of any engine. A lane is whatever an engine needs for one batch
-at a time (an infer request, a CUDA stream); lanes are made once and live as long as the
-engine.
+Handles threads, not engines. A lane is whatever an engine needs for one batch at a time (an
+infer request, a CUDA stream); lanes are created once and live as long as the engine.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ FAILURES_OF_A_BATCH = (RuntimeError, IndexError, ValueError, MemoryError)
 
 
 class Lanes(Generic[Lane]):
-    """Runs batches in whichever lane is free; callers on several threads share them all."""
+    """Runs batches in any free lane; callers on several threads share all lanes."""
 
     def __init__(
         self,
@@ -36,17 +35,17 @@ class Lanes(Generic[Lane]):
         at_a_time: int,
         vocabulary_size: int,
     ) -> None:
-        """Take possession of the lanes.
+        """Take ownership of the lanes.
 
         Args:
-            lanes: One thread is kept for each, so that a free thread always finds one.
-            compute: Runs one batch in one lane. What an engine raises for a batch becomes an
-                EngineError; anything else is a fault of the program and passes as it is.
-            at_a_time: So many batches are really computed side by side; those in the other lanes
-                wait inside the engine for their turn.
-            vocabulary_size: Token ids are below it. An id past the end reads foreign memory
-                in one engine and breaks the card's context for good in another, so none gets
-                that far.
+            lanes: One thread is kept for each, so that a free thread always finds a lane.
+            compute: Runs one batch in one lane. Errors of an engine for a batch become an
+                EngineError; any other error is a bug and is raised unchanged.
+            at_a_time: Number of batches that are really computed in parallel; those in the
+                other lanes wait inside the engine.
+            vocabulary_size: Upper bound of token ids. An id past the end reads foreign memory
+                in one engine and breaks the GPU's context permanently in another, so such ids
+                are refused.
         """
         self._idle: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
@@ -59,11 +58,11 @@ class Lanes(Generic[Lane]):
         self._closed = False
 
     def run(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, as many at a time as there are lanes.
+        """Run batches, as many at once as there are lanes.
 
         Raises:
-            EngineError: One of them failed, or the lanes are closed. Nothing of this call
-                runs any more when it is raised.
+            EngineError: One of them failed, or the lanes are closed. No batch of this call
+                is still running when it is raised. Retriable.
         """
         for position, batch in enumerate(batches):
             self._check(batch, position)
@@ -79,7 +78,7 @@ class Lanes(Generic[Lane]):
         raise _as_engine_error(failed.exception(), batches[futures.index(failed)])
 
     def close(self) -> None:
-        """Wait for the batches in progress, then let the lanes go."""
+        """Wait for the batches in progress, then release the lanes."""
         with self._closing:
             self._closed = True
         self._workers.shutdown(wait=True)
@@ -106,8 +105,8 @@ class Lanes(Generic[Lane]):
         ids, mask = batch
         if ids.ndim != 2 or ids.size == 0 or ids.shape != mask.shape:
             raise EngineError(
-                f"batch {position}: token ids {ids.shape} and mask {mask.shape} must be two "
-                "equal (B, T), neither 0"
+                f"batch {position}: token ids {ids.shape} and mask {mask.shape} must have the "
+                "same shape (B, T), neither 0"
             )
         lowest, highest = int(ids.min()), int(ids.max())
         if lowest < 0 or highest >= self._vocabulary_size:
@@ -119,7 +118,7 @@ class Lanes(Generic[Lane]):
 
 
 class _Computed(NamedTuple):
-    """A batch's output, and the seconds that it took from when its turn came."""
+    """A batch's output, and the seconds since its computation started."""
 
     output: NDArray[np.float32]
     seconds: float
@@ -133,10 +132,10 @@ class _Turn:
 
 
 class _Turns:
-    """When the turn of each batch comes: so many at a time, first come first served.
+    """Estimates when each batch starts: up to ``at_a_time`` at once, first come, first served.
 
-    An engine does not tell when it takes a batch up. Counted from when it was given, a batch
-    would seem to take twice as long only because another call was there before.
+    An engine does not report when it starts a batch. Measured from submission, a batch would
+    seem to take twice as long only because another call came first.
     """
 
     def __init__(self, at_a_time: int) -> None:
@@ -155,7 +154,7 @@ class _Turns:
         return turn
 
     def leave(self, turn: _Turn) -> float:
-        """Seconds since its turn came; 0 where the engine took it up before its turn."""
+        """Return the seconds since its turn; 0 where the engine ran it before its turn."""
         now = time.perf_counter()
         with self._lock:
             if turn.began is None:

@@ -1,6 +1,6 @@
-"""What this machine computes with: cores, what the processor does in hardware, the card.
+"""Inspection of this machine: cores, precisions that the processor has in hardware, the GPU.
 
-Looks and decides nothing; ``choice`` decides.
+Only inspects; ``choice`` decides.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Machine(NamedTuple):
-    """What there is to compute with.
+    """Hardware that is available for computing.
 
     Attributes:
-        cores: That this process may use, >= 1.
-        processor: By name.
-        capabilities: What the processor computes in hardware, in OpenVINO's words: FP32, BF16,
+        cores: Cores that this process may use, >= 1.
+        processor: Name of the processor.
+        capabilities: Precisions that the processor has in hardware, as OpenVINO names: FP32, BF16,
             INT8 ...; other precisions are ignored, or emulated many times slower.
         openvino_fault: Why OpenVINO cannot be used; None where it can.
-        gpu: The card by name; None for a replica that was given none.
-        gpu_bf16: The card computes bf16 in hardware.
+        gpu: Name of the GPU; None for a replica that was given none.
+        gpu_bf16: Whether the GPU computes bf16 in hardware.
     """
 
     cores: int
@@ -39,19 +39,19 @@ class Machine(NamedTuple):
 
 
 def inspect_machine(on_gpu: bool) -> Machine:
-    """Look at the machine this process runs on.
+    """Inspect the machine that this process runs on.
 
     Args:
-        on_gpu: The replica was given a GPU.
+        on_gpu: Whether the replica was given a GPU.
     Raises:
-        EngineUnavailable: It was, and torch finds none.
+        EngineUnavailable: It was, but torch finds none. Not retriable.
     """
     machine = _processor()
     return _with_gpu(machine) if on_gpu else machine
 
 
 def processor_name(cpu_info: Path = CPU_INFO) -> str:
-    """The processor by name, as the system tells it."""
+    """Return the name of the processor, as the operating system reports it."""
     try:
         lines = cpu_info.read_text().splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def processor_name(cpu_info: Path = CPU_INFO) -> str:
 
 
 def usable_cores(cpu_quota: Path = CPU_QUOTA) -> int:
-    """Cores this process may use: its affinity, and a container's quota rounded up."""
+    """Return the usable cores: those of the affinity, up to a container's quota, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = cpu_quota.read_text().split()
@@ -74,7 +74,7 @@ def usable_cores(cpu_quota: Path = CPU_QUOTA) -> int:
 def _processor() -> Machine:
     try:
         from serve.engine.openvino import processor_capabilities
-    except (ImportError, OSError) as exc:  # OSError: a shared library of it does not load
+    except (ImportError, OSError) as exc:  # OSError: a shared library of it cannot be loaded
         return Machine(
             usable_cores(), processor_name(), _capabilities_by_torch(), openvino_fault=str(exc)
         )

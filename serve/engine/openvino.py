@@ -1,7 +1,6 @@
 """The OpenVINO engine: a torch module converted once, compiled once, run in streams.
 
-The only file that imports openvino. Decides nothing: precision, streams and threads come
-from ``choice``.
+The only file that imports openvino. Precision, streams and threads are decided by ``choice``.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from serve.engine.lanes import Lanes
 from serve.engine.protocol import Batch, Inferred
 from serve.errors import EngineUnavailable, first_line
 
-# Importing openvino reports to the net and writes an id into the home directory unless its
-# telemetry package cannot be imported; there is no environment variable for it.
+# Importing openvino sends telemetry and writes an id into the home directory unless its
+# telemetry package cannot be imported; no environment variable turns that off.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
@@ -31,21 +30,21 @@ from openvino.tools.ovc.error import Error as ConversionError  # noqa: E402
 GRAPH_FILE = "graph.xml"
 VOCABULARY = ["bertstream", "vocabulary_size"]
 # Requests beyond the streams wait inside OpenVINO, so that a stream that ends one batch starts
-# the next without asking Python.
+# the next without waiting for Python.
 SPARE_REQUESTS = 1
-# What the reader of graphs and the compiler raise; they have no root in common.
+# Errors of the graph reader and the compiler; they have no common base class.
 REFUSALS = (RuntimeError, GeneralFailure, OpConversionFailure, ConversionError)
 
 logger = logging.getLogger(__name__)
 
 
 def processor_capabilities() -> frozenset[str]:
-    """What the processor computes in hardware: FP32, BF16, INT8 and others."""
+    """Return what the processor computes in hardware: FP32, BF16, INT8 and others."""
     return frozenset(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVinoEngine:
-    """A compiled model on the CPU; safe to call from several threads at a time."""
+    """A compiled model on the CPU; safe to call from several threads at once."""
 
     name = "openvino"
 
@@ -60,21 +59,21 @@ class OpenVinoEngine:
         digest: str,
         device: str,
     ) -> None:
-        """Convert (or read from the cache) and compile.
+        """Convert the module (or read it from the cache) and compile it.
 
         Args:
-            module_factory: Makes the torch module; called only where the cache lacks the
+            module_factory: Builds the torch module; called only where the cache lacks the
                 graph, so a warm start needs no torch.
             precision: ``f32`` or ``bf16``. A processor with neither bf16 nor AVX-512 computes f32
-                all the same, and ``self.precision`` says so.
-            streams: Batches computed at a time.
+                anyway, and ``self.precision`` reports it.
+            streams: Batches computed at once.
             threads: Cores shared by the streams.
-            cache_dir: Where converted graphs are kept; None keeps none.
-            digest: Names everything the graph depends on: the model's bytes and the version
-                of the code that makes the module.
-            device: The processor by name.
+            cache_dir: Directory for converted graphs; None disables the cache.
+            digest: Identifies everything the graph depends on: the model's bytes and the version
+                of the code that builds the module.
+            device: Name of the processor.
         Raises:
-            EngineUnavailable: OpenVINO cannot convert or compile the module.
+            EngineUnavailable: OpenVINO cannot convert or compile the module. Not retriable.
         """
         core = ov.Core()
         try:
@@ -93,7 +92,7 @@ class OpenVinoEngine:
         )
 
     def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at a time; see ``Engine.infer``."""
+        """Run batches, several at once; see ``Engine.infer``."""
         return self._lanes.run(batches)
 
     def close(self) -> None:
@@ -107,21 +106,21 @@ def _options(precision: str, streams: int, threads: int) -> dict[str, Any]:
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
-        # Replicas on one machine know nothing of each other: pinned, they would all take
-        # the first cores.
+        # Replicas on one machine are not coordinated: with pinning, all would use the first
+        # cores.
         "ENABLE_CPU_PINNING": False,
     }
 
 
 def _computed_in(compiled: Any) -> str:
-    """The precision that was compiled for: the hint is ignored where the processor lacks it."""
+    """Return the compiled precision: the hint is ignored where the processor lacks it."""
     name: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return name
 
 
 def _compute(request: Any, batch: Batch) -> NDArray[np.float32]:
     # Not infer(): with one stream of one thread it swallows the errors of a batch (2026.4) and
-    # answers with an earlier batch's numbers.
+    # returns an earlier batch's numbers.
     request.start_async({0: batch.input_ids, 1: batch.attention_mask}, share_inputs=True)
     request.wait()
     output: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
@@ -141,18 +140,18 @@ def _load_graph(
     try:
         home = cached(cache_dir, f"openvino-{release}-{digest}", build)
     except OSError as exc:
-        logger.warning("no cache of compiled models in %s: %s", cache_dir, exc)
+        logger.warning("cannot cache compiled models in %s: %s", cache_dir, exc)
         return _convert(module_factory())
     return core.read_model(home / GRAPH_FILE)
 
 
 def _convert(module: Any) -> Any:
-    """The module as a graph with B and T left open."""
+    """Convert the module to a graph with dynamic B and T."""
     import torch
 
     from serve.module import vocabulary_size
 
-    # The exporter takes a dimension of 1 for a constant, and one tensor given twice for one input.
+    # The exporter treats a dimension of 1 as constant, and one tensor passed twice as one input.
     ids = torch.ones((2, 16), dtype=torch.int64)
     mask = torch.ones_like(ids)
     either = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -160,7 +159,7 @@ def _convert(module: Any) -> Any:
         with torch.no_grad():
             program = torch.export.export(module.eval(), (ids, mask), dynamic_shapes=(either,) * 2)
         graph = ov.convert_model(program)
-    except Exception as exc:  # they run the model's own code and raise whatever that does
+    except Exception as exc:  # the model's own code runs here and may raise anything
         what = first_line(exc) or type(exc).__name__
         raise EngineUnavailable(f"OpenVINO cannot convert the model: {what}") from exc
     graph.set_rt_info(vocabulary_size(module), VOCABULARY)

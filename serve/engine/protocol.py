@@ -1,4 +1,4 @@
-"""The whole boundary to an engine: padded integer arrays in, float arrays out."""
+"""The complete interface of an engine: padded integer arrays in, float arrays out."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Batch(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """What became of batches.
+    """Result of a call to an engine.
 
     Attributes:
         outputs: One array per batch, in order: logits (B, C) or embeddings (B, H).
-        compute_s: What the batches took to compute, summed; not what they waited for those of
-            other calls.
+        compute_s: Compute time of the batches, summed, without waiting for those of other
+            calls.
     """
 
     outputs: list[NDArray[np.float32]]
@@ -35,13 +35,13 @@ class Inferred(NamedTuple):
 
 
 class Engine(Protocol):
-    """A compiled model; safe to call from several threads at a time.
+    """A compiled model; safe to call from several threads at once.
 
     Attributes:
         name: ``openvino`` or ``torch``.
-        precision: ``f32``, ``bf16`` or ``f16``: what the matrix products really run in.
-        device: The processor or card by name.
-        streams: Batches that it computes at a time.
+        precision: ``f32``, ``bf16`` or ``f16``: the actual precision of matrix products.
+        device: Name of the processor or card.
+        streams: Batches that it computes at once.
     """
 
     name: str
@@ -50,15 +50,15 @@ class Engine(Protocol):
     streams: int
 
     def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at a time where that is faster.
+        """Run batches, several at once where that is faster.
 
         Args:
             batches: Each (B, T); B and T may differ from batch to batch.
         Raises:
-            EngineError: The engine failed on one of them.
+            EngineError: The engine failed on one of them. Retriable.
         """
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; calls in progress end first."""
+        """Free the engine's resources; calls in progress end first."""
         ...

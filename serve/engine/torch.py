@@ -1,6 +1,6 @@
-"""The torch engine: batches on a GPU, and on a CPU where OpenVINO is not to be had.
+"""The torch engine: batches on a GPU, and on a CPU where OpenVINO is unavailable.
 
-Decides nothing: precision, lanes and threads come from ``choice``.
+Precision, lanes and threads are decided by ``choice``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Stream = torch.cuda.Stream | None
 
 
 class TorchEngine:
-    """A torch module in inference mode; safe to call from several threads at a time.
+    """A torch module in inference mode; safe to call from several threads at once.
 
-    On a GPU each lane has a CUDA stream of its own: while one lane computes, the next copies
-    its batch over or brings its answer back, and waiting for one never drains the other.
+    On a GPU each lane has its own CUDA stream: while one lane computes, the next copies its
+    batch in or its answer out, and waiting for one never drains the other.
     """
 
     name = "torch"
@@ -45,11 +45,11 @@ class TorchEngine:
         Args:
             module: Owned by the engine from here on.
             precision: ``f32``, ``bf16`` or ``f16``.
-            lanes: Batches in progress at a time; on a CPU all of them share ``threads``.
-            threads: ``torch.set_num_threads``: cores of one batch, for the whole process.
+            lanes: Batches in progress at once; on a CPU all of them share ``threads``.
+            threads: Cores of one batch; ``torch.set_num_threads``, for the whole process.
             device: ``cpu`` or ``cuda``.
         Raises:
-            EngineUnavailable: The module does not fit onto the device.
+            EngineUnavailable: The module does not fit on the device. Not retriable.
         """
         self.precision = precision
         self.streams = lanes
@@ -57,7 +57,7 @@ class TorchEngine:
         try:
             self._module = module.eval().to(self._device, DTYPES[precision])
         except RuntimeError as exc:
-            raise EngineUnavailable(f"the model cannot be put on {device}: {exc}") from exc
+            raise EngineUnavailable(f"the model cannot be moved to {device}: {exc}") from exc
         on_gpu = self._device.type == "cuda"
         self.device = torch.cuda.get_device_name() if on_gpu else processor_name()
         if not on_gpu:
@@ -70,7 +70,7 @@ class TorchEngine:
         )
 
     def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at a time on a GPU; see ``Engine.infer``."""
+        """Run batches, several at once on a GPU; see ``Engine.infer``."""
         return self._lanes.run(batches)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class TorchEngine:
         host = torch.from_numpy(values)
         if self._device.type == "cpu":
             return host
-        # Only from pinned memory does the copy run beside the other lanes' computing.
+        # Only copies from pinned memory run while the other lanes compute.
         return host.pin_memory().to(self._device, non_blocking=True)
 
 
@@ -103,5 +103,5 @@ def _to_host(output: torch.Tensor, stream: Stream) -> NDArray[np.float32]:
     host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
     host.copy_(output, non_blocking=True)
     stream.synchronize()
-    # Out of pinned memory, which is scarce and which the next batch takes over.
+    # Copied out of pinned memory, which is scarce and which the next batch reuses.
     return np.array(host.numpy())

@@ -1,6 +1,6 @@
-"""Whether two answers are the same, and how far they may differ. Pure, without numpy.
+"""Comparison of two answers within tolerances. Pure, without numpy.
 
-All tolerances of the project are in this file, except those that a policy names.
+All tolerances of the project are in this file, except those that a policy sets.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from typing import Any, Final, NamedTuple
 
 
 class Tolerance(NamedTuple):
-    """What the same model may differ by on another machine.
+    """Allowed differences between answers of the same model on different machines.
 
     Attributes:
-        score: Of a label, absolute.
-        cosine: Of an embedding, below 1.
+        score: Allowed difference of a label's score, absolute.
+        cosine: Allowed distance of an embedding's cosine from 1.
     """
 
     score: float
     cosine: float
 
 
-# Above what was seen between float32 and the precision (0.003 of a score in bf16), and far
-# below what another model would answer.
+# Above the differences measured against float32 (0.003 of a score in bf16), and far below those
+# of another model.
 TOLERANCES: Final[Mapping[str, Tolerance]] = {
     "f32": Tolerance(0.01, 0.001),
     "f16": Tolerance(0.03, 0.005),
     "bf16": Tolerance(0.06, 0.01),
 }
 LOOSEST: Final = "bf16"
-# Two versions agree on a text: an embedding from this cosine on, scores up to this shift.
+# Two versions agree on a text with at least this cosine, or at most this shift of any score.
 SAME_COSINE: Final = 0.99
 SAME_SCORE_SHIFT: Final = 0.1
-# A label of several at a time is given from this score on.
+# In a multi-label result, a label counts as assigned from this score up.
 LABEL_THRESHOLD: Final = 0.5
 
 
 def tolerance_of(precision: str) -> Tolerance:
-    """Of a precision; an unknown one has the loosest."""
+    """Return the tolerance of a precision; the loosest for an unknown one."""
     return TOLERANCES.get(precision, TOLERANCES[LOOSEST])
 
 
 def cosine(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Cosine of two embeddings, -1 to 1; 0 where lengths differ or one of them is zero."""
+    """Return the cosine of two embeddings, -1 to 1; 0 where lengths differ or one is zero."""
     norms = math.hypot(*ours) * math.hypot(*theirs)
     if not norms or len(ours) != len(theirs):
         return 0.0
@@ -52,31 +52,31 @@ def cosine(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def difference(found: list[Any], expected: list[Any], tolerance: Tolerance) -> str | None:
-    """In words, how an answer of a model differs from its own of before; None where it does not.
+    """Describe how a model's answer differs from the expected one; None where it does not.
 
     Args:
         found: A result: scored labels, best first, or an embedding.
-        expected: Of the same text.
+        expected: Expected result for the same text.
     """
     if isinstance(expected[0], dict):
         scores = _scores(found)
         for item in expected:
             score = scores.get(item["label"])
             if score is None:
-                return f"there is no label {item['label']!r}"
+                return f"the label {item['label']!r} is missing"
             if abs(score - item["score"]) > tolerance.score:
-                return f"{item['label']!r} scores {score} and scored {item['score']}"
+                return f"{item['label']!r} scores {score}, expected {item['score']}"
         return None
     if len(found) != len(expected):
-        return f"it has {len(found)} numbers and had {len(expected)}"
+        return f"it has {len(found)} numbers, expected {len(expected)}"
     near = cosine(found, expected)
-    return None if near >= 1.0 - tolerance.cosine else f"the cosine to the former is {near:.4f}"
+    return None if near >= 1.0 - tolerance.cosine else f"its cosine to the reference is {near:.4f}"
 
 
 def same_best(found: list[Any], expected: list[Any], tolerance: Tolerance) -> bool:
-    """Whether the best label, or the embedding, is that of before.
+    """Return whether the best label, or the embedding, is the expected one.
 
-    A text between two labels may have either.
+    For a text between two labels, either is accepted.
     """
     if isinstance(expected[0], dict):
         least = expected[0]["score"] - 2 * tolerance.score
@@ -85,9 +85,9 @@ def same_best(found: list[Any], expected: list[Any], tolerance: Tolerance) -> bo
 
 
 def same_for_people(before: list[Any], after: list[Any]) -> bool:
-    """Whether two versions answer a text alike: the same labels with about the same scores.
+    """Return whether two versions give a text the same labels with about the same scores.
 
-    Training again moves every score a little.
+    Retraining moves every score a little.
     """
     if isinstance(before[0], dict) != isinstance(after[0], dict):
         return False
@@ -103,6 +103,6 @@ def _scores(answer: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _given(scores: dict[str, float]) -> set[str]:
-    """The best label, and with several at a time every one above the threshold."""
+    """Return the best label, and every other one from the threshold up."""
     likely = {label for label, score in scores.items() if score >= LABEL_THRESHOLD}
     return likely | {max(scores, key=scores.__getitem__)}

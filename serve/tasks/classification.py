@@ -1,4 +1,4 @@
-"""Logits to scored labels, best first."""
+"""Conversion of logits to scored labels, best first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serve.tasks.prediction import SCORE_DECIMALS, Prediction
 class Classification:
     """Labels with their scores, best first: ``[{"label", "score"}, ...]``.
 
-    Labels of equal score after rounding stand in the order of their classes, so that the
-    order does not hang on digits that are not told.
+    Labels with equal scores after rounding are in the order of their classes, so that the
+    order does not depend on digits that are not reported.
     """
 
     def __init__(self, labels: Sequence[str], *, problem_type: ProblemType, precision: str) -> None:
@@ -27,7 +27,7 @@ class Classification:
     def predictions(
         self, outputs: NDArray[np.float32], *, top_k: int | None = None
     ) -> list[Prediction]:
-        """Score the labels of each item, and tell the best ``top_k``; (N, C) in, N out."""
+        """Return the best ``top_k`` labels of each item with scores; (N, C) in, N out."""
         scores = self._scores(outputs.astype(np.float64)).round(self._decimals)  # (N, C)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]  # (N, K)
         ranked = np.take_along_axis(scores, order, axis=1)
@@ -45,14 +45,14 @@ class Classification:
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores that add up to 1 over the classes; shape (N, C) to (N, C)."""
+    """Return scores that add up to 1 over the classes; shape (N, C) to (N, C)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     total: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return total
 
 
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A score of its own for each class; shape (N, C) to (N, C)."""
-    # Unlike 1 / (1 + exp(-x)), the hyperbolic tangent has no argument that overflows.
+    """Return an independent score for each class; shape (N, C) to (N, C)."""
+    # Unlike 1 / (1 + exp(-x)), the hyperbolic tangent never overflows.
     scores: NDArray[np.float64] = (1.0 + np.tanh(logits / 2.0)) / 2.0
     return scores

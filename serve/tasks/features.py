@@ -1,4 +1,4 @@
-"""Embeddings to lists of numbers."""
+"""Conversion of embeddings to lists of numbers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Features:
         *,
         top_k: int | None = None,  # noqa: ARG002
     ) -> list[Prediction]:
-        """Write each embedding; (N, H) in, N predictions out."""
-        # Adding 0 turns -0.0, which rounding leaves of small negatives, into 0.0.
+        """Return each embedding as JSON; (N, H) in, N predictions out."""
+        # Rounding leaves -0.0 for small negative numbers; adding 0 turns it into 0.0.
         rounded = np.ascontiguousarray(
             outputs.round(EMBEDDING_DECIMALS) + np.float32(0.0)
         )  # (N, H)

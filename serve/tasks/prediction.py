@@ -1,4 +1,4 @@
-"""What a task makes of the engine's numbers, and how many digits of them are told."""
+"""The interface of a task after the engine, and the number of digits that are reported."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# The same text in another batch is padded differently and summed in another order. With these
-# decimals nearly all scores stay the same bytes; one more, and in bf16 every seventh would not.
+# The same text in another batch has other padding and another order of sums. With these decimals
+# nearly all scores stay identical; with one more, every seventh in bf16 would not.
 SCORE_DECIMALS = {"f32": 4, "f16": 3, "bf16": 2}
-# Of an embedding of length 1 fewer would cost more than bf16 does, and be hardly more stable.
+# For an embedding of length 1, fewer would lose more than bf16 does and hardly be more stable.
 EMBEDDING_DECIMALS = 4
 
 
 class Prediction(NamedTuple):
-    """One text's part of an answer.
+    """Result for one text.
 
     Attributes:
-        result: JSON, shaped as the Hugging Face pipeline of the task.
-        label: The best label; None for tasks without.
-        confidence: Its score in 0..1; None for tasks without.
+        result: JSON in the format of the task's Hugging Face pipeline.
+        label: The best label; None for tasks without labels.
+        confidence: Score of the best label in 0..1; None for tasks without labels.
     """
 
     result: bytes
@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
 
 
 class TaskHead(Protocol):
-    """The part of a task behind the engine."""
+    """The part of a task after the engine."""
 
     def predictions(
         self, outputs: NDArray[np.float32], *, top_k: int | None = None
@@ -37,9 +37,9 @@ class TaskHead(Protocol):
         """Turn the engine's numbers into results.
 
         Args:
-            outputs: Finite; logits (N, C) or embeddings (N, H).
-            top_k: Labels of a result, at most; None for all.
+            outputs: Finite numbers; logits (N, C) or embeddings (N, H).
+            top_k: Maximum number of labels in a result; None for all.
         Returns:
-            Shape (N,).
+            Predictions; shape (N,).
         """
         ...

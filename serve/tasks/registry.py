@@ -1,4 +1,4 @@
-"""Which class does the part of a task behind the engine."""
+"""Selection of the class that handles a task after the engine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from serve.tasks.prediction import TaskHead
 
 
 def head_of(card: ModelCard, *, precision: str) -> TaskHead:
-    """Make the head of a model's task.
+    """Create the head of a model's task.
 
     Args:
-        card: Of the model.
-        precision: What the engine computes in; decides how many digits are told.
+        card: Card of the model.
+        precision: Precision of the engine; decides how many digits are reported.
     """
     match card.task:
         case "text-classification":
-            assert card.problem_type is not None  # the card's validator saw to it
+            assert card.problem_type is not None  # checked by the card's validator
             return Classification(card.labels, problem_type=card.problem_type, precision=precision)
         case "feature-extraction":
             return Features()

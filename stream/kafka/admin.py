@@ -1,5 +1,4 @@
-"""The administrator's side of Kafka: topics, lag, group members. One of three doors to the
-client."""
+"""Administration of Kafka: topics, lag, group members. An adapter to the Kafka client."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ from stream.topics import (
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.3
-# A broker that has just started makes its topic of groups first.
+# A broker that has just started first creates its topic of group offsets.
 GROUPS_S = 15.0
 NO_COORDINATOR = (
     CoordinatorLoadInProgressError,
@@ -54,11 +53,11 @@ class Admin:
     """A connection for administration; a context manager."""
 
     def __init__(self, kafka: KafkaSettings, *, deadline_s: float = 15.0) -> None:
-        """Connect, trying until the deadline.
+        """Connect, retrying until the deadline.
 
         Raises:
-            BrokerUnreachable: Nobody answered in time.
-            BrokerRefused: Login, TLS or permission.
+            BrokerUnreachable: No broker answered in time. Retriable.
+            BrokerRefused: The broker refused login, TLS or a permission. Not retriable.
         """
         self._where = kafka.bootstrap_servers
         options = common_options(kafka)
@@ -75,7 +74,7 @@ class Admin:
             except BrokerUnreachable as exc:
                 if time.monotonic() + RETRY_S > end:
                     raise BrokerUnreachable(
-                        f"no broker answers at {self._where} within {deadline_s:g} s. Is it "
+                        f"no broker answered at {self._where} within {deadline_s:g} s. Is it "
                         "running, and are kafka.bootstrap_servers and security_protocol right?"
                     ) from exc
                 time.sleep(RETRY_S)
@@ -87,16 +86,16 @@ class Admin:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._client.close()
 
     def topics(self) -> set[str]:
-        """Names of all topics."""
+        """Return the names of all topics."""
         with self._errors("listing topics"):
             return set(self._client.list_topics())
 
     def ensure_topics(self, specs: Mapping[str, TopicSpec]) -> list[str]:
-        """Create the topics that do not exist; returns their names."""
+        """Create the topics that do not exist, and return their names."""
         missing = {name: spec for name, spec in specs.items() if name not in self.topics()}
         if missing:
             wanted = {
@@ -118,7 +117,7 @@ class Admin:
         """Check that topics exist.
 
         Raises:
-            TopicMissing: Names those that do not.
+            TopicMissing: A topic does not exist; the message names all such. Not retriable.
         """
         missing = sorted(set(names) - self.topics())
         if missing:
@@ -128,11 +127,11 @@ class Admin:
             )
 
     def limits(self, pipeline: PipelineSettings) -> TopicLimits:
-        """What the pipeline's output topics take as one batch, in bytes.
+        """Return the maximum batch size of the pipeline's output topics, in bytes.
 
         Raises:
-            TopicUnfit: A topic that the pipeline writes to would refuse records that are right;
-                lists every fault with its remedy.
+            TopicUnfit: A topic that the pipeline writes to would refuse valid records; the
+                message has every fault with its remedy. Retriable.
         """
         wanted = purposes(pipeline, (TELEMETRY_TOPIC, COMPARISONS_TOPIC))
         states = self._states([*wanted])
@@ -165,7 +164,7 @@ class Admin:
         }
 
     def partitions(self, topics: list[str]) -> list[Partition]:
-        """Every partition of the topics."""
+        """Return all partitions of the topics."""
         with self._errors("describing topics"):
             described = self._client.describe_topics(topics)
         return [
@@ -175,13 +174,13 @@ class Admin:
         ]
 
     def lag(self, group: str, topics: list[str]) -> dict[Partition, int]:
-        """Offsets that wait, per partition; a group that never committed has all before it."""
+        """Return the offsets that wait, per partition; all of them if a group never committed."""
         return {partition: at.lag for partition, at in self.offsets(group, topics).items()}
 
     def offsets(self, group: str, topics: list[str]) -> dict[Partition, GroupOffsets]:
-        """How far each partition can be read and where a group goes on.
+        """Return the readable end of each partition, and where a group continues.
 
-        That is at a partition's start where nothing is committed or what follows is deleted.
+        It continues at the partition's start if nothing is committed or the next is deleted.
         """
         partitions = [TopicPartition(*partition) for partition in self.partitions(topics)]
         latest = dict.fromkeys(partitions, OffsetSpec.LATEST)
@@ -202,10 +201,10 @@ class Admin:
         return found
 
     def held(self, offsets: Mapping[Partition, GroupOffsets]) -> list[OpenTransaction]:
-        """Open transactions, by whom as far as the broker says.
+        """Return open transactions, with their producers if the broker reports them.
 
         Args:
-            offsets: As ``offsets`` has brought them.
+            offsets: Result of ``offsets``.
         """
         waiting = {partition: at for partition, at in offsets.items() if at.held}
         if not waiting:
@@ -243,10 +242,10 @@ class Admin:
             time.sleep(RETRY_S)
 
     def begin_group(self, pipeline: PipelineSettings) -> None:
-        """Commit where a group without any commit begins, on every partition that there is.
+        """Commit the start of a group without any commit, on every existing partition.
 
-        Before anybody joins, so that it is decided once and for all members: a partition without
-        an offset is one that came later, and is read from its start.
+        This is done before any member joins, so that it is decided once for all members: a
+        partition without an offset was added later, and is read from its start.
         """
         if self._committed(pipeline.name):
             return
@@ -263,21 +262,21 @@ class Admin:
             faults = self._client.alter_group_offsets(pipeline.name, places).values()
             for fault in faults:
                 if fault is UnknownMemberIdError:
-                    return  # whoever has joined since has done it
+                    return  # a member that has joined since has done it
                 if fault is not NoError:
                     raise fault()
 
     def groups(self, names: Sequence[str]) -> dict[str, Group]:
-        """Who is in consumer groups.
+        """Return the state and members of consumer groups.
 
         Raises:
-            BrokerUnreachable: No broker has answered for a group in time.
-            BrokerRefused: A permission is missing.
+            BrokerUnreachable: No broker answered for a group in time. Retriable.
+            BrokerRefused: A permission is missing. Not retriable.
         """
         return {name: self._group(name) for name in names}
 
     def _group(self, name: str) -> Group:
-        doing = f"asking who is in consumer group {name}"
+        doing = f"reading the members of consumer group {name}"
         end = time.monotonic() + GROUPS_S
         while True:
             try:
@@ -304,22 +303,22 @@ class Admin:
             time.sleep(RETRY_S)
 
     def _other_group(self, name: str) -> Group:
-        """A group that no classic member is in: there is none, or it is of a newer protocol."""
+        """Return a group without classic members: it does not exist, or has a newer protocol."""
         with self._errors("listing consumer groups"):
             listed = self._client.list_groups()
         for one in listed:
             kind = one.get("group_type", "").lower()
             if one["group_id"] == name and kind not in ("", "classic"):
-                # An empty one of the consumer protocol becomes classic with the first who joins.
+                # An empty group of the consumer protocol becomes classic with its first member.
                 in_use = kind != "consumer" or one["group_state"] not in EMPTY_GROUP
                 return Group(one["protocol_type"], kind, (), in_use)
         return Group("", "classic", (), is_in_use=False)
 
     def remove_static_member(self, group: str, instance_id: str) -> bool:
-        """Take a member that has ended for good out of its group, so that nobody waits for it.
+        """Remove a member that has ended for good, so that its group does not wait for it.
 
         Returns:
-            False where it was not in the group.
+            False if it was not in the group.
         """
         member = MemberToRemove(group_instance_id=instance_id)
         with self._errors(f"removing {instance_id} from {group}"):

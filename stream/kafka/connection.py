@@ -1,4 +1,4 @@
-"""What all three doors to the Kafka client share: its timeouts, and its errors in our words."""
+"""Shared by all adapters to the Kafka client: its options, and the mapping of its errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from stream.errors import BrokerRefused, BrokerUnreachable, Fenced, StreamError
 from stream.kafka.login import BrokerAddress, LoginRefused, check_login
 from stream.settings import KafkaSettings
 
-# A retried request sleeps this long whole: every transaction that meets the tail of the one
-# before (CONCURRENT_TRANSACTIONS) would pay the client's default of 100 ms.
+# A retried request always sleeps this long: with the client's default, every transaction that meets
+# the end of the previous one (CONCURRENT_TRANSACTIONS) would wait 100 ms.
 RETRY_BACKOFF_MS = 20
-# A broker that comes back is noticed within this, not within the client's default of 30 s.
+# A broker that is available again is noticed within this; the client's default is 30 s.
 RECONNECT_BACKOFF_MAX_MS = 1_000
 REQUEST_TIMEOUT_MS = 10_000
 BOOTSTRAP_TIMEOUT_MS = 10_000
 LOGIN_TIMEOUT_S = 3.0
-# Partitions that are added to a topic are found within this.
+# Partitions that are added to a topic are noticed within this.
 METADATA_MAX_AGE_MS = 10_000
-# A thread that waits for a broker to answer is woken; one that looks up a name is not.
+# A thread that waits for a broker's answer can be woken, one in a name lookup cannot.
 PRODUCER_END_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ REFUSALS = (
     kafka_errors.AuthorizationError,
     kafka_errors.UnsupportedSaslMechanismError,
 )
-# An epoch that is not valid any more: a successor has begun, or the broker has given this producer
-# up. Building another producer would end that successor's, and then both would stop.
+# The epoch is no longer valid: a successor has started, or the broker has fenced this producer.
+# Creating another producer would fence the successor's, and then both would stop.
 FENCED = (
     kafka_errors.ProducerFencedError,
     kafka_errors.FencedInstanceIdError,
@@ -44,14 +44,14 @@ FENCED = (
 )
 HINTS = {
     kafka_errors.InconsistentGroupProtocolError: "another application is in the consumer group of "
-    "the pipeline's name: end it, or give the pipeline another name",
-    kafka_errors.FencedInstanceIdError: "another process has joined in its place: a successor, or "
-    "a pipeline of the same name of another installation",
+    "the pipeline's name: stop it, or rename the pipeline",
+    kafka_errors.FencedInstanceIdError: "another process has replaced this member: a successor, or "
+    "a pipeline of the same name in another installation",
 }
 
 
 def common_options(kafka: KafkaSettings) -> dict[str, Any]:
-    """Options for any client: connection, retries and timeouts."""
+    """Return options for any client: connection, retries and timeouts."""
     return kafka.client_options() | {
         "retry_backoff_ms": RETRY_BACKOFF_MS,
         "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
@@ -64,28 +64,28 @@ def common_options(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def _client(**options: Any) -> KafkaNetClient:
-    """The client's part that connects, with our way of connecting first."""
+    """Return the client's network part, with our ``bootstrap``."""
     net = NetworkSelector(**options)
     return KafkaNetClient(net=net, manager=_Connections(net, **options))
 
 
 class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client has no types
-    """The client's connections; those that cannot be made say why and leave nothing behind."""
+    """The client's connections; one that fails raises the reason and leaves nothing open."""
 
     def __init__(self, net: NetworkSelector, **options: Any) -> None:
         super().__init__(net, **options)
         self._selector = net
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
-        """Connect first, as the client does.
+        """Make the first connection, as the client does.
 
         Raises:
-            LoginRefused: The client has tried until its time was over, and this is why.
+            LoginRefused: The client has timed out for this reason. Not retriable.
         """
         try:
             super().bootstrap(*args, **options)
         except kafka_errors.KafkaTimeoutError:
-            # The client forgets both where it is given up before it was complete.
+            # The client closes neither of them when its constructor fails.
             self.close()
             self._selector.close()
             if self.config["security_protocol"] != "PLAINTEXT":
@@ -95,35 +95,35 @@ class _Connections(KafkaConnectionManager):  # type: ignore[misc]  # the client 
 
 
 def end_producer(producer: KafkaProducer) -> None:
-    """Close a producer; what the broker has not acknowledged is abandoned.
+    """Close a producer; records that the broker has not acknowledged are abandoned.
 
-    The client's own ``close`` gives up at a record without an answer and leaves its thread at
-    work, which would send later what a successor has sent meanwhile: so that thread ends first.
+    The client's own ``close`` stops at an unanswered record and leaves its thread running, which
+    would later send what a successor has sent meanwhile. So that thread is ended first.
     """
     producer._sender.force_close()
     producer._sender.join(PRODUCER_END_S)
     try:
         producer.close(timeout=0)
     except kafka_errors.KafkaError as exc:
-        logger.warning("a producer's thread has not ended in %g s: %s", PRODUCER_END_S, exc)
+        logger.warning("a producer's thread has not ended within %g s: %s", PRODUCER_END_S, exc)
 
 
 @contextmanager
 def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) -> Iterator[None]:
-    """Raise the client's errors as ours.
+    """Raise the client's errors as errors of this package.
 
     Args:
-        doing: What was tried and where, for the message.
-        otherwise: What an error becomes that is neither a refusal nor fencing.
+        doing: The operation and its target, for the message.
+        otherwise: Class of errors that are neither a refusal nor fencing.
     Raises:
-        BrokerRefused: Login, TLS or permission. Not retriable.
-        Fenced: Another holds the same transactional id or group instance. Not retriable.
-        StreamError: ``otherwise``.
+        BrokerRefused: The broker refused login, TLS or a permission. Not retriable.
+        Fenced: Another process has the same transactional id or group instance. Not retriable.
+        StreamError: Any other error, as ``otherwise``.
     """
     try:
         yield
     except kafka_errors.KafkaConfigurationError:
-        raise  # settings that the client refuses are a mistake of this code
+        raise  # options that the client refuses are a bug in this code
     except LoginRefused as exc:
         raise BrokerRefused(f"{doing}: {exc}") from exc
     except kafka_errors.KafkaError as exc:
@@ -138,16 +138,16 @@ def broker_errors(doing: str, otherwise: type[StreamError] = BrokerUnreachable) 
 
 
 def _hint(exc: BaseException) -> str:
-    """What an error means here, where the client's words do not say it."""
+    """Return what an error means here, if the client's message does not explain it."""
     found = (hint for kind, hint in HINTS.items() if _is_caused_by(exc, (kind,)))
     return next((f"; {hint}" for hint in found), "")
 
 
 def _is_caused_by(exc: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
-    """Whether an error is of a kind, or carries one that is.
+    """Return whether an error is of one of the kinds, or contains such an error.
 
-    After the first error of a transaction the client raises a general one at every call, and
-    puts the first among its arguments.
+    After the first error of a transaction, every call of the client raises a general error, with
+    the first one among its arguments.
     """
     if isinstance(exc, kinds) or any(isinstance(argument, kinds) for argument in exc.args):
         return True

@@ -1,9 +1,9 @@
-"""Owns reading what the client cannot decode: header names that are no UTF-8, damaged batches.
+"""Reads what the client cannot decode: header names that are not UTF-8, and damaged batches.
 
-The client gives up on the whole partition there. Its reader of batches is replaced by one that
-goes on: what can be read of a damaged batch is read, marked as ``Damaged``, and every offset of
-it that cannot be read becomes a record without a value. The layout of a batch is Kafka's version
-2; what stands in front of its checksum, its length above all, is taken as it is.
+The client stops reading the whole partition there. Its batch reader is replaced by one that
+continues: the readable records of a damaged batch are returned, marked as ``Damaged``, and every
+unreadable offset becomes a record without a value. The layout is Kafka's batch version 2; the
+fields before its checksum, in particular its length, are trusted.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ABORT = ControlRecord.KEY_STRUCT.pack(0, 0)
 
 
 def consumer(**options: Any) -> KafkaConsumer:
-    """A consumer that stops at no record; see ``Damaged`` for what it brings instead.
+    """Return a consumer that no record stops; see ``Damaged`` for damaged records.
 
     Args:
-        options: The client's.
+        options: Options of the client.
     """
     made = KafkaConsumer(**options)
     made._fetcher.PartitionRecords = _PartitionRecords
@@ -38,17 +38,17 @@ def consumer(**options: Any) -> KafkaConsumer:
 
 
 class HeaderName(str):
-    """A header name that is no UTF-8, by surrogateescape: it is sent as the bytes it came as."""
+    """A header name that is not UTF-8, by surrogateescape; it is sent as its original bytes."""
 
     __slots__ = ()
 
     def encode(self, encoding: str = "utf-8", errors: str = "surrogateescape") -> bytes:
-        """The bytes that it came as."""
+        """Return the original bytes."""
         return super().encode(encoding, errors)
 
 
 class _NamesAsTheyAre(bytearray):
-    """The bytes of a batch, of which a part decodes to a ``HeaderName`` where it must."""
+    """The bytes of a batch; a part that is not UTF-8 decodes to a ``HeaderName``."""
 
     def __getitem__(self, at: Any) -> Any:
         found = super().__getitem__(at)
@@ -62,12 +62,12 @@ class _NamesAsTheyAre(bytearray):
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """What one fetch has brought of a partition."""
+    """Records of a partition from one fetch."""
 
     def take(self, n: int | None = None) -> list[Any]:
-        """Up to ``n`` records; after an error they are fetched again.
+        """Return up to ``n`` records; after an error they are fetched again.
 
-        Otherwise the client keeps an iterator that has ended and asks it for ever.
+        Otherwise the client keeps an exhausted iterator and retries it without end.
         """
         try:
             return super().take(n)  # type: ignore[no-any-return]
@@ -102,21 +102,21 @@ class _Batches(MemoryRecords):  # type: ignore[misc]
 
 
 class _Batch(DefaultRecordBatch):  # type: ignore[misc]
-    """A batch that is read as far as it can be.
+    """A batch that is read as far as possible.
 
     Attributes:
-        fault: What is wrong with it; None while nothing is.
+        fault: Description of the damage; None while none is found.
     """
 
     __slots__ = ("_end", "_fetch_offset", "_piece", "fault")
 
     def __init__(self, piece: memoryview, fetch_offset: int, end: int | None) -> None:
-        """Begin with the header.
+        """Read the header.
 
         Args:
-            piece: Its bytes.
-            fetch_offset: Offset that was asked for.
-            end: First offset of the batch behind it, None where that is not known.
+            piece: Bytes of the batch.
+            fetch_offset: Offset that was requested.
+            end: First offset of the next batch; None if it is unknown.
         """
         super().__init__(piece)
         self.fault: str | None = None
@@ -126,21 +126,21 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
 
     def validate_crc(self) -> bool:
         if self.magic != FIRST_MAGIC_OF_BATCHES:
-            self.fault = f"the format of its batch is {self.magic}, which there is not"
+            self.fault = f"the format of its batch is {self.magic}, which does not exist"
         elif not super().validate_crc():
             self.fault = "its batch has changed since it was written (wrong checksum)"
         return True
 
     @property
     def magic(self) -> int:
-        # Of a higher one, the client would pass over whether its transaction was aborted.
+        # With a higher one, the client would not check whether the transaction was aborted.
         magic: int = self._header_data[3]
         return FIRST_MAGIC_OF_BATCHES if self.fault else magic
 
     @property
     def last_offset_delta(self) -> int:
-        """As the header says; of a damaged batch no more than it can be, and never behind what
-        was asked for, or it would be asked for again without end."""
+        # In a damaged batch this is limited to what is possible, but never below the requested
+        # offset, which the client would otherwise request without end.
         delta: int = self._header_data[6]
         if self.fault is None:
             return delta
@@ -150,7 +150,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
 
     @property
     def is_control_batch(self) -> bool:
-        # One of several records only looks like it.
+        # A damaged batch of several records only looks like a control batch.
         is_one = self.fault is None or self._num_records == 1
         return is_one and bool(self.attributes & self.CONTROL_MASK)
 
@@ -159,18 +159,18 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
             super().__iter__()
         except UnsupportedCodecError:
             if self.fault is None:
-                raise  # somebody will install it
+                raise  # an operator can install the codec
             return self._lost(self.base_offset)
-        except Exception as exc:  # noqa: BLE001  whatever the library of a codec raises
+        except Exception as exc:  # noqa: BLE001  any error of a codec library
             self.fault = self.fault or f"its batch cannot be decompressed: {exc!r}"
             return self._lost(self.base_offset)
         return self._records()
 
     def __next__(self) -> DefaultRecord:
-        """The end of a transaction, for which alone the client asks this way.
+        """Return the end of a transaction; the client uses this method only for that.
 
-        A damaged one is taken for that of an aborted one: of one that was committed, no record is
-        left out for it, and later ones of the producer are never.
+        A damaged one counts as an abort: this omits no record of a committed transaction, and no
+        later record of the producer.
         """
         if self.fault is not None:
             return ControlRecord(0, self.base_offset, -1, 0, _ABORT, None, [])
@@ -200,7 +200,7 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
             yield from self._lost(due)
 
     def _lost(self, due: int) -> Iterator[DefaultRecord]:
-        """What is left of the batch: nothing but places, and its bytes in the first."""
+        """Yield a damaged record per unreadable offset; the first has the bytes of the batch."""
         first = max(due, self._fetch_offset)
         for offset in range(first, self.last_offset + 1):
             value, rest = None, "nothing of it can be read"

@@ -1,9 +1,9 @@
-"""Why a broker does not let us in: asked by hand, after the client has tried in vain.
+"""Finds out why a broker refuses a connection, after the client has timed out.
 
-The client drops what a broker says just before it closes a connection, and so a wrong password
-looks to it like a broker that is away; a certificate that it does not trust it tries again until
-its time is over. Sockets here are plain and blocking, the messages are the client's own. Part of
-the doors to the Kafka client.
+The client drops the error that a broker sends just before it closes a connection, so a wrong
+password looks like an unavailable broker; after an untrusted certificate it retries until its
+timeout. Sockets here are plain and blocking, the requests are the client's own. One of the
+adapters to the Kafka client.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from stream.tls import KeyLocked, load_chain
 
 CHUNK_BYTES = 4096
-# The other side went away in the middle: so does a broker that stops.
+# The connection ended midway, as when a broker stops.
 GONE = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 class LoginRefused(kafka_errors.KafkaError):  # type: ignore[misc]  # the client has no types
-    """A broker was asked by hand and does not let us in; the message says what to do."""
+    """A broker refuses the connection; the message has the reason and what to do."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class BrokerAddress(NamedTuple):
-    """Where a broker listens."""
+    """Address on which a broker listens."""
 
     host: str
     port: int
@@ -48,13 +48,13 @@ class BrokerAddress(NamedTuple):
 def check_login(
     servers: list[BrokerAddress], options: Mapping[str, Any], *, timeout_s: float
 ) -> None:
-    """Log in to the first server that can be reached; content where none can.
+    """Log in to the first reachable server; do nothing if none is reachable.
 
     Args:
-        options: Of any client: ``security_protocol``, ``ssl_*``, ``sasl_*``.
-        timeout_s: Of the whole.
+        options: Client options ``security_protocol``, ``ssl_*`` and ``sasl_*``.
+        timeout_s: Timeout for all servers together.
     Raises:
-        LoginRefused: The login, the certificate or a file of ours. Not retriable.
+        LoginRefused: The login, the certificate or a local file is wrong. Not retriable.
     """
     ends = time.monotonic() + timeout_s
     for server in servers:
@@ -67,7 +67,7 @@ def check_login(
             if not isinstance(exc, GONE):
                 raise LoginRefused(_tls_refusal(server, exc)) from exc
         except (OSError, ValueError):
-            continue  # it is away, or speaks something else: for others to tell
+            continue  # unavailable, or another protocol: the caller reports that
         else:
             return
 
@@ -83,12 +83,12 @@ def _log_in(server: BrokerAddress, options: Mapping[str, Any], *, timeout_s: flo
         if protocol.startswith("SASL"):
             _authenticate(conversation, server, options)
         else:
-            # A broker that misses our certificate says so when the first answer is due.
+            # A broker that requires a client certificate reports it only with its first answer.
             conversation.ask(ApiVersionsRequest(version=0))
 
 
 def _tls(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """As the client makes it: what it trusts, and what it shows of itself."""
+    """Return a TLS context like the client's: trusted authorities and own certificate."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = options["ssl_check_hostname"]
@@ -117,7 +117,7 @@ def _authenticate(
         offered = ", ".join(answer.mechanisms)
         other = f"set sasl_mechanism to {offered}"
         none = f"set security_protocol to {options['security_protocol'].removeprefix('SASL_')}"
-        raise LoginRefused(f"{server} takes no login by {name}: {other if offered else none}")
+        raise LoginRefused(f"{server} accepts no login by {name}: {other if offered else none}")
     mechanism = get_sasl_mechanism(name)(host=server.host, **options)
     while not mechanism.is_done():
         answer = conversation.ask(SaslAuthenticateRequest(mechanism.auth_bytes(), version=1))
@@ -130,7 +130,7 @@ def _authenticate(
 
 
 class _Conversation:
-    """Requests and answers in turn on one connection."""
+    """Alternating requests and answers on one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -140,7 +140,7 @@ class _Conversation:
         """Send a request and wait for its answer.
 
         Raises:
-            OSError: The connection ended, or its time was over.
+            OSError: The connection ended or timed out.
         """
         self._protocol.send_request(request)
         self._connection.sendall(self._protocol.send_bytes())

@@ -1,4 +1,4 @@
-"""Readers of the platform's own topics, in no group: routes, telemetry and heartbeats."""
+"""Readers of the platform's own topics, without a group: routes, telemetry and heartbeats."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _TELLING: dict[str, type[PlatformRecord]] = {
 
 
 class ControlReader:
-    """Reads the control topic for a ``ControlFollower``: partition 0, in no group."""
+    """Reads partition 0 of the control topic for a ``ControlFollower``, without a group."""
 
     def __init__(self, kafka: KafkaSettings, *, topic: str = CONTROL_TOPIC) -> None:
         """Connect and go to the beginning.
 
         Args:
-            topic: Another that is as small and has one partition, too.
+            topic: Another small topic with one partition.
         Raises:
-            BrokerUnreachable: Nobody answered in time.
+            BrokerUnreachable: No broker answered in time. Retriable.
         """
         self._topic = topic
         self._partition = TopicPartition(topic, 0)
@@ -83,13 +83,13 @@ class ControlReader:
 
 
 class TelemetryReader:
-    """Reads what the pipelines tell, from a moment on; in no group."""
+    """Reads what the pipelines report, from a given time on, without a group."""
 
     def __init__(self, kafka: KafkaSettings, *, since_ms: int) -> None:
-        """Connect and go to the moment, in ms since 1970.
+        """Connect and go to a time, in ms since 1970.
 
         Raises:
-            BrokerUnreachable: Nobody answered in time.
+            BrokerUnreachable: No broker answered in time. Retriable.
         """
         partitions = [TopicPartition(topic, 0) for topic in _TELLING]
         with broker_errors(f"reading telemetry at {kafka.bootstrap_servers}"):
@@ -106,25 +106,25 @@ class TelemetryReader:
                 self._consumer.seek(partition, offset)
 
     def has_caught_up(self) -> bool:
-        """Whether all is read that was told before this reader began."""
+        """Return whether all records written before this reader started have been read."""
         return all(self._consumer.position(part) >= end for part, end in self._ends.items())
 
     def poll(self, timeout_s: float) -> list[PlatformRecord]:
-        """What came since the last call; empty where nothing did in time.
+        """Return the records since the last call; empty if none arrived in time.
 
         Raises:
-            BrokerUnreachable: The client gave up on a request. Retriable, with a new reader.
+            BrokerUnreachable: A request of the client failed. Retriable with a new reader.
         """
         with broker_errors("reading telemetry"):
             polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
         return [
-            told
+            record
             for partition, records in polled.items()
-            for told in _valid(_TELLING[partition.topic], partition.topic, records)
+            for record in _valid(_TELLING[partition.topic], partition.topic, records)
         ]
 
     def close(self) -> None:
-        """Free the connection; never raises."""
+        """Close the connection; never raises."""
         try:
             self._consumer.close(autocommit=False, timeout_ms=1_000)
         except KafkaError as exc:
@@ -132,19 +132,19 @@ class TelemetryReader:
 
 
 def recent_telemetry(kafka: KafkaSettings, *, since_ms: int) -> list[TelemetryRecord]:
-    """Windows that ended since a moment, in ms since 1970, from the telemetry topic.
+    """Return windows that ended since a time, in ms since 1970, from the telemetry topic.
 
     Raises:
-        BrokerUnreachable: Nobody answered in time.
+        BrokerUnreachable: No broker answered in time. Retriable.
     """
     return _recent(kafka, TELEMETRY_TOPIC, TelemetryRecord, since_ms)
 
 
 def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRecord]:
-    """How each consumer stood last, of those that told so since a moment, in ms since 1970.
+    """Return the last state of each consumer that reported since a time, in ms since 1970.
 
     Raises:
-        BrokerUnreachable: Nobody answered in time.
+        BrokerUnreachable: No broker answered in time. Retriable.
     """
     found = _recent(kafka, CONSUMERS_TOPIC, ConsumerRecord, since_ms)
     return list({(record.pipeline, record.consumer): record for record in found}.values())
@@ -153,7 +153,7 @@ def recent_consumers(kafka: KafkaSettings, *, since_ms: int) -> list[ConsumerRec
 def _valid(
     shape: type[RecordModel], topic: str, records: Iterable[Record]
 ) -> Iterator[RecordModel]:
-    """What was told; what is none of it, as anybody may write, is passed over."""
+    """Yield the valid records; skip others, as any producer may write to the topic."""
     for record in records:
         try:
             if isinstance(record.headers, Damaged):
@@ -161,13 +161,13 @@ def _valid(
             yield shape.model_validate_json(record.value or b"")
         except ValueError as exc:
             place = f"{topic}/{record.partition}/{record.offset}"
-            logger.warning("%s is passed over: %s", place, exc)
+            logger.warning("%s is skipped: %s", place, exc)
 
 
 def _recent(
     kafka: KafkaSettings, topic: str, shape: type[RecordModel], since_ms: int
 ) -> list[RecordModel]:
-    """A topic's records since a moment; bounded by its end now."""
+    """Return a topic's records from a time up to its current end."""
     partition = TopicPartition(topic, 0)
     with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
         consumer = decoding.consumer(
@@ -180,11 +180,11 @@ def _recent(
             if found is None:
                 return []
             consumer.seek(partition, found.offset)
-            told: list[RecordModel] = []
+            read: list[RecordModel] = []
             deadline = time.monotonic() + READ_S
             while consumer.position(partition) < end and time.monotonic() < deadline:
                 polled = consumer.poll(timeout_ms=500).get(partition, ())
-                told += _valid(shape, topic, polled)
-            return told
+                read += _valid(shape, topic, polled)
+            return read
         finally:
             consumer.close(autocommit=False, timeout_ms=1_000)

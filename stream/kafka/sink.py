@@ -1,5 +1,4 @@
-"""The producer's side of Kafka: makes results, dead letters and offsets durable together.
-One of three doors to the client."""
+"""Producers: commit results, dead letters and offsets together. An adapter to the Kafka client."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from stream.kafka.source import to_client
 from stream.records import Offsets, Output
 from stream.settings import KafkaSettings, PipelineSettings
 
-# A batch is sent when full, or at the flush that ends every commit: lingering costs nothing
-# and saves the sending thread from racing the loop with batches of one record.
+# A batch is sent when full, or at the flush that ends every commit: lingering adds no latency and
+# prevents the sending thread from racing the loop with batches of one record.
 LINGER_MS = 1_000
 BATCH_BYTES = 256 * 1024
-# What a record may have here is decided against the topic's own limit before it is sent.
+# The size of a record is checked against the topic's own limit before it is sent.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-# A record is not as its topic wants it: trying again alone heals nothing.
+# A record violates its topic's settings: a retry alone does not help.
 REFUSED = (
     kafka_errors.InvalidRecordError,
     kafka_errors.InvalidTimestampError,
@@ -33,14 +32,14 @@ REFUSED = (
 
 
 class _Null(bytes):
-    """A header's value that is null."""
+    """Marks a header value that is null."""
 
 
 NULL = _Null()
 
 
 class _Records(MemoryRecordsBuilder):  # type: ignore[misc]
-    """Writes null header values, which the record format has and the client's ``send`` refuses."""
+    """Writes null header values: valid in the record format, refused by the client's ``send``."""
 
     def append(
         self,
@@ -49,41 +48,41 @@ class _Records(MemoryRecordsBuilder):  # type: ignore[misc]
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] | None = None,
     ) -> Any:
-        """Write one record; a value that is ``NULL`` as null."""
+        """Write one record, with ``NULL`` header values as null."""
         written = [(name, None if content is NULL else content) for name, content in headers or ()]
         return super().append(timestamp, key, value, written)
 
 
-# The client has no setting for it. Where there is no ``NULL``, nothing changes.
+# The client has no option for this. Records without ``NULL`` are written as before.
 record_accumulator.MemoryRecordsBuilder = _Records
 
 
 class Sink(Protocol):
-    """Where outputs and offsets go; after any error it is closed and a new one is built."""
+    """Destination of outputs and offsets; after any error it is closed and a new one is created."""
 
     def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:
         """Make outputs durable and move the group's offsets past their records.
 
         Args:
-            outputs: In the order in which they shall appear.
+            outputs: Records in the order in which they must appear.
             offsets: Next offset to read, per partition; may be empty.
-            group_metadata: Membership, as it stood when the offsets were taken.
+            group_metadata: Group membership at the time when the offsets were taken.
         Raises:
-            CommitFailed: Not durable, or not known to be. Retriable after a rebuild.
-            OutputRefused: It is one; the topic takes no such record.
-            Fenced: A successor is at work.
+            CommitFailed: Not durable, or not known to be. Retriable with a new sink.
+            OutputRefused: The topic refuses a record. Retriable with a new sink.
+            Fenced: A successor is running. Not retriable.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connection; what is not committed is abandoned."""
+        """Close the connection; what is not committed is abandoned."""
         ...
 
 
 class TransactionalSink:
     """Exactly once: outputs and offsets in one transaction.
 
-    The transactional id comes from the consumer's rank, so building a sink ends whatever its
+    The transactional id contains the consumer's rank, so a new sink ends any transaction that its
     predecessor left open.
     """
 
@@ -98,8 +97,8 @@ class TransactionalSink:
         """Connect, and fence any predecessor of the same rank.
 
         Args:
-            batch_bytes: What every topic takes as one batch. One that is refused for its size
-                is divided by the client, which loses its place in a transaction.
+            batch_bytes: Maximum batch size that every topic accepts. The client divides a batch
+                that is refused for its size, which loses its place in the transaction.
         """
         transactional_id = f"{pipeline.name}-{rank}"
         self._delivery_timeout_ms = pipeline.delivery_timeout_ms
@@ -118,18 +117,17 @@ class TransactionalSink:
             raise
 
     def commit(self, outputs: Sequence[Output], offsets: Offsets, group_metadata: Any) -> None:
-        """See ``Sink``. The steps are Kafka's protocol; after a failure in any of them the
-        outcome is settled by the successor's ``init_transactions``."""
+        """See ``Sink``; ``init_transactions`` of the next sink settles the outcome of a failure."""
         with broker_errors("committing a transaction", CommitFailed):
-            # 1. Begin.
+            # The steps of Kafka's protocol: 1. Begin.
             self._producer.begin_transaction()
             # 2. Send, and 3. wait for every record: a batch that times out would leave the
             #    transaction committable without it.
             _send_all(self._producer, outputs, self._delivery_timeout_ms)
-            # 4. The offsets join the transaction; here a stale member is fenced.
+            # 4. Add the offsets to the transaction; a stale member is fenced here.
             if offsets:
                 if group_metadata.generation_id < 0:
-                    raise CommitFailed("this consumer is in no group at the moment")
+                    raise CommitFailed("this consumer is not in its group at the moment")
                 self._producer.send_offsets_to_transaction(to_client(offsets), group_metadata)
             # 5. Commit.
             self._producer.commit_transaction()
@@ -140,10 +138,10 @@ class TransactionalSink:
 
 
 class PlainProducer:
-    """Sends single records and waits for each: the writer of the control topic."""
+    """Sends single records and waits for each, for example to the control topic."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
-        """Connect; BrokerUnreachable where nobody answers."""
+        """Connect; raise BrokerUnreachable if no broker answers."""
         with broker_errors(f"connecting to {kafka.bootstrap_servers}"):
             self._producer = KafkaProducer(
                 **common_options(kafka), acks="all", delivery_timeout_ms=15_000
@@ -155,26 +153,26 @@ class PlainProducer:
         """Send one record and wait until the broker has it.
 
         Raises:
-            CommitFailed: It has not, or did not say in time.
+            CommitFailed: The broker did not confirm the record in time. Retriable.
         """
         with broker_errors(f"writing to {topic}", CommitFailed):
             self._producer.send(topic, key=key, value=value).get(timeout=timeout_s)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         end_producer(self._producer)
 
 
 class OffsetCommitter(Protocol):
-    """Commits offsets outside of a transaction: the consumer itself."""
+    """Commits offsets outside a transaction: the consumer itself."""
 
     def commit(self, offsets: Offsets) -> None:
-        """See ``Source.commit``."""
+        """See ``GroupSource.commit``."""
         ...
 
 
 class PlainSink:
-    """At least once: outputs first, then the offsets; a crash between doubles results."""
+    """At least once: outputs first, then offsets; a crash in between duplicates results."""
 
     def __init__(
         self,
@@ -184,7 +182,7 @@ class PlainSink:
         committer: OffsetCommitter,
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
-        """Connect; the ``committer`` commits the offsets, ``batch_bytes`` are as above."""
+        """Connect; ``committer`` commits offsets, ``batch_bytes`` as in ``TransactionalSink``."""
         self._delivery_timeout_ms = pipeline.delivery_timeout_ms
         self._committer = committer
         self._producer = _producer(kafka, pipeline, batch_bytes)
@@ -221,10 +219,10 @@ def _producer(
 
 
 def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: int) -> None:
-    """Send, and return only when every record is acknowledged.
+    """Send all records, and return only when every one is acknowledged.
 
     Raises:
-        OutputRefused: Names the topic; errors of others that fail with it say less.
+        OutputRefused: A topic refused a record; it comes first, as errors of others say less.
     """
     sent = [
         (
@@ -242,8 +240,8 @@ def _send_all(producer: KafkaProducer, outputs: Sequence[Output], timeout_ms: in
     for topic, future in sent:
         if isinstance(future.exception, REFUSED):
             raise OutputRefused(
-                f"topic {topic} refuses a record: {future.exception}. What is to be sent "
-                "waits; see the settings of the topic"
+                f"topic {topic} refuses a record: {future.exception}. The pipeline waits; "
+                "check the settings of the topic"
             ) from future.exception
     for _, future in sent:
         future.get(timeout=0)

@@ -1,4 +1,4 @@
-"""The consumer's side of Kafka: a group member that reads, and commits nothing itself."""
+"""The consumer: a group member that reads, and commits only when asked."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from stream.settings import KafkaSettings, PipelineSettings
 
 logger = logging.getLogger(__name__)
 
-# Heartbeats run by themselves; this is only how long the loop may fail to call poll, and the
+# Heartbeats run in the background; this only limits the time without a call of poll, and the
 # watchdog is stricter. It is also how long a rebalance waits for a member.
 MAX_POLL_INTERVAL_MS = 300_000
-# Buffers of the client, beside the window: what one fetch may bring.
+# Buffers of the client, in addition to the window: limits of one fetch.
 FETCH_MAX_BYTES = 8 * 1024 * 1024
 PARTITION_FETCH_BYTES = 1024 * 1024
 
-# A join that completes between two polls is thrown away by the client and begun anew, once
-# round the whole group: while one is under way, a poll waits for it this long. No divisor of a
-# usual heartbeat interval, at which the others join: or the gap would meet it again and again.
+# The client discards a join that completes between two polls and starts again, with the whole
+# group: during a join, a poll waits for it this long. Not a divisor of a usual heartbeat interval,
+# at which the others join, or the gap would coincide with it again and again.
 JOIN_POLL_MS = 350
 
-# Offsets that an open transaction is about to change are asked for again and again, for as long as
-# that takes: a short pause, which suits transactions, would keep a core busy.
+# Offsets that an open transaction is about to change are requested repeatedly until it ends: the
+# short pause that suits transactions would keep a core busy.
 RETRY_BACKOFF_MS = 100
 
 
 Revoked = Callable[[set[Partition], bool], None]
-"""Called inside ``poll`` with the partitions that go, and whether they are already lost."""
+"""Called inside ``poll`` with the revoked partitions, and whether they are already lost."""
 
 
 class GroupSource:
     """One static member of the pipeline's group.
 
-    Not safe for several threads. ``revoked`` runs on the client's own thread while ``poll``
-    waits for it: it must not call the source.
+    Not thread-safe. ``revoked`` runs on the client's own thread while ``poll`` waits for it: it
+    must not call the source.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class GroupSource:
         """Connect and subscribe.
 
         Args:
-            kafka: How to reach the brokers.
-            pipeline: Whose topics to read.
-            rank: Place of this consumer among the pipeline's, from 0: names the static member,
-                so that a restarted process takes its partitions over at once.
-            revoked: Told of partitions that go.
+            kafka: Settings of the connection.
+            pipeline: The pipeline whose topics to read.
+            rank: Number of this consumer among the pipeline's, from 0. It names the static
+                member, so that a restarted process takes over its partitions at once.
+            revoked: Called with partitions that are revoked or lost.
         Raises:
-            BrokerUnreachable: Nobody answered in time.
-            BrokerRefused: Login, TLS or permission.
+            BrokerUnreachable: No broker answered in time. Retriable.
+            BrokerRefused: The broker refused login, TLS or a permission. Not retriable.
         """
         self.instance_id = f"{pipeline.name}-{rank}"
         self._paused = False
@@ -94,18 +94,18 @@ class GroupSource:
             listener = _Listener(self._gone_to(revoked), self._arrived)
             self._consumer.subscribe(list(pipeline.input_topics), listener=listener)
             # A member that joins before it knows its topics gets no partitions, joins again at
-            # once, and the second join can hang for ever: so they are asked for first.
+            # once, and the second join can block without a limit: so topics are requested first.
             for topic in pipeline.input_topics:
                 self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_ms: int) -> list[Record]:
         """Read what has arrived, waiting at most ``timeout_ms`` for the first record.
 
-        Records of one partition come in order. Partitions may go or come inside.
+        Records of one partition are in order. Partitions may be revoked or assigned inside.
 
         Raises:
-            Fenced: Another process has joined under this member's name.
-            BrokerUnreachable: The client gave up on a request. Retriable.
+            Fenced: Another process has joined under this member's name. Not retriable.
+            BrokerUnreachable: A request of the client failed. Retriable.
         """
         with broker_errors(self._where):
             if self._paused:
@@ -114,9 +114,9 @@ class GroupSource:
             return self._poll(timeout_ms)
 
     def poll_nothing(self) -> list[Record]:
-        """Stay in the group without reading more: for a full window.
+        """Stay in the group without reading more, while the window is full.
 
-        Usually brings nothing; what it brings all the same must be kept.
+        Usually returns nothing; if it returns records, they must be kept.
         """
         with broker_errors(self._where):
             self._consumer.pause(*self._consumer.assignment())
@@ -128,14 +128,14 @@ class GroupSource:
         if not self._is_joining():
             polled = self._look(timeout_ms)
         if not polled and self._is_joining():
-            # Or a leader that joined because of new partitions forgets it: it has counted them
-            # already, asks no more for the end of its join, and reads nothing until it dies.
+            # Otherwise a leader that joined because of new partitions forgets that: it has counted
+            # them already, no longer waits for its join to end, and reads nothing until it dies.
             self._consumer._coordinator.request_rejoin()
             polled = self._look(max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
 
     def _look(self, timeout_ms: int) -> dict[Any, list[Record]]:
-        """What the client brings; nothing where partitions had to be given another place."""
+        """Return what the client reads; nothing if the place in a partition had to be changed."""
         try:
             polled: dict[Any, list[Record]] = self._consumer.poll(timeout_ms=timeout_ms)
         except NoOffsetForPartitionError as exc:
@@ -151,11 +151,11 @@ class GroupSource:
         return {}
 
     def _go_to_start(self, asked: Mapping[TopicPartition, int | None]) -> None:
-        """Go on with the earliest record that is there, and note those that are not.
+        """Continue at the earliest existing record, and remember the deleted ones.
 
         Args:
-            asked: Where the records wanted next stood; None for a partition that came later than
-                the group's first commit.
+            asked: Offset that was requested; None for a partition that was added after the
+                group's first commit.
         """
         for partition, start in self._consumer.beginning_offsets([*asked]).items():
             due = asked[partition]
@@ -165,7 +165,7 @@ class GroupSource:
                 gone = Deleted(Partition(*partition), due, start)
                 self._deleted[gone.partition] = gone
             elif due > start:
-                logger.error("%s: there is no offset %d; it begins anew", partition, due)
+                logger.error("%s: offset %d does not exist; reading from the start", partition, due)
             self._go(partition, start)
 
     def _go(self, partition: TopicPartition, offset: int) -> None:
@@ -173,31 +173,30 @@ class GroupSource:
             self._consumer.seek(partition, offset)
 
     def _has_read(self, topic: str) -> bool:
-        """Whether the group has a place in any partition of a topic."""
+        """Return whether the group has a committed offset in any partition of a topic."""
         numbers = self._consumer.partitions_for_topic(topic) or ()
         partitions = (TopicPartition(topic, number) for number in numbers)
         return any(self._consumer.committed(one) is not None for one in partitions)
 
     def places(self) -> dict[Partition, int]:
-        """Next offset of every partition that this member owns and has found its place in; none
-        while the group is joining, when nothing could be committed."""
+        """Return the known next offsets of owned partitions; none during a join."""
         if self._is_joining() or self._consumer.group_metadata().generation_id < 0:
-            return {}
+            return {}  # nothing could be committed
         states = self._consumer._subscription.assignment
         found = ((one, states.get(one)) for one in self._consumer.assignment())
         return {Partition(*one): at.position.offset for one, at in found if at and at.position}
 
     def take_deleted(self) -> list[Deleted]:
-        """Records that were deleted before they were read, found since the last call."""
+        """Return records that were deleted before they were read, found since the last call."""
         found = [*self._deleted.values()]
         self._deleted.clear()
         return found
 
     def _arrived(self, partitions: Collection[TopicPartition]) -> None:
-        """Pause what comes while the rest is paused; on the client's own thread.
+        """Pause new partitions while the others are paused; on the client's own thread.
 
-        Otherwise its records take the place, inside the client, of what was fetched of a paused
-        partition: that is put aside, and may never come back after the pause.
+        Otherwise, inside the client, their records displace the fetched records of a paused
+        partition: those are set aside, and may never come back after the pause.
         """
         if self._paused:
             self._consumer.pause(*partitions)
@@ -205,7 +204,7 @@ class GroupSource:
     def _gone_to(self, revoked: Revoked) -> Revoked:
         def gone(partitions: set[Partition], lost: bool) -> None:
             for partition in partitions:
-                self._deleted.pop(partition, None)  # whoever has it now finds it, too
+                self._deleted.pop(partition, None)  # its new owner finds it, too
             revoked(partitions, lost)
 
         return gone
@@ -214,27 +213,26 @@ class GroupSource:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def group_metadata(self) -> Any:
-        """Membership as it stands: the broker fences a transaction that brings an old one."""
+        """Return the current membership: the broker fences a transaction with an old one."""
         return self._consumer.group_metadata()
 
     def assignment(self) -> set[Partition]:
-        """Partitions that this member owns now."""
+        """Return the partitions that this member owns now."""
         return {Partition(*owned) for owned in self._consumer.assignment()}
 
     def seek_to_committed(self) -> None:
-        """Go back to what is committed, on every partition that this member owns; to the start
-        where nothing is."""
+        """Go back to the committed offset of every owned partition, or to 0 without one."""
         with broker_errors(self._where):
             self._deleted.clear()
             for owned in self._consumer.assignment():
                 self._consumer.seek(owned, self._consumer.committed(owned) or 0)
 
     def commit(self, offsets: Offsets) -> None:
-        """Commit offsets outside of a transaction.
+        """Commit offsets outside a transaction.
 
         Raises:
-            CommitFailed: Not committed; perhaps the partitions have moved on. Retriable.
-            Fenced: Another process has joined under this member's name.
+            CommitFailed: Not committed; another member may own the partitions now. Retriable.
+            Fenced: Another process has joined under this member's name. Not retriable.
         """
         with broker_errors("committing offsets", CommitFailed):
             self._consumer.commit(to_client(offsets))
@@ -246,7 +244,7 @@ class GroupSource:
 
 
 def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
-    """Offsets in the client's types; -1 means the leader epoch is not known."""
+    """Return offsets in the client's types; -1 means that the leader epoch is unknown."""
     return {
         TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
         for partition, offset in offsets.items()
@@ -254,7 +252,7 @@ def to_client(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Passes on which partitions go. Runs on the client's IO thread, inside ``poll``."""
+    """Reports revoked and lost partitions. Runs on the client's IO thread, inside ``poll``."""
 
     def __init__(
         self, revoked: Revoked, arrived: Callable[[Collection[TopicPartition]], None]

@@ -1,6 +1,6 @@
-"""Plain producing and consuming, for the command line: any other client does as well.
+"""Plain producing and consuming for the command line; any other client works as well.
 
-Part of the doors to the Kafka client.
+One of the adapters to the Kafka client.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_UNSENT = 10_000
 
 
 class TopicWriter:
-    """Writes records to one topic; a context manager that ends when all are acknowledged."""
+    """Writes records to one topic; a context manager that waits until all are acknowledged."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         """Connect.
 
         Raises:
-            BrokerUnreachable: Nobody answered in time.
-            TopicMissing: There is no such topic.
+            BrokerUnreachable: No broker answered in time. Retriable.
+            TopicMissing: The topic does not exist. Not retriable.
         """
         self._topic = topic
         with Admin(kafka) as admin:
@@ -51,10 +51,10 @@ class TopicWriter:
     def write(
         self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]] | None = None
     ) -> None:
-        """Send one record; waits when too many are unacknowledged.
+        """Send one record; wait if too many are unacknowledged.
 
         Raises:
-            CommitFailed: An earlier record was refused.
+            CommitFailed: An earlier record was refused. Retriable.
         """
         with broker_errors(f"writing to {self._topic}", CommitFailed):
             self._sent.append(
@@ -89,14 +89,14 @@ def read_topic(
     timeout_s: float | None = None,
     stop: threading.Event | None = None,
 ) -> Generator[Record]:
-    """Committed records of all partitions, as they come; in no group.
+    """Yield committed records of all partitions as they arrive, without a group.
 
     Args:
-        from_beginning: Start with the oldest record, else with the next one.
-        timeout_s: End after so long without a record; None never ends.
-        stop: Ends it when set.
+        from_beginning: Start with the oldest record, otherwise with the next one.
+        timeout_s: End after this time without a record; None never ends.
+        stop: Ends the reading when set.
     Raises:
-        TopicMissing: There is no such topic.
+        TopicMissing: The topic does not exist. Not retriable.
     """
     with broker_errors(f"reading {topic} at {kafka.bootstrap_servers}"):
         consumer = decoding.consumer(

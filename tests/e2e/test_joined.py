@@ -64,7 +64,7 @@ def test_polite_kill_ends_what_is_ours_and_leaves_their_cluster(
         ) as process,
     ):
         try:
-            wait_for_line(told, "Ctrl-C ends it", process)
+            wait_for_line(told, "Ctrl-C stops it", process)
             state = PlatformState.load(tmp_path / ".bertstream")
             assert state is not None
             assert (state.address, state.head) == (head.address, None)

@@ -195,7 +195,7 @@ def test_model_without_room_is_told_and_what_runs_goes_on(platform: Platform) ->
     finally:
         platform.config.write_text(text)
     assert done.returncode == 1
-    assert "wants 64 CPU" in done.stderr
+    assert "needs 64 CPU" in done.stderr
     assert "Traceback" not in done.stderr
     assert platform.status()["healthy"]
 

@@ -194,9 +194,9 @@ def test_consumer_that_was_added_makes_room_for_a_version_that_has_none(
         # Or the added consumer would go because of the quiet.
         records.flow_until(deployed.done, "it is deployed", behind=BACKLOG)
         deployed.result()
-    rows = [row for row in platform.told("app.scale") if "makes room" in row.reason]
+    rows = [row for row in platform.told("app.scale") if "frees capacity" in row.reason]
     assert [(row.from_state, row.to_state) for row in rows] == [("2", "1")]
-    assert rows[0].reason.startswith(f"{APP}: makes room for what has none, stays at 1 consumer")
+    assert rows[0].reason.startswith(f"{APP}: frees capacity for another app, stays at 1 consumer")
     platform.connected(DELETE, "large@1")
     records.wait_for_count(records.sent, deadline_s=DEADLINE_S)
     records.assert_exactly_once()
@@ -218,4 +218,4 @@ def test_app_that_is_gone_is_deployed_anew(platform: Platform, records: Ledger) 
     records.wait_for_count(records.sent, deadline_s=DEADLINE_S)
     records.assert_exactly_once()
     (row,) = platform.told("app.repair")
-    assert row.reason == f"{APP}: it is not there; attempt 1 of 3"
+    assert row.reason == f"{APP}: it is not deployed; attempt 1 of 3"

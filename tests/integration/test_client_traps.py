@@ -413,7 +413,7 @@ def test_a_client_call_that_hangs_is_noticed(bench: Bench, monkeypatch: pytest.M
     ledger.produce(10)
     assert hangs.wait(30)
     wait_until(lambda: bool(reasons), "the watchdog barks", deadline_s=10)
-    assert f"{settings.name}-0 has not turned" in reasons[0]
+    assert f"{settings.name}-0 has been stuck" in reasons[0]
     release.set()
     ledger.wait_for_count(10)
     assert worker.stop(timeout_s=20, leave=True)

@@ -48,7 +48,7 @@ def test_score_may_differ_as_much_as_the_precision_explains(
     if passes:
         check_golden(artifact, found, precision=precision)
     else:
-        with pytest.raises(ArtifactError, match=rf"line 1 .*'good' scores {score} and scored 0.9"):
+        with pytest.raises(ArtifactError, match=rf"line 1 .*'good' scores {score}, expected 0.9"):
             check_golden(artifact, found, precision=precision)
 
 
@@ -56,8 +56,8 @@ def test_score_may_differ_as_much_as_the_precision_explains(
     ("embedding", "fault"),
     [
         ([0.6, 0.8001], None),
-        ([0.8, 0.6], "cosine to the former is 0.96"),
-        ([0.6, 0.8, 0.0], "3 numbers and had 2"),
+        ([0.8, 0.6], "cosine to the reference is 0.96"),
+        ([0.6, 0.8, 0.0], "3 numbers, expected 2"),
     ],
 )
 def test_embedding_must_point_the_same_way(
@@ -75,7 +75,7 @@ def test_embedding_must_point_the_same_way(
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        ([{"label": "other", "score": 0.9}], "no label 'good'"),
+        ([{"label": "other", "score": 0.9}], "the label 'good' is missing"),
         (Failure(FailureKind.POISON, "not finite"), "not finite"),
     ],
 )

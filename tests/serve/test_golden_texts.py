@@ -37,7 +37,7 @@ def test_plain_lines_and_objects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"\n \n", "holds no text"),
+        (b"\n \n", "contains no text"),
         (b"fine\n\xff\xfe\n", "line 2: is not UTF-8"),
         (b'fine\n\n{"text": 7}', "line 3: text: Input should be a valid string"),
         (b'{"text": "fine", "label": "good"}', "line 1: label: Extra inputs"),

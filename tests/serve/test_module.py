@@ -104,7 +104,7 @@ def test_embeddings_agree_with_sentence_transformers(minilm: Artifact) -> None:
 
 
 def test_more_layers_than_there_are_is_refused(features: Artifact) -> None:
-    with pytest.raises(ArtifactError, match="last 7 layers, and the encoder has 3"):
+    with pytest.raises(ArtifactError, match="last 7 layers, but the encoder has only 3"):
         build_module(with_pooling(features, Pooling(mode="last-k", last_k=7)))
 
 
@@ -115,5 +115,5 @@ def test_labels_must_match_the_classes(sentiment: Artifact) -> None:
         problem_type="single_label",
         max_length=64,
     )
-    with pytest.raises(ArtifactError, match="3 classes and the card 2 labels"):
+    with pytest.raises(ArtifactError, match="3 classes, but the card has 2 labels"):
         build_module(Artifact(sentiment.path, sentiment.digest, card))

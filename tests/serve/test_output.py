@@ -39,7 +39,7 @@ def test_what_is_there_stays_untouched(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("x")
 
     for taken in ("model", "plain"):
-        with pytest.raises(ArtifactError, match=f"{taken} is there already.*name another"):
+        with pytest.raises(ArtifactError, match=f"{taken} already exists.*choose another"):
             write(tmp_path / taken)
     assert (tmp_path / "model" / "file").read_text() == "old"
 
@@ -61,7 +61,7 @@ def test_errors_name_the_directory_that_was_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_full_and_closed_disks_are_told_in_a_sentence(tmp_path: Path, code: int) -> None:
     out = tmp_path / "model"
-    message = f"{out}: cannot be written: the cause; .*name another"
+    message = f"{out}: cannot be written: the cause; .*choose another"
     with pytest.raises(ArtifactError, match=message), new_directory(out):
         raise OSError(code, "the cause", "a file")
     assert list(tmp_path.iterdir()) == []

@@ -199,9 +199,9 @@ def test_cased_tokeniser_is_lowered(make_source: MakeSource, tmp_path: Path) -> 
 
 
 REFUSALS: dict[str, tuple[list[tuple[str, dict[str, Any]]], dict[str, Any]]] = {
-    "there is a module CNN": ([("Pooling", MEAN), ("CNN", {})], {}),
+    "it has the module CNN": ([("Pooling", MEAN), ("CNN", {})], {}),
     "has the modules Transformer, WordWeights": ([("WordWeights", {})], {}),
-    "has the modules Transformer, and only": ([], {}),
+    "has the modules Transformer, but only": ([], {}),
     "pooling 'median'": ([pooled("median")], {}),
     "pooling 'weights_from'": ([pooled("mean", weights_from="x")], {}),
     "use_residual is set": ([("Pooling", MEAN), dense(32, 32, use_residual=True)], {}),
@@ -220,8 +220,8 @@ REFUSALS: dict[str, tuple[list[tuple[str, dict[str, Any]]], dict[str, Any]]] = {
         [("Pooling", MEAN), ("Normalize", {"module_input_name": "token_embeddings"})],
         {},
     ),
-    "cannot answer": ([("Pooling", MEAN), dense(33, 8)], {}),
-    "default_prompt_name is 'passage', and the prompts are 'query', 'document'": (
+    "cannot compute from": ([("Pooling", MEAN), dense(33, 8)], {}),
+    "default_prompt_name is 'passage', but the prompts are 'query', 'document'": (
         [("Pooling", MEAN)],
         {"config_sentence_transformers": {"default_prompt_name": "passage"}},
     ),
@@ -291,7 +291,7 @@ def test_broken_and_foreign_modules_are_named(make_source: MakeSource, tmp_path:
         ("1_Pooling/config.json", "{", "config.json: is not JSON"),
         ("1_Pooling/config.json", None, "config.json is missing"),
         ("sentence_bert_config.json", "?", "is not JSON"),
-        ("modules.json", '[{"path": "", "type": "own.Net"}]', "own.Net is code of its own"),
+        ("modules.json", '[{"path": "", "type": "own.Net"}]', "own.Net is custom code"),
     ):
         if content is None:
             (source / name).unlink()

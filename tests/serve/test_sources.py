@@ -54,7 +54,7 @@ def test_a_directory_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_file_is_told_from_what_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.touch()
-    assert refusal(str(file)) == f"{file} is a file; name the directory of the model"
+    assert refusal(str(file)) == f"{file} is a file; give the directory of the model"
 
 
 def test_an_empty_name_is_not_the_directory_one_is_in() -> None:
@@ -63,18 +63,18 @@ def test_an_empty_name_is_not_the_directory_one_is_in() -> None:
 
 @pytest.mark.parametrize("source", ["no/such/place", "/no/such/place"])
 def test_a_path_is_not_asked_for_on_the_hub(source: str) -> None:
-    assert "no such directory, and that is no name on the Hugging Face hub" in refusal(source)
+    assert "no such directory, and it is not a valid name on the Hugging" in refusal(source)
 
 
 def test_a_name_that_the_hub_does_not_know(hub: None) -> None:
     said = refusal("somebody/nothing")
-    assert "somebody/nothing: no such directory, and the Hugging Face hub does not give" in said
+    assert "somebody/nothing: no such directory, and downloading it from the Hugging" in said
     assert "404" in said
 
 
 def test_a_hub_that_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
-    assert "the Hugging Face hub cannot be reached from here; check" in refusal("some/thing")
+    assert "the Hugging Face hub cannot be reached; check" in refusal("some/thing")
 
 
 def test_a_name_too_long_for_a_file_is_refused_as_any_other() -> None:

@@ -88,7 +88,7 @@ def test_what_spreadsheets_put_in_front_is_passed_over(tmp_path: Path) -> None:
     [
         ("null", "not null$"),
         ("false", "not false$"),
-        ('["a"]', r'not \["a"\]; --multi-label takes lists$'),
+        ('["a"]', r'not \["a"\]; --multi-label accepts lists$'),
         (f'["{"x" * 99}"]', r"not .{57}\.\.\.; "),
     ],
 )
@@ -119,7 +119,7 @@ def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_one_class_is_nothing_to_tell_apart() -> None:
-    with pytest.raises(DataError, match="nothing to tell apart"):
+    with pytest.raises(DataError, match="give texts with different labels"):
         classes([Example("a", ("x",)), Example("b", ("x",))])
 
 
@@ -172,6 +172,6 @@ def test_classes_that_are_not_measured_are_told() -> None:
     splits = Splits(many, many, many + few)
     assert list(scarce(("many",), splits)) == []
     (told,) = scarce(("many", "few", "none"), splits)
-    assert "few (1), none (0); one without any does not count in macro_f1" in told
+    assert "few (1), none (0); a label without any does not count in macro_f1" in told
     (told,) = scarce([f"l{n}" for n in range(14)], splits)
     assert "and 4 more" in told

@@ -149,7 +149,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "file").touch()
-    with pytest.raises(ArtifactError, match="there already"):
+    with pytest.raises(ArtifactError, match="already exists"):
         train(TextClassificationSettings(data=REVIEWS, out=taken), ignore)
     with pytest.raises(ArtifactError, match="512 positions"):
         train(TextClassificationSettings(data=REVIEWS, out=tmp_path / "n", max_length=600), ignore)

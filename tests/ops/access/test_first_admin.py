@@ -60,7 +60,7 @@ def test_admin_who_is_locked_out_gets_a_new_token_at_the_next_start(
     if loss == "file" and database.dialect == "postgresql":
         assert told is None  # whose database it is nobody can know
         return
-    assert told == f"ana had no token that counts; a new one is in {path}"
+    assert told == f"ana had no valid token; a new one is in {path}"
     assert path.read_text() != lost
     assert path.stat().st_mode & 0o777 == 0o600
     with database.read() as connection:

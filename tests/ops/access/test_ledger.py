@@ -192,7 +192,7 @@ def test_ledger_without_its_head_is_found(database: Database) -> None:
         connection.execute(text("DELETE FROM ledger_head"))
         broken = verify(connection)
 
-    assert broken == Broken(2, "it is not known where the chain ends: the head is missing")
+    assert broken == Broken(2, "the end of the chain is unknown: the head is missing")
 
 
 def test_rows_are_numbered_without_gaps_by_many_at_once(database: Database) -> None:

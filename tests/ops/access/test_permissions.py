@@ -139,12 +139,12 @@ def test_memberships_that_are_not_refused_make_no_cycle(wanted: list[Membership]
 @pytest.mark.parametrize(
     ("member", "group", "says"),
     [
-        (("ana", Kind.PERSON), ("bob", Kind.PERSON), "bob is a person and holds nobody"),
-        (("ana", Kind.PERSON), ("bank", Kind.DEPARTMENT), "holds teams and departments"),
-        (("risk", Kind.TEAM), ("cards", Kind.TEAM), "cards is a team and holds persons"),
-        (("bank", Kind.DEPARTMENT), ("risk", Kind.TEAM), "risk is a team and holds persons"),
+        (("ana", Kind.PERSON), ("bob", Kind.PERSON), "bob is a person and cannot"),
+        (("ana", Kind.PERSON), ("bank", Kind.DEPARTMENT), "only have teams and departments"),
+        (("risk", Kind.TEAM), ("cards", Kind.TEAM), "team, which can only have persons"),
+        (("bank", Kind.DEPARTMENT), ("risk", Kind.TEAM), "which can only have persons"),
         (("bank", Kind.DEPARTMENT), ("bank", Kind.DEPARTMENT), "cannot be in itself"),
-        (("group", Kind.DEPARTMENT), ("bank", Kind.DEPARTMENT), "bank is in group already"),
+        (("group", Kind.DEPARTMENT), ("bank", Kind.DEPARTMENT), "bank is already in group"),
         (("ana", Kind.PERSON), ("risk", Kind.TEAM), None),
         (("risk", Kind.TEAM), ("bank", Kind.DEPARTMENT), None),
         (("bank", Kind.DEPARTMENT), ("holding", Kind.DEPARTMENT), None),
@@ -187,7 +187,7 @@ def test_refusal_says_what_is_missing_and_whom_to_ask() -> None:
     ]
     decision = decide("ana", {}, held, Permission.APPROVE, "sentiment")
     assert decision.why == (
-        "ana has not the permission approve on sentiment; ask bob (admin on *) or team risk "
+        "ana lacks the permission approve on sentiment; ask bob (admin on *) or team risk "
         "(approve on sentiment)"
     )
 
@@ -196,4 +196,4 @@ def test_refusal_names_a_few_of_many() -> None:
     held = [person(f"p{number}", Permission.ADMIN, "*") for number in range(8)]
     why = decide("ana", {}, held, Permission.READ, "sentiment").why
     assert why.endswith("p4 (admin on *) or 3 more")
-    assert decide("ana", {}, [], Permission.READ, "m").why.endswith("and nobody known has")
+    assert decide("ana", {}, [], Permission.READ, "m").why.endswith("no person or group has it")

@@ -42,7 +42,7 @@ LOSS = MetricGate(metric="loss", direction="lower", at_most=0.5, not_worse_by=0.
     ("value", "live", "passed", "words"),
     [
         (0.90, 0.90, True, "at least 0.85; not worse than the live version's 0.9."),
-        (0.85, 0.86, True, "0.01 worse than the live version's 0.86, and up to 0.01 is allowed"),
+        (0.85, 0.86, True, "0.01 worse than the live version's 0.86; up to 0.01 is allowed"),
         (0.85, 0.87, False, "0.02 worse than the live version's 0.87"),
         (0.84, 0.80, False, "below 0.85; not worse"),
         (0.90, None, True, "there is no live version to compare with"),
@@ -93,7 +93,7 @@ def test_direction_of_card_and_policy_must_be_one() -> None:
     gate = MetricGate(metric="loss", direction="higher", at_least=0.1)
     result = metric_result(gate, card(loss=0.9), None)
     assert not result.passed
-    assert "that lower is better, and the policy that higher is" in result.sentence
+    assert "that lower loss is better, but the policy that higher is" in result.sentence
 
 
 def cases(
@@ -115,14 +115,14 @@ def cases(
         (GoldenGate(min_agreement=0.5), [], False, "train the version with --golden FILE"),
         (GoldenGate(), cases(0, 10), True, "0.0% are answered as expected; none is marked exact"),
         (GoldenGate(min_agreement=0.9), cases(9, 1), True, "Of 10 golden texts 90.0%"),
-        (GoldenGate(min_agreement=0.9), cases(8, 2), False, "80.0% are answered as expected, and"),
-        (GoldenGate(not_worse_by=0.1), cases(8, 2, live_right=9), True, "of the live version 90"),
+        (GoldenGate(min_agreement=0.9), cases(8, 2), False, "80.0% are answered as expected, but"),
+        (GoldenGate(not_worse_by=0.1), cases(8, 2, live_right=9), True, "the live version has 90"),
         (GoldenGate(not_worse_by=0.1), cases(7, 3, live_right=9), False, "only 10.0% less"),
         (GoldenGate(not_worse_by=0.1), cases(7, 3), True, "no live version to compare with"),
         (GoldenGate(), cases(5, 0, exact=True), True, "all 5 exact ones are right"),
         (GoldenGate(), cases(4, 1, exact=True), False, "'text 4' as negative instead of positive"),
         (GoldenGate(), cases(0, 5, exact=True), False, "5 of 5 exact ones are wrong"),
-        (GoldenGate(exact=False), cases(0, 5, exact=True), True, "exact ones are not asked for"),
+        (GoldenGate(exact=False), cases(0, 5, exact=True), True, "exact ones are not required"),
     ],
 )
 def test_golden_set(gate: GoldenGate, golden: list[GoldenCase], passed: bool, words: str) -> None:
@@ -187,9 +187,9 @@ def test_sentence_names_the_embedding_that_is_furthest_away() -> None:
     assert result.evidence["agreement"] == pytest.approx(1 / 3)
     assert result.evidence["lowest_cosine"] == pytest.approx(0.96)
     assert result.sentence == (
-        "Of 3 golden texts 33.3% are answered as expected, and 60.0% must be; none is marked "
+        "Of 3 golden texts 33.3% are answered as expected, but 60.0% must be; none is marked "
         "exact; furthest is 'two', 3 numbers at a cosine of 0.9600 where 3 numbers were expected; "
-        "0.99 and more agree."
+        "0.99 or more agrees."
     )
     assert judge_golden(GoldenGate(min_agreement=0.3), near).passed
 
@@ -206,7 +206,7 @@ def test_labels_that_differ(labels: str) -> None:
     policy = Policy(model="m", labels=labels)  # type: ignore[arg-type]
     result = judge_card(policy, card(labels=("negative", "neutral")), card())[0]
     assert result.passed == (labels == "may-change")
-    assert "new are neutral and gone are positive" in result.sentence
+    assert "new are neutral and removed are positive" in result.sentence
 
 
 def test_order_of_labels_does_not_matter() -> None:
@@ -221,7 +221,7 @@ def test_another_task_is_refused_whatever_the_policy_says() -> None:
     embedding = ModelCard(task="feature-extraction", max_length=128, pooling=Pooling())
     result = judge_card(Policy(model="m", labels="may-change"), embedding, card())[0]
     assert not result.passed
-    assert "does feature-extraction and the live one text-classification" in result.sentence
+    assert "does feature-extraction but the live one text-classification" in result.sentence
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))

@@ -16,7 +16,7 @@ from ops.policy.policy import Policy
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HEAD = (
-    "Where the live version fails on 1 % of the records, each by itself, a version that fails "
+    "Where the live version fails on 1 % of the records independently, a version that fails "
     "twice as often is found in "
 )
 

@@ -104,7 +104,7 @@ def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
             ReleaseStep.BAKE,
             BAKE._replace(candidate=VersionEvidence("2", 45, 15)),
             {},
-            "error rate: 15 of 60 (25.0 %), at most 5.0 % wanted; evidence",
+            "error rate: 15 of 60 (25.0 %), at most 5.0 % allowed; evidence",
         ),
         (
             "latency",
@@ -129,7 +129,7 @@ def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
             ReleaseStep.CANARY,
             CANARY._replace(candidate=VersionEvidence("2", 500, 5, {"good": 480, "bad": 20})),
             {},
-            "between 500 answers and 9,500 of version 1, at most 0.15 wanted",
+            "between 500 answers and 9,500 of version 1, at most 0.15 allowed",
         ),
         (
             "agreement",
@@ -140,7 +140,7 @@ def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
                 )
             ),
             {},
-            "agreement: 294 of 490 (60.0 %) (53.2 % to 66.4 %) with version 1, 80.0 % wanted; "
+            "agreement: 294 of 490 (60.0 %) (53.2 % to 66.4 %) with version 1, 80.0 % required; "
             "most often b instead of a, 120 times",
         ),
     ],
@@ -170,7 +170,7 @@ def test_a_step_without_a_record_never_passes(step: ReleaseStep) -> None:
         assert judge(nothing, limits).outcome is StepOutcome.WAITING
         verdict = judge(nothing._replace(age_s=1800.0), limits)
         assert verdict.outcome is StepOutcome.INCONCLUSIVE
-        wanted = f"records: version 2 had 0 of the {records} that the step wants, in 1,800 s"
+        wanted = f"records: version 2 had 0 of the {records} that the step requires, in 1,800 s"
         assert wanted in verdict.reasons
 
 

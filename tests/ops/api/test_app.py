@@ -157,7 +157,7 @@ def test_without_the_right_nothing_happens_and_the_ledger_has_it(
 ) -> None:
     body = refused(register(there, api, "eve"), 403, "NotAllowed")
     assert body["message"] == (
-        "eve has not the permission register on sentiment; ask department platform-it (register on "
+        "eve lacks the permission register on sentiment; ask department platform-it (register on "
         "sentiment) or root (admin on *)"
     )
     (denial,) = denials(there)
@@ -256,7 +256,7 @@ def test_policy(there: Installation, api: Api) -> None:
     refused(api["eve"].get("/models/sentiment/policy"), 403, "NotAllowed")
     register(there, api)
     told = api["ana"].get(f"{VERSIONS}/1/explanation").json()
-    assert (told["may_go"], told["sentences"][0]) == (True, "sentiment@1 may go out now.")
+    assert (told["may_go"], told["sentences"][0]) == (True, "sentiment@1 may be released now.")
 
 
 def test_people_from_adding_to_revoking(there: Installation, api: Api, url: str) -> None:

@@ -199,7 +199,7 @@ def test_a_rejection_ends_the_release_and_can_be_taken_back(
     assert say(api, "reject", who="bob").status_code == 200
     advance(there, [Event.REJECTED])
     told = api("ana").get(f"/models/{MODEL}/versions/2/explanation").json()
-    assert "Rejected by bob, who can take it back." in told["sentences"]
+    assert "Rejected by bob, who can withdraw it." in told["sentences"]
     assert error(say(api, "approve", who="root")) == (404, "UnknownRelease")  # not root's to take
     begin(api)
     advance(there, [Event.GATES_PASSED, Event.REJECTED])  # it stands until then

@@ -122,7 +122,7 @@ def test_damaged_copy_is_refused_by_name(
     uri = store.put(load(model))
     spoil(uri, name)
 
-    with pytest.raises(ArtifactAltered, match=rf"{name} has sha256 .* and the manifest says"):
+    with pytest.raises(ArtifactAltered, match=rf"{name} has sha256 .* the manifest "):
         store.fetch(uri, digest_of(model), tmp_path / "copies")
     copies = tmp_path / "copies"
     assert not copies.exists() or list(copies.iterdir()) == []
@@ -148,9 +148,9 @@ def test_copy_with_a_manifest_of_its_own_is_refused(
     for name in files_under(other) | {MANIFEST_FILE}:
         files.pipe_file(f"{home}/{name}", (other / name).read_bytes())
 
-    with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} is (not )?that of"):
+    with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} (does not match|has) digest"):
         store.fetch(uri, digest_of(model), tmp_path / "copies")
-    with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} is not that of"):
+    with pytest.raises(ArtifactAltered, match=rf"{MANIFEST_FILE} does not match digest"):
         store.export(uri, digest_of(model), tmp_path / "out")
 
 
@@ -247,7 +247,7 @@ def test_what_is_staged_lies_on_the_disk_of_a_folder(
 def test_room_is_that_of_the_disk(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "not" / "there" / "yet")
     store.require_room(1)
-    with pytest.raises(StoreUnavailable, match=r"no room for .* are free"):
+    with pytest.raises(StoreUnavailable, match=r"no space for .* are free"):
         store.require_room(1 << 60)
 
 
@@ -336,12 +336,12 @@ def test_package_that_a_store_needs_is_named() -> None:
 
 
 def test_unknown_kind_of_store_is_told() -> None:
-    with pytest.raises(StoreUnsupported, match=r"ftps3://x.*known are .*memory"):
+    with pytest.raises(StoreUnsupported, match=r"ftps3://x.*known protocols: .*memory"):
         ArtifactStore("ftps3://x")
 
 
 def test_password_in_the_address_is_refused() -> None:
-    with pytest.raises(ConfigError, match="holds a password") as caught:
+    with pytest.raises(ConfigError, match="contains a password") as caught:
         ArtifactStore("sftp://eve:s3cret@host/models")
     assert "s3cret" not in str(caught.value)
 

@@ -34,7 +34,7 @@ def test_rows(bertstream: Bertstream) -> None:
 def test_verify(bertstream: Bertstream, there: Installation) -> None:
     for name in ("yan", "zoe"):
         bertstream("people", "add", name)
-    assert bertstream("ledger", "verify").stdout.startswith("2 rows; the chain holds up to ")
+    assert bertstream("ledger", "verify").stdout.startswith("2 rows; the chain is intact up to ")
     with there.database.begin() as connection:
         connection.execute(text("DROP TRIGGER ledger_stays"))
         connection.execute(text("UPDATE ledger SET actor = 'eve' WHERE id = 1"))

@@ -85,7 +85,7 @@ def test_config_check_names_every_mistake(empty_folder: Path) -> None:
     assert lines[1].startswith("bertstream.yaml:2:7: ray.num_cpus: ")
     assert len(lines) == 2
     Path("bertstream.yaml").write_text("ray: {num_cpus: 1}\n")
-    assert run("config", "check", code=0).stdout == "bertstream.yaml: fine\n"
+    assert run("config", "check", code=0).stdout == "bertstream.yaml: valid\n"
 
 
 def test_where_nothing_runs_down_is_content_and_status_is_not(empty_folder: Path) -> None:

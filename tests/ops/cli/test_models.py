@@ -52,12 +52,12 @@ def test_registering_what_is_none(bertstream: Bertstream, there: Installation) -
     error = bertstream("models", "register", "m", "nowhere", code=1).stderr
     assert "nowhere: no such model directory" in error
     error = bertstream("models", "register", "m", "ftps3://x", code=1).stderr
-    assert "known are" in error
+    assert "known protocols: " in error
     made = str(make_directory(there.folder / "made"))
     error = bertstream("models", "register", "sentiment", made, who="eve", code=1).stderr
-    assert "eve has not the permission register on sentiment; ask " in error
+    assert "eve lacks the permission register on sentiment; ask " in error
     error = bertstream("models", "register", "Bad!", made, code=2).stderr
-    assert "name: a model is named with lower case letters" in error
+    assert "name: a model name has at most 63 lower case letters" in error
 
 
 @pytest.mark.usefixtures("registered")

@@ -21,7 +21,7 @@ def test_check_needs_no_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("p.yaml").write_text("model: sentiment\n")
     result = CliRunner().invoke(app, ["policy", "check", "p.yaml"])
     fine, finds = result.stdout.splitlines()
-    assert (result.exit_code, fine) == (0, "p.yaml: fine")
+    assert (result.exit_code, fine) == (0, "p.yaml: valid")
     assert finds.endswith("a version that fails twice as often is found in 99 of 100 releases.")
     result = CliRunner().invoke(app, ["policy", "check", "p.yaml", "--json"])
     assert as_json(result) == {"problems": [], "finds": finds, "windows": []}
@@ -69,7 +69,7 @@ def test_check_of_what_is_usable_with_a_warning(bertstream: Bertstream) -> None:
 def test_set_and_show(bertstream: Bertstream) -> None:
     text = "# ours\nmodel: sentiment\n"
     Path("p.yaml").write_text(text)
-    assert bertstream("policy", "set", "p.yaml").stdout.startswith("sentiment: in force, digest ")
+    assert bertstream("policy", "set", "p.yaml").stdout.startswith("sentiment: in effect, digest ")
     assert "nothing changed" in bertstream("policy", "set", "p.yaml").stdout
     assert bertstream("policy", "show", "sentiment", who="ana").stdout == text
     shown = as_json(bertstream("policy", "show", "sentiment", "--json"))
@@ -86,7 +86,7 @@ def test_set_of_what_is_wrong_lists_the_mistakes(bertstream: Bertstream) -> None
 
 def test_explain(bertstream: Bertstream, there: Installation) -> None:
     bertstream("models", "register", "sentiment", str(make_directory(there.folder / "one")))
-    assert "may go out now" in bertstream("policy", "explain", "sentiment@1").stdout
+    assert "may be released now" in bertstream("policy", "explain", "sentiment@1").stdout
     Path("p.yaml").write_text("model: sentiment\napprovals: [{team: risk}]\n")
     bertstream("policy", "set", "p.yaml")
     text = bertstream("policy", "explain", "sentiment@1", code=1, who="ana").stdout

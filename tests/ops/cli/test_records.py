@@ -44,7 +44,7 @@ def test_key_is_the_fields_value(line: bytes, key: bytes | None) -> None:
     assert key_of(line, None) is None
 
 
-@pytest.mark.parametrize(("line", "why"), [(b"[1]", "no object"), (b"no json", "not JSON")])
+@pytest.mark.parametrize(("line", "why"), [(b"[1]", "not an object"), (b"no json", "not JSON")])
 @pytest.mark.parametrize("field", ["user", None])
 def test_line_without_fields_is_refused(line: bytes, field: str | None, why: str) -> None:
     with pytest.raises(NoJsonObject, match=why):

@@ -45,7 +45,7 @@ def run(*words: str) -> Result:
 def test_without_a_platform_it_says_how_to_start_one() -> None:
     result = run("models", "list")
     assert result.exit_code == 1
-    assert "`bertstream up` starts one" in result.stderr
+    assert "start one with `bertstream up`" in result.stderr
 
 
 def test_without_a_token_it_says_where_to_get_one() -> None:
@@ -71,7 +71,7 @@ def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("BERTSTREAM_TOKEN", "bst_x")
     result = run("models", "list", "--api", url or "http://")
     assert result.exit_code == 2
-    assert "no address of a control API" in result.stderr
+    assert "not the URL of a control API" in result.stderr
 
 
 def test_named_platform_goes_before_the_one_here(
@@ -151,7 +151,7 @@ def test_the_platform_of_the_configuration_here_is_found(
     ("text", "why"),
     [
         ("state_dir: [a", "while parsing"),
-        ("state_dir: [a]", "state_dir is no path"),
+        ("state_dir: [a]", "state_dir is not a path"),
         ("state_dir: ${NOWHERE_AT_ALL}", "variable NOWHERE_AT_ALL is not set"),
         ("state_dir: \xff", "can't decode"),
     ],

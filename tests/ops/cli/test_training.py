@@ -32,8 +32,8 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 @pytest.mark.parametrize(
     ("lines", "wanted"),
     [
-        ("text;label\nx;a\ny\n", "bad.csv, line 3: 1 fields, and there are 2 columns"),
-        ("text,label\nx,a\ny,b\n", "2 texts are too few to divide with --val-share 0.1"),
+        ("text;label\nx;a\ny\n", "bad.csv, line 3: 1 fields, but there are 2 columns"),
+        ("text,label\nx,a\ny,b\n", "2 texts are too few to split with --val-share 0.1"),
     ],
 )
 def test_a_bad_file_is_told_before_torch_is_loaded(lines: str, wanted: str, tmp_path: Path) -> None:

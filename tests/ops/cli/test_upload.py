@@ -167,7 +167,7 @@ def test_directory_at_a_url(there: Installation, ana: ApiClient) -> None:
 
 
 def test_url_with_a_password_is_refused(ana: ApiClient) -> None:
-    with pytest.raises(ConfigError, match="holds a password") as caught:
+    with pytest.raises(ConfigError, match="contains a password") as caught:
         register(ana, "sentiment", "sftp://eve:s3cret@host/models")
     assert "s3cret" not in str(caught.value)
 
@@ -192,7 +192,7 @@ def test_altered_directory_is_not_sent(there: Installation, ana: ApiClient) -> N
 def test_who_may_not_sends_nothing(there: Installation, url: str) -> None:
     made = make_directory(there.folder / "made")
     told = Told()
-    with pytest.raises(ApiRefused, match="eve has not the permission register") as caught:
+    with pytest.raises(ApiRefused, match="eve lacks the permission register") as caught:
         register(ApiClient(url, there.secrets["eve"]), "sentiment", str(made), told)
     assert (caught.value.status, told.bytes) == (403, 0)
 
@@ -213,7 +213,7 @@ def test_no_room_is_told_before_it_is_sent(there: Installation) -> None:
     app = create_app(there.service, uploads=Uploads(max_bytes=1 << 60))
     with served(app) as url:
         ana = ApiClient(url, there.secrets["ana"])
-        with pytest.raises(ApiRefused, match="there is no room for") as caught:
+        with pytest.raises(ApiRefused, match="there is no space for") as caught:
             ana.get(f"/models/sentiment/uploads/{'0' * 64}", size_bytes=1 << 59)
         assert caught.value.status == 503
         head = f"content-length: {1 << 59}\r\ncontent-type: application/x-tar"
@@ -287,7 +287,7 @@ def test_upload_that_stalls_is_given_up(there: Installation, url: str) -> None:
     head = f"content-length: {len(content)}\r\ncontent-type: application/x-tar"
     status, body = answered(url, there, head, content[:-2000])
     assert (status, body["error"]) == (408, "UploadBroken")
-    assert body["message"].startswith(f"nothing came for 0.5 s after {len(content) - 2000:,} bytes")
+    assert body["message"].startswith(f"no data for 0.5 s after {len(content) - 2000:,} bytes")
     assert list((there.folder / "store").iterdir()) == []
 
 
@@ -391,7 +391,7 @@ def test_version_that_is_deleted_while_it_is_kept(
         return uri
 
     monkeypatch.setattr(ArtifactStore, "put", overtaken)
-    with pytest.raises(ApiRefused, match="deleted while it was being kept; send it again"):
+    with pytest.raises(ApiRefused, match="deleted while it was being stored; send it again"):
         register(ana, "sentiment", str(made))
     assert register(ana, "sentiment", str(made))["version"] == 1
 

@@ -120,7 +120,7 @@ def test_pipelines_that_feed_each_other_are_told_with_their_circle(
     (problem,) = check(written(tmp_path, pipelines(*topics)))
     assert problem.line == line
     assert problem.path.endswith("input_topics")
-    assert problem.message.endswith(f"for ever: {circle}")
+    assert problem.message.endswith(f"forever: {circle}")
     with pytest.raises(ConfigError, match=f"bertstream.yaml:{line}:"):
         load(tmp_path / "bertstream.yaml")
 
@@ -152,7 +152,7 @@ def test_topics_of_the_platform_are_no_pipelines(
 ) -> None:
     (problem,) = check(written(tmp_path, pipelines(topics)))
     assert problem.path == path
-    assert "the platform's own" in problem.message
+    assert "reserved for the platform" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,6 @@ def test_certificate_and_key_belong_together(alone: str) -> None:
 def test_scaling_of_a_model_that_is_not_there_is_refused() -> None:
     found = conflicts({"models": [{"name": "m"}], "scaling": {"models": {"m": {}, "n": {}}}})
     assert [*found] == [(("scaling", "models", "n"), "n is not under models (m)")]
-    with pytest.raises(ValidationError, match=r"n is not under models \(none there\)"):
+    with pytest.raises(ValidationError, match=r"n is not under models \(there are none\)"):
         PlatformConfig.model_validate({"scaling": {"models": {"n": {"max_replicas": 2}}}})
     assert [*conflicts({"scaling": None})] == []

@@ -61,7 +61,7 @@ def test_key_is_the_text_that_it_was_written_as() -> None:
 
 def test_equal_keys_are_found() -> None:
     (problem,) = document("a: {b: 1, b: 2}").keys_twice()
-    assert (problem.path, problem.message) == ("a.b", "b stands here 2 times")
+    assert (problem.path, problem.message) == ("a.b", "b appears here 2 times")
 
 
 def test_aliases_only_where_wanted() -> None:

@@ -43,7 +43,7 @@ def changed(changes: dict[str, Any]) -> Measurement:
             {"precision": "f32", "replicas": 1.0, "observed_h": 2.0},
             "engine.precision",
             0.0,
-            "only latency gains",
+            "only latency improves",
         ),
         (
             {"busy_at_min": 0.2},

@@ -125,7 +125,7 @@ def test_a_death_at_start_shows_the_log(tmp_path: Path) -> None:
     (data / "meta.properties").write_text("version=99\n")
     broken = EmbeddedBroker(BrokerSettings(data_dir=tmp_path / "broken"))
     with pytest.raises(
-        BrokerStartFailed, match=r"(?s)died while it started.*meta.properties.*broker.log"
+        BrokerStartFailed, match=r"(?s)died during startup.*meta.properties.*broker.log"
     ):
         broken.start()
     broken.stop()

@@ -197,7 +197,7 @@ def test_a_judgement_that_is_old_says_so(tmp_path: Path) -> None:
     watching = HealthMonitor(
         NOTHING, {}, lambda _: PipelineReports(), clock=lambda: clock["now"], state_dir=tmp_path
     )
-    with pytest.raises(NotReady, match="not looked at yet"):
+    with pytest.raises(NotReady, match="not been checked yet"):
         watching.require_fresh()
     watching.start()
     assert watching.latest().status is Severity.OK

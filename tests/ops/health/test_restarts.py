@@ -75,12 +75,12 @@ def test_health_without_an_operator_says_that_it_is_started_again(tmp_path: Path
     died(1)._replace(pid=None, next_at=datetime.now(UTC).timestamp() + 30).save(tmp_path)
     (finding,) = without_operator("nobody listens", tmp_path, lives=False)["findings"]
     assert "nobody listens; it has died once" in finding["what"]
-    assert "started again by itself" in finding["todo"]
+    assert "restarts automatically" in finding["todo"]
     assert "bertstream up" not in finding["todo"]
 
 
 def test_health_beside_an_operator_that_has_just_started_says_to_wait(tmp_path: Path) -> None:
     died(1)._replace(pid=os.getpid(), next_at=None).save(tmp_path)
     (finding,) = without_operator("nobody listens", tmp_path, lives=False)["findings"]
-    assert "a new one has started by itself" in finding["todo"]
+    assert "a new operator has started" in finding["todo"]
     assert "bertstream up" not in finding["todo"]

@@ -171,16 +171,16 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         standing(*[5] * 8, trouble="no codec zstd"),
         "pipeline/reviews/lag",
         DOWN,
-        "5 records of pipeline reviews wait, and none comes out; the last error, of consumer 1: no "
-        "codec zstd",
+        "5 records of pipeline reviews wait, and none is completed; the last error, from consumer "
+        "1: no codec zstd",
     ),
     (
         standing(*[5] * 8, last_error="refused commit", last_error_ms=_ms(ago(3_000))),
         "pipeline/reviews/lag",
         DOWN,
-        "of consumer 1: refused commit",
+        "from consumer 1: refused commit",
     ),
-    (standing(*[5] * 8), "pipeline/reviews/lag", DOWN, "none comes out"),
+    (standing(*[5] * 8), "pipeline/reviews/lag", DOWN, "none is completed"),
     (standing(5, 5, 5, 0, 5, 5, 5, 5), "pipeline/reviews/lag", OK, "5 records"),
     (standing(9, 9, 9, 9, 9, 8, 8, 8), "pipeline/reviews/lag", OK, "8 records"),
     (held(31.0), "pipeline/reviews/held/in/3", DEGRADED, "7 records of in/3 wait behind the open"),
@@ -190,7 +190,7 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
     ({"control": Fault(**BROKEN)}, "control/topic", DEGRADED, "it does not answer"),
     ({"control": {"sentiment": OLDER}}, "control/sentiment", DEGRADED, "has epoch 6"),
     ({"control": {}}, "control/sentiment", DEGRADED, "has no route"),
-    (route(published=False), "control/sentiment", DEGRADED, "not sent yet"),
+    (route(published=False), "control/sentiment", DEGRADED, "not been published yet"),
     ({"apps": Fault(**BROKEN)}, "ray/api", DEGRADED, "it does not answer"),
     (apps(sentiment_3=None), "app/sentiment@3/replicas", DOWN, "not deployed"),
     (apps(sentiment_4=None), "app/sentiment@4/replicas", DEGRADED, "not deployed"),
@@ -239,7 +239,7 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
     ({"machine": disk(0.019e12)}, "machine/disk", DOWN, "2%"),
     ({"machine": disk(0.19e9, 1e9)}, "machine/disk", DOWN, "0.2 GB"),
     ({"machine": disk(0.1e12)}, "machine/disk", OK, "10%"),
-    ({"machine": expires(timedelta(days=22))}, "certificate/api.tls_certfile", OK, "good until"),
+    ({"machine": expires(timedelta(days=22))}, "certificate/api.tls_certfile", OK, "valid until"),
     ({"machine": expires(timedelta(days=20))}, "certificate/api.tls_certfile", DEGRADED, "expires"),
     ({"machine": expires(-timedelta(1))}, "certificate/api.tls_certfile", DOWN, "expired"),
     (
@@ -319,7 +319,7 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         | telling(consumer(), consumer(1), drained_per_s={}),
         "pipeline/reviews/lag",
         DOWN,
-        "0 a second are done",
+        "0 a second are drained",
     ),
     (
         {"kafka": lags(*range(10_000, 9_920, -10))},

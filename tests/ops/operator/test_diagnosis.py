@@ -61,7 +61,7 @@ def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
 @pytest.mark.parametrize(
     ("found", "fault", "what"),
     [
-        (None, None, "it is not there"),
+        (None, None, "it is not deployed"),
         (None, "no room", "it could not be deployed: no room"),
         (ObservedApp("DEPLOY_FAILED", 0, "boom"), None, "its deployment failed: boom"),
         (ObservedApp("UNHEALTHY", 1, ""), None, "its replicas are not healthy"),
@@ -83,12 +83,12 @@ def test_pipeline_that_goes_on_does_not_ail() -> None:
 @pytest.mark.parametrize(
     ("heartbeat", "what"),
     [
-        (told(age_s=SILENT_S + 5), f"consumer 0 has told nothing for {SILENT_S + 5:.0f} s"),
+        (told(age_s=SILENT_S + 5), f"consumer 0 sent no heartbeat for {SILENT_S + 5:.0f} s"),
         (told(ended=True, trouble="why"), "consumer 0 has ended: why"),
-        (told(trouble="why"), "consumer 0 does not go on: why"),
+        (told(trouble="why"), "consumer 0 cannot continue: why"),
         (
             told(waiting=5, committed_ago_s=STALLED_S + 1),
-            f"consumer 0 has committed nothing for {STALLED_S + 1:.0f} s and 5 wait",
+            f"consumer 0 committed nothing for {STALLED_S + 1:.0f} s, and 5 records wait",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_ailments_of_pipelines(heartbeat: ConsumerRecord, what: str) -> None:
 
 
 def test_every_consumer_must_tell() -> None:
-    assert ailing(told(0), consumers=2) == "consumer 1 has told nothing for 3600 s"
+    assert ailing(told(0), consumers=2) == "consumer 1 sent no heartbeat for 3600 s"
 
 
 def test_nobody_is_blamed_for_a_broker_that_was_away() -> None:
@@ -132,7 +132,7 @@ def test_it_waits_repairs_waits_longer_and_gives_up() -> None:
     assert repaired == [30, 90, 210]
     assert acts[-1][1] == 210 + 240
     step = next_step(BROKEN, since, attempts, NOW + timedelta(minutes=10))
-    assert step.reason == "it is broken, and it was deployed anew 3 times within 9 min 30 s"
+    assert step.reason == "it is broken, and it was redeployed 3 times within 9 min 30 s"
 
 
 @given(st.lists(st.integers(0, 7200)), st.integers(0, 7200))

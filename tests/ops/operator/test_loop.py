@@ -127,7 +127,7 @@ def test_canary_that_never_gets_a_record_is_paused_and_keeps_its_traffic(canary:
         last = ledger.entries(connection, ledger.LedgerQuery(release_id=paused.id))[0]
         assert all_routes(connection)["sentiment"].versions["2"].weight == 0.5
     assert (last.action, last.actor) == ("release.step_inconclusive", "operator")
-    assert last.reason.startswith("records: version 2 had 0 of the 1,000 that the step wants")
+    assert last.reason.startswith("records: version 2 had 0 of the 1,000 that the step requires")
 
 
 def test_release_goes_on_from_its_row_when_the_database_comes_back(

@@ -104,7 +104,7 @@ def test_pipeline_that_tells_nothing_is_restarted(platform: Platform) -> None:
     assert platform.apps.remade == [APP]
     ((action, reason, model),) = platform.ledger()
     assert (action, model) == ("app.repair", "m")
-    assert reason.startswith("pipeline-words: consumer 0 has told nothing for ")
+    assert reason.startswith("pipeline-words: consumer 0 sent no heartbeat for ")
     platform.beats = True
     platform.run(300)
     assert platform.apps.remade == [APP]
@@ -134,7 +134,7 @@ def test_dead_version_is_deployed_anew_until_that_is_an_alert(platform: Platform
     assert [action for action, _, _ in rows] == ["app.repair"] * 3 + ["app.give_up"]
     assert rows[0][1] == "m@1: its deployment failed: boom; attempt 1 of 3"
     (alert,) = platform.alerts()
-    assert "its deployment failed: boom, and it was deployed anew 3 times within" in alert
+    assert "its deployment failed: boom, and it was redeployed 3 times within" in alert
     platform.run(7200)
     assert len(platform.apps.remade) == 3  # no loop, however long it lasts
     platform.apps.found[VERSION] = running()

@@ -233,7 +233,7 @@ def test_next_starts(cron: str, days: list[str]) -> None:
         ("0 0 15W * *", "W, the weekday nearest"),
         ("0 0 LW * *", "W, the weekday nearest"),
         ("0 0 * * 5L", "L5 for its last Friday"),
-        ("0 0 L-2 * *", "L is understood alone"),
+        ("0 0 L-2 * *", "L is supported alone"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(cron: str, said: str) -> None:

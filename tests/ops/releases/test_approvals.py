@@ -59,7 +59,7 @@ def test_member_of_two_teams_counts_where_needed() -> None:
         (given_by("anna", "risk", version_digest="w" * 64), "was for other files (wwwwwwwwwwww"),
         (given_by("anna", "risk", policy_digest="q" * 64), "before the policy changed"),
         (given_by("anna", "sales"), "in none of the teams"),
-        (given_by("anna", "risk")._replace(may_approve=False), "anna may not approve any more"),
+        (given_by("anna", "risk")._replace(may_approve=False), "anna may no longer approve"),
     ],
 )
 def test_approval_that_does_not_count_is_told(approval: Approval, reason: str) -> None:

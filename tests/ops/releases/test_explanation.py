@@ -45,7 +45,7 @@ def obstacles(explanation: Explanation) -> list[Obstacle]:
 
 def test_nothing_is_in_the_way() -> None:
     explanation = explain(policy(), FACTS, NOW)
-    assert explanation == Explanation(True, ("sentiment@4 may go out now.", ROLLBACK), (), NOW)
+    assert explanation == Explanation(True, ("sentiment@4 may be released now.", ROLLBACK), (), NOW)
 
 
 def test_gates_that_were_not_judged_yet_are_no_obstacle() -> None:
@@ -59,10 +59,10 @@ def test_outside_a_window() -> None:
     monday = NOW + timedelta(days=2, hours=4)
     when = "on Monday 09:00 Europe/Berlin (in 2 d 4 h)"
     assert explanation.sentences == (
-        "sentiment@4 may not go out now.",
+        "sentiment@4 may not be released now.",
         f"Not now: the next allowed window opens {when}; it is outside every window that allows "
         "it.",
-        f"Nothing else is missing: it goes out {when}.",
+        f"Nothing else is missing: it starts {when}.",
         ROLLBACK,
     )
     assert explanation.missing[0].until == explanation.earliest == monday
@@ -72,7 +72,7 @@ def test_policy_may_refuse_instead_of_waiting() -> None:
     explanation = explain(policy(OFFICE + "outside_windows: refuse"), FACTS, NOW)
     told = " ".join(explanation.sentences)
     assert "start it then" in told
-    assert "it goes out" not in told
+    assert "it starts" not in told
 
 
 def test_window_further_away_is_told_with_its_date() -> None:
@@ -85,8 +85,8 @@ def test_cadence() -> None:
     live_at = NOW - timedelta(hours=3)
     explanation = explain(policy(DAILY), FACTS._replace(last_live_at=live_at), NOW)
     assert explanation.missing[0].sentence == (
-        "Not now: the last release went live 3 h ago; the policy wants 24 h between, which are "
-        "over in 21 h."
+        "Not now: the last release went live 3 h ago; the policy requires 24 h between "
+        "releases, which end in 21 h."
     )
     assert explanation.earliest == NOW + timedelta(hours=21)
     assert explain(
@@ -114,7 +114,7 @@ def test_approvals_are_missing_from_people() -> None:
         "carl, dora could)."
     )
     assert explanation.missing[0].from_whom == ("carl", "dora")
-    assert "goes out" not in " ".join(explanation.sentences)
+    assert "it starts" not in " ".join(explanation.sentences)
 
 
 def test_team_with_nobody_left_is_told() -> None:
@@ -123,7 +123,7 @@ def test_team_with_nobody_left_is_told() -> None:
         approvals=(approval("anna", rules),), members={"risk": frozenset({"anna", "ben"})}
     )
     sentence = explain(rules, facts, NOW).missing[0].sentence
-    assert "ben is the author and cannot approve; nobody else is in it" in sentence
+    assert "ben is the author and cannot approve; no other member may approve" in sentence
 
 
 def test_stale_approval_is_void_and_told() -> None:
@@ -147,7 +147,7 @@ def test_rejection() -> None:
     rules = policy()
     no = approval("dora", rules, decision=Vote.REJECT)
     explanation = explain(rules, FACTS._replace(approvals=(no,), may_break_glass=True), NOW)
-    sentence = "Rejected by dora, who can take it back."
+    sentence = "Rejected by dora, who can withdraw it."
     assert explanation.missing[0] == Missing(Obstacle.REJECTION, sentence, ("dora",))
     assert "glass" not in " ".join(explanation.sentences)
 
@@ -162,7 +162,7 @@ def test_rejection() -> None:
 )
 def test_who_may_break_the_glass_is_told_so(text: str, passed: str) -> None:
     told = " ".join(explain(policy(text), FACTS._replace(may_break_glass=True), NOW).sentences)
-    assert f"You may break the glass and pass {passed}; that needs a reason" in told
+    assert f"You may break the glass and bypass {passed}; this needs a reason" in told
     assert "glass" not in " ".join(explain(policy(text), FACTS, NOW).sentences)
 
 
@@ -177,9 +177,9 @@ def test_failed_gate_is_not_passed_by_breaking_the_glass() -> None:
 
 def test_version_that_is_live_and_another_release() -> None:
     live = explain(policy(), FACTS._replace(live="4"), NOW)
-    assert live.missing[0].sentence == "sentiment@4 is live already."
+    assert live.missing[0].sentence == "sentiment@4 is already live."
     other = FACTS._replace(open_release=OpenRelease("5", "canary"))
-    assert "release of sentiment@5 is not over (it is in canary)" in (
+    assert "release of sentiment@5 is still open (state canary)" in (
         explain(policy(), other, NOW).missing[0].sentence
     )
     own = FACTS._replace(open_release=OpenRelease("4", "awaiting approval"))

@@ -112,7 +112,7 @@ def test_reasons_and_evidence_come_along() -> None:
         ),
         (
             Readiness(ready=False, age_s=91, deadline_s=90),
-            "it was not ready within 90 s: it did not say why",
+            "it was not ready within 90 s: no reason reported",
         ),
     ],
 )

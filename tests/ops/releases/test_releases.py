@@ -192,7 +192,7 @@ def test_of_two_that_start_at_once_one_is_told(database: Database) -> None:
 
 def test_version_that_is_live_is_refused(database: Database) -> None:
     live(database, 1, settings={"replicas": 2})
-    message = "sentiment@1 is live already, with the same settings"
+    message = "sentiment@1 is already live with the same settings"
     with pytest.raises(VersionIsLive, match=message):
         start(database, 1)
     with pytest.raises(VersionIsLive, match=message):
@@ -213,7 +213,7 @@ def test_same_version_with_other_settings_has_a_label_of_its_own(database: Datab
         assert deployment(connection, MODEL, "1.1") == {"replicas": 4}
         assert deployment(connection, MODEL, "7") == {}
         assert live_label(connection, MODEL) == "1"
-    with pytest.raises(VersionIsLive, match="sentiment@1 is live"):
+    with pytest.raises(VersionIsLive, match="sentiment@1 is already live"):
         start(database, 1)
 
 
@@ -294,11 +294,11 @@ def test_event_that_means_nothing_is_refused_with_those_that_do(database: Databa
     release = start(database, 1)
     with pytest.raises(
         EventRefused,
-        match=r"of sentiment@1 is draft, where loaded means nothing; it takes abort$",
+        match=r"of sentiment@1 is draft and does not accept loaded; it accepts abort$",
     ):
         move(database, release, Event.LOADED)
     ended = move(database, release, Event.ABORT)
-    with pytest.raises(EventRefused, match=r"is aborted, .* it takes nothing"):
+    with pytest.raises(EventRefused, match=r"is aborted and .* it accepts nothing"):
         move(database, ended, Event.ROLLBACK)
     assert reread(database, release) == ended
     assert len(rows(database, release)) == 2
@@ -315,7 +315,7 @@ def test_move_is_a_row_of_the_ledger(database: Database) -> None:
 def test_who_read_an_older_state_moves_nothing(database: Database) -> None:
     draft = start(database, 1)
     move(database, draft, Event.GATES_PASSED)
-    with pytest.raises(ReleaseMoved, match="was moved by somebody else at the same moment"):
+    with pytest.raises(ReleaseMoved, match="was moved by another process meanwhile"):
         move(database, draft, Event.GATES_PASSED)
     assert [row.action for row in rows(database, draft)] == [
         "release.start",

@@ -70,7 +70,7 @@ def test_partitions_or_a_ceiling_limit_at_once() -> None:
     consumers = BUSY._replace(noun="consumer", limit=1, reachable=False)
     decision = now(consumers, target=4)
     assert decision.target == 1
-    assert decision.reason == "stays at 1 consumer: the broker cannot be reached"
+    assert decision.reason == "stays at 1 consumer: the broker is unreachable"
 
 
 def test_limit_below_the_minimum_wins_and_never_stops_all() -> None:
@@ -80,9 +80,9 @@ def test_limit_below_the_minimum_wins_and_never_stops_all() -> None:
 
 def test_room_of_the_cluster_limits_what_is_added() -> None:
     one = now(BUSY._replace(room=1))
-    assert (one.target, "room for no more" in one.reason) == (3, True)
+    assert (one.target, "no capacity for more" in one.reason) == (3, True)
     none = now(BUSY._replace(room=0))
-    assert (none.target, "room for no more" in none.reason) == (2, True)
+    assert (none.target, "no capacity for more" in none.reason) == (2, True)
 
 
 def test_large_steps_are_divided() -> None:
@@ -198,13 +198,13 @@ def test_idle_goes_to_the_minimum_though_no_rate_is_known() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"reachable": False}, "broker cannot be reached"),
+        ({"reachable": False}, "broker is unreachable"),
         ({"age_s": 31.0}, "31 s old"),
-        ({"age_s": None}, "how old"),
-        ({"lag": None}, "lag or the rate of arrival"),
-        ({"arrival_per_s": math.nan}, "lag or the rate of arrival"),
-        ({"weight": None}, "share of the traffic"),
-        ({"rate_per_replica": None}, "in a second is not known"),
+        ({"age_s": None}, "age of the reading"),
+        ({"lag": None}, "lag or the arrival rate"),
+        ({"arrival_per_s": math.nan}, "lag or the arrival rate"),
+        ({"weight": None}, "fraction of the traffic"),
+        ({"rate_per_replica": None}, "one of them is not known yet"),
         ({"busy": 0.49}, "something else is slow"),
         ({"busy": 0.1, "announced": True}, "something else is slow"),
         ({"busy": None, "drain_per_s": 0.0}, "something else is slow"),
@@ -480,7 +480,7 @@ def test_target_holds_while_the_broker_is_away_and_recovers_after() -> None:
     assert before > 1
     queue.run(300, 500.0, reachable=False)
     assert set(queue.targets[72:372]) == {before}
-    assert queue.reasons[-1].endswith("the broker cannot be reached")
+    assert queue.reasons[-1].endswith("the broker is unreachable")
     queue.run(300, 500.0)
     assert queue.lags[-1] < 2 * 500.0
 

@@ -184,7 +184,7 @@ def test_cluster_without_room_takes_no_more_than_fits() -> None:
     seen = sight(backlogs={"words": backlog(4000, drain=100)}, free={"CPU": 2.0, "GPU": 0.0})
     wish = wishes(seen)["m@1"]
     assert wish.target == 3
-    assert "room for no more" in wish.reason
+    assert "no capacity for more" in wish.reason
     assert wishes(seen._replace(free={"CPU": 0.9})) == {}
 
 
@@ -213,7 +213,7 @@ def test_version_that_has_grown_makes_room_for_one_that_waits_for_it() -> None:
     seen = sight(apps=apps, backlogs=full, windows=windows, free={"CPU": -1.0})
     wish = wishes(seen, scaler)["m@1"]
     assert (wish.before, wish.target) == (3, 2)
-    assert wish.reason.startswith("makes room for what has none, ")
+    assert wish.reason.startswith("frees capacity for another app, ")
     # Still there and still counted, but on its way out: nothing more is given back for it.
     apps["m@1"] = app(3, target=2)
     assert "m@1" not in wishes(seen._replace(apps=apps), scaler)

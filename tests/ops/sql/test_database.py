@@ -139,7 +139,7 @@ def test_migration_from_the_future_is_refused(empty_url: str) -> None:
 
 
 def test_database_without_tables_says_what_makes_them(empty_url: str) -> None:
-    missing = pytest.raises(DatabaseIncompatible, match=r"models.*`bertstream up` makes them")
+    missing = pytest.raises(DatabaseIncompatible, match=r"models.*`bertstream up` creates them")
     with closing(Database(empty_url)) as database, missing:
         names(database)
 
@@ -294,7 +294,7 @@ def test_missing_folder_is_made_by_migrating_only(tmp_path: Path) -> None:
     ("url", "message"),
     [
         ("nonsense s3cret", "cannot be read; write sqlite:///FILE or postgresql"),
-        ("mysql://eve:s3cret@host/ops", "of the kind mysql cannot be used; write"),
+        ("mysql://eve:s3cret@host/ops", "of the kind mysql are not supported; write"),
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
     ],

@@ -34,9 +34,9 @@ def test_auto(machine: Machine, engine: str, precision: str, streams: int, threa
 @pytest.mark.parametrize(
     ("settings", "machine", "message"),
     [
-        ({"precision": "bf16"}, OLD, "Old Xeon computes f32 and lacks bf16"),
-        ({"precision": "f16"}, NEW, "New EPYC computes bf16, f32 and lacks f16"),
-        ({"precision": "bf16"}, OLD_CARD, "T4 computes f16, f32 and lacks bf16"),
+        ({"precision": "bf16"}, OLD, "Old Xeon supports f32 but not bf16"),
+        ({"precision": "f16"}, NEW, "New EPYC supports bf16, f32 but not f16"),
+        ({"precision": "bf16"}, OLD_CARD, "T4 supports f16, f32 but not bf16"),
         ({"kind": "openvino"}, BARE, "No module named 'openvino'"),
         ({"kind": "openvino"}, CARD, "was given H200"),
         ({"kind": "echo"}, NEW, "opens no engine"),
@@ -56,7 +56,7 @@ def test_fewer_threads_than_cores() -> None:
 def test_the_reason_names_what_decided() -> None:
     assert choose(EngineSettings(), BARE).reason == (
         "torch because OpenVINO cannot be used: No module named 'openvino'; "
-        "bf16 is the fastest precision that New EPYC has"
+        "bf16 is the fastest precision that New EPYC supports"
     )
 
 

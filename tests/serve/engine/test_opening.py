@@ -27,7 +27,7 @@ def test_opened_engine_computes_and_its_choice_is_logged(
     assert (engine.name, engine.precision) == ("openvino", "f32")
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"computing with openvino in f32 on {engine.device}, streams: ")
-    assert line.endswith("f32 as the settings say")
+    assert line.endswith("f32 as configured")
     engine.close()
 
 

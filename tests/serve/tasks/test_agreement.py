@@ -45,11 +45,11 @@ def test_vectors_of_other_lengths_have_the_cosine_0() -> None:
     ("found", "expected", "said"),
     [
         (scored(a=0.905, b=0.095), scored(a=0.9, b=0.1), None),
-        (scored(a=0.88, b=0.12), scored(a=0.9, b=0.1), "'a' scores 0.88 and scored 0.9"),
-        (scored(b=1.0), scored(a=0.9), "there is no label 'a'"),
+        (scored(a=0.88, b=0.12), scored(a=0.9, b=0.1), "'a' scores 0.88, expected 0.9"),
+        (scored(b=1.0), scored(a=0.9), "the label 'a' is missing"),
         ([1.0, 0.01], [1.0, 0.0], None),
-        ([1.0, 0.1], [1.0, 0.0], "the cosine to the former is 0.9950"),
-        ([1.0], [1.0, 0.0], "it has 1 numbers and had 2"),
+        ([1.0, 0.1], [1.0, 0.0], "its cosine to the reference is 0.9950"),
+        ([1.0], [1.0, 0.0], "it has 1 numbers, expected 2"),
     ],
 )
 def test_a_difference_is_told(found: list[Any], expected: list[Any], said: str | None) -> None:
