@@ -64,7 +64,9 @@ def token_create(
     client: ApiClient,
     holder: Annotated[str | None, typer.Argument(help="A person; default: yourself.")] = None,
     days: Annotated[int, typer.Option(help="Days until it expires.", min=1, max=3650)] = 90,
-    never_expires: Annotated[bool, typer.Option("--never-expires")] = False,
+    never_expires: Annotated[
+        bool, typer.Option("--never-expires", help="Instead of --days.")
+    ] = False,
 ) -> Shown:
     """Create a token and show it once; it expires no later than the token that creates it."""
     body = {"holder": holder, "days": None if never_expires else days}

@@ -33,11 +33,17 @@ def train_text_classification(
     freeze: Annotated[
         str, typer.Option(help="encoder: train only the head (seconds); none: train all.")
     ] = "encoder",
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    text_field: str = "text",
-    label_field: str | None = None,
-    multi_label: bool = False,
-    max_length: Annotated[int | None, typer.Option(min=3)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the texts.", min=1)] = None,
+    text_field: Annotated[str, typer.Option(help="Field with the text.")] = "text",
+    label_field: Annotated[
+        str | None, typer.Option(help="Field with the label; default: label or labels.")
+    ] = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A text may have several labels, or none.")
+    ] = False,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens per text; longer ones are cut.", min=3)
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Columns of a file without a header: text,label")
     ] = None,
@@ -50,7 +56,7 @@ def train_text_classification(
     head_lr: Annotated[float, typer.Option(help="Peak learning rate of the head.")] = 1e-3,
     encoder_lr: Annotated[float, typer.Option(help="Peak rate of the encoder.")] = 5e-5,
     golden: GoldenOption = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a text classifier and write its model directory."""

@@ -16,7 +16,7 @@ def demo_release() -> None:
 
 
 def demo() -> None:
-    """Show the whole: train, serve, stream 2,000 events, count, stop. Takes about a minute."""
+    """Show the whole: train, serve, stream events, count, stop. Takes under two minutes."""
     from ops.demo.stream import run
 
     with errors_in_words():

@@ -306,7 +306,9 @@ def main() -> None:
     config = PlatformConfig.model_validate_json(sys.stdin.buffer.readline())
     state = PlatformState.load(config.state_dir)
     if state is None:
-        raise NotRunning(f"no platform runs here ({config.state_dir}); run `bertstream up`")
+        raise NotRunning(
+            f"no platform runs here ({config.state_dir}); start one with `bertstream up`"
+        )
     server = OperatorServer(config, state, *sys.argv[1:2])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -47,7 +47,7 @@ class PipelineStatus(BaseModel):
         p50_ms, p99_ms: From the input's timestamp to the commit; None without records that have
             a plausible timestamp.
         trouble: Why a consumer makes no progress at the moment, as it reported; where records
-            wait and none comes out, the last error that a consumer recovered from.
+            wait and none is completed, the last error that a consumer recovered from.
     """
 
     name: str
@@ -104,7 +104,9 @@ def status(config: PlatformConfig) -> Status:
     """
     state = PlatformState.load(config.state_dir)
     if state is None:
-        raise NotRunning(f"nothing runs here ({config.state_dir}); `bertstream up` starts it")
+        raise NotRunning(
+            f"no platform runs here ({config.state_dir}); start one with `bertstream up`"
+        )
     apps = _apps(config.state_dir, state)
     kafka = state.kafka(config.kafka)
     windows, consumers = _told(kafka)
@@ -202,10 +204,10 @@ def _pipeline(
 
 
 def _trouble(consumers: list[ConsumerRecord], *, stands: bool, now_ms: int) -> str | None:
-    """Return the latest trouble of the consumers; if nothing comes out, also what is past.
+    """Return the latest trouble of the consumers; if no record is completed, also what is past.
 
     Args:
-        stands: Whether records wait and none comes out.
+        stands: Whether records wait and none is completed.
     """
     current = [
         (one.at_ms, one.trouble)
