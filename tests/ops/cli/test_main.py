@@ -141,7 +141,7 @@ def test_debug_shows_where_an_error_arose_and_keeps_stdout_clean() -> None:
     shown = run_process(str(BERTSTREAM), "--debug", "status")
     assert (shown.returncode, shown.stdout) == (told.returncode, "") == (2, "")
     assert "Traceback" not in told.stderr
-    assert "DEBUG ops.cli.terminal: where it arose:\nTraceback" in shown.stderr
+    assert "DEBUG ops.cli.terminal: traceback of the error:\nTraceback" in shown.stderr
     assert shown.stderr.endswith(told.stderr)
 
 
