@@ -19,7 +19,7 @@ OpsError
 |   |-- ClusterStartFailed    Ray died while it started, or did not answer in time
 |   |-- DriverDied            a process that ``up`` needs died during deployment
 |   |-- ClusterUnreachable    the configured Ray cluster does not answer
-|   |-- NoRoom                the cluster lacks the resources for a replica
+|   |-- NoCapacity                the cluster lacks the resources for a replica
 |   `-- DeployFailed          a replica cannot be built
 |-- DatabaseUnavailable       the database is unavailable, or was busy for too long (retriable)
 |-- DatabaseIncompatible      its tables belong to another version of bertstream
@@ -135,7 +135,7 @@ class ClusterUnreachable(PlatformError):
     """The configured Ray cluster does not answer."""
 
 
-class NoRoom(PlatformError):
+class NoCapacity(PlatformError):
     """The cluster lacks the resources for a replica."""
 
 

@@ -46,9 +46,9 @@ class Backoff:
         else:
             logger.info("%s: recovered", self._name)
 
-    def pause(self, turn: int) -> None:
-        """Wait before retry number ``turn``, from 0; return at once if a stop is requested."""
-        self._stopping.wait(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(turn, 10)))
+    def pause(self, retry: int) -> None:
+        """Wait before retry number ``retry``, from 0; return at once if a stop is requested."""
+        self._stopping.wait(min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** min(retry, 10)))
 
     def persist(self, attempt: Callable[[], T]) -> T | None:
         """Retry until ``attempt`` succeeds; return None if a stop is requested meanwhile.
@@ -56,14 +56,14 @@ class Backoff:
         Raises:
             StreamError: An error of ``attempt`` that is not in ``PASSING``.
         """
-        turn = 0
+        retry = 0
         while not self._stopping.is_set():
             try:
                 result = attempt()
             except PASSING as exc:
                 self.note(exc)
-                self.pause(turn)
-                turn += 1
+                self.pause(retry)
+                retry += 1
             else:
                 self.note(None)
                 return result

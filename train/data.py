@@ -22,7 +22,7 @@ from train.settings import TextClassificationSettings
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 # The first that gives the named columns is used. Spreadsheets of many countries write ;.
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t"}
-LOOKED_AT = 50
+SAMPLED_LINES = 50
 # Test texts of a label; with fewer its scores are chance.
 TESTED_FROM = 5
 # Labels that a message names, at most.
@@ -253,7 +253,7 @@ def _delimiter(path: Path, settings: TextClassificationSettings, usual: str) -> 
     """
     csv.field_size_limit(MAX_FIELD_BYTES)
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        head = [*islice(lines, LOOKED_AT)]
+        head = [*islice(lines, SAMPLED_LINES)]
     if head and (stated := SEPARATOR_LINE.fullmatch(head[0].rstrip("\r\n"))):
         return stated[1]
     for delimiter in usual:

@@ -137,7 +137,7 @@ class Access:
             fault = token.fault(now)
             actor = None if fault else _actor(connection, token)
         if actor is None:
-            self._tell_of_refused(token, str(fault), now)
+            self._report_refused(token, str(fault), now)
             raise NotAuthenticated(fault)
         if tokens.use_is_due(token, now):
             self._note_use(token, now)
@@ -152,7 +152,7 @@ class Access:
                 minute. Not retriable.
             DatabaseUnavailable: Retriable.
         """
-        with self._denials_told(actor, attempt), self._database.read() as connection:
+        with self._denials_recorded(actor, attempt), self._database.read() as connection:
             _require(connection, actor, attempt)
             yield connection
 
@@ -171,7 +171,7 @@ class Access:
             NotAllowed: The permission is missing; the ledger records this. Not retriable.
             DatabaseUnavailable: Retriable.
         """
-        with self._denials_told(actor, attempt), self._database.begin() as connection:
+        with self._denials_recorded(actor, attempt), self._database.begin() as connection:
             people.lock_rights(connection, to_change=rights)
             token = tokens.by_id(connection, actor.token_id)
             fault = token.fault(self.clock())
@@ -190,7 +190,7 @@ class Access:
             change.write()
 
     @contextmanager
-    def _denials_told(self, actor: Actor, attempt: Attempt) -> Iterator[None]:
+    def _denials_recorded(self, actor: Actor, attempt: Attempt) -> Iterator[None]:
         try:
             yield
         except NotAllowed as denied:
@@ -222,7 +222,7 @@ class Access:
         except DatabaseUnavailable as exc:  # busy; reads need not wait for that
             logger.warning("the use of token %s... was not recorded: %s", token.prefix, exc)
 
-    def _tell_of_refused(self, token: Token, fault: str, now: datetime) -> None:
+    def _report_refused(self, token: Token, fault: str, now: datetime) -> None:
         """Record the use of an invalid token, once a minute at most."""
         last = self._refused.get(token.id)
         if last is not None and now - last < tokens.USE_NOTED_EVERY:

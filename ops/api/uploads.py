@@ -33,7 +33,7 @@ class Uploads:
             stall_s: Seconds without data after which an upload is aborted.
         """
         self.max_bytes, self._stall_s = max_bytes, stall_s
-        self._turns = CapacityLimiter(AT_ONCE)
+        self._limiter = CapacityLimiter(AT_ONCE)
 
     def require_allowed(self, size_bytes: int) -> None:
         """Refuse an upload that is too large.
@@ -63,7 +63,7 @@ class Uploads:
         if length is None:
             raise HTTPException(411, "an upload requires its length in the header Content-Length")
         body = Body(request.receive, self._stall_s)
-        return await to_thread.run_sync(work, body, int(length), limiter=self._turns)
+        return await to_thread.run_sync(work, body, int(length), limiter=self._limiter)
 
 
 def uploads_of(request: Request) -> Uploads:

@@ -194,23 +194,23 @@ def _write(
 def _written(target: Path, chunks: Iterable[bytes]) -> str:
     """Write a file durably and return the sha256 of what was written."""
     sha256 = hashlib.sha256()
-    with _told(target):
+    with _write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         file = target.open("xb", buffering=0)  # buffered data would fail once more on close
     with file:
         for chunk in chunks:  # errors of the source are not errors of the disk
             sha256.update(chunk)
             rest = memoryview(chunk)
-            with _told(target):
+            with _write_errors(target):
                 while rest:
                     rest = rest[file.write(rest) :]
-        with _told(target):
+        with _write_errors(target):
             os.fsync(file.fileno())
     return sha256.hexdigest()
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def _write_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

@@ -92,7 +92,7 @@ class ArtifactStore:
         manifest = Manifest.model_validate_json((directory / MANIFEST_FILE).read_bytes())
         require_inside(manifest, directory)
         home = f"{self._root}/{artifact.digest}"
-        with _told(self.url):
+        with _store_errors(self.url):
             if not self.is_whole(artifact.digest):
                 self._write(directory, manifest, home, move=move)
         return f"{self.url}/{artifact.digest}"
@@ -106,7 +106,7 @@ class ArtifactStore:
         Raises:
             StoreUnavailable: It cannot be written. Retriable.
         """
-        with _told(str(self._staging)):
+        with _store_errors(str(self._staging)):
             self._staging.mkdir(parents=True, exist_ok=True)
             sweep(self._staging)
             with TemporaryDirectory(
@@ -114,7 +114,7 @@ class ArtifactStore:
             ) as made:
                 yield Path(made)
 
-    def require_room(self, size_bytes: int) -> None:
+    def require_space(self, size_bytes: int) -> None:
         """Check that a number of bytes can be staged.
 
         Raises:
@@ -134,7 +134,7 @@ class ArtifactStore:
         Raises:
             StoreUnavailable: The store cannot be read. Retriable.
         """
-        with _told(self.url):
+        with _store_errors(self.url):
             self._files.invalidate_cache()  # another process may have deleted it
             return bool(self._files.exists(f"{self._root}/{digest}/{MANIFEST_FILE}"))
 
@@ -173,7 +173,7 @@ class ArtifactStore:
             try:
                 return _loaded(copy, digest)
             except ArtifactError:
-                with _told(str(into)):
+                with _store_errors(str(into)):
                     _delete_damaged(copy)
         self.export(uri, digest, copy)
         return _loaded(copy, digest)
@@ -190,7 +190,7 @@ class ArtifactStore:
             StoreUnavailable: The store cannot be read. Retriable.
         """
         files, home = self._located(uri)
-        with _told(uri):
+        with _store_errors(uri):
             if directory.exists() and any(directory.iterdir()):
                 raise ArtifactStoreError(f"{directory} is not empty; name a new directory")
             manifest = manifest_at(files, home, digest)
@@ -206,7 +206,7 @@ class ArtifactStore:
         """
         files, home = self._located(uri)
         path = f"{home}/{name}"
-        with _told(uri):
+        with _store_errors(uri):
             content = content_at(files, path)
         require_same(path, entry_of(content), expected)
         return content
@@ -219,7 +219,7 @@ class ArtifactStore:
             StoreUnavailable: The store cannot be written. Retriable.
         """
         files, home = self._located(uri)
-        with _told(uri):
+        with _store_errors(uri):
             if files.exists(f"{home}/{MANIFEST_FILE}"):
                 files.rm_file(f"{home}/{MANIFEST_FILE}")
             if files.exists(home):
@@ -276,7 +276,7 @@ def _is_local(files: Any) -> bool:
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
+def _store_errors(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

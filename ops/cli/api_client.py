@@ -110,7 +110,7 @@ class ApiClient:
         if known:
             target += f"?{urlencode(known, doseq=True)}"
         allowed = {**headers, "authorization": f"Bearer {self._token}"}
-        with closing(self._connection(timeout_s)) as connection, self._told_plainly():
+        with closing(self._connection(timeout_s)) as connection, self._errors_in_words():
             connection.connect()
             # A refusal during sending may close the connection; the response has the reason.
             with suppress(ConnectionError, ssl.SSLEOFError):
@@ -127,7 +127,7 @@ class ApiClient:
         return http.client.HTTPSConnection(host, port, timeout=timeout_s)
 
     @contextmanager
-    def _told_plainly(self) -> Iterator[None]:
+    def _errors_in_words(self) -> Iterator[None]:
         try:
             yield
         except ssl.SSLCertVerificationError as exc:

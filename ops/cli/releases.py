@@ -101,7 +101,7 @@ def _print_reasons(story: dict[str, Any]) -> None:
     release = story["release"]
     say(f"{release['model']}@{release['label']} is {release['state']}.")
     for move in story["moves"][-1:] if not release["ended_at"] else story["moves"][-2:]:
-        say(f"{move['actor']}: {move['to_state']}: {_told(move)}")
+        say(f"{move['actor']}: {move['to_state']}: {_reason(move)}")
         for check, found in move["evidence"].items():
             _print_evidence(check, found)
     if not release["ended_at"]:
@@ -176,7 +176,7 @@ def rollback(client: ApiClient, name: NameArgument, reason: ReasonOption = "") -
     return Shown(done, _print_state)
 
 
-def _told(move: dict[str, Any]) -> str:
+def _reason(move: dict[str, Any]) -> str:
     """Return the reason on one line: a person may have written it."""
     return plain(" ".join(move["reason"].split()))
 
@@ -221,7 +221,7 @@ def story_lines(story: dict[str, Any], width: int | None = None) -> list[Text]:
         state = move["to_state"] or move["action"]
         colour = "red" if state in WENT_BACK else "green"
         line = Text(f"{move['at'][11:19]}  ", style="dim").append(f"{state:<17}", style=colour)
-        lines.append(line.append(f" {_wrapped(_told(move), width)}", style="default"))
+        lines.append(line.append(f" {_wrapped(_reason(move), width)}", style="default"))
     return lines
 
 

@@ -98,7 +98,7 @@ def _here(path: Path) -> UploadSource:
 
     @contextmanager
     def content(name: str) -> Iterator[IO[bytes]]:
-        with _told(str(path / name)), (path / name).open("rb") as file:
+        with _store_errors(str(path / name)), (path / name).open("rb") as file:
             yield file
 
     return UploadSource(f"{socket.gethostname()}:{path}", document, content)
@@ -108,10 +108,10 @@ def _at_url(url: str) -> UploadSource:
     """Open a directory at a URL and compare file sizes; the receiver compares the checksums."""
     url = url.rstrip("/")
     files, home = opened(url, {})
-    with _told(f"{url}/{MANIFEST_FILE}"):
+    with _store_errors(f"{url}/{MANIFEST_FILE}"):
         document = bytes(files.cat_file(f"{home}/{MANIFEST_FILE}"))
     for name, size in sizes_of(document).items():
-        with _told(f"{url}/{name}"):
+        with _store_errors(f"{url}/{name}"):
             found = files.size(f"{home}/{name}")
         if found != size:
             raise ArtifactAltered(
@@ -120,14 +120,14 @@ def _at_url(url: str) -> UploadSource:
 
     @contextmanager
     def content(name: str) -> Iterator[IO[bytes]]:
-        with _told(f"{url}/{name}"), files.open(f"{home}/{name}", "rb") as file:
+        with _store_errors(f"{url}/{name}"), files.open(f"{home}/{name}", "rb") as file:
             yield file
 
     return UploadSource(url, document, content)
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
+def _store_errors(place: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:

@@ -40,10 +40,10 @@ def state_dir_of(named: Path | None) -> Path:
     except (OSError, UnicodeDecodeError) as exc:
         raise _unreadable(file, str(exc)) from exc
     # Few files have the key, and parsing YAML takes longer than everything else.
-    return _told(file, text) if KEY in text else DEFAULT_STATE_DIR
+    return _configured(file, text) if KEY in text else DEFAULT_STATE_DIR
 
 
-def _told(file: Path, text: str) -> Path:
+def _configured(file: Path, text: str) -> Path:
     import yaml
 
     try:

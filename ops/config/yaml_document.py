@@ -22,7 +22,7 @@ from ops.config.settings import KeyPath
 from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 
 # Type of a validation error whose message is complete: no value is appended.
-TOLD = "told"
+COMPLETE = "told"
 # Deeper than any settings; above a thousand the parser itself would fail.
 MAX_DEPTH = 32
 MAX_KEYS = 100_000
@@ -142,7 +142,7 @@ def message_of(error: Any, root: type[BaseModel], *, secret: bool = False) -> st
     if error["type"] == "string_type" and isinstance(error["input"], int | float):
         return f'it must be text: write "{_shown(error["input"])}" in quotes'
     message: str = error["msg"].removeprefix("Value error, ")
-    shown = error["type"] != TOLD and not (secret or isinstance(error["input"], dict | list))
+    shown = error["type"] != COMPLETE and not (secret or isinstance(error["input"], dict | list))
     return f"{message}, not {_shown(error['input'])}" if shown else message
 
 

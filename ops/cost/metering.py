@@ -87,7 +87,7 @@ class Accounts:
         with self._database.begin() as connection:
             usage.add(connection, used)
             ceilings = self._ceilings(connection, samples, now)
-            _tell(connection, ceilings, now)
+            _alert(connection, ceilings, now)
         self.caps = {
             model: found.max_replicas
             for model, found in ceilings.items()
@@ -165,7 +165,7 @@ class Accounts:
         )
 
 
-def _tell(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: datetime) -> None:
+def _alert(connection: Connection, ceilings: Mapping[str, Ceiling | None], now: datetime) -> None:
     """Update the alerts to the ceilings; each new alert also gets a row in the ledger."""
     found = {model: _finding(model, known, now) for model, known in ceilings.items()}
     notices = {model: notice for model, notice in found.items() if notice is not None}

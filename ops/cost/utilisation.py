@@ -61,10 +61,10 @@ class Survey:
         rows = [_workload(seen, now) for seen in self._before if now - seen.at <= MAX_GAP]
         with self._database.begin() as connection:
             workloads.add(connection, rows)
-        self._before = [*self._look(now, parts)]
+        self._before = [*self._observed(now, parts)]
         self._next = now + EVERY
 
-    def _look(self, now: datetime, parts: Sequence[ScalableApp]) -> Iterator[_Seen]:
+    def _observed(self, now: datetime, parts: Sequence[ScalableApp]) -> Iterator[_Seen]:
         for part in parts:
             label, reading = part.label, part.reading
             if label is None or not _is_known(part) or reading.announced or reading.weight != 1:

@@ -37,7 +37,7 @@ DRAIN_DEADLINE_S: Final = 45.0
 # Results within this time belong to one transaction.
 TOGETHER_S: Final = 0.2
 # Interval between two checks of the lag.
-LOOK_S: Final = 0.05
+POLL_S: Final = 0.05
 SHOWN: Final = 9
 
 
@@ -105,7 +105,7 @@ class DemoLoad(Exchange):
 
     def __init__(self, kafka: KafkaSettings, pipeline: PipelineSettings) -> None:
         super().__init__(kafka, pipeline)
-        self.tally = DemoCounts()
+        self.counts = DemoCounts()
         self.phase = ""
         self.measured_per_s = 0.0
         self._texts: dict[str, str] = {}
@@ -117,7 +117,7 @@ class DemoLoad(Exchange):
     @property
     def lag(self) -> int:
         """Number of events without a result so far."""
-        return max(0, self.sent - len(self.tally.sources))
+        return max(0, self.sent - len(self.counts.sources))
 
     def is_over(self) -> bool:
         """Return whether all events were sent and have a result.
@@ -129,25 +129,25 @@ class DemoLoad(Exchange):
 
     def summary(self) -> dict[str, Any]:
         """Return all counts, for the last line on stdout."""
-        tally, sent = self.tally, self.sent
+        counts, sent = self.counts, self.sent
         steady, burst = (self._begun.get(phase, sent) for phase in ("steady", "burst"))
         return {
             "produced": sent,
-            "predicted": tally.predicted,
-            "dead_letters": tally.dead_letters,
-            "lost": sent - len(tally.sources),
-            "duplicated": sum(count - 1 for count in tally.sources.values()),
+            "predicted": counts.predicted,
+            "dead_letters": counts.dead_letters,
+            "lost": sent - len(counts.sources),
+            "duplicated": sum(count - 1 for count in counts.sources.values()),
             "measured_per_s": round(self.measured_per_s, 1),
             "steady": {
                 "records": burst - steady,
-                "records_per_s": round(tally.rate_per_s(steady, burst), 1),
+                "records_per_s": round(counts.rate_per_s(steady, burst), 1),
                 **self._latencies(steady, burst),
             },
             "burst": {
                 "records": sent - burst,
                 "peak_lag": self._peak_lag,
                 "drained_s": self._drained_s,
-                "records_per_s": round(tally.rate_per_s(burst, sent), 1),
+                "records_per_s": round(counts.rate_per_s(burst, sent), 1),
                 **self._latencies(burst, sent),
             },
         }
@@ -155,13 +155,13 @@ class DemoLoad(Exchange):
     def _latencies(self, first: int, last: int) -> dict[str, float]:
         shares = {"p50_ms": 0.5, "p99_ms": 0.99}
         return {
-            name: round(self.tally.percentile_ms(first, last, share), 1)
+            name: round(self.counts.percentile_ms(first, last, share), 1)
             for name, share in shares.items()
         }
 
     def take(self, record: Record) -> None:
         """See ``Exchange``."""
-        self.tally.take(record, self._texts)
+        self.counts.take(record, self._texts)
 
     # -- the writing thread ------------------------------------------------------------------
 
@@ -185,11 +185,11 @@ class DemoLoad(Exchange):
         began = time.monotonic()
         while time.monotonic() - began < MEASURED_S and not self.stop.is_set():
             self._send(writer, WAITING - self.lag)
-            time.sleep(LOOK_S)
-        self.measured_per_s = self.tally.rate_per_s(0, self.sent)
+            time.sleep(POLL_S)
+        self.measured_per_s = self.counts.rate_per_s(0, self.sent)
         self._wait_until_lag_is(0)
         if not self.measured_per_s:
-            self.measured_per_s = self.tally.rate_per_s(0, self.sent) or 1.0
+            self.measured_per_s = self.counts.rate_per_s(0, self.sent) or 1.0
 
     def _burst(self, writer: TopicWriter, rate_per_s: float) -> None:
         """Send a burst on top of the steady load, which continues until the burst is drained."""
@@ -203,7 +203,7 @@ class DemoLoad(Exchange):
                 self.phase = f"not drained within {DRAIN_DEADLINE_S:.0f} s"
                 return
             self._peak_lag = max(self._peak_lag, self.lag)
-            self._send_steadily(writer, rate_per_s, 4 * LOOK_S)
+            self._send_steadily(writer, rate_per_s, 4 * POLL_S)
         self._drained_s = round(time.monotonic() - began, 1)
         self.phase = f"drained in {self._drained_s:.0f} s"
 
@@ -211,7 +211,7 @@ class DemoLoad(Exchange):
         began, before = time.monotonic(), self.sent
         while (passed_s := time.monotonic() - began) < seconds and not self.stop.is_set():
             self._send(writer, round(rate_per_s * passed_s) - (self.sent - before))
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def _send(self, writer: TopicWriter, count: int) -> None:
         for event in islice(self._events, max(0, count)):
@@ -227,7 +227,7 @@ class DemoLoad(Exchange):
                     f"{self.lag} of {self.sent} events have no result after {DEADLINE_S:.0f} s; "
                     "see `bertstream health` for the reason"
                 )
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def _remember(self, event: DemoEvent) -> None:
         if not event.is_bad and event.value is not None:

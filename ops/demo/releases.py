@@ -86,15 +86,15 @@ def run() -> int:
         )
         with traffic:
             endings = {
-                chapter.name: _release(chapter, client, traffic.census)
+                chapter.name: _release(chapter, client, traffic.counts)
                 for chapter in _chapters(folder)
             }
             traffic.finish()
-        summary = _summary(endings, traffic.census, traffic.sent)
+        summary = _summary(endings, traffic.counts, traffic.sent)
         bring_up.down(config.state_dir, step)
     out.print(f"Done in {time.monotonic() - began:.0f} s; everything that was started is stopped.")
     json_line(orjson.dumps(summary).decode())
-    return 0 if _is_as_told(summary) else 1
+    return 0 if _is_as_promised(summary) else 1
 
 
 def _chapters(folder: Path) -> list[Chapter]:
@@ -132,7 +132,7 @@ def _chapters(folder: Path) -> list[Chapter]:
     ]
 
 
-def _release(chapter: Chapter, client: ApiClient, census: AnswerCounts) -> Ending:
+def _release(chapter: Chapter, client: ApiClient, counts: AnswerCounts) -> Ending:
     """Create a version, register and release it, and watch the release until it ends."""
     step(chapter.title)
     directory = chapter.make()
@@ -143,7 +143,7 @@ def _release(chapter: Chapter, client: ApiClient, census: AnswerCounts) -> Endin
     with shown() as show:
         while time.monotonic() < deadline:
             story = client.get(f"/models/{MODEL}/release")
-            show(_with_census(story_lines(story, err.width if err.is_terminal else None), census))
+            show(_with_counts(story_lines(story, err.width if err.is_terminal else None), counts))
             if story["release"]["ended_at"]:
                 return _ending(story)
             time.sleep(REFRESH_S)
@@ -153,9 +153,9 @@ def _release(chapter: Chapter, client: ApiClient, census: AnswerCounts) -> Endin
     )
 
 
-def _with_census(lines: list[Text], census: AnswerCounts) -> list[Text]:
+def _with_counts(lines: list[Text], counts: AnswerCounts) -> list[Text]:
     head, *moves = lines
-    return [head.append(f"   answered {census.in_words()}", style="dim"), *moves]
+    return [head.append(f"   answered {counts.in_words()}", style="dim"), *moves]
 
 
 def _ending(story: dict[str, Any]) -> Ending:
@@ -193,30 +193,30 @@ def _rare(seed: int) -> Iterator[tuple[bytes, bytes]]:
         seed += 1
 
 
-def _summary(endings: dict[str, Ending], census: AnswerCounts, sent: int) -> dict[str, Any]:
+def _summary(endings: dict[str, Ending], counts: AnswerCounts, sent: int) -> dict[str, Any]:
     bad = {name: ending for name, ending in endings.items() if name != "good"}
     labels = {ending.label for ending in bad.values()}
     switches = [
-        census.last_at(ending.label) - ending.decided_at
+        counts.last_at(ending.label) - ending.decided_at
         for ending in bad.values()
-        if ending.decided_at is not None and census.count(ending.label)
+        if ending.decided_at is not None and counts.count(ending.label)
     ]
     return {
         "good": endings["good"].state,
         "bad": {name: ending.state for name, ending in bad.items()},
-        "lost": sent - len(census.sources),
-        "duplicated": census.duplicated(),
-        "reordered": census.reordered,
-        "bad_share": round(sum(map(census.count, labels)) / max(1, sent), 4),
+        "lost": sent - len(counts.sources),
+        "duplicated": counts.duplicated(),
+        "reordered": counts.reordered,
+        "bad_share": round(sum(map(counts.count, labels)) / max(1, sent), 4),
         "detect_s": {name: round(ending.detect_s, 1) for name, ending in bad.items()},
         "switch_s": round(max([0.0, *switches]), 2),
-        "longest_gap_s": round(census.longest_gap_s, 2),
+        "longest_gap_s": round(counts.longest_gap_s, 2),
         "produced": sent,
-        "dead_letters": census.dead_letters,
+        "dead_letters": counts.dead_letters,
         "reasons": {name: ending.reason for name, ending in endings.items()},
     }
 
 
-def _is_as_told(summary: dict[str, Any]) -> bool:
+def _is_as_promised(summary: dict[str, Any]) -> bool:
     ended = summary["good"] == "live" and set(summary["bad"].values()) == {"rolled_back"}
     return ended and not (summary["lost"] or summary["duplicated"] or summary["reordered"])

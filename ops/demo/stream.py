@@ -53,7 +53,7 @@ def run() -> int:
         now = status(config).pipelines[0]
         summary = counted | {"engine": now.engine, "precision": now.precision}
         bring_up.down(config.state_dir, step)
-    out.print(_told(summary), soft_wrap=True)
+    out.print(_summary_line(summary), soft_wrap=True)
     out.print(_how_to_go_on(time.monotonic() - start))
     json_line(orjson.dumps(summary).decode())
     return 0 if not (summary["lost"] or summary["duplicated"]) else 1
@@ -115,7 +115,7 @@ def _shown() -> Iterator[Callable[[DemoLoad], None]]:
 
     def show(load: DemoLoad) -> None:
         nonlocal printed_at, last
-        newest = load.tally.latest[-1] if load.tally.latest else None
+        newest = load.counts.latest[-1] if load.counts.latest else None
         now = (_headline(load), newest)
         if now == last or (time.monotonic() - printed_at < LINE_EVERY_S and load.lag):
             return
@@ -132,7 +132,7 @@ def _view(load: DemoLoad) -> Group:
     table.add_column("text", ratio=1, no_wrap=True, overflow="ellipsis")
     for column in ("label", "score", "latency"):
         table.add_column(column, justify="right", no_wrap=True)
-    for arrival in list(load.tally.latest):
+    for arrival in list(load.counts.latest):
         colour = "green" if arrival.label == "positive" else "red"
         table.add_row(
             Text(arrival.text),
@@ -144,10 +144,10 @@ def _view(load: DemoLoad) -> Group:
 
 
 def _headline(load: DemoLoad) -> str:
-    tally = load.tally
+    counts = load.counts
     return (
-        f"{load.phase}: produced {load.sent}  predicted {tally.predicted}  "
-        f"dead letters {tally.dead_letters}  lag {load.lag}"
+        f"{load.phase}: produced {load.sent}  predicted {counts.predicted}  "
+        f"dead letters {counts.dead_letters}  lag {load.lag}"
     )
 
 
@@ -157,7 +157,7 @@ def _row(arrival: Arrival) -> str:
     )
 
 
-def _told(counted: dict[str, Any]) -> str:
+def _summary_line(counted: dict[str, Any]) -> str:
     steady, burst = counted["steady"], counted["burst"]
     drained_s = burst["drained_s"]
     drained = (

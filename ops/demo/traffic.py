@@ -146,7 +146,7 @@ class Traffic(Exchange):
         rate_per_s: float,
     ) -> None:
         super().__init__(kafka, pipeline)
-        self.census = AnswerCounts()
+        self.counts = AnswerCounts()
         self._records = records
         self._rate_per_s = rate_per_s
         self._full = threading.Event()
@@ -159,7 +159,7 @@ class Traffic(Exchange):
         """
         self._full.set()
         deadline = time.monotonic() + DRAIN_DEADLINE_S
-        while self.is_writing() or len(self.census.sources) < self.sent:
+        while self.is_writing() or len(self.counts.sources) < self.sent:
             if time.monotonic() > deadline:
                 break  # missing records count as lost
             time.sleep(0.1)
@@ -178,4 +178,4 @@ class Traffic(Exchange):
 
     def take(self, record: Record) -> None:
         """See ``Exchange``."""
-        self.census.take(record)
+        self.counts.take(record)

@@ -89,7 +89,7 @@ def pipeline_findings(expected: Expected, readings: Readings) -> Iterator[Findin
     for pipeline in expected.pipelines:
         health = _PipelineHealth(pipeline, readings)
         yield from _consumers(health)
-        yield from _troubles(health)
+        yield from _stuck(health)
         yield from _commits(health)
         yield from _routes(health)
         yield from _lag(health)
@@ -123,165 +123,165 @@ class _PipelineHealth:
         return kind.found(severity, what, since, name=self.name, model=self.model, **more)
 
 
-def _consumers(told: _PipelineHealth) -> Iterator[Finding]:
+def _consumers(health: _PipelineHealth) -> Iterator[Finding]:
     """Compare the consumers that send heartbeats with the desired number."""
-    here = len(told.alive)
-    if here >= told.wanted:
-        yield told.fine("consumers", f"{here} of {told.wanted} consumers are running")
+    here = len(health.alive)
+    if here >= health.wanted:
+        yield health.fine("consumers", f"{here} of {health.wanted} consumers are running")
         return
-    watched_s = (told.at - told.readings.began).total_seconds()
-    if watched_s < told.silence_s:
+    watched_s = (health.at - health.readings.began).total_seconds()
+    if watched_s < health.silence_s:
         return  # the first heartbeats may still be missing
-    words = [from_ms(consumer.at_ms) for consumer in told.all if consumer not in told.alive]
-    lately = [moment for moment in words if told.at - moment < LAST_WORDS]
-    what = f"{here} of {told.wanted} consumers of pipeline {told.name} send heartbeats"
-    since = min(lately, default=told.at)
+    words = [from_ms(consumer.at_ms) for consumer in health.all if consumer not in health.alive]
+    lately = [moment for moment in words if health.at - moment < LAST_WORDS]
+    what = f"{here} of {health.wanted} consumers of pipeline {health.name} send heartbeats"
+    since = min(lately, default=health.at)
     if here:
-        yield told.bad(kinds.CONSUMERS_MISSING, Severity.DEGRADED, what, since)
+        yield health.bad(kinds.CONSUMERS_MISSING, Severity.DEGRADED, what, since)
     else:
-        yield told.bad(kinds.CONSUMERS_DOWN, Severity.DOWN, what, since)
+        yield health.bad(kinds.CONSUMERS_DOWN, Severity.DOWN, what, since)
 
 
-def _troubles(told: _PipelineHealth) -> Iterator[Finding]:
+def _stuck(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield the problems that consumers report themselves."""
-    stuck = [consumer for consumer in told.alive if consumer.trouble]
+    stuck = [consumer for consumer in health.alive if consumer.trouble]
     for consumer in stuck:
-        yield told.bad(
+        yield health.bad(
             kinds.CONSUMER_STUCK,
-            Severity.DOWN if len(stuck) == len(told.alive) else Severity.DEGRADED,
-            f"consumer {consumer.consumer} of pipeline {told.name} cannot continue: "
+            Severity.DOWN if len(stuck) == len(health.alive) else Severity.DEGRADED,
+            f"consumer {consumer.consumer} of pipeline {health.name} cannot continue: "
             f"{consumer.trouble}",
             from_ms(consumer.at_ms),
             rank=consumer.consumer,
         )
 
 
-def _commits(told: _PipelineHealth) -> Iterator[Finding]:
+def _commits(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield consumers that have not committed the records they read."""
-    for consumer in told.alive:
+    for consumer in health.alive:
         ago_s = consumer.committed_ago_s
         if not consumer.waiting or ago_s is None or ago_s <= OLDEST_COMMIT_S:
             continue
-        yield told.bad(
+        yield health.bad(
             kinds.COMMITS_STUCK,
             Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
-            f"consumer {consumer.consumer} of pipeline {told.name} has committed nothing for "
+            f"consumer {consumer.consumer} of pipeline {health.name} has committed nothing for "
             f"{ago_s:.0f} s while {consumer.waiting:,} records wait in it",
             from_ms(consumer.at_ms) - timedelta(seconds=ago_s),
             rank=consumer.consumer,
         )
 
 
-def _routes(told: _PipelineHealth) -> Iterator[Finding]:
+def _routes(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield consumers that follow an older route than the one in force."""
-    database = told.readings.database
-    if not isinstance(database, DatabaseReading) or told.model not in database.routes:
+    database = health.readings.database
+    if not isinstance(database, DatabaseReading) or health.model not in database.routes:
         return
-    route = database.routes[told.model]
-    for consumer in told.alive:
+    route = database.routes[health.model]
+    for consumer in health.alive:
         late = from_ms(consumer.at_ms) - route.since > FOLLOWS_WITHIN
         if not late or (consumer.epoch or 0) >= route.record.epoch:
             continue
         follows = "no route" if consumer.epoch is None else f"epoch {consumer.epoch}"
-        yield told.bad(
+        yield health.bad(
             kinds.ROUTE_OLD,
             Severity.DEGRADED,
-            f"consumer {consumer.consumer} of pipeline {told.name} follows {follows}, but epoch "
+            f"consumer {consumer.consumer} of pipeline {health.name} follows {follows}, but epoch "
             f"{route.record.epoch} is in force",
             route.since,
             rank=consumer.consumer,
         )
 
 
-def _lag(told: _PipelineHealth) -> Iterator[Finding]:
+def _lag(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield the finding about the number of waiting records and its trend."""
-    kafka = told.readings.kafka
+    kafka = health.readings.kafka
     if not isinstance(kafka, KafkaReading):
         return
-    if told.name in kafka.unread:
-        what = f"the lag of pipeline {told.name} is unknown: {kafka.unread[told.name]}"
-        yield told.bad(kinds.LAG_UNKNOWN, Severity.DEGRADED, what, told.at)
+    if health.name in kafka.unread:
+        what = f"the lag of pipeline {health.name} is unknown: {kafka.unread[health.name]}"
+        yield health.bad(kinds.LAG_UNKNOWN, Severity.DEGRADED, what, health.at)
         return
-    found = trend(kafka.lags.get(told.name, ()))
+    found = trend(kafka.lags.get(health.name, ()))
     if found is None:
         return
-    drained_per_s = told.readings.telling.drained_per_s.get(told.name, 0.0)
-    what = f"{found.lag:,} records of pipeline {told.name} wait"
+    drained_per_s = health.readings.telling.drained_per_s.get(health.name, 0.0)
+    what = f"{found.lag:,} records of pipeline {health.name} wait"
     if found.stands_s >= STANDS_S and not drained_per_s:
-        what += f", and none is completed{_last_words(told)}"
-        yield told.bad(kinds.LAG_STANDS, Severity.DOWN, what, found.since)
+        what += f", and none is completed{_last_words(health)}"
+        yield health.bad(kinds.LAG_STANDS, Severity.DOWN, what, found.since)
         return
     if found.per_s and found.rose_by > max(RISES_BY_RECORDS, RISES_BY_S * drained_per_s):
         what += f", {found.per_s:,.0f} more each second; {drained_per_s:,.0f} a second are drained"
         severity = Severity.DEGRADED if drained_per_s else Severity.DOWN
-        yield told.bad(kinds.LAG_RISES, severity, what, found.since)
+        yield health.bad(kinds.LAG_RISES, severity, what, found.since)
         return
     left_s = found.drained_in_s
     going = "" if left_s is None or not found.lag else f"; drained in {left_s:,.0f} s"
     if left_s is not None and left_s > LONGEST_DRAIN_S and found.lag > RISES_BY_RECORDS:
-        yield told.bad(kinds.LAG_LONG, Severity.DEGRADED, what + going, found.since)
+        yield health.bad(kinds.LAG_LONG, Severity.DEGRADED, what + going, found.since)
         return
-    yield told.fine("lag", what + going)
+    yield health.fine("lag", what + going)
 
 
-def _last_words(told: _PipelineHealth) -> str:
+def _last_words(health: _PipelineHealth) -> str:
     """Return the last error of a consumer within the last hour, as the end of a sentence."""
     words = [
         (consumer.at_ms, consumer.consumer, consumer.trouble)
         if consumer.trouble
         else (consumer.last_error_ms or 0, consumer.consumer, consumer.last_error)
-        for consumer in told.all
+        for consumer in health.all
         if consumer.trouble or consumer.last_error
     ]
     at_ms, rank, text = max(words, default=(0, 0, None))
-    if text is None or told.at - from_ms(at_ms) > LAST_WORDS:
+    if text is None or health.at - from_ms(at_ms) > LAST_WORDS:
         return ""
     return f"; the last error, from consumer {rank}: {text}"
 
 
-def _held(told: _PipelineHealth) -> Iterator[Finding]:
+def _held(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield long-open producer transactions: no record behind them can be read."""
-    kafka = told.readings.kafka
+    kafka = health.readings.kafka
     if not isinstance(kafka, KafkaReading):
         return
-    for held in kafka.held.get(told.name, ()):
+    for held in kafka.held.get(health.name, ()):
         if held.open_s is not None and held.open_s > LONG_OPEN_S:
             topic, number = held.partition
-            yield told.bad(
+            yield health.bad(
                 kinds.TRANSACTION_OPEN,
                 Severity.DEGRADED,
                 held.sentence(),
-                told.at - timedelta(seconds=held.open_s),
+                health.at - timedelta(seconds=held.open_s),
                 partition=f"{topic}/{number}",
             )
 
 
-def _losses(told: _PipelineHealth) -> Iterator[Finding]:
+def _losses(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield the losses of the last hour: records deleted before they were read."""
-    for loss in told.readings.telling.losses:
+    for loss in health.readings.telling.losses:
         at = from_ms(loss.at_ms)
-        if loss.pipeline == told.name and told.at - at < LAST_WORDS:
+        if loss.pipeline == health.name and health.at - at < LAST_WORDS:
             deleted, what = kinds.RECORDS_DELETED, loss.sentence()
-            yield told.bad(deleted, Severity.DEGRADED, what, at, partition=loss.place)
+            yield health.bad(deleted, Severity.DEGRADED, what, at, partition=loss.place)
 
 
-def _telemetry(told: _PipelineHealth) -> Iterator[Finding]:
+def _telemetry(health: _PipelineHealth) -> Iterator[Finding]:
     """Yield the finding about telemetry, which must arrive if records are committed."""
     commits = [
         from_ms(consumer.at_ms) - timedelta(seconds=consumer.committed_ago_s)
-        for consumer in told.alive
+        for consumer in health.alive
         if consumer.committed_ago_s is not None
     ]
     last = max(commits, default=None)
-    if last is None or last < told.readings.began:
+    if last is None or last < health.readings.began:
         return
-    window = told.readings.telling.windows.get(told.name, told.readings.began)
+    window = health.readings.telling.windows.get(health.name, health.readings.began)
     behind_s = (last - window).total_seconds()
-    if behind_s <= max(LATE_WINDOW_S, told.silence_s):
-        yield told.fine("telemetry", "telemetry is up to date with the last commit")
+    if behind_s <= max(LATE_WINDOW_S, health.silence_s):
+        yield health.fine("telemetry", "telemetry is up to date with the last commit")
         return
-    what = f"pipeline {told.name} commits, but its newest telemetry is {behind_s:.0f} s behind"
-    yield told.bad(kinds.TELEMETRY_LATE, Severity.DEGRADED, what, window)
+    what = f"pipeline {health.name} commits, but its newest telemetry is {behind_s:.0f} s behind"
+    yield health.bad(kinds.TELEMETRY_LATE, Severity.DEGRADED, what, window)
 
 
 def _wanted(pipeline: PipelineSettings, apps: object) -> int:

@@ -28,7 +28,7 @@ def record(connection: Connection, note: SupervisorNote, now: datetime) -> None:
     """Record the predecessor's death; do nothing for the supervisor's first child."""
     if not note.deaths:
         return
-    see_to_alert(connection, note, now)
+    update_alert(connection, note, now)
     entry = Entry(
         at=now,
         actor=OPERATOR,
@@ -39,7 +39,7 @@ def record(connection: Connection, note: SupervisorNote, now: datetime) -> None:
     append(connection, entry)
 
 
-def see_to_alert(connection: Connection, note: SupervisorNote, now: datetime) -> None:
+def update_alert(connection: Connection, note: SupervisorNote, now: datetime) -> None:
     """Open, update or close the alert according to the deaths of the last hour."""
     lately = lately_died(note, now)
     if len(lately) < REPEATED:

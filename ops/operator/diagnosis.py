@@ -77,7 +77,7 @@ class RepairStep(NamedTuple):
     reason: str
 
 
-def ailment_of_app(found: ObservedApp | None, fault: str | None) -> AppFault | None:
+def fault_of_app(found: ObservedApp | None, fault: str | None) -> AppFault | None:
     """Return the fault of an app according to Serve; None if there is none.
 
     Args:
@@ -96,7 +96,7 @@ def ailment_of_app(found: ObservedApp | None, fault: str | None) -> AppFault | N
     return None
 
 
-def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> AppFault | None:
+def fault_of_pipeline(watched: WatchedPipeline, now_ms: int) -> AppFault | None:
     """Return the fault that a pipeline's heartbeats show although Serve reports it as running.
 
     Args:
@@ -122,7 +122,7 @@ def ailment_of_pipeline(watched: WatchedPipeline, now_ms: int) -> AppFault | Non
 
 
 def next_step(
-    ailment: AppFault, since: datetime, attempts: Sequence[datetime], now: datetime
+    fault: AppFault, since: datetime, attempts: Sequence[datetime], now: datetime
 ) -> RepairStep:
     """Decide what to do about an app with a fault.
 
@@ -132,11 +132,11 @@ def next_step(
         now: Current time; timezone-aware, as are the other times.
     """
     lately = [attempt for attempt in attempts if now - attempt < WITHIN]
-    if now - since < ailment.patience:
-        return RepairStep(Act.WAIT, f"{ailment.what}; this may pass by itself")
+    if now - since < fault.patience:
+        return RepairStep(Act.WAIT, f"{fault.what}; this may pass by itself")
     if lately and now - lately[-1] < FIRST_PAUSE * 2 ** (len(lately) - 1):
-        return RepairStep(Act.WAIT, f"{ailment.what}; attempt {len(lately)} needs more time")
+        return RepairStep(Act.WAIT, f"{fault.what}; attempt {len(lately)} needs more time")
     if len(lately) >= LIMIT:
         tried = f"{len(lately)} times within {in_words(now - lately[0])}"
-        return RepairStep(Act.GIVE_UP, f"{ailment.what}, and it was redeployed {tried}")
-    return RepairStep(Act.REPAIR, f"{ailment.what}; attempt {len(lately) + 1} of {LIMIT}")
+        return RepairStep(Act.GIVE_UP, f"{fault.what}, and it was redeployed {tried}")
+    return RepairStep(Act.REPAIR, f"{fault.what}; attempt {len(lately) + 1} of {LIMIT}")

@@ -48,7 +48,7 @@ LEASE_LASTS = timedelta(seconds=15)
 STEERING_S = 0.02
 
 
-class ControlDoor(Protocol):
+class RoutePublisher(Protocol):
     """Writes to the control topic."""
 
     def publish(self, record: ControlRecord) -> None:
@@ -66,7 +66,7 @@ class Operator:
     def __init__(
         self,
         view: PlatformView,
-        control: ControlDoor,
+        control: RoutePublisher,
         facts: FactFinder,
         templates: Mapping[str, ModelSettings],
         *,
@@ -94,7 +94,7 @@ class Operator:
         self.leads = False
         self._awake = threading.Event()
         self._is_busy = True
-        self._turns = RoundRobin(STEERING_S, time.monotonic)
+        self._steering = RoundRobin(STEERING_S, time.monotonic)
 
     def wake(self) -> None:
         """Start the next tick at once; callable from any thread."""
@@ -132,22 +132,22 @@ class Operator:
             return
         self.publish()  # first: a rollback must not wait for anything else
         self._losses.record(self._observations.losses(), now)
-        is_seen = self._look()
+        is_current = self._refresh()
         with self._database.read() as connection:
             found = open_releases(connection)
         self._facts.refresh(found)
         by_model = {release.model: release for release in found}
         moved = [
-            self._steer(by_model[model], now) for model in self._turns.run_in_turn([*by_model])
+            self._steer(by_model[model], now) for model in self._steering.run_in_turn([*by_model])
         ]
-        if self._turns.has_left_some:
+        if self._steering.has_left_some:
             self.wake()
         if any(moved):
             self.publish()
             with self._database.read() as connection:
                 found = open_releases(connection)
         round_ = self._reconcile(found, now)
-        if is_seen and self._upkeep is not None:
+        if is_current and self._upkeep is not None:
             self._upkeep.tick(round_)
 
     def publish(self) -> None:
@@ -171,7 +171,7 @@ class Operator:
                     for record in done:
                         mark_published(connection, record)
 
-    def _look(self) -> bool:
+    def _refresh(self) -> bool:
         try:
             self._apps.refresh()
         except NotRunning as exc:

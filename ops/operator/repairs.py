@@ -24,8 +24,8 @@ from ops.operator.diagnosis import (
     AppFault,
     RepairStep,
     WatchedPipeline,
-    ailment_of_app,
-    ailment_of_pipeline,
+    fault_of_app,
+    fault_of_pipeline,
     next_step,
 )
 from ops.releases.releases import Release
@@ -102,7 +102,7 @@ class Repairs:
         self._may = may
         self._clock = clock
         self.others = frozenset(deploys)
-        self._ailing_since: dict[str, datetime] = {}
+        self._faulty_since: dict[str, datetime] = {}
         self._running_since_s: dict[tuple[str, int], float] = {}
         self._running_models: set[str] = set()
         self._heartbeats: dict[tuple[str, int], ConsumerRecord] = {}
@@ -120,15 +120,15 @@ class Repairs:
         if self._attempts is None:
             self._remember(found.now)
         for name, deploy in deploys.items():
-            ailment = None if self._apps.is_busy(name) else self._ailment(name, found.now)
-            if ailment is None:
+            fault = None if self._apps.is_busy(name) else self._fault(name, found.now)
+            if fault is None:
                 self._is_well(name, found.now)
                 continue
-            since = self._ailing_since.setdefault(name, found.now)
+            since = self._faulty_since.setdefault(name, found.now)
             if name in self._given_up:
                 continue
             attempts = (self._attempts or {}).get(name, [])
-            self._do(name, deploy, next_step(ailment, since, attempts, found.now), found.now)
+            self._do(name, deploy, next_step(fault, since, attempts, found.now), found.now)
 
     def _versions(self, found: Round) -> dict[str, Deploy]:
         """Return the apps of versions; one that a release loads is judged by that release."""
@@ -146,13 +146,13 @@ class Repairs:
     def _deploy(self, make: Make, cluster: Cluster) -> None:
         cluster.deploy_model(make(), deadline_s=self._deadline_s)
 
-    def _ailment(self, name: str, now: datetime) -> AppFault | None:
+    def _fault(self, name: str, now: datetime) -> AppFault | None:
         app = self._apps.found.get(name)
-        ailment = ailment_of_app(app, self._apps.fault(name))
+        fault = fault_of_app(app, self._apps.fault(name))
         pipeline = self._pipelines.get(name)
-        if ailment is not None or app is None or pipeline is None or not app.is_running:
-            return ailment
-        return ailment_of_pipeline(self._watched(app, pipeline), to_ms(now))
+        if fault is not None or app is None or pipeline is None or not app.is_running:
+            return fault
+        return fault_of_pipeline(self._watched(app, pipeline), to_ms(now))
 
     def _watched(self, app: ObservedApp, pipeline: PipelineSettings) -> WatchedPipeline:
         now_s = self._clock()
@@ -197,7 +197,7 @@ class Repairs:
         self._attempts = found
 
     def _is_well(self, name: str, now: datetime) -> None:
-        self._ailing_since.pop(name, None)
+        self._faulty_since.pop(name, None)
         if name in self._given_up and not self._apps.is_busy(name):
             with self._database.begin() as connection:
                 alerts.close(connection, _key(name), now)
@@ -218,7 +218,7 @@ class Repairs:
         )
         with self._database.begin() as connection:
             if not repairs:
-                since = self._ailing_since[name]
+                since = self._faulty_since[name]
                 alerts.raise_alert(connection, _finding(name, step.reason, since), now)
             append(connection, entry)
         if not repairs:
@@ -226,7 +226,7 @@ class Repairs:
             return
         assert self._attempts is not None  # loaded in the first round
         self._attempts.setdefault(name, []).append(now)
-        self._ailing_since.pop(name, None)
+        self._faulty_since.pop(name, None)
         self._apps.redeploy(name, deploy)
 
     def _model_of(self, name: str) -> str:

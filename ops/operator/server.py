@@ -29,7 +29,7 @@ from ops.config.settings import PlatformConfig
 from ops.cost.metering import Accounts
 from ops.cost.utilisation import Survey, computes_bf16
 from ops.errors import NotRunning, OpsError, PlatformError
-from ops.health.restarts import record, see_to_alert
+from ops.health.restarts import record, update_alert
 from ops.health.wiring import monitor_of
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Deploy, Repairs
@@ -73,7 +73,7 @@ class Control:
         self._producer: PlainProducer | None = None
 
     def publish(self, record: ControlRecord) -> None:
-        """Implement ``ControlDoor.publish``."""
+        """Implement ``RoutePublisher.publish``."""
         try:
             self._producer = self._producer or PlainProducer(self._kafka)
             publish(self._producer, record)
@@ -145,7 +145,7 @@ class OperatorServer:
         self._monitor.start()
         logger.info("operating")
         while not stopping.wait(DEATHS_EVERY_S):
-            self._record_deaths(see_to_alert)
+            self._record_deaths(update_alert)
         self._api.should_exit = True
         self._operator.wake()
         self._monitor.stop()

@@ -86,18 +86,18 @@ class Scaling:
         Raises:
             OpsError: The database or Ray's API does not answer.
         """
-        for wish in self.scaler.wishes(self._snapshot(found, caps)):
-            self._apps.scale(wish.app, wish.target)
+        for target_size in self.scaler.targets(self._snapshot(found, caps)):
+            self._apps.scale(target_size.app, target_size.target)
             entry = Entry(
                 at=found.now,
                 actor=OPERATOR,
                 action="app.scale",
-                model=wish.model,
-                version=wish.version,
-                from_state=str(wish.before),
-                to_state=str(wish.target),
-                reason=f"{wish.app}: {wish.reason}",
-                evidence=wish.evidence,
+                model=target_size.model,
+                version=target_size.version,
+                from_state=str(target_size.before),
+                to_state=str(target_size.target),
+                reason=f"{target_size.app}: {target_size.reason}",
+                evidence=target_size.evidence,
             )
             with self._database.begin() as connection:
                 append(connection, entry)

@@ -161,19 +161,19 @@ class _Up:
         config = with_secrets(self._config)
         task = DriverTask(state=self._state.model_copy(deep=True), running=frozenset(running))
         watched = _watched(self._config.state_dir, self._state)
-        driver_process.run(task, config, self._config.state_dir, watched, self._told)
+        driver_process.run(task, config, self._config.state_dir, watched, self._on_report)
 
-    def _told(self, told: DriverReport) -> None:
-        match told.kind:
+    def _on_report(self, report: DriverReport) -> None:
+        match report.kind:
             case "step":
-                self._step(told.text)
+                self._step(report.text)
                 return
             case "dashboard":
-                self._state.dashboard = told.text
+                self._state.dashboard = report.text
             case "deployed":
-                self._state.apps[told.text] = told.more
+                self._state.apps[report.text] = report.more
             case "removed":
-                del self._state.apps[told.text]
+                del self._state.apps[report.text]
         self._save()
 
     def _ensure_operator(self) -> None:

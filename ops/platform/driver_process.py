@@ -90,7 +90,7 @@ def run(
     config: bytes,
     state_dir: Path,
     watched: Sequence[WatchedProcess],
-    on_told: Callable[[DriverReport], None],
+    on_report: Callable[[DriverReport], None],
 ) -> None:
     """Run a task in a child process, which has ended when this returns or raises.
 
@@ -120,7 +120,7 @@ def run(
             with suppress(BrokenPipeError):  # it died at once, which _listen notices
                 child.stdin.write(config + b"\n" + task.model_dump_json().encode() + b"\n")
                 child.stdin.flush()
-            _listen(child, lines, watched, on_told, log)
+            _listen(child, lines, watched, on_report, log)
         finally:
             _end(child)
             reader.join(END_S)
@@ -130,7 +130,7 @@ def _listen(
     child: subprocess.Popen[bytes],
     lines: queue.Queue[bytes | None],
     watched: Sequence[WatchedProcess],
-    on_told: Callable[[DriverReport], None],
+    on_report: Callable[[DriverReport], None],
     log: Path,
 ) -> None:
     """Handle reports until the child reports that it is done."""
@@ -158,7 +158,7 @@ def _listen(
                 raise DriverDied(_sentence("the process that talks to Ray", doing, ended, log))
             case DriverReport(kind="step"):
                 doing = report.text
-        on_told(report)
+        on_report(report)
 
 
 def _read(stdout: IO[bytes], lines: queue.Queue[bytes | None]) -> None:

@@ -13,7 +13,7 @@ from stream.topics import pipeline_topics, platform_topics
 
 # The group coordinator removes members with an expired session only periodically.
 SESSION_GRACE_S = 5.0
-LOOK_AGAIN_S = 0.5
+POLL_S = 0.5
 
 
 def ensure_topics(admin: Admin, pipelines: Sequence[PipelineSettings]) -> list[str]:
@@ -74,4 +74,4 @@ def _wait_until_left(admin: Admin, pipeline: PipelineSettings) -> None:
                 f"consumer group has {members}. They would stop each other: give this pipeline "
                 "another name, or stop the other with `bertstream down` where it was started"
             )
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_S)

@@ -109,7 +109,7 @@ def status(config: PlatformConfig) -> Status:
         )
     apps = _apps(config.state_dir, state)
     kafka = state.kafka(config.kafka)
-    windows, consumers = _told(kafka)
+    windows, consumers = _reported(kafka)
     pipelines = [
         _pipeline(settings, kafka, apps, windows, consumers) for settings in config.pipelines
     ]
@@ -160,7 +160,7 @@ def _is_served(model: str, apps: dict[str, AppStatus]) -> bool:
     )
 
 
-def _told(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:
+def _reported(kafka: KafkaSettings) -> tuple[list[TelemetryRecord], list[ConsumerRecord]]:
     """Return what the pipelines reported recently; nothing if no broker answers."""
     now_ms = int(time.time() * 1000)
     try:

@@ -114,7 +114,7 @@ class Supervisor:
         self._configuration = configuration
         self._state_dir = state_dir
         self._grace_s = grace_s
-        self._told: int | None = None
+        self._signal: int | None = None
         self._bell, ring = os.pipe()
         os.set_blocking(ring, False)
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
@@ -124,7 +124,7 @@ class Supervisor:
     def run(self) -> None:
         """Start the child and restart it until a signal arrives; no child is left on return."""
         note, short_lives = SupervisorNote(), 0
-        while self._told is None:
+        while self._signal is None:
             began_s = time.monotonic()
             child = self._start()
             note = note._replace(pid=child.pid, next_at=None)
@@ -156,8 +156,8 @@ class Supervisor:
         """Wait until the child has ended; return whether it ended by itself."""
         end_s: float | None = None
         while child.poll() is None:
-            if self._told is not None and end_s is None:
-                child.send_signal(self._told)
+            if self._signal is not None and end_s is None:
+                child.send_signal(self._signal)
                 end_s = time.monotonic() + self._grace_s
             left_s = None if end_s is None else end_s - time.monotonic()
             if left_s is not None and left_s <= 0:
@@ -168,18 +168,18 @@ class Supervisor:
         assert child.stdin is not None  # it is a pipe
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-        return self._told is None
+        return self._signal is None
 
     def _pause(self, wait_s: float) -> None:
         end_s = time.monotonic() + wait_s
-        while self._told is None and (left_s := end_s - time.monotonic()) > 0:
+        while self._signal is None and (left_s := end_s - time.monotonic()) > 0:
             self._listen(left_s)
 
     def _listen(self, timeout_s: float | None) -> None:
         """Wait for a signal; one that arrived since the last call counts."""
         if select.select([self._bell], [], [], timeout_s)[0]:
             heard = set(os.read(self._bell, 512)) & {signal.SIGTERM, signal.SIGINT}
-            self._told = self._told or next(iter(heard), None)
+            self._signal = self._signal or next(iter(heard), None)
 
 
 def end_with_parent(stop: Callable[[], None], fileno: int, *, grace_s: float = ORPHAN_S) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from ops.config.duration import LastingDuration, written
-from ops.config.yaml_document import TOLD, nearest
+from ops.config.yaml_document import COMPLETE, nearest
 from serve.settings import Settings
 
 # How far ahead a change is searched for.
@@ -83,7 +83,7 @@ class ReleaseWindow(Settings):
     def _known(cls, time_zone: str) -> str:
         if time_zone not in _time_zones():
             message = f"there is no time zone {time_zone!r}{_nearest_zone(time_zone)}"
-            raise PydanticCustomError(TOLD, "{message}", {"message": message})
+            raise PydanticCustomError(COMPLETE, "{message}", {"message": message})
         return time_zone
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class Windows(Settings):
                 f"they open {times} times a day, but at most {MAX_OPENINGS_A_DAY} are allowed: "
                 "make them less frequent or longer"
             )
-            raise PydanticCustomError(TOLD, "{message}", {"message": message})
+            raise PydanticCustomError(COMPLETE, "{message}", {"message": message})
         return windows
 
 

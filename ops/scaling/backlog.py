@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 EVERY_S = 2.0
 
 
-class OffsetsDoor(Protocol):
+class OffsetsReader(Protocol):
     """Reads offsets; implemented by ``stream.kafka.admin.Admin``."""
 
     def offsets(self, group: str, topics: list[str]) -> Mapping[Partition, GroupOffsets]:
@@ -63,7 +63,7 @@ class BacklogReader:
     def __init__(
         self,
         pipelines: Sequence[PipelineSettings],
-        connect: Callable[[], OffsetsDoor],
+        connect: Callable[[], OffsetsReader],
         *,
         half_life_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -78,9 +78,9 @@ class BacklogReader:
         self._connect = connect
         self._half_life_s = half_life_s
         self._clock = clock
-        self._door: OffsetsDoor | None = None
+        self._reader: OffsetsReader | None = None
         self._found: dict[str, Backlog] = {}
-        self._told = ""
+        self._logged = ""
 
     def of(self, pipeline: str) -> Backlog:
         """Return the backlog that was read last; callable from any thread."""
@@ -96,21 +96,21 @@ class BacklogReader:
     def read(self) -> None:
         """Run one round; backlogs that cannot be read stay, marked as unreachable."""
         try:
-            self._door = self._door or self._connect()
+            self._reader = self._reader or self._connect()
             for pipeline in self._pipelines:
-                self._read(self._door, pipeline)
+                self._read(self._reader, pipeline)
         except StreamError as exc:
-            if str(exc) != self._told:
+            if str(exc) != self._logged:
                 logger.warning("the backlog cannot be read, retrying: %s", exc)
-            self._told = str(exc)
+            self._logged = str(exc)
             self._disconnect()
             for name, known in self._found.items():
                 self._found[name] = known._replace(reachable_since_s=None)
         else:
-            self._told = ""
+            self._logged = ""
 
-    def _read(self, door: OffsetsDoor, pipeline: PipelineSettings) -> None:
-        offsets = door.offsets(pipeline.name, [*pipeline.input_topics]).values()
+    def _read(self, reader: OffsetsReader, pipeline: PipelineSettings) -> None:
+        offsets = reader.offsets(pipeline.name, [*pipeline.input_topics]).values()
         before, now_s = self.of(pipeline.name), self._clock()
         sample = OffsetSample(now_s, sum(o.end for o in offsets), sum(o.committed for o in offsets))
         since_s = now_s if before.reachable_since_s is None else before.reachable_since_s
@@ -118,6 +118,6 @@ class BacklogReader:
         self._found[pipeline.name] = Backlog(rates, len(offsets), now_s, since_s)
 
     def _disconnect(self) -> None:
-        if self._door is not None:
-            self._door.close()
-            self._door = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

@@ -27,11 +27,11 @@ class Capacity:
             apps: All apps that have reserved resources.
         """
         self._free = None if free is None else dict(free)
-        self._when_gone = dict(free or {})
+        self._free_later = dict(free or {})
         for app in apps:
             leaving = max(0, app.replicas - app.target)
             for resource, each in app.resources.items():
-                self._when_gone[resource] = self._when_gone.get(resource, 0.0) + each * leaving
+                self._free_later[resource] = self._free_later.get(resource, 0.0) + each * leaving
 
     def for_more(self, app: ObservedApp) -> int | None:
         """Return how many more replicas fit; None if the cluster grows or they reserve nothing."""
@@ -50,9 +50,9 @@ class Capacity:
             return 0
         return max(
             (
-                math.ceil(-self._when_gone.get(resource, 0.0) / each - ROUNDING)
+                math.ceil(-self._free_later.get(resource, 0.0) / each - ROUNDING)
                 for resource, each in app.resources.items()
-                if each > 0 and self._when_gone.get(resource, 0.0) < 0
+                if each > 0 and self._free_later.get(resource, 0.0) < 0
             ),
             default=0,
         )
@@ -62,4 +62,4 @@ class Capacity:
         for resource, each in app.resources.items():
             if self._free is not None:
                 self._free[resource] = self._free.get(resource, 0.0) - each * more
-            self._when_gone[resource] = self._when_gone.get(resource, 0.0) - each * more
+            self._free_later[resource] = self._free_later.get(resource, 0.0) - each * more

@@ -35,7 +35,7 @@ class ScalingState(NamedTuple):
     memory: Memory = Memory()
     rising_since_s: float | None = None
     falling_since_s: float | None = None
-    highest_wish: int = 0
+    highest_target: int = 0
 
 
 class ScalingDecision(NamedTuple):
@@ -144,10 +144,10 @@ def _idle(need: Need, now: _Now) -> ScalingDecision:
 def _more(need: Need, now: _Now) -> ScalingDecision:
     if not need.backlog and need.arrival <= PROVEN * need.carried:
         return now.stays(f"{figure(need.arrival)} records/s are carried without a backlog")
-    wish = _whole(need.replicas, now.high)
+    target_size = _whole(need.replicas, now.high)
     step = int(max(now.held + 1, min(now.held * now.settings.max_step_up, now.high)))
     fits = _fits(now)
-    target = min(wish, step, fits)
+    target = min(target_size, step, fits)
     if target <= now.held:
         return now.stays(f"{need}, but the cluster has no capacity for more")
     since_s = _since(now.state.rising_since_s, now.now_s)
@@ -155,21 +155,21 @@ def _more(need: Need, now: _Now) -> ScalingDecision:
     if not is_urgent and now.now_s - since_s < now.settings.up_delay_s:
         held = now.stays(f"{need}, since {now.now_s - since_s:.0f} s")
         return held._replace(state=held.state._replace(rising_since_s=since_s))
-    if target == fits < wish:
+    if target == fits < target_size:
         return now.becomes(target, f"{need}, and the cluster has no capacity for more")
-    if target == wish:
+    if target == target_size:
         return now.becomes(target, f"{need}{_bound(need, now)}")
     step_up = now.becomes(target, f"{need}, in steps")
     return step_up._replace(state=step_up.state._replace(rising_since_s=since_s))
 
 
-def _fewer(wish: int, reason: str, now: _Now) -> ScalingDecision:
+def _fewer(target_size: int, reason: str, now: _Now) -> ScalingDecision:
     since_s = _since(now.state.falling_since_s, now.now_s)
     for_s = now.now_s - since_s
-    highest = wish if for_s == 0 else max(wish, now.state.highest_wish)
+    highest = target_size if for_s == 0 else max(target_size, now.state.highest_target)
     if for_s < now.settings.down_delay_s:
         held = now.stays(f"{reason}, since {for_s:.0f} s")
-        waiting = held.state._replace(falling_since_s=since_s, highest_wish=highest)
+        waiting = held.state._replace(falling_since_s=since_s, highest_target=highest)
         return held._replace(state=waiting)
     target = min(now.held, max(highest, math.ceil(now.held / 2)))
     return now.becomes(target, f"{reason}, and for {for_s:.0f} s never more than {highest}")

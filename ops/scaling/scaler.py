@@ -26,7 +26,7 @@ from stream.settings import PipelineSettings
 
 # Telemetry of this period determines the rate of a replica.
 MEASURED_S = 30.0
-MAKES_ROOM = "frees capacity for another app"
+FREES_CAPACITY = "frees capacity for another app"
 
 
 class PlatformSnapshot(NamedTuple):
@@ -120,18 +120,18 @@ class Scaler:
         self._counts: dict[str, list[tuple[float, int]]] = {}
         self.parts: Sequence[ScalableApp] = ()
 
-    def wishes(self, sight: PlatformSnapshot) -> list[TargetSize]:
+    def targets(self, snapshot: PlatformSnapshot) -> list[TargetSize]:
         """Return the apps whose size should change; apps that do not run are left alone."""
-        self._states = {app: state for app, state in self._states.items() if app in sight.apps}
+        self._states = {app: state for app, state in self._states.items() if app in snapshot.apps}
         self._counts = {
-            name: _counted(self._counts.get(name, ()), sight.now_ms / 1000, app.replicas)
-            for name, app in sight.apps.items()
+            name: _counted(self._counts.get(name, ()), snapshot.now_ms / 1000, app.replicas)
+            for name, app in snapshot.apps.items()
         }
-        room = Capacity(sight.free, sight.apps.values())
+        room = Capacity(snapshot.free, snapshot.apps.values())
         found = []
-        self.parts = [*self._parts(sight)]
+        self.parts = [*self._parts(snapshot)]
         for part in self.parts:
-            app = sight.apps[part.app]
+            app = snapshot.apps[part.app]
             reading = part.reading._replace(room=room.for_more(app))
             given_back = min(room.missing(app), app.target - part.settings.min_replicas)
             if given_back > 0:
@@ -139,53 +139,54 @@ class Scaler:
                 limit = most if reading.limit is None else min(most, reading.limit)
                 reading = reading._replace(limit=limit)
             state = self._states.get(part.app, ScalingState())
-            decision = decide(reading, part.settings, state, sight.now_s)
+            decision = decide(reading, part.settings, state, snapshot.now_s)
             self._states[part.app] = decision.state
             if decision.target == app.target:
                 continue
             room.take(app, decision.target - app.target)
-            reason = f"{MAKES_ROOM}, {decision.reason}" if given_back > 0 else decision.reason
-            found.append(_wish(part, reading, app.target, decision.target, reason))
+            reason = f"{FREES_CAPACITY}, {decision.reason}" if given_back > 0 else decision.reason
+            found.append(_target_size(part, reading, app.target, decision.target, reason))
         return found
 
-    def _parts(self, sight: PlatformSnapshot) -> Iterator[ScalableApp]:
-        versions, releases = _versions(sight.apps), {r.model: r for r in sight.releases}
+    def _parts(self, snapshot: PlatformSnapshot) -> Iterator[ScalableApp]:
+        versions, releases = _versions(snapshot.apps), {r.model: r for r in snapshot.releases}
         for model, pipelines in self._pipelines.items():
             loads = {
                 label: _load(
-                    label, self._counts[app_name(model, label)], sight.windows.get(model, ())
+                    label, self._counts[app_name(model, label)], snapshot.windows.get(model, ())
                 )
                 for label in versions.get(model, ())
             }
-            yield from self._versions_of(model, releases.get(model), loads, sight)
+            yield from self._versions_of(model, releases.get(model), loads, snapshot)
             busy = max(
                 (load.busy for load in loads.values() if load.busy is not None), default=None
             )
-            yield from self._consumers_of(model, pipelines, busy, sight)
+            yield from self._consumers_of(model, pipelines, busy, snapshot)
 
     def _versions_of(
         self,
         model: str,
         release: Release | None,
         loads: Mapping[str, ReplicaLoad],
-        sight: PlatformSnapshot,
+        snapshot: PlatformSnapshot,
     ) -> Iterator[ScalableApp]:
-        route, pipelines = sight.routes.get(model), self._pipelines[model]
+        route, pipelines = snapshot.routes.get(model), self._pipelines[model]
         known = [load.rate_per_replica for load in loads.values() if load.rate_per_replica]
-        whole = _together([sight.backlogs.get(p.name, UNKNOWN) for p in pipelines], sight.now_s)
+        backlogs = [snapshot.backlogs.get(p.name, UNKNOWN) for p in pipelines]
+        whole = _together(backlogs, snapshot.now_s)
         settings = self._scaling.of(model, least=self._least[model])
         for label, load in loads.items():
             name = app_name(model, label)
             present = share_to_carry(label, route, None) if route else 1.0
             weight = share_to_carry(label, route, release) if route else 1.0
             reading = whole._replace(
-                current=sight.apps[name].replicas,
+                current=snapshot.apps[name].replicas,
                 # A version without answers is assumed to be as fast as the fastest other one.
                 rate_per_replica=load.rate_per_replica or max(known, default=None),
                 busy=load.busy if load.rate_per_replica else 0.0,
                 weight=weight,
                 announced=weight > present,
-                limit=sight.caps.get(model),
+                limit=snapshot.caps.get(model),
             )
             yield ScalableApp(name, model, label, reading, settings)
 
@@ -194,15 +195,15 @@ class Scaler:
         model: str,
         pipelines: Sequence[PipelineSettings],
         busy: float | None,
-        sight: PlatformSnapshot,
+        snapshot: PlatformSnapshot,
     ) -> Iterator[ScalableApp]:
         for pipeline in pipelines:
             settings = self._scaling.of(pipeline.model, least=pipeline.consumers)
-            found = sight.apps.get(pipeline.app_name)
+            found = snapshot.apps.get(pipeline.app_name)
             if found is None or not found.is_running:
                 continue
-            backlog = sight.backlogs.get(pipeline.name, UNKNOWN)
-            reading = _together([backlog], sight.now_s)._replace(
+            backlog = snapshot.backlogs.get(pipeline.name, UNKNOWN)
+            reading = _together([backlog], snapshot.now_s)._replace(
                 current=found.replicas,
                 rate_per_replica=backlog.rates
                 and rate_per_consumer(
@@ -269,7 +270,7 @@ def _load(
     )
 
 
-def _wish(
+def _target_size(
     part: ScalableApp, reading: ScalingReading, before: int, target: int, reason: str
 ) -> TargetSize:
     evidence = {"app": part.app, **reading._asdict()}

@@ -51,7 +51,7 @@ class ModelVerbs:
         """
         found = self._registering(actor, name).known(name, digest)
         if found is None:
-            self._store.require_room(size_bytes)
+            self._store.require_space(size_bytes)
         return found
 
     def register(
@@ -68,7 +68,7 @@ class ModelVerbs:
             UploadBroken, StoreUnavailable, DatabaseUnavailable: Retriable.
         """
         registry = self._registering(actor, name)
-        self._store.require_room(size_bytes)
+        self._store.require_space(size_bytes)
         with self._store.staged() as folder:
             directory = folder / name
             unpack(archive, directory)

@@ -38,7 +38,7 @@ from ops.releases.state_machine import Event, ReleaseState
 from ops.sql.tables import approvals, releases
 from stream.schema import ControlRecord
 
-MAX_TOLD = 100
+MAX_MOVES = 100
 # Records are counted for up to this long.
 COUNTED = timedelta(hours=1)
 # Returns how many records the versions of a model received since a moment, by their labels.
@@ -284,7 +284,7 @@ class ReleaseVerbs:
             return history(connection, model, limit=limit, before_id=before_id)
 
     def _story(self, connection: Connection, release: Release) -> Story:
-        query = ledger.LedgerQuery(release_id=release.id, limit=MAX_TOLD)
+        query = ledger.LedgerQuery(release_id=release.id, limit=MAX_MOVES)
         told = ledger.entries(connection, query)[::-1]
         since = max(release.entered_at, self._access.clock() - COUNTED)
         route = all_routes(connection).get(release.model)

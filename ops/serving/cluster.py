@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import orjson
 
-from ops.errors import ClusterUnreachable, DeployFailed, NoRoom, NotRunning
+from ops.errors import ClusterUnreachable, DeployFailed, NoCapacity, NotRunning
 from ops.processes.start_limits import Patience
 from ops.serving.observed_app import RUNNING, cause_of
 from serve.contract import AppName, BatchReply, CallOptions, ReplicaInfo, app_name
@@ -35,7 +35,7 @@ POLL_S = 0.25
 REST_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 60.0
 # The platform's own cluster does not grow: what is not placed within this time never will be.
-ROOM_DEADLINE_S = 30.0
+CAPACITY_DEADLINE_S = 30.0
 # The one deployment within an app, as ``serve.app`` and ``stream.app`` name it.
 MODEL_DEPLOYMENT = "replica"
 PIPELINE_DEPLOYMENT = "pipeline"
@@ -112,7 +112,7 @@ class Cluster:
         """Deploy a version and wait until its replicas answer.
 
         Raises:
-            NoRoom: The cluster lacks the capacity for a replica.
+            NoCapacity: The cluster lacks the capacity for a replica.
             DeployFailed: A replica cannot be built.
         """
         from serve.app import build_app
@@ -178,7 +178,7 @@ class Cluster:
         )
         try:
             self._wait(name, wanted, deadline_s)
-        except (NoRoom, DeployFailed):
+        except (NoCapacity, DeployFailed):
             ray_serve.delete(name, _blocking=False)
             raise
 
@@ -186,7 +186,7 @@ class Cluster:
         from ray import serve as ray_serve
 
         patience = Patience(deadline_s)
-        room_deadline_s = deadline_s if self._grows else min(ROOM_DEADLINE_S, deadline_s)
+        capacity_deadline_s = deadline_s if self._grows else min(CAPACITY_DEADLINE_S, deadline_s)
         while True:
             app = ray_serve.status().applications.get(name)
             state = str(app.status.value) if app else "NOT_STARTED"
@@ -196,8 +196,8 @@ class Cluster:
             why = cause_of(messages)
             if state in FAILED:
                 raise DeployFailed(f"{name} does not start: {why}")
-            if patience.waited_s > room_deadline_s:
-                self._check_room(name, wanted)
+            if patience.waited_s > capacity_deadline_s:
+                self._check_capacity(name, wanted)
             if patience.is_over():
                 last = f"{state}: {why}" if why else state
                 raise DeployFailed(
@@ -213,16 +213,16 @@ class Cluster:
         total, free = ray.cluster_resources(), ray.available_resources()
         for resource, amount in wanted.each().items():
             if not self._grows and amount * wanted.replicas > total.get(resource, 0.0):
-                raise NoRoom(_no_room(name, wanted, resource, free=free, total=total))
+                raise NoCapacity(_no_capacity(name, wanted, resource, free=free, total=total))
 
-    def _check_room(self, name: str, wanted: Wanted) -> None:
+    def _check_capacity(self, name: str, wanted: Wanted) -> None:
         """Refuse an app with an unplaced replica that exceeds the free capacity."""
         import ray
 
         total, free = ray.cluster_resources(), ray.available_resources()
         for resource, amount in wanted.each().items():
             if amount > free.get(resource, 0.0) and self._is_unplaced(name):
-                raise NoRoom(_no_room(name, wanted, resource, free=free, total=total))
+                raise NoCapacity(_no_capacity(name, wanted, resource, free=free, total=total))
 
     def _is_unplaced(self, name: str) -> bool:
         app = applications(self.dashboard, None).get(name, {})
@@ -321,7 +321,7 @@ def _token(token_path: Path | None) -> str:
     return ""
 
 
-def _no_room(
+def _no_capacity(
     name: str,
     wanted: Wanted,
     resource: str,

@@ -51,7 +51,7 @@ class Lanes(Generic[Lane]):
         for lane in lanes:
             self._idle.put(lane)
         self._compute = compute
-        self._turns = _Turns(at_a_time)
+        self._queue = _CallQueue(at_a_time)
         self._vocabulary_size = vocabulary_size
         self._workers = ThreadPoolExecutor(len(lanes), thread_name_prefix="lane")
         self._closing = threading.Lock()
@@ -93,11 +93,11 @@ class Lanes(Generic[Lane]):
 
     def _run_one(self, batch: Batch) -> _Computed:
         lane = self._idle.get()
-        turn = self._turns.enter()
+        place = self._queue.enter()
         try:
             output = self._compute(lane, batch)
         finally:
-            seconds = self._turns.leave(turn)
+            seconds = self._queue.leave(place)
             self._idle.put(lane)
         return _Computed(output, seconds)
 
@@ -124,14 +124,14 @@ class _Computed(NamedTuple):
     seconds: float
 
 
-class _Turn:
+class _QueuedCall:
     """One batch in the engine; ``began`` is None while it waits for others."""
 
     def __init__(self) -> None:
         self.began: float | None = None
 
 
-class _Turns:
+class _CallQueue:
     """Estimates when each batch starts: up to ``at_a_time`` at once, first come, first served.
 
     An engine does not report when it starts a batch. Measured from submission, a batch would
@@ -140,31 +140,31 @@ class _Turns:
 
     def __init__(self, at_a_time: int) -> None:
         self._free = at_a_time
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_QueuedCall] = deque()
         self._lock = threading.Lock()
 
-    def enter(self) -> _Turn:
-        turn = _Turn()
+    def enter(self) -> _QueuedCall:
+        place = _QueuedCall()
         with self._lock:
             if self._free:
                 self._free -= 1
-                turn.began = time.perf_counter()
+                place.began = time.perf_counter()
             else:
-                self._waiting.append(turn)
-        return turn
+                self._waiting.append(place)
+        return place
 
-    def leave(self, turn: _Turn) -> float:
+    def leave(self, place: _QueuedCall) -> float:
         """Return the seconds since its turn; 0 where the engine ran it before its turn."""
         now = time.perf_counter()
         with self._lock:
-            if turn.began is None:
-                self._waiting.remove(turn)
+            if place.began is None:
+                self._waiting.remove(place)
                 return 0.0
             if self._waiting:
                 self._waiting.popleft().began = now
             else:
                 self._free += 1
-        return now - turn.began
+        return now - place.began
 
 
 def _as_engine_error(cause: BaseException | None, batch: Batch) -> BaseException:

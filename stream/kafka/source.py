@@ -91,7 +91,7 @@ class GroupSource:
                 fetch_max_bytes=FETCH_MAX_BYTES,
                 max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             )
-            listener = _Listener(self._gone_to(revoked), self._arrived)
+            listener = _Listener(self._on_revoked(revoked), self._arrived)
             self._consumer.subscribe(list(pipeline.input_topics), listener=listener)
             # A member that joins before it knows its topics gets no partitions, joins again at
             # once, and the second join can block without a limit: so topics are requested first.
@@ -126,15 +126,15 @@ class GroupSource:
     def _poll(self, timeout_ms: int) -> list[Record]:
         polled: dict[Any, list[Record]] = {}
         if not self._is_joining():
-            polled = self._look(timeout_ms)
+            polled = self._poll_client(timeout_ms)
         if not polled and self._is_joining():
             # Otherwise a leader that joined because of new partitions forgets that: it has counted
             # them already, no longer waits for its join to end, and reads nothing until it dies.
             self._consumer._coordinator.request_rejoin()
-            polled = self._look(max(timeout_ms, JOIN_POLL_MS))
+            polled = self._poll_client(max(timeout_ms, JOIN_POLL_MS))
         return [record for records in polled.values() for record in records]
 
-    def _look(self, timeout_ms: int) -> dict[Any, list[Record]]:
+    def _poll_client(self, timeout_ms: int) -> dict[Any, list[Record]]:
         """Return what the client reads; nothing if the place in a partition had to be changed."""
         try:
             polled: dict[Any, list[Record]] = self._consumer.poll(timeout_ms=timeout_ms)
@@ -201,7 +201,7 @@ class GroupSource:
         if self._paused:
             self._consumer.pause(*partitions)
 
-    def _gone_to(self, revoked: Revoked) -> Revoked:
+    def _on_revoked(self, revoked: Revoked) -> Revoked:
         def gone(partitions: set[Partition], lost: bool) -> None:
             for partition in partitions:
                 self._deleted.pop(partition, None)  # its new owner finds it, too

@@ -169,7 +169,10 @@ def test_stop_commits_what_is_in_flight_and_leaves_the_group(bench: Bench) -> No
     with Admin(bench.kafka) as admin:
         topics, waiting = list(pipeline.input_topics), 1_000 - answers(worker)
         # Results are readable a moment before the offsets of the same transaction.
-        wait_until(lambda: sum(admin.lag(pipeline.name, topics).values()) == waiting, "offsets are committed")
+        wait_until(
+            lambda: sum(admin.lag(pipeline.name, topics).values()) == waiting,
+            "offsets are committed",
+        )
     client = AdminClient({"bootstrap.servers": bench.kafka.bootstrap_servers})
     described = client.describe_consumer_groups([pipeline.name])[pipeline.name].result(10)
     assert not described.members
@@ -203,5 +206,7 @@ def test_a_consumer_that_was_frozen_past_its_session_doubles_nothing(bench: Benc
         # Where its transaction has run out meanwhile, it is fenced and ends by itself.
         assert frozen.stop() in (0, ENDED)
         topics = list(pipeline.input_topics)
-        wait_until(lambda: not sum(admin.lag(pipeline.name, topics).values()), "offsets are committed")
+        wait_until(
+            lambda: not sum(admin.lag(pipeline.name, topics).values()), "offsets are committed"
+        )
     ledger.assert_exactly_once()

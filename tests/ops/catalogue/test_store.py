@@ -246,9 +246,9 @@ def test_what_is_staged_lies_on_the_disk_of_a_folder(
 
 def test_room_is_that_of_the_disk(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "not" / "there" / "yet")
-    store.require_room(1)
+    store.require_space(1)
     with pytest.raises(StoreUnavailable, match=r"no space for .* are free"):
-        store.require_room(1 << 60)
+        store.require_space(1 << 60)
 
 
 def test_what_dead_processes_left_is_swept(tmp_path: Path, model: Path) -> None:

@@ -13,7 +13,7 @@ from ops.health import alerts
 from ops.health.findings import Severity
 from ops.health.probes import DatabaseProbe
 from ops.health.readings import Expected, Readings
-from ops.health.restarts import ACTION, KEY, WITHIN, record, see_to_alert
+from ops.health.restarts import ACTION, KEY, WITHIN, record, update_alert
 from ops.health.rules import judge
 from ops.platform.supervisor import SupervisorNote
 from ops.sql.database import Database
@@ -65,7 +65,7 @@ def test_health_tells_of_it_until_an_hour_has_passed(database: Database) -> None
 
     assert troubles() == {KEY: NOW - timedelta(minutes=50)}
     with database.begin() as connection:
-        see_to_alert(connection, note, NOW + WITHIN - timedelta(minutes=19))
+        update_alert(connection, note, NOW + WITHIN - timedelta(minutes=19))
     assert troubles() == {}
     with database.read() as connection:
         assert len(ledger.entries(connection)) == 1  # looking adds no row

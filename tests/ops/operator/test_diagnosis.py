@@ -18,8 +18,8 @@ from ops.operator.diagnosis import (
     Act,
     AppFault,
     WatchedPipeline,
-    ailment_of_app,
-    ailment_of_pipeline,
+    fault_of_app,
+    fault_of_pipeline,
     next_step,
 )
 from ops.serving.observed_app import ObservedApp
@@ -49,13 +49,13 @@ def told(rank: int = 0, *, age_s: float = 1.0, **changes: Any) -> ConsumerRecord
 
 def ailing(*heartbeats: ConsumerRecord, **changes: Any) -> str | None:
     watched = WatchedPipeline(1, 1.0, 3600.0, {h.consumer: h for h in heartbeats}, True)
-    found = ailment_of_pipeline(watched._replace(**changes), NOW_MS)
+    found = fault_of_pipeline(watched._replace(**changes), NOW_MS)
     return found and found.what
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "DEPLOYING", "NOT_STARTED", "DELETING"])
 def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
-    assert ailment_of_app(ObservedApp(status, 1, ""), None) is None
+    assert fault_of_app(ObservedApp(status, 1, ""), None) is None
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
     ],
 )
 def test_ailments_of_apps(found: ObservedApp | None, fault: str | None, what: str) -> None:
-    ailment = ailment_of_app(found, fault)
-    assert ailment is not None
-    assert ailment.what == what
+    fault = fault_of_app(found, fault)
+    assert fault is not None
+    assert fault.what == what
 
 
 def test_pipeline_that_goes_on_does_not_ail() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.errors import DriverDied, NoRoom, PlatformError
+from ops.errors import DriverDied, NoCapacity, PlatformError
 from ops.platform import driver_process
 from ops.platform.driver_process import DriverReport, DriverTask, WatchedProcess, run
 from ops.platform.installation import PlatformState
@@ -57,8 +57,8 @@ def test_what_it_tells_arrives_in_order(child: Child, tmp_path: Path) -> None:
 
 
 def test_its_error_is_raised_here(child: Child, tmp_path: Path) -> None:
-    child('say(kind="failed", text="no room", more="NoRoom")')
-    with pytest.raises(NoRoom, match="no room"):
+    child('say(kind="failed", text="no room", more="NoCapacity")')
+    with pytest.raises(NoCapacity, match="no room"):
         told_by(tmp_path)
 
 

@@ -275,7 +275,7 @@ STATES = st.builds(
     ),
     rising_since_s=st.none() | st.floats(),
     falling_since_s=st.none() | st.floats(),
-    highest_wish=st.integers(),
+    highest_target=st.integers(),
 )
 
 

@@ -61,36 +61,41 @@ def sight(**changes: Any) -> PlatformSnapshot:
     return PlatformSnapshot(**{**known, **changes})
 
 
-def wishes(seen: PlatformSnapshot, scaler: Scaler | None = None) -> dict[str, TargetSize]:
+def targets(seen: PlatformSnapshot, scaler: Scaler | None = None) -> dict[str, TargetSize]:
     scaler = scaler or Scaler(SCALING, [MODEL], [WORDS])
-    return {wish.app: wish for wish in scaler.wishes(seen)}
+    return {target_size.app: target_size for target_size in scaler.targets(seen)}
 
 
 def test_quiet_platform_is_left_alone() -> None:
-    assert wishes(sight()) == {}
+    assert targets(sight()) == {}
 
 
 def test_backlog_of_busy_replicas_takes_more_of_them() -> None:
     # 4,000 records at 80/s each, by two in 12.5 s, and by others in what is left after 10 s.
     apps = {"m@1": app(2), "pipeline-words": app()}
     windows = {"m": [window(answers=2000, busy_s=20.0)]}
-    found = wishes(sight(apps=apps, windows=windows, backlogs={"words": backlog(4000, drain=200)}))
+    found = targets(sight(apps=apps, windows=windows, backlogs={"words": backlog(4000, drain=200)}))
     assert set(found) == {"m@1"}  # consumers are not what is slow
-    wish = found["m@1"]
-    assert (wish.before, wish.target, wish.model, wish.version) == (2, 8, "m", 1)
-    assert wish.reason.startswith("8 replicas instead of 2: 4,000 records behind")
-    assert wish.evidence["lag"] == 4000
+    target_size = found["m@1"]
+    assert (target_size.before, target_size.target, target_size.model, target_size.version) == (
+        2,
+        8,
+        "m",
+        1,
+    )
+    assert target_size.reason.startswith("8 replicas instead of 2: 4,000 records behind")
+    assert target_size.evidence["lag"] == 4000
 
 
 def test_backlog_before_idle_replicas_takes_consumers_up_to_the_partitions() -> None:
     seen = sight(
         windows={"m": [window(busy_s=0.5)]}, backlogs={"words": backlog(20_000, drain=100)}
     )
-    found = wishes(seen)
+    found = targets(seen)
     assert set(found) == {"pipeline-words"}
-    wish = found["pipeline-words"]
-    assert (wish.target, wish.version, wish.model) == (4, None, "m")
-    assert wish.reason.startswith("4 consumers instead of 1")
+    target_size = found["pipeline-words"]
+    assert (target_size.target, target_size.version, target_size.model) == (4, None, "m")
+    assert target_size.reason.startswith("4 consumers instead of 1")
 
 
 @pytest.mark.parametrize(
@@ -107,50 +112,52 @@ def test_what_is_not_known_now_holds(known: Backlog) -> None:
     scaler = Scaler(SCALING, [MODEL], [WORDS])
     for second in range(60):
         seen = sight(now_s=100.0 + second, apps=apps, backlogs={"words": known})
-        assert wishes(seen, scaler) == {}
+        assert targets(seen, scaler) == {}
 
 
 def test_one_pipeline_of_two_that_is_not_known_holds_the_model() -> None:
     other = WORDS.model_copy(update={"name": "other"})
     scaler = Scaler(SCALING, [MODEL], [WORDS, other])
     seen = sight(backlogs={"words": backlog(4000, drain=100)})
-    assert "m@1" not in wishes(seen, scaler)
+    assert "m@1" not in targets(seen, scaler)
     both = seen._replace(backlogs={"words": backlog(2000), "other": backlog(2000, drain=100)})
-    assert wishes(both, scaler)["m@1"].target == 4
+    assert targets(both, scaler)["m@1"].target == 4
 
 
 def test_size_that_somebody_else_changed_is_put_right() -> None:
     scaler = Scaler(SCALING, [MODEL], [WORDS])
     busy = sight(backlogs={"words": backlog(1200, drain=100)})
-    assert wishes(busy, scaler)["m@1"].target == 2
-    assert wishes(busy, scaler)["m@1"].target == 2  # Serve has not been told, or forgot
+    assert targets(busy, scaler)["m@1"].target == 2
+    assert targets(busy, scaler)["m@1"].target == 2  # Serve has not been told, or forgot
     done = {"m@1": app(1, target=2), "pipeline-words": app()}
-    assert "m@1" not in wishes(busy._replace(apps=done), scaler)
+    assert "m@1" not in targets(busy._replace(apps=done), scaler)
 
 
 def test_replicas_that_came_later_have_not_been_idle_before() -> None:
     scaler = Scaler(SCALING, [MODEL], [WORDS])
     full = backlog(4000, drain=100)
-    assert wishes(sight(backlogs={"words": full}), scaler)["m@1"].target == 4
+    assert targets(sight(backlogs={"words": full}), scaler)["m@1"].target == 4
     # What telemetry tells is still of the one that was alone.
     apps = {"m@1": app(4), "pipeline-words": app()}
     later = sight(now_ms=11_000, apps=apps, backlogs={"words": full})
-    assert {name: wish.target for name, wish in wishes(later, scaler).items()} == {"m@1": 5}
+    assert {name: target_size.target for name, target_size in targets(later, scaler).items()} == {
+        "m@1": 5
+    }
 
 
 def test_configured_sizes_are_the_least() -> None:
     scaler = Scaler(SCALING, [MODEL.model_copy(update={"replicas": 3})], [WORDS])
-    assert wishes(sight(), scaler)["m@1"].target == 3
+    assert targets(sight(), scaler)["m@1"].target == 3
     large = Scaler(SCALING, [MODEL.model_copy(update={"replicas": 20})], [WORDS])
-    assert wishes(sight(), large)["m@1"].target == 20
+    assert targets(sight(), large)["m@1"].target == 20
 
 
 def test_model_has_its_own_pace_and_bounds() -> None:
     scaling = SCALING.model_copy(update={"models": {"m": ModelScaling(max_replicas=3)}})
     seen = sight(backlogs={"words": backlog(4000, drain=100)})
-    assert wishes(seen, Scaler(scaling, [MODEL], [WORDS]))["m@1"].target == 3
+    assert targets(seen, Scaler(scaling, [MODEL], [WORDS]))["m@1"].target == 3
     other = SCALING.model_copy(update={"models": {"n": ModelScaling(max_replicas=3)}})
-    assert wishes(seen, Scaler(other, [MODEL], [WORDS]))["m@1"].target == 4
+    assert targets(seen, Scaler(other, [MODEL], [WORDS]))["m@1"].target == 4
 
 
 def test_version_that_waits_for_its_share_is_not_taken_for_useless() -> None:
@@ -170,22 +177,22 @@ def test_version_that_waits_for_its_share_is_not_taken_for_useless() -> None:
         for second in (0, 10):
             read = full._replace(read_at_s=100.0 + second)
             later = seen._replace(now_s=100.0 + second, releases=releases, backlogs={"words": read})
-            found |= {w.target for w in scaler.wishes(later) if w.app == "m@1"}
+            found |= {w.target for w in scaler.targets(later) if w.app == "m@1"}
         assert found - {8} == sizes - {8}
 
 
 def test_ceiling_of_cost_caps_replicas_at_once() -> None:
     apps = {"m@1": app(5), "pipeline-words": app()}
-    found = wishes(sight(apps=apps, caps={"m": 2}))
+    found = targets(sight(apps=apps, caps={"m": 2}))
     assert found["m@1"].target == 2
 
 
 def test_cluster_without_room_takes_no_more_than_fits() -> None:
     seen = sight(backlogs={"words": backlog(4000, drain=100)}, free={"CPU": 2.0, "GPU": 0.0})
-    wish = wishes(seen)["m@1"]
-    assert wish.target == 3
-    assert "no capacity for more" in wish.reason
-    assert wishes(seen._replace(free={"CPU": 0.9})) == {}
+    target_size = targets(seen)["m@1"]
+    assert target_size.target == 3
+    assert "no capacity for more" in target_size.reason
+    assert targets(seen._replace(free={"CPU": 0.9})) == {}
 
 
 def test_room_is_given_once() -> None:
@@ -200,7 +207,7 @@ def test_room_is_given_once() -> None:
         windows={"m": [window()], "n": [window()]},
         free={"CPU": 4.0},
     )
-    found = wishes(seen, scaler)
+    found = targets(seen, scaler)
     assert (found["m@1"].target, found["n@1"].target) == (4, 2)
 
 
@@ -211,22 +218,22 @@ def test_version_that_has_grown_makes_room_for_one_that_waits_for_it() -> None:
     windows = {"m": [window(answers=3000, busy_s=30.0)]}
     apps = {"m@1": app(3), "m@2": waiting, "pipeline-words": app()._replace(resources={})}
     seen = sight(apps=apps, backlogs=full, windows=windows, free={"CPU": -1.0})
-    wish = wishes(seen, scaler)["m@1"]
-    assert (wish.before, wish.target) == (3, 2)
-    assert wish.reason.startswith("frees capacity for another app, ")
+    target_size = targets(seen, scaler)["m@1"]
+    assert (target_size.before, target_size.target) == (3, 2)
+    assert target_size.reason.startswith("frees capacity for another app, ")
     # Still there and still counted, but on its way out: nothing more is given back for it.
     apps["m@1"] = app(3, target=2)
-    assert "m@1" not in wishes(seen._replace(apps=apps), scaler)
+    assert "m@1" not in targets(seen._replace(apps=apps), scaler)
 
 
 def test_nobody_makes_room_beyond_its_least() -> None:
     apps = {"m@1": app(1), "m@2": app(0, status="DEPLOYING", target=1)}
-    assert wishes(sight(apps=apps, free={"CPU": -1.0})) == {}
+    assert targets(sight(apps=apps, free={"CPU": -1.0})) == {}
 
 
 def test_version_that_does_not_run_is_left_alone() -> None:
     apps = {"m@1": app(status="DEPLOYING"), "pipeline-words": app(status="DEPLOYING")}
-    assert wishes(sight(apps=apps, backlogs={"words": backlog(90_000, drain=100)})) == {}
+    assert targets(sight(apps=apps, backlogs={"words": backlog(90_000, drain=100)})) == {}
 
 
 def test_candidate_is_sized_for_its_coming_share_before_it_has_answered() -> None:
@@ -241,7 +248,7 @@ def test_candidate_is_sized_for_its_coming_share_before_it_has_answered() -> Non
         windows=windows,
         backlogs={"words": backlog(0, arrival=300, drain=300)},
     )
-    found = wishes(seen, scaler)
+    found = targets(seen, scaler)
     assert set(found) == {"m@2"}
     assert found["m@2"].target == 2
 
@@ -265,17 +272,17 @@ def test_old_version_keeps_what_it_needs_to_take_all_back() -> None:
     )
     for second in range(60):
         read = backlog(0, arrival=300, drain=300, read_at_s=100.0 + second)
-        assert wishes(seen._replace(now_s=100.0 + second, backlogs={"words": read}), scaler) == {}
+        assert targets(seen._replace(now_s=100.0 + second, backlogs={"words": read}), scaler) == {}
     over = seen._replace(releases=[])
     sizes = []
     for second in range(60, 120):
         read = backlog(0, arrival=300, drain=300, read_at_s=100.0 + second)
-        found = wishes(over._replace(now_s=100.0 + second, backlogs={"words": read}), scaler)
-        sizes += [wish.target for name, wish in found.items() if name == "m@1"]
+        found = targets(over._replace(now_s=100.0 + second, backlogs={"words": read}), scaler)
+        sizes += [target_size.target for name, target_size in found.items() if name == "m@1"]
     assert sizes
     assert min(sizes) == 1
 
 
 def test_model_without_pipeline_is_left_alone() -> None:
     scaler = Scaler(SCALING, [MODEL], [])
-    assert wishes(sight(apps={"m@1": app(5)}), scaler) == {}
+    assert targets(sight(apps={"m@1": app(5)}), scaler) == {}
