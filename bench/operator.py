@@ -34,8 +34,8 @@ from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId
 from ops.config.prices import PriceTable
 from ops.config.scaling import ScalingSettings
-from ops.cost.metering import Accounts
-from ops.cost.utilisation import Survey
+from ops.cost.metering import UsageMeter
+from ops.cost.utilisation import LoadSampler
 from ops.operator.loop import Operator
 from ops.operator.repairs import Deploy, Repairs
 from ops.operator.upkeep import Scaling, Upkeep
@@ -272,10 +272,10 @@ def _upkeep(view: PlatformView, templates: Mapping[str, ModelSettings]) -> Upkee
     scaler = Scaler(ScalingSettings(), [*templates.values()], pipelines)
     prices, least = PriceTable(cpu_hour=0.05), dict.fromkeys(templates, 1)
     return Upkeep(
-        Accounts(view, machines, least=least, pipelines=pipelines, prices=prices),
+        UsageMeter(view, machines, least=least, pipelines=pipelines, prices=prices),
         Repairs(view, backlogs, pipelines=pipelines, deploys=deploys, deadline_s=1.0),
         Scaling(view, scaler, machines, pipelines=pipelines, backlogs=backlogs),
-        Survey(view, has_bf16=False),
+        LoadSampler(view, has_bf16=False),
     )
 
 

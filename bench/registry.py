@@ -138,7 +138,7 @@ def _operations(
         "list_deep": lambda: registry.versions(LARGE, before=100),
         "show": lambda: registry.show(newest),
         "diff": lambda: registry.diff(first, second),
-        "retirable": lambda: Retention(database, store).retirable(LARGE, keep=10),
+        "deletable": lambda: Retention(database, store).deletable(LARGE, keep=10),
         "register": register,
         "ledger": page(),
         "ledger_deep": page(before_id=arguments.ledger // 2),

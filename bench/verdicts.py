@@ -40,7 +40,7 @@ CALL_MS: Final = 20.0
 CALL_SIGMA: Final = 0.4
 LABELS: Final = ("negative", "neutral", "positive")
 MIX: Final = np.array([0.3, 0.1, 0.6])
-# 97 % of the answers are the same and the mix is kept; 60 % are.
+# 97% of the answers are the same and the mix is kept; 60% are.
 SIMILAR: Final = 0.95 * np.eye(3) + 0.05 * MIX
 DEGRADED: Final = 0.6 * np.eye(3) + 0.2 * (1 - np.eye(3))
 ERROR_RATE: Final = 0.01
@@ -206,7 +206,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, ended: Sequence[Release]) -> Row:
-        """Shares of all; records of those that failed, and by when 99 % of all had."""
+        """Shares of all; records of those that failed, and by when 99% of all had."""
         found = sorted(one.records for one in ended if one.outcome is StepOutcome.FAILED)
         needed = math.ceil(0.99 * len(ended))
         open_ended = sum(one.outcome is StepOutcome.INCONCLUSIVE for one in ended)
@@ -230,14 +230,14 @@ def measure(name: str, plans: Sequence[Plan], candidate: Candidate, releases: in
 
 def table(rows: Mapping[str, Row]) -> Table:
     """All rows for people."""
-    made = Table("version", "releases", "rolled back", "inconclusive", "median", "99 % by")
+    made = Table("version", "releases", "rolled back", "inconclusive", "median", "99% by")
     for name, row in rows.items():
         records = ("-" if n is None else f"{n:,.0f}" for n in row[3:])
         made.add_row(
             name, f"{row.releases:,}", f"{row.failed:.2%}", f"{row.inconclusive:.2%}", *records
         )
     made.caption = (
-        "median, 99 % by: live records until the roll-back; looks and canaries of a given length "
+        "median, 99% by: live records until the roll-back; looks and canaries of a given length "
         "never pass"
     )
     return made

@@ -32,7 +32,7 @@ from serve.output import new_directory, require_free
 from serve.sentence_import import (
     TextPreparation,
     source_pooling,
-    source_reading,
+    text_preparation,
     transformer_directory,
 )
 from serve.settings import Task
@@ -97,7 +97,7 @@ def import_model(
         AutoModelForSequenceClassification if classifies else AutoModel, network
     )
     # Texts of a classifier are read as in transformers' own pipeline.
-    reading = TextPreparation() if classifies else source_reading(directory, network)
+    reading = TextPreparation() if classifies else text_preparation(directory, network)
     tokenizer = build_tokenizer(network, reading.options)
     if reading.lower_case:
         lower_case(tokenizer)

@@ -71,7 +71,7 @@ def _sum(states: Tensor, counted: Tensor) -> Tensor:
     return states.where(counted.unsqueeze(-1), 0.0).sum(dim=1)
 
 
-class Behind(nn.Module):
+class AfterPooling(nn.Module):
     """A layer after the pooling; computes in float32 whatever the type of its weights."""
 
     def __init__(self, layer: Layer, weight: Tensor | None, bias: Tensor | None) -> None:
@@ -105,7 +105,7 @@ def load_layers(layers: Sequence[Layer], path: Path) -> nn.Sequential:
         weights = load_file(file) if file.exists() else {}
         return nn.Sequential(
             *(
-                Behind(layer, weights.get(f"{place}.weight"), weights.get(f"{place}.bias"))
+                AfterPooling(layer, weights.get(f"{place}.weight"), weights.get(f"{place}.bias"))
                 for place, layer in enumerate(layers)
             )
         )

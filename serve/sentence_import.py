@@ -97,7 +97,7 @@ def transformer_directory(directory: Path) -> Path:
     return directory
 
 
-def source_reading(directory: Path, network: Path) -> TextPreparation:
+def text_preparation(directory: Path, network: Path) -> TextPreparation:
     """Return how sentence-transformers prepares texts; without modules, as transformers does.
 
     Args:

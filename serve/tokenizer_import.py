@@ -147,7 +147,7 @@ def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> No
             )
         if (takes_types and any(token_types)) or not all(mask):
             raise ArtifactError(
-                f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives tokens "
+                f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives token "
                 "types or masks, which are not supported; choose another model"
             )
 

@@ -1,4 +1,5 @@
-"""The loop: read, get answers, commit. Owns the order of these steps and the recovery from doubt.
+"""The loop: read, get answers, commit. Owns the order of these steps and the recovery when the
+outcome of a commit is unknown.
 
 Uses neither ray nor the Kafka client: a source, a sink and a caller are passed in.
 """
@@ -396,7 +397,7 @@ class Pipeline:
             self._tally.observe_commit(prefix.slots, self._wall_clock())
 
     def _passed(self) -> Offsets:
-        """Return an idle consumer's places after offsets that hold no readable record."""
+        """Return the positions of an idle consumer past offsets without a readable record."""
         assert self._source is not None
         if len(self._tracker) or self._clock() - self._committed_at < PASSED_S:
             return {}
@@ -422,7 +423,7 @@ class Pipeline:
             raise
 
     def _recover(self) -> None:
-        """Recover from doubt: a new producer settles what happened; then read again from there."""
+        """Settle with a new producer what was committed, and read again from there."""
         self._calls.abandon(lambda _: True)
         self._queues.drop(lambda _: True)
         self._tracker.rewind()

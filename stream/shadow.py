@@ -31,7 +31,7 @@ MAX_PENDING = 2
 CANDIDATE_DEADLINE_S = 5.0
 # A candidate that was called later than this after the live version is not timed.
 MAX_LATE_S = 0.005
-# Nor are the first answers of a replica: batches whose shape is new to it take 50 % longer.
+# Nor are the first answers of a replica: batches whose shape is new to it take 50% longer.
 YOUNG_ANSWERS = 30
 
 

@@ -175,7 +175,7 @@ def merge(records: Iterable[TelemetryRecord]) -> TelemetryRecord:
 def quantile(histogram: Mapping[int, int], q: float) -> float | None:
     """Return the latency in ms that a fraction ``q`` of the answers did not exceed.
 
-    The error is at most ``QUANTILE_ERROR`` (9.1 %) of the value between 0.1 ms and 10 minutes;
+    The error is at most ``QUANTILE_ERROR`` (9.1%) of the value between 0.1 ms and 10 minutes;
     below, the result is 0.1, and above, the last edge, which is a lower bound.
 
     Args:

@@ -116,7 +116,7 @@ def reference(
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a fraction measured on ``count`` items.
+    """Return the 95% confidence interval of a fraction measured on ``count`` items.
 
     Source: Wilson, E. B. (1927), Probable inference, the law of succession, and statistical
     inference, JASA 22.

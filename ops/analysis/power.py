@@ -71,13 +71,13 @@ def found(policy: Policy, *, factor: float = FACTOR) -> float:
 
 
 def in_words(policy: Policy) -> str:
-    """Describe the power to find errors doubled from 1 %, and how to improve it."""
+    """Describe the power to find errors doubled from 1%, and how to improve it."""
     steps = judged_steps(policy)
     if policy.analysis.errors is None:
         return "Errors are not compared with the live version's: analysis.errors is null."
     share = found(policy)
     head = (
-        f"Where the live version fails on {100 * USUAL_ERROR_RATE:g} % of the records "
+        f"Where the live version fails on {100 * USUAL_ERROR_RATE:g}% of the records "
         "independently, a version that fails twice as often is found in "
     )
     if share >= WANTED:
@@ -88,7 +88,7 @@ def in_words(policy: Policy) -> str:
     return (
         f"{head}at least {math.floor(100 * share)} of 100 releases{instead}; with "
         f"{_rounded(_records_for(best)):,} records instead of {best.limits.records:,} "
-        f"{_name(best)} alone would find the former in 99."
+        f"{_name(best)} alone would find the first in 99."
     )
 
 
@@ -146,7 +146,7 @@ def _strongest(steps: list[JudgedStep]) -> JudgedStep:
 
 def _name(step: JudgedStep) -> str:
     is_canary = step.limits.step is ReleaseStep.CANARY
-    return f"the canary of {100 * step.weight:g} %" if is_canary else f"the {step.limits.step}"
+    return f"the canary of {100 * step.weight:g}%" if is_canary else f"the {step.limits.step}"
 
 
 def _rounded(records: int) -> int:

@@ -223,7 +223,7 @@ def _labels(evidence: StepEvidence, limits: Limits) -> CheckResult | None:
     if limits.max_distance is None or n == m == 0:
         return None
     if min(n, m) < MIN_RECORDS:
-        return _too_few("labels", "answers with a label on one side", min(n, m))
+        return _too_few("labels", "labelled answers of one version", min(n, m))
     distance = mix_distance(ours, theirs)
     sentence = (
         f"labels: distance {distance.estimate:.3f} ({distance.low:.3f} to {distance.high:.3f}) "
@@ -272,7 +272,7 @@ def _by_bounds(failed: bool, passed: bool) -> StepOutcome:
 
 
 def _too_few(check: str, what: str, seen: int, wanted: int = MIN_RECORDS) -> CheckResult:
-    sentence = f"{check.replace('_', ' ')}: {seen:,} of the {wanted} {what} that a judgement needs"
+    sentence = f"{check.replace('_', ' ')}: {seen:,} of {wanted} {what}, too few to judge"
     return CheckResult(check, StepOutcome.WAITING, sentence, {"seen": seen, "wanted": wanted})
 
 
@@ -281,7 +281,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}%"
 
 
 def _strength(found: float, alpha: float) -> str:

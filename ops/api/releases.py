@@ -26,7 +26,7 @@ from ops.catalogue.versions import VersionId
 from ops.releases.approvals import Vote
 from ops.releases.releases import Release
 from ops.releases.state_machine import Event, asked, candidate_weight
-from ops.service.releases import Story
+from ops.service.releases import ReleaseHistory
 
 router = APIRouter(tags=["releases"])
 
@@ -81,7 +81,7 @@ class ReleaseShape(Shape):
     takes: list[str]
 
 
-class StoryShape(Shape):
+class HistoryShape(Shape):
     """A release, the traffic of its model, and its transitions so far.
 
     Attributes:
@@ -146,13 +146,13 @@ def rollback(
 
 
 @router.get("/models/{name}/release", summary="The open release, or the last one")
-def newest(actor: Authenticated, service: Served, name: ModelName) -> StoryShape:
+def newest(actor: Authenticated, service: Served, name: ModelName) -> HistoryShape:
     """Includes every transition."""
     return _story(service.releases.newest(actor, name))
 
 
 @router.get("/releases/{number}", summary="One release")
-def show(actor: Authenticated, service: Served, number: Number) -> StoryShape:
+def show(actor: Authenticated, service: Served, number: Number) -> HistoryShape:
     """Includes every transition."""
     return _story(service.releases.show(actor, number))
 
@@ -182,11 +182,11 @@ def _shape(release: Release) -> ReleaseShape:
     return ReleaseShape.model_validate(own | {name: getattr(release, name) for name in others})
 
 
-def _story(story: Story) -> StoryShape:
-    return StoryShape(
+def _story(story: ReleaseHistory) -> HistoryShape:
+    return HistoryShape(
         release=_shape(story.release),
         route=story.route.model_dump(mode="json") if story.route else None,
         since=story.since,
         records=dict(story.records),
-        moves=story.told,
+        moves=story.moves,
     )

@@ -42,7 +42,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A metric's value and its 95 % confidence interval; None if unknown."""
+    """A metric's value and its 95% confidence interval; None if unknown."""
 
     value: float
     interval: tuple[float, float] | None

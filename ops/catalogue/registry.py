@@ -1,7 +1,7 @@
 """Models and their versions: numbered from 1, immutable, identified by the digest of their bytes.
 
-The catalogue is in the database and the files are in an artifact store. Which version serves is
-decided elsewhere; here it keeps a version from being deleted.
+The catalogue is in the database and the files are in an artifact store. Which version serves
+and which may be deleted is decided in ``ops.releases``.
 """
 
 from __future__ import annotations

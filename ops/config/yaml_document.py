@@ -22,7 +22,7 @@ from ops.config.settings import KeyPath
 from ops.problems import NOWHERE, Place, Problem, ProblemSeverity
 
 # Type of a validation error whose message is complete: no value is appended.
-COMPLETE = "told"
+COMPLETE = "complete"
 # Deeper than any settings; above a thousand the parser itself would fail.
 MAX_DEPTH = 32
 MAX_KEYS = 100_000
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep=deep)
         # A date or number may fail in any of these ways.
         except (ValueError, AttributeError, LookupError) as exc:
-            why = f"a value is not what it looks like: {exc}"
+            why = f"this value cannot be parsed: {exc}"
             raise _Mistaken(problem=why, problem_mark=node.start_mark) from exc
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

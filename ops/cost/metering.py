@@ -41,7 +41,7 @@ HOUR_S = 3600.0
 KEYS = "cost/"
 
 
-class Accounts:
+class UsageMeter:
     """Samples all running apps every few seconds; used by the leading operator only.
 
     Attributes:

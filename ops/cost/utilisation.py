@@ -33,7 +33,7 @@ class _Seen(NamedTuple):
     size: Size
 
 
-class Survey:
+class LoadSampler:
     """Records the load of versions every few seconds; used by the leading operator only."""
 
     def __init__(self, view: PlatformView, *, has_bf16: bool) -> None:

@@ -166,7 +166,7 @@ def _commits(health: _PipelineHealth) -> Iterator[Finding]:
             kinds.COMMITS_STUCK,
             Severity.DOWN if ago_s > STUCK_COMMIT_S else Severity.DEGRADED,
             f"consumer {consumer.consumer} of pipeline {health.name} has committed nothing for "
-            f"{ago_s:.0f} s while {consumer.waiting:,} records wait in it",
+            f"{ago_s:.0f} s while it holds {consumer.waiting:,} uncommitted records",
             from_ms(consumer.at_ms) - timedelta(seconds=ago_s),
             rank=consumer.consumer,
         )

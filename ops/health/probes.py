@@ -81,7 +81,7 @@ class AppsProbe:
 
     def __init__(self, dashboard: str, token_path: Path | None, clock: Clock) -> None:
         self._dashboard, self._token_path, self._clock = dashboard, token_path, clock
-        self._mortality: dict[str, Mortality] = {}
+        self._mortality: dict[str, DeathCounter] = {}
 
     def __call__(self) -> Mapping[str, AppReading]:
         """Query Ray's API.
@@ -99,7 +99,7 @@ class AppsProbe:
 
     def _reading(self, name: str, app: Mapping[str, Any]) -> AppReading:
         found = observed(app)
-        mortality = self._mortality.setdefault(name, Mortality())
+        mortality = self._mortality.setdefault(name, DeathCounter())
         return AppReading(
             status=found.status,
             message=found.message,
@@ -109,7 +109,7 @@ class AppsProbe:
         )
 
 
-class Mortality:
+class DeathCounter:
     """Counts replicas of one app that died unexpectedly.
 
     Serve lists stopped replicas without a reason or time. So every new entry counts, minus the

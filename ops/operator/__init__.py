@@ -1,5 +1,5 @@
-"""The round of the operator: releases, scaling, repairs, metering.
+"""The control loop of the operator: advances releases, scales, repairs and meters usage.
 
-Each decision is made by a pure function of another package; this one gathers and acts. Begin with
+Decisions are pure functions, most of them of other packages; this one gathers and acts. Begin with
 ``loop.py``.
 """

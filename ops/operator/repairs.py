@@ -1,6 +1,6 @@
 """Redeploys apps that are stuck or dead; raises an alert if that does not help.
 
-``diagnosis`` decides when and how often. Attempts are read from the ledger, so that an operator
+``repair_rules`` decides when and how often. Attempts are read from the ledger, so that an operator
 that takes over continues to count.
 """
 
@@ -18,7 +18,7 @@ from sqlalchemy import select
 from ops.access.ledger import OPERATOR, Entry, append
 from ops.health import alerts, kinds
 from ops.health.findings import Finding, Severity
-from ops.operator.diagnosis import (
+from ops.operator.repair_rules import (
     WITHIN,
     Act,
     AppFault,

@@ -26,8 +26,8 @@ from ops.catalogue.deployments import serving_settings
 from ops.catalogue.store import ArtifactStore
 from ops.config.scaling import ScalingSettings
 from ops.config.settings import PlatformConfig
-from ops.cost.metering import Accounts
-from ops.cost.utilisation import Survey, computes_bf16
+from ops.cost.metering import UsageMeter
+from ops.cost.utilisation import LoadSampler, computes_bf16
 from ops.errors import NotRunning, OpsError, PlatformError
 from ops.health.restarts import record, update_alert
 from ops.health.wiring import monitor_of
@@ -217,7 +217,7 @@ class OperatorServer:
         """Create the operator's work in addition to releases."""
         config, scaling = self._config, self._config.scaling
         return Upkeep(
-            Accounts(
+            UsageMeter(
                 self._view,
                 self._machines,
                 least={model.name: model.replicas for model in config.models},
@@ -235,7 +235,7 @@ class OperatorServer:
             if scaling
             else None,
             # The processors of a joined cluster are unknown.
-            Survey(self._view, has_bf16=self._owns_cluster and computes_bf16()),
+            LoadSampler(self._view, has_bf16=self._owns_cluster and computes_bf16()),
         )
 
     def _made_repairs(self) -> Repairs:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ops.access.ledger import OPERATOR, Entry, append
-from ops.cost.metering import Accounts
-from ops.cost.utilisation import Survey
+from ops.cost.metering import UsageMeter
+from ops.cost.utilisation import LoadSampler
 from ops.operator.repairs import Backlogs, Repairs, Round
 from ops.scaling.scaler import MEASURED_S, PlatformSnapshot, Scaler
 from ops.serving.nodes import Machines
@@ -23,7 +23,11 @@ class Upkeep:
     """Meters, repairs and scales; used by the operator that holds the lease."""
 
     def __init__(
-        self, accounts: Accounts, repairs: Repairs, scaling: Scaling | None, survey: Survey
+        self,
+        accounts: UsageMeter,
+        repairs: Repairs,
+        scaling: Scaling | None,
+        survey: LoadSampler,
     ) -> None:
         """Combine the parts.
 

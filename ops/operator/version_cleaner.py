@@ -79,7 +79,7 @@ class VersionCleaner:
         for model, kept in policies.items():
             keep = kept.policy().retention.versions
             reason = f"the policy keeps the newest {keep} versions, and this one is not in use"
-            due |= dict.fromkeys(self._retention.retirable(model, keep=keep), reason)
+            due |= dict.fromkeys(self._retention.deletable(model, keep=keep), reason)
         for version, reason in due.items():
             if stopping.is_set() or not self._leads():
                 return

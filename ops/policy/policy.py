@@ -108,7 +108,7 @@ class ShadowStep(Settings):
 
     Attributes:
         records: Number of records to compare. This step carries no risk and can be thorough:
-            the default finds errors doubled from 1 % in 99 of 100 releases.
+            the default finds errors doubled from 1% in 99 of 100 releases.
         timeout: Time after which too few records are inconclusive.
     """
 

@@ -49,7 +49,7 @@ class Retention:
             if find(connection, version).deleted_at is not None:
                 self._store.delete(found.uri)
 
-    def retirable(self, name: str, *, keep: int) -> list[VersionId]:
+    def deletable(self, name: str, *, keep: int) -> list[VersionId]:
         """Return versions that may be deleted, oldest first: neither among the newest nor in use.
 
         Args:

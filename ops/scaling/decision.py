@@ -28,7 +28,7 @@ class ScalingState(NamedTuple):
         memory: Information from earlier readings.
         rising_since_s: Since when a larger size has been needed.
         falling_since_s: Since when a smaller size has been needed.
-        highest_wish: The largest size needed since ``falling_since_s``.
+        highest_target: The largest size needed since ``falling_since_s``.
     """
 
     target: int | None = None
@@ -143,7 +143,7 @@ def _idle(need: Need, now: _Now) -> ScalingDecision:
 
 def _more(need: Need, now: _Now) -> ScalingDecision:
     if not need.backlog and need.arrival <= PROVEN * need.carried:
-        return now.stays(f"{figure(need.arrival)} records/s are carried without a backlog")
+        return now.stays(f"{figure(need.arrival)} records/s are handled without a backlog")
     target_size = _whole(need.replicas, now.high)
     step = int(max(now.held + 1, min(now.held * now.settings.max_step_up, now.high)))
     fits = _fits(now)
@@ -205,7 +205,7 @@ def _fits(now: _Now) -> int:
 
 
 def _bound(need: Need, now: _Now) -> str:
-    return f", and {now.high} is the bound" if need.replicas > now.high else ""
+    return f", limited to {now.high}" if need.replicas > now.high else ""
 
 
 def _counted(count: int, noun: str) -> str:

@@ -118,7 +118,7 @@ class Need(NamedTuple):
     def __str__(self) -> str:
         lag, arrival, rate = figure(self.lag), figure(self.arrival), figure(self.rate)
         need = figure(self.replicas)
-        return f"{lag} records behind and {arrival}/s more, at {rate}/s each, need {need}"
+        return f"lag {lag}, {arrival}/s arriving, {rate}/s per replica: {need} needed"
 
 
 NOTHING: Final = Need(0.0, 0.0, 0.0, 0.0, 0.0, False, 0.0)

@@ -1,4 +1,4 @@
-"""Costs of models, cost advice and alerts, for people."""
+"""Actions of the control API: costs of models, cost advice and alerts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Advised:
     lower_after_h: float = LOWER_AFTER_H
 
 
-class CostVerbs:
+class CostActions:
     """Costs and cost advice as one person may read them."""
 
     def __init__(self, access: Access, prices: PriceTable | None) -> None:
@@ -128,7 +128,7 @@ class CostVerbs:
         return today - timedelta(days=days - 1), today + timedelta(days=1)
 
 
-class AlertVerbs:
+class AlertActions:
     """Alerts as one person may read them: ``read`` on the model, else on all models."""
 
     def __init__(self, access: Access) -> None:

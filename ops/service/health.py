@@ -1,4 +1,4 @@
-"""Health of the platform, for people and programs."""
+"""Actions of the control API: health of the platform."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ShownHealth:
     hidden: int
 
 
-class HealthVerbs:
+class HealthActions:
     """Health as one person may read it: everyone reads the status, findings require ``read``."""
 
     def __init__(self, latest: Callable[[], Health]) -> None:

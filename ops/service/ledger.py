@@ -1,4 +1,4 @@
-"""The ledger, for people."""
+"""Actions of the control API: reading and verifying the ledger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ops.access.permissions import EVERYTHING, Permission
 from ops.access.transactions import Access, Actor, Attempt
 
 
-class LedgerVerbs:
+class LedgerActions:
     """The ledger as one person may read it."""
 
     def __init__(self, access: Access) -> None:

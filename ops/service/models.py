@@ -1,4 +1,4 @@
-"""Models and versions, for people."""
+"""Actions of the control API: models and versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _PermittedTransactions:
         return self._access.reading(self._actor, self._attempt)
 
 
-class ModelVerbs:
+class ModelActions:
     """The registry as one person may use it."""
 
     def __init__(self, access: Access, store: ArtifactStore) -> None:

@@ -1,4 +1,4 @@
-"""People, teams and departments, their grants and tokens, for people."""
+"""Actions of the control API: people, teams, departments, grants and tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PrincipalProfile(Principal):
     grants: list[GrantRow]
 
 
-class PeopleVerbs:
+class PeopleActions:
     """People as one of them may see and change them.
 
     Memberships decide permissions and approvals, so changing them requires ``admin`` on all

@@ -1,4 +1,4 @@
-"""Policies of models, for people: check, set, show and explain."""
+"""Actions of the control API: check, set, show and explain policies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class CheckedPolicy:
     finds: str | None
 
 
-class PolicyVerbs:
+class PolicyActions:
     """Policies as one person may use them."""
 
     def __init__(self, access: Access) -> None:

@@ -1,4 +1,4 @@
-"""Releases, for people: they start, approve, pause, abort and roll back releases.
+"""Actions of the control API: start, approve, pause, abort and roll back releases.
 
 The operator does everything else by itself.
 """
@@ -44,7 +44,7 @@ COUNTED = timedelta(hours=1)
 # Returns how many records the versions of a model received since a moment, by their labels.
 Records = Callable[[str, datetime], Mapping[str, int]]
 # The permission that each command requires.
-TAKES = {
+REQUIRED_PERMISSION = {
     Event.PAUSE: Permission.RELEASE,
     Event.RESUME: Permission.RELEASE,
     Event.PROMOTE: Permission.RELEASE,
@@ -59,24 +59,24 @@ def no_records(_model: str, _since: datetime) -> Mapping[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ReleaseHistory:
     """A release and its progress so far.
 
     Attributes:
         route: Current route of its model.
-        told: Rows of the ledger on the release, oldest first.
+        moves: Rows of the ledger on the release, oldest first.
         since: Start of counting ``records``: the start of the step, at most an hour ago.
         records: Number of records that each version received since then, by its label.
     """
 
     release: Release
     route: ControlRecord | None
-    told: list[ledger.LedgerRow]
+    moves: list[ledger.LedgerRow]
     since: datetime
     records: Mapping[str, int]
 
 
-class ReleaseVerbs:
+class ReleaseActions:
     """Releases as one person may use them."""
 
     def __init__(
@@ -192,7 +192,7 @@ class ReleaseVerbs:
             ReleaseMoved: The operator changed its state at the same moment. Retriable.
             UnknownRelease, NotAllowed: Not retriable.
         """
-        attempt = Attempt(f"release.{event}", TAKES[event], model)
+        attempt = Attempt(f"release.{event}", REQUIRED_PERMISSION[event], model)
         with self._access.permitted(actor, attempt) as connection:
             release = move(
                 connection,
@@ -248,7 +248,7 @@ class ReleaseVerbs:
         self._wake()
         return release
 
-    def show(self, actor: Actor, release: int) -> Story:
+    def show(self, actor: Actor, release: int) -> ReleaseHistory:
         """Return one release and its progress; requires ``read``.
 
         Raises:
@@ -259,9 +259,9 @@ class ReleaseVerbs:
         with self._access.reading(
             actor, Attempt("release.show", Permission.READ, model)
         ) as connection:
-            return self._story(connection, get(connection, release))
+            return self._history(connection, get(connection, release))
 
-    def newest(self, actor: Actor, model: str) -> Story:
+    def newest(self, actor: Actor, model: str) -> ReleaseHistory:
         """Return the open release of a model, or its last one; requires ``read``.
 
         Raises:
@@ -273,7 +273,7 @@ class ReleaseVerbs:
             found = history(connection, model, limit=1)
             if not found:
                 raise UnknownRelease(f"{model} has had no release yet")
-            return self._story(connection, found[0])
+            return self._history(connection, found[0])
 
     def history(
         self, actor: Actor, model: str | None, *, limit: int, before_id: int | None = None
@@ -283,12 +283,12 @@ class ReleaseVerbs:
         with self._access.reading(actor, on) as connection:
             return history(connection, model, limit=limit, before_id=before_id)
 
-    def _story(self, connection: Connection, release: Release) -> Story:
+    def _history(self, connection: Connection, release: Release) -> ReleaseHistory:
         query = ledger.LedgerQuery(release_id=release.id, limit=MAX_MOVES)
-        told = ledger.entries(connection, query)[::-1]
+        moves = ledger.entries(connection, query)[::-1]
         since = max(release.entered_at, self._access.clock() - COUNTED)
         route = all_routes(connection).get(release.model)
-        return Story(release, route, told, since, self._records(release.model, since))
+        return ReleaseHistory(release, route, moves, since, self._records(release.model, since))
 
 
 def _has_loaded(release: Release) -> bool:

@@ -15,13 +15,13 @@ from ops.access.transactions import Access, Clock, utc_now
 from ops.catalogue.store import ArtifactStore
 from ops.config.prices import PriceTable
 from ops.health.rules import Health
-from ops.service.cost import AlertVerbs, CostVerbs
-from ops.service.health import HealthVerbs, unwatched
-from ops.service.ledger import LedgerVerbs
-from ops.service.models import ModelVerbs
-from ops.service.people import PeopleVerbs
-from ops.service.policies import PolicyVerbs
-from ops.service.releases import Records, ReleaseVerbs, no_records
+from ops.service.cost import AlertActions, CostActions
+from ops.service.health import HealthActions, unwatched
+from ops.service.ledger import LedgerActions
+from ops.service.models import ModelActions
+from ops.service.people import PeopleActions
+from ops.service.policies import PolicyActions
+from ops.service.releases import Records, ReleaseActions, no_records
 from ops.sql.database import Database
 
 
@@ -57,14 +57,14 @@ class Service:
         """
         self._database = database
         self.access = Access(database, clock)
-        self.models = ModelVerbs(self.access, store)
-        self.policies = PolicyVerbs(self.access)
-        self.people = PeopleVerbs(self.access)
-        self.ledger = LedgerVerbs(self.access)
-        self.releases = ReleaseVerbs(self.access, serving, wake, records)
-        self.health = HealthVerbs(health)
-        self.cost = CostVerbs(self.access, prices)
-        self.alerts = AlertVerbs(self.access)
+        self.models = ModelActions(self.access, store)
+        self.policies = PolicyActions(self.access)
+        self.people = PeopleActions(self.access)
+        self.ledger = LedgerActions(self.access)
+        self.releases = ReleaseActions(self.access, serving, wake, records)
+        self.health = HealthActions(health)
+        self.cost = CostActions(self.access, prices)
+        self.alerts = AlertActions(self.access)
 
     def require_database(self) -> None:
         """Check that the database answers and has the right tables.

@@ -179,7 +179,7 @@ def test_backlog_takes_consumers_and_quiet_takes_them_away(
     records.assert_exactly_once()
     rows = [row for row in platform.told("app.scale") if row.reason.startswith(APP)]
     assert [row.to_state for row in rows[:2]] == ["2", "1"]
-    assert "records behind" in rows[0].reason
+    assert "lag " in rows[0].reason
     wait_until(lambda: platform.watched() == {"echo@1"}, "a watched load", deadline_s=DEADLINE_S)
 
 

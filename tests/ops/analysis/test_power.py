@@ -16,7 +16,7 @@ from ops.policy.policy import Policy
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HEAD = (
-    "Where the live version fails on 1 % of the records independently, a version that fails "
+    "Where the live version fails on 1% of the records independently, a version that fails "
     "twice as often is found in "
 )
 
@@ -78,7 +78,7 @@ def test_default_policy_is_said_to_find_doubled_errors() -> None:
     ("rollout", "words"),
     [
         ("{shadow: {records: 5000}}", "; with 10,000 records instead of 5,000 the shadow alone"),
-        ("{shadow: null}", "; with 6,600 records instead of 500 the canary of 25 % alone would"),
+        ("{shadow: null}", "; with 6,600 records instead of 500 the canary of 25% alone would"),
         ("{shadow: null, canary: []}", "records instead of 1,000 the bake alone would find"),
         ("{shadow: null, canary: []}", f"{HEAD}at least 0 of 100 releases, one that fails"),
     ],

@@ -90,21 +90,21 @@ def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
                 candidate=VersionEvidence("2", 381, 21), baseline=VersionEvidence("1", 7881, 30)
             ),
             {},
-            "errors: 21 of 402 (5.2 %) against 30 of 7,911 (0.4 %) of version 1; evidence",
+            "errors: 21 of 402 (5.2%) against 30 of 7,911 (0.4%) of version 1; evidence",
         ),
         (
             "errors",
             ReleaseStep.SHADOW,
             SHADOW._replace(paired=PAIRED._replace(compared=475, failed=25, baseline_failed=0)),
             {},
-            "errors: failed on 25 of 500 (5.0 %) where version 1 answered, answered 0",
+            "errors: failed on 25 of 500 (5.0%) where version 1 answered, answered 0",
         ),
         (
             "error_rate",
             ReleaseStep.BAKE,
             BAKE._replace(candidate=VersionEvidence("2", 45, 15)),
             {},
-            "error rate: 15 of 60 (25.0 %), at most 5.0 % allowed; evidence",
+            "error rate: 15 of 60 (25.0%), at most 5.0% allowed; evidence",
         ),
         (
             "latency",
@@ -140,7 +140,7 @@ def test_a_version_like_the_other_passes(step: ReleaseStep) -> None:
                 )
             ),
             {},
-            "agreement: 294 of 490 (60.0 %) (53.2 % to 66.4 %) with version 1, 80.0 % required; "
+            "agreement: 294 of 490 (60.0%) (53.2% to 66.4%) with version 1, 80.0% required; "
             "most often b instead of a, 120 times",
         ),
     ],

@@ -16,7 +16,7 @@ from ops.cost.billing import Usage, UsageSource
 from ops.health import alerts
 from ops.health.alerts import raise_alert
 from ops.health.findings import Finding, Severity
-from ops.service.cost import CostVerbs
+from ops.service.cost import CostActions
 from tests.ops.cli.command import Bertstream, as_json
 from tests.ops.installation import NOW, Installation
 
@@ -38,7 +38,7 @@ def used(there: Installation) -> Installation:
         grants.give(connection, "mlops", Permission.RELEASE, "*", by="root", now=NOW)
         grants.give(connection, "risk", Permission.RELEASE, "topics", by="root", now=NOW)
     prices = PriceTable(cpu_hour=0.5)
-    there.service.cost = CostVerbs(there.service.access, prices)
+    there.service.cost = CostActions(there.service.access, prices)
     return there
 
 
@@ -79,7 +79,7 @@ def test_cost_takes_the_right_to_read(bertstream: Bertstream, used: Installation
 
 
 def test_cost_without_prices_is_in_hours(bertstream: Bertstream, used: Installation) -> None:
-    used.service.cost = CostVerbs(used.service.access, None)
+    used.service.cost = CostActions(used.service.access, None)
     result = bertstream("cost", "--model", "topics")
     assert result.stdout.split()[-4:] == ["1.00", "10.00", "0.00", "0"]
     assert "set `prices` in the configuration" in result.stderr
@@ -138,7 +138,7 @@ def test_advice_uses_the_prices_of_the_nodes(bertstream: Bertstream, watched: In
     with watched.database.begin() as connection:
         usage.add(connection, [spot])
     prices = PriceTable(cpu_hour=0.5, node_types={"spot": NodePrice(cpu_hour=0.1)})
-    watched.service.cost = CostVerbs(watched.service.access, prices)
+    watched.service.cost = CostActions(watched.service.access, prices)
     first, _ = as_json(bertstream("cost", "--advice", "--json"))["advice"]
     assert first["saving_per_day"] == pytest.approx(3.6)
 

@@ -45,7 +45,7 @@ def test_reason_that_somebody_wrote_stays_on_its_line(
 
 
 def canary(**changed: Any) -> dict[str, Any]:
-    """A release that is a canary with 5 % of the keys."""
+    """A release that is a canary with 5% of the keys."""
     release = {"id": 7, "model": "m", "label": "2", "state": "canary", "weight": 0.05}
     move = {"at": "2026-01-01T10:00:00", "to_state": "canary", "action": "", "reason": "begun"}
     since = datetime.now(UTC) - timedelta(minutes=12)
@@ -88,7 +88,7 @@ def test_an_hour_is_called_an_hour() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_long_reasons_fit_the_terminal(width: int) -> None:
-    reason = "errors: 12 of 600 (2 %) against 3 of 9,000 of version 1; it is so by chance " * 4
+    reason = "errors: 12 of 600 (2%) against 3 of 9,000 of version 1; it is so by chance " * 4
     story = canary(moves=[canary()["moves"][0] | {"reason": reason}])
     told = story_lines(story, width)[1].plain
     assert max(map(len, told.splitlines())) <= width

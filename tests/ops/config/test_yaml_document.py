@@ -46,7 +46,7 @@ def test_value_that_a_type_of_yaml_fails_on_has_its_place(value: str) -> None:
     refused = read(f"a:\n  - b: {value}\n", expected="a")
     assert isinstance(refused, Problem)
     assert place(refused) == (2, 8)
-    assert refused.message.startswith("a value is not what it looks like: ")
+    assert refused.message.startswith("this value cannot be parsed: ")
 
 
 def test_key_is_the_text_that_it_was_written_as() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ops.access.ledger import entries
 from ops.config.prices import NodePrice, PriceTable
 from ops.cost import usage
-from ops.cost.metering import Accounts
+from ops.cost.metering import UsageMeter
 from ops.errors import NotRunning
 from ops.health import alerts
 from ops.policy import store as policy_store
@@ -39,7 +39,7 @@ class Platform:
         self.told = Observations(counted_from_ms=5_000)
         machines = Machines(lambda: NODES, grows=False)
         machines.refresh()
-        self.accounts = Accounts(
+        self.accounts = UsageMeter(
             PlatformView(database, self.told, cast(apps.Apps, self.apps)),
             machines,
             least={"m": 1},

@@ -11,7 +11,7 @@ import pytest
 from ops.config.scaling import ScalingSettings
 from ops.cost import workloads
 from ops.cost.advice import Size, Workload
-from ops.cost.utilisation import Survey, computes_bf16
+from ops.cost.utilisation import LoadSampler, computes_bf16
 from ops.scaling.need import ScalingReading
 from ops.scaling.scaler import ScalableApp
 from ops.serving import apps
@@ -34,7 +34,7 @@ class Platform:
     def __init__(self, database: Database, *, has_bf16: bool = True) -> None:
         self.database, self.clock, self.told = database, Clock(), Observations()
         found = cast(apps.Apps, Apps({"m@1": running()}))
-        self.survey = Survey(PlatformView(database, self.told, found), has_bf16=has_bf16)
+        self.survey = LoadSampler(PlatformView(database, self.told, found), has_bf16=has_bf16)
 
     def answer(self, **fields: Any) -> None:
         now_ms = int(self.clock.now.timestamp() * 1000)

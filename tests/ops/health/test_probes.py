@@ -31,8 +31,8 @@ from ops.health.probes import (
     KEPT_DEATHS,
     AppsProbe,
     DatabaseProbe,
+    DeathCounter,
     MachineProbe,
-    Mortality,
     certificate,
     telling,
 )
@@ -230,7 +230,7 @@ def serve_app(*dead: str, target: int = 2, deployed: float = 1.0) -> dict[str, A
 
 
 def test_replicas_that_died_count_until_they_are_long_gone() -> None:
-    seen = Mortality()
+    seen = DeathCounter()
     assert seen.observe(serve_app("old"), NOW) == ()
     assert seen.observe(serve_app("old", "a"), NOW) == (NOW,)
     later = NOW + KEPT_DEATHS
@@ -239,13 +239,13 @@ def test_replicas_that_died_count_until_they_are_long_gone() -> None:
 
 
 def test_replicas_that_were_told_to_stop_did_not_die() -> None:
-    seen = Mortality()
+    seen = DeathCounter()
     seen.observe(serve_app(target=4), NOW)
     seen.observe(serve_app(target=2), NOW)
     assert seen.observe(serve_app("a", target=2), NOW) == ()
     assert seen.observe(serve_app("a", "b", target=2), NOW) == ()
     assert seen.observe(serve_app("a", "b", "c", target=2), NOW) == (NOW,)
-    again = Mortality()
+    again = DeathCounter()
     again.observe(serve_app(), NOW)
     assert again.observe(serve_app("a", "b", deployed=2.0), NOW) == ()
 

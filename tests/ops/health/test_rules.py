@@ -282,7 +282,7 @@ CASES: list[tuple[dict[str, Any], str, Severity, str]] = [
         telling(consumer(), consumer(1, waiting=5, committed_ago_s=31)),
         "pipeline/reviews/consumer/1/commits",
         DEGRADED,
-        "5 records wait",
+        "holds 5 uncommitted",
     ),
     (
         telling(consumer(), consumer(1, waiting=5, committed_ago_s=121)),

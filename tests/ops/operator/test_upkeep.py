@@ -12,8 +12,8 @@ from ops.access.ledger import entries
 from ops.catalogue.deployments import keep_deployment
 from ops.config.scaling import ScalingSettings
 from ops.cost import workloads
-from ops.cost.metering import Accounts
-from ops.cost.utilisation import Survey
+from ops.cost.metering import UsageMeter
+from ops.cost.utilisation import LoadSampler
 from ops.operator.loop import LEASE, LEASE_LASTS, Operator
 from ops.operator.repairs import Repairs
 from ops.operator.upkeep import Scaling, Upkeep
@@ -69,7 +69,7 @@ class Platform:
         deploys = {"pipeline-words": lambda cluster: None}
         view = PlatformView(database, told, cast(apps.Apps, self.serve))
         upkeep = Upkeep(
-            Accounts(view, machines, least={"m": 1}, pipelines=[WORDS], prices=None),
+            UsageMeter(view, machines, least={"m": 1}, pipelines=[WORDS], prices=None),
             Repairs(
                 view,
                 self.kafka,
@@ -88,7 +88,7 @@ class Platform:
             )
             if scaling
             else None,
-            Survey(view, has_bf16=False),
+            LoadSampler(view, has_bf16=False),
         )
         self.operator = Operator(
             view,
@@ -132,7 +132,7 @@ def test_each_change_of_size_is_one_row_of_the_ledger(platform: Platform) -> Non
         1,
     )
     assert (first.from_state, first.to_state) == ("1", "4")
-    assert first.reason.startswith("m@1: 4 replicas instead of 1: 4,000 records behind")
+    assert first.reason.startswith("m@1: 4 replicas instead of 1: lag 4,000")
     assert first.evidence["rate_per_replica"] == 100.0
     assert (second.from_state, second.to_state) == ("4", "7")
 

@@ -114,7 +114,7 @@ def test_version_that_serves_is_not_deleted(
     )
     assert refused(registry, retention, 4).endswith("it serves, with weight 0.05")
     assert refused(registry, retention, 5).endswith("it serves, with weight 0")
-    assert retention.retirable("sentiment", keep=0) == [v(1), v(2)]
+    assert retention.deletable("sentiment", keep=0) == [v(1), v(2)]
 
 
 def test_version_of_an_open_release_is_not_deleted(
@@ -140,7 +140,7 @@ def test_version_that_a_rollback_goes_back_to_is_not_deleted(
     serve(database, {"3": 1.0})
 
     assert refused(registry, retention, 2).endswith("a rollback of sentiment@3 goes back to it")
-    assert retention.retirable("sentiment", keep=0) == [v(1), v(4), v(5)]
+    assert retention.deletable("sentiment", keep=0) == [v(1), v(4), v(5)]
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,9 @@ def test_versions_behind_the_newest_may_be_retired(
     serve(database, {"2": 1.0})
     retention.delete(v(1), actor="bob", now=NOW)
 
-    assert retention.retirable("sentiment", keep=2) == [v(3), v(4)]
-    assert retention.retirable("sentiment", keep=10) == []
-    assert retention.retirable("intent", keep=1) == []
+    assert retention.deletable("sentiment", keep=2) == [v(3), v(4)]
+    assert retention.deletable("sentiment", keep=10) == []
+    assert retention.deletable("intent", keep=1) == []
 
 
 def test_routes_of_versions_that_are_not_registered_are_passed_over(

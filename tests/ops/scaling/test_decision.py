@@ -34,7 +34,7 @@ def test_backlog_and_arrivals_decide() -> None:
     decision = now(BUSY)
     assert decision.target == 5
     assert decision.reason == (
-        "5 replicas instead of 2: 3,000 records behind and 250/s more, at 100/s each, need 4.1"
+        "5 replicas instead of 2: lag 3,000, 250/s arriving, 100/s per replica: 4.1 needed"
     )
 
 
@@ -60,7 +60,7 @@ def test_need_within_the_dead_band_changes_nothing() -> None:
 def test_bounds_hold_and_are_told() -> None:
     decision = now(BUSY, max_replicas=3)
     assert decision.target == 3
-    assert decision.reason.endswith("need 4.1, and 3 is the bound")
+    assert decision.reason.endswith("4.1 needed, limited to 3")
     quiet = QUIET._replace(arrival_per_s=10)
     assert now(quiet, min_replicas=2, target=5).target == 3
     assert now(quiet, min_replicas=2, target=3).target == 2

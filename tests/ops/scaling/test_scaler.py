@@ -83,7 +83,7 @@ def test_backlog_of_busy_replicas_takes_more_of_them() -> None:
         "m",
         1,
     )
-    assert target_size.reason.startswith("8 replicas instead of 2: 4,000 records behind")
+    assert target_size.reason.startswith("8 replicas instead of 2: lag 4,000")
     assert target_size.evidence["lag"] == 4000
 
 

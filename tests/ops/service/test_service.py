@@ -25,8 +25,8 @@ from ops.errors import (
 from ops.health import alerts
 from ops.health.findings import Finding, Severity
 from ops.health.rules import Health
-from ops.service.health import HealthVerbs
-from ops.service.people import PeopleVerbs
+from ops.service.health import HealthActions
+from ops.service.people import PeopleActions
 from ops.service.policies import CheckedPolicy
 from ops.sql.database import Database
 from ops.sql.tables import routes
@@ -247,7 +247,7 @@ def grant_id(there: Installation, holder: str) -> int:
         return grants.page(connection, holder=holder)[0].id
 
 
-CHANGES: dict[str, Callable[[PeopleVerbs, Actor, Installation], object]] = {
+CHANGES: dict[str, Callable[[PeopleActions, Actor, Installation], object]] = {
     "principal.add": lambda people, who, _: people.add(who, "new", Kind.PERSON),
     "principal.disable": lambda people, who, _: people.disable(who, "bob"),
     "membership.add": lambda people, who, _: people.join(who, "eve", "risk"),
@@ -350,7 +350,7 @@ def test_health_and_alerts_are_for_who_may_read_the_model(there: Installation) -
     keys = ("kafka/brokers", "app/sentiment@1/replicas", "app/risk-a@1/replicas")
     keys = (*keys, "control/sentiment", "app/pipeline-reviews/replicas", "pipeline/reviews/lag")
     down = tuple(Finding(key, Severity.DOWN, "it is so", NOW) for key in keys)
-    verbs = HealthVerbs(lambda: Health(NOW, down))
+    verbs = HealthActions(lambda: Health(NOW, down))
     shown = {name: verbs.latest(actor(there, name)) for name in ("root", "ana", "bob", "eve")}
     assert {name: [f.key for f in found.health.findings] for name, found in shown.items()} == {
         "root": list(keys),

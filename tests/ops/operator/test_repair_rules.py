@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.operator.diagnosis import (
+from ops.operator.repair_rules import (
     FIRST_PAUSE,
     LIMIT,
     SILENT_S,
@@ -67,7 +67,7 @@ def test_app_that_runs_or_is_on_its_way_does_not_ail(status: str) -> None:
         (ObservedApp("UNHEALTHY", 1, ""), None, "its replicas are not healthy"),
     ],
 )
-def test_ailments_of_apps(found: ObservedApp | None, fault: str | None, what: str) -> None:
+def test_faults_of_apps(found: ObservedApp | None, fault: str | None, what: str) -> None:
     fault = fault_of_app(found, fault)
     assert fault is not None
     assert fault.what == what
@@ -92,7 +92,7 @@ def test_pipeline_that_goes_on_does_not_ail() -> None:
         ),
     ],
 )
-def test_ailments_of_pipelines(heartbeat: ConsumerRecord, what: str) -> None:
+def test_faults_of_pipelines(heartbeat: ConsumerRecord, what: str) -> None:
     assert ailing(heartbeat) == what
 
 
