@@ -1,8 +1,8 @@
-"""``python -m bench``: every rate beside its reference, in one run on a private platform.
+"""``python -m bench``: measure every rate and its reference in one run on a private platform.
 
-sentence-transformers, the engine alone, a replica with JSON in and out, and the platform from
-Kafka to Kafka with the same encoder; the pipelines' model has a head with two labels on it.
-Takes minutes and all cores: other work on the machine falls upon the figures.
+Measures sentence-transformers, the engine alone, a replica with JSON in and out, and the platform
+from Kafka to Kafka with the same encoder; the pipelines' model adds a head with two labels.
+Takes minutes and all cores: other work on the machine distorts the metrics.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from serve.importing import import_model
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
 
-# Of the texts for the engine, the share that the slower reference computes: every fourth by
-# length, so that both have the same lengths.
+# The slower reference computes every fourth of the engine's texts, ordered by length, so that
+# both have the same distribution of lengths.
 REFERENCE_EVERY = 4
 ENGINE_TEXTS = 1_024
 MICRO_BATCH = 256
@@ -57,7 +57,7 @@ Figures = dict[str, float | str]
 
 
 def make_classifier(out: Path) -> None:
-    """Write a model directory: the packaged encoder under an untrained head with two labels."""
+    """Write a model directory: the packaged encoder with an untrained head of two labels."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -70,7 +70,7 @@ def make_classifier(out: Path) -> None:
 
 
 def measure_alone(texts: Sequence[str], classifier: Path, *, repeats: int) -> Figures:
-    """Reference, engine and replica in this process, in turns."""
+    """Measure reference, engine and replica in this process, round-robin."""
     some = sorted(texts, key=len)[::REFERENCE_EVERY]
     replica = Replica(ModelSettings(name="bench", path=classifier))
     replies: list[BatchReply] = []
@@ -103,13 +103,13 @@ def measure_alone(texts: Sequence[str], classifier: Path, *, repeats: int) -> Fi
 
 
 def micro_batches(texts: Sequence[str]) -> list[list[bytes]]:
-    """Texts as JSON records, in calls as a pipeline makes them."""
+    """Return texts as JSON records, in batches the size of a pipeline's calls."""
     values = [orjson.dumps({"id": index, "text": text}) for index, text in enumerate(texts)]
     return [values[start : start + MICRO_BATCH] for start in range(0, len(values), MICRO_BATCH)]
 
 
 def texts_for(engine_texts_per_s: float) -> int:
-    """How many texts a pipeline's row needs to last ``ROW_S``."""
+    """Return the number of texts for which a pipeline's row takes ``ROW_S`` seconds."""
     wanted = int(engine_texts_per_s * ROW_S) // MICRO_BATCH * MICRO_BATCH
     return min(MAX_TEXTS, max(MIN_TEXTS, wanted))
 
@@ -117,7 +117,7 @@ def texts_for(engine_texts_per_s: float) -> int:
 def measure_platform(
     platform: Installation, model: ModelSettings, texts: Sequence[str], *, quick: bool
 ) -> Figures:
-    """Kafka to Kafka, in both ways of delivery and with the echo model."""
+    """Measure from Kafka to Kafka with both delivery guarantees and with the echo model."""
     idle_texts = texts[: IDLE_RECORDS // 4 if quick else IDLE_RECORDS]
     with stage(platform, model, "exactly-once") as exactly_once:
         figures = _measure_exactly_once(exactly_once, texts, idle_texts, quick=quick)
@@ -138,7 +138,7 @@ def measure_platform(
 
 
 def quantiles(prefix: str, latency: Latency) -> Figures:
-    """Median and 99th percentile under their names, and the disturbance beside them."""
+    """Return median and 99th percentile by name, together with the disturbance."""
     p50, p99 = np.percentile(latency.milliseconds, (50, 99))
     return {
         f"{prefix}_p50_ms": round(float(p50), 1),
@@ -150,11 +150,11 @@ def quantiles(prefix: str, latency: Latency) -> Figures:
 def main() -> None:
     """Measure, print tables to stderr and one line of JSON to stdout."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="only the line of JSON")
-    parser.add_argument("--texts", type=int, help="per pipeline; default what lasts 8 s")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats; rough figures")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
+    parser.add_argument("--texts", type=int, help="number per pipeline; default enough for 8 s")
+    parser.add_argument("--quick", action="store_true", help="run fewer repeats; rough metrics")
     options = parser.parse_args()
-    # The product's client reports every producer that is closed young.
+    # The product's client warns about every producer that is closed soon after it was opened.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     width = None if sys.stderr.isatty() else TABLE_WIDTH
     console = Console(stderr=True, quiet=options.json, width=width)
@@ -172,7 +172,7 @@ def _measure(console: Console, *, texts: int | None, quick: bool) -> Figures:
         classifier = Path(made) / "classifier"
         make_classifier(classifier)
         source, engine_texts = load_texts(ENGINE_TEXTS // 2 if quick else ENGINE_TEXTS)
-        console.print("sentence-transformers, engine and replica, in turns")
+        console.print("sentence-transformers, engine and replica, round-robin")
         alone = measure_alone(engine_texts, classifier, repeats=1 if quick else 3)
         count = texts or (MIN_TEXTS if quick else texts_for(float(alone["engine_texts_per_s"])))
         model = ModelSettings(name="minilm", path=classifier)

@@ -1,8 +1,8 @@
-"""``python -m bench.chaos``: kill processes in mid-stream and count every record.
+"""``python -m bench.chaos``: kill processes under load and account for every record.
 
 A steady load runs through the echo model while the consumer, the model's replica and the
-broker are killed at random moments. An independent read_committed reader counts. The last line
-is one of JSON; the exit code is 1 where a record is lost, doubled or out of order.
+broker are killed at random times. An independent read_committed reader counts the results. The
+last line is JSON; the exit code is 1 if a record is lost, duplicated, reordered or dead-lettered.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ BROKER_AWAY_S = (0.5, 3.0)
 START_DEADLINE_S = 120.0
 RECOVERY_DEADLINE_S = 120.0
 PROCESS_DEADLINE_S = 60.0
-# Longer than a transaction that a dead process left open can hide results.
+# Longer than an open transaction of a dead process can keep results from readers.
 SETTLE_S = 5.0
 POLL_S = 0.02
 
 
 class Blow(StrEnum):
-    """What is done to the platform."""
+    """Fault that is injected into the platform."""
 
     CONSUMER = "consumer killed"
     REPLICA = "replica killed"
@@ -53,14 +53,14 @@ class Blow(StrEnum):
 
 
 class Recovery(NamedTuple):
-    """Seconds from a blow to the first readable result of a record produced after it."""
+    """Seconds from a fault to the first readable result of a record produced after it."""
 
     blow: Blow
     seconds: float
 
 
 class Outcome(NamedTuple):
-    """What a run came to."""
+    """Result of a run."""
 
     counted: Tally
     dead_letters: int
@@ -68,12 +68,12 @@ class Outcome(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Every record once, in order, and none taken for bad."""
+        """Whether every record arrived once and in order, and none as a dead letter."""
         return self.counted.is_exact and not self.dead_letters
 
 
 def plan_blows(count: int, dice: random.Random) -> list[Blow]:
-    """Blows in random order; each kind before any comes again, the consumer twice as often."""
+    """Return faults in random order; each cycle has every kind once and the consumer twice."""
     blows: list[Blow] = []
     while len(blows) < count:
         blows += dice.sample([*Blow, Blow.CONSUMER], len(Blow) + 1)
@@ -81,7 +81,7 @@ def plan_blows(count: int, dice: random.Random) -> list[Blow]:
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
-    """The line of JSON; recovery is the consumer's, others' stand beside it."""
+    """Return the line of JSON; ``recovery_*`` is about the consumer."""
     consumer = _seconds(outcome, Blow.CONSUMER)
     broker = _seconds(outcome, Blow.BROKER_KILL) + _seconds(outcome, Blow.BROKER_STOP)
     return {
@@ -97,7 +97,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
 
 
 class Load:
-    """Records at a steady rate from a thread of its own; a context manager."""
+    """Context manager that sends records at a steady rate from its own thread."""
 
     def __init__(self, feeder: Feeder) -> None:
         self._feeder = feeder
@@ -120,7 +120,7 @@ class Load:
 
 
 class Storm:
-    """Strikes a platform under load and takes the time until it answers again."""
+    """Injects faults into a platform under load and measures the recovery time."""
 
     def __init__(
         self, platform: Installation, feeder: Feeder, counter: Counter, dice: random.Random
@@ -131,16 +131,16 @@ class Storm:
         self._dice = dice
 
     def strike(self, blow: Blow) -> Recovery:
-        """Strike once and wait until a record produced after that has its result.
+        """Inject one fault and wait for the result of a record produced after it.
 
         Raises:
-            RuntimeError: It does not come.
+            RuntimeError: The result does not arrive, or there is no process to kill.
         """
         pid = self._victim(blow)
         seen = self._counter.count()
         start = time.perf_counter()
         self._hit(blow, pid)
-        # Produced after the blow: a result that was only on its way is no recovery.
+        # Results of records produced before the fault do not count as recovery.
         record_id = self._feeder.produced
         return Recovery(blow, self._first_result(record_id, seen) - start)
 
@@ -157,7 +157,7 @@ class Storm:
             if pids:
                 return pids[0]
             time.sleep(POLL_S)
-        raise RuntimeError(f"{blow}: no such process within {PROCESS_DEADLINE_S:g} s")
+        raise RuntimeError(f"{blow}: found no process to kill within {PROCESS_DEADLINE_S:g} s")
 
     def _hit(self, blow: Blow, pid: int) -> None:
         if blow in (Blow.CONSUMER, Blow.REPLICA):
@@ -181,7 +181,7 @@ class Storm:
 
 
 def run(seconds: float, kills: int, seed: int, console: Console) -> Outcome:
-    """Bring a platform up, strike it ``kills`` times within ``seconds`` and count."""
+    """Start a platform, inject ``kills`` faults within ``seconds`` and count the results."""
     dice = random.Random(seed)
     with (
         TemporaryDirectory(prefix="bertstream-bench-") as made,
@@ -199,7 +199,7 @@ def run(seconds: float, kills: int, seed: int, console: Console) -> Outcome:
                 recoveries = _weather(storm, seconds, plan_blows(kills, dice), dice, console)
             feeder.flush()
             counter.wait_for(feeder.produced, RECOVERY_DEADLINE_S)
-            # What is too much comes late.
+            # Duplicates may arrive late.
             time.sleep(SETTLE_S)
             counted = tally(feeder.produced, counter.arrivals())
             return Outcome(counted, letters.count(), recoveries)
@@ -209,11 +209,11 @@ def run(seconds: float, kills: int, seed: int, console: Console) -> Outcome:
 
 
 def main() -> None:
-    """Strike, count, print one line of JSON to stdout."""
+    """Inject faults, count the results and print one line of JSON to stdout."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--kills", type=int, default=KILLS)
-    parser.add_argument("--seed", type=int, help="of the order and moments; default random")
+    parser.add_argument("--seed", type=int, help="seed of the order and times; default random")
     options = parser.parse_args()
     seed = random.randrange(10_000) if options.seed is None else options.seed
     console = Console(stderr=True)
@@ -229,7 +229,7 @@ def main() -> None:
 def _weather(
     storm: Storm, seconds: float, blows: list[Blow], dice: random.Random, console: Console
 ) -> list[Recovery]:
-    """Strike at a random moment of each equal part of the time; late ones follow at once."""
+    """Inject one fault at a random time in each equal interval; overdue ones follow at once."""
     start, part = time.monotonic(), seconds / max(1, len(blows))
     recoveries = []
     for index, blow in enumerate(blows):

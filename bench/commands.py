@@ -1,10 +1,10 @@
-"""How long a person waits for each command that reads, with many versions and ledger rows.
+"""Measure the response time of each read command with many versions and ledger rows.
 
 ``python -m bench.commands [--versions N --ledger N --repeats N]`` fills a database, serves the
-control API over it and runs every command as a process of its own, in turns. Told are seconds of
-wall time and of computing by the command alone, the interpreter's start included: on a machine
-that others use, too, the latter can be compared. Ends with one JSON line; leaves with 1 where the
-median of a command took too long.
+control API over it and runs every command in its own process, round-robin. It reports the wall
+time and the CPU time of each command in seconds, including the start of the interpreter; on a
+shared machine, compare the CPU time. It prints one line of JSON and exits with 1 if the median
+wall time of a command is above the limit.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ COMMANDS = (
 
 
 class Taken(NamedTuple):
-    """What one run of a command took, in seconds; ``own`` is computing alone."""
+    """Wall time and CPU time (``own``) of one run of a command, in seconds."""
 
     wall: float
     own: float
 
 
 def main() -> int:
-    """Measure; the exit code says whether every command was fast enough."""
+    """Measure every command; return 0 if all were fast enough, otherwise 1."""
     parser = argparse.ArgumentParser(prog="python -m bench.commands", description=__doc__)
     parser.add_argument("--versions", type=int, default=10_000)
     parser.add_argument("--ledger", type=int, default=1_000_000)
@@ -114,13 +114,13 @@ def _filled(database: Database, folder: Path, versions: int, rows: int) -> Servi
     now = datetime.now(UTC)
     ensure_local_admin(database, folder, now=now)
     _release(database, now - timedelta(minutes=9))
-    finding = Finding("kafka/brokers", Severity.DEGRADED, "one is away", now, "nothing", "look")
+    finding = Finding("kafka/brokers", Severity.DEGRADED, "one is down", now, "nothing", "check")
     health = Health(now, (finding,))
     return Service(database, store, health=lambda: health)
 
 
 def _release(database: Database, at: datetime) -> None:
-    """An open release, in shadow."""
+    """Start a release and move it to its shadow step."""
     text = POLICY.format(name=LARGE)
     with database.begin() as connection:
         policy_store.put(connection, load(text, now=at), text, author="ada", now=at)
@@ -135,7 +135,7 @@ def _release(database: Database, at: datetime) -> None:
 
 
 def _taken(folder: Path, repeats: int) -> dict[str, list[Taken]]:
-    """In turns, after one round to warm up."""
+    """Run the commands round-robin, after one round to warm up."""
     taken: dict[str, list[Taken]] = {name: [] for name in COMMANDS}
     for _ in range(1 + repeats):
         for name, runs in taken.items():
@@ -152,7 +152,7 @@ def _run(name: str, folder: Path) -> Taken:
         timeout=60,
     )
     taken = Taken(time.perf_counter() - began, _of_children() - computed)
-    # 1: the platform is degraded, the version may not go out.
+    # Exit code 1 is expected: the platform is degraded and the version is blocked.
     assert done.returncode in (0, 1), (name, done.stderr)
     assert b"error" not in done.stderr, (name, done.stderr)
     return taken

@@ -1,7 +1,7 @@
-"""An independent view of the topics: produces records and counts what becomes readable.
+"""Independent check of the topics: produce records and count the results that become readable.
 
-Uses another Kafka client than the product (confluent-kafka), so that a fault of the product's
-client cannot hide itself. Arrival times are those of the reading side.
+Uses a different Kafka client from the product (confluent-kafka), so that a fault of the product's
+client cannot hide itself. Arrival times are taken by the reader.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLUSH_TIMEOUT_S = 60.0
 FIRST_GROUP_S = 0.05
 # The client's default of 10 s would be counted as the product's recovery.
 RECONNECT_MAX_MS = 300
-# The client writes on stderr whenever a broker goes, which here is done on purpose.
+# The client logs to stderr whenever a broker stops, which the benchmarks do on purpose.
 QUIET_LOG = 2
 
 
@@ -29,7 +29,7 @@ class Arrival(NamedTuple):
     """A result that has become readable.
 
     Attributes:
-        at: When, in seconds of ``time.perf_counter``.
+        at: Time of arrival, in seconds of ``time.perf_counter``.
     """
 
     at: float
@@ -39,12 +39,12 @@ class Arrival(NamedTuple):
 
     @property
     def record_id(self) -> int:
-        """Number of the input record, as it was given at production."""
+        """Id that the input record got when it was produced."""
         return int(orjson.loads(self.value)["id"])
 
 
 class Tally(NamedTuple):
-    """Produced records against results."""
+    """Comparison of produced records with results."""
 
     produced: int
     lost: int
@@ -53,16 +53,16 @@ class Tally(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Every record once and every key in order."""
+        """Whether every record arrived once and every key arrived in order."""
         return not (self.lost or self.duplicated or self.reordered)
 
 
 def tally(produced: int, arrivals: Sequence[Arrival]) -> Tally:
-    """Count what is missing, what is there twice and what overtook another of its key.
+    """Count lost, duplicated and reordered records.
 
     Args:
         produced: Records with the ids 0 .. produced - 1, rising within each key.
-        arrivals: In the order of reading.
+        arrivals: Results in the order of reading.
     """
     seen: set[int] = set()
     highest: dict[bytes | None, int] = {}
@@ -80,10 +80,10 @@ def tally(produced: int, arrivals: Sequence[Arrival]) -> Tally:
 
 
 def records_per_s(arrivals: Sequence[Arrival]) -> float:
-    """Rate between the first and the last transaction, so that the start does not count.
+    """Return the rate from the first to the last transaction, which excludes the start-up.
 
     Raises:
-        ValueError: All arrived at once, so there is no rate.
+        ValueError: All results arrived at once, so no rate can be computed.
     """
     first, last = arrivals[0].at, arrivals[-1].at
     later = [arrival for arrival in arrivals if arrival.at > first + FIRST_GROUP_S]
@@ -93,7 +93,7 @@ def records_per_s(arrivals: Sequence[Arrival]) -> float:
 
 
 def latencies_ms(sent: Mapping[int, float], arrivals: Sequence[Arrival]) -> list[float]:
-    """Milliseconds from production to readable, of each arrival whose production is known."""
+    """Return milliseconds from production to readability of each arrival with a known send time."""
     return [
         1000 * (arrival.at - sent[record_id])
         for arrival in arrivals
@@ -102,7 +102,7 @@ def latencies_ms(sent: Mapping[int, float], arrivals: Sequence[Arrival]) -> list
 
 
 class Counter:
-    """Reads a topic from its beginning, committed records only, in a thread of its own."""
+    """Reads the committed records of a topic from its beginning, in its own thread."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         """Start reading; the topic must exist."""
@@ -125,17 +125,17 @@ class Counter:
         self._thread.start()
 
     def arrivals(self, since: int = 0) -> list[Arrival]:
-        """What has arrived, in order, without the first ``since``."""
+        """Return the arrivals in order, without the first ``since``."""
         with self._arrived:
             return self._arrivals[since:]
 
     def count(self) -> int:
-        """How many have arrived."""
+        """Return the number of arrivals."""
         with self._arrived:
             return len(self._arrivals)
 
     def wait_for(self, count: int, deadline_s: float) -> bool:
-        """Wait until ``count`` have arrived; False where the deadline came first."""
+        """Wait for ``count`` arrivals; return False if the deadline passes first."""
         with self._arrived:
             reached = self._arrived.wait_for(
                 lambda: len(self._arrivals) >= count or self._fault is not None, deadline_s
@@ -145,7 +145,7 @@ class Counter:
             return reached
 
     def close(self) -> None:
-        """End the thread and the connection."""
+        """Stop the thread and close the connection."""
         self._stopping.set()
         self._thread.join()
         self._consumer.close()
@@ -155,7 +155,7 @@ class Counter:
             self._assign()
             while not self._stopping.is_set():
                 message = self._consumer.poll(POLL_S)
-                # An error here is a broker that is away: the client goes on by itself.
+                # An error here means that a broker is unavailable; the client reconnects by itself.
                 if message is not None and message.error() is None:
                     self._take(message)
         except KafkaException as exc:
@@ -178,10 +178,10 @@ class Counter:
 
 
 class Feeder:
-    """Produces numbered records, idempotently, and knows when each was handed over."""
+    """Idempotent producer of numbered records that keeps the time when each was sent."""
 
     def __init__(self, bootstrap_servers: str, topic: str, *, keys: int = 64) -> None:
-        """Connect; record ``i`` gets key ``i % keys``."""
+        """Connect; record ``i`` gets the key number ``i % keys``."""
         self._topic = topic
         self._keys = keys
         self._producer = Producer(
@@ -190,7 +190,7 @@ class Feeder:
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "log_level": QUIET_LOG,
-                # A broker that is away for a while shall cost no record.
+                # No record may be lost while a broker is unavailable.
                 "message.timeout.ms": 120_000,
                 "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
                 "queue.buffering.max.messages": 1_000_000,
@@ -201,14 +201,14 @@ class Feeder:
 
     @property
     def produced(self) -> int:
-        """How many were handed over; also the next record's id."""
+        """Number of records sent, which is also the id of the next record."""
         return len(self.sent)
 
     def send(self, text: str, *, size_bytes: int = 0) -> int:
-        """Send a text as the next record, without waiting; returns its id.
+        """Send a text as the next record without waiting and return its id.
 
         Args:
-            size_bytes: Pad the record's value to this size.
+            size_bytes: Minimum size of the record's value, reached by padding.
         """
         record_id = self.produced
         value = orjson.dumps({"id": record_id, "text": text})
@@ -223,14 +223,14 @@ class Feeder:
         return record_id
 
     def flush(self) -> None:
-        """Wait until the broker has everything.
+        """Wait until the broker has acknowledged every record.
 
         Raises:
-            RuntimeError: It has not: nothing can be said about what becomes of the records.
+            RuntimeError: Records are unacknowledged, so the run proves nothing about losses.
         """
         left = self._producer.flush(FLUSH_TIMEOUT_S)
         if left or self.refused:
-            raise RuntimeError(f"{left} records unsent, {len(self.refused)}: {self.refused[:3]}")
+            raise RuntimeError(f"{left} unsent, {len(self.refused)} refused: {self.refused[:3]}")
 
     def _delivered(self, error: Any, _: Message) -> None:
         if error is not None:

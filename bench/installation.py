@@ -1,4 +1,4 @@
-"""A whole platform for one benchmark: private, brought up by ``up``, always taken down."""
+"""A private platform for one benchmark: started with ``up`` and always taken down."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def model_without_weights(path: Path) -> Path:
 
 
 def echo_model(path: Path) -> ModelSettings:
-    """The model ``echo``, which computes nothing, of any model directory."""
+    """Return settings of the model ``echo``, which computes nothing, for any model directory."""
     return ModelSettings(name="echo", path=path, engine=EngineSettings(kind="echo"), num_cpus=0.25)
 
 
 class Installation:
-    """A platform in a directory of its own; Kafka and Ray run from the first ``run`` on."""
+    """A platform in its own directory; the first ``run`` starts Kafka and Ray."""
 
     def __init__(self, state_dir: Path, models: tuple[ModelSettings, ...], say: Say) -> None:
         self._state_dir = state_dir
@@ -63,13 +63,13 @@ class Installation:
         self._state = PlatformState(instance="")
 
     def run(self, *pipelines: PipelineSettings) -> None:
-        """Have exactly these pipelines run; the models stay as they are."""
+        """Run exactly these pipelines; the models stay as they are."""
         config = PlatformConfig(
             models=self._models,
             pipelines=pipelines,
             ray=RaySettings(address="local", num_cpus=max(4, os.cpu_count() or 1)),
-            # One replica and one consumer are measured, whatever waits for them, and no start of an
-            # operator, which every change of the pipelines would bring.
+            # Measure one replica and one consumer at any backlog, without an operator, which would
+            # restart at every change of the pipelines.
             scaling=None,
             operator=False,
             state_dir=self._state_dir,
@@ -92,25 +92,25 @@ class Installation:
         return embedded_broker(self._state_dir)
 
     def pids_of_pipeline(self, pipeline: PipelineSettings) -> list[int]:
-        """Processes of a pipeline's consumers, as Ray's API tells."""
+        """Return the process ids of a pipeline's consumers, as reported by Ray's API."""
         return self._pids(pipeline.app_name)
 
     def pids_of_model(self, name: str) -> list[int]:
-        """Processes of the replicas of a model's first version."""
+        """Return the process ids of the replicas of a model's first version."""
         return self._pids(app_name(name, "1"))
 
     def rss_mb(self, pids: list[int]) -> float:
-        """Memory of processes together, in 10^6 bytes."""
+        """Return the total memory of the processes, in 10^6 bytes."""
         return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 1e6
 
     def kill(self, pid: int) -> None:
-        """End a process as a crash would.
+        """Kill a process with SIGKILL, which looks like a crash.
 
         Raises:
-            RuntimeError: It is none of this installation's.
+            RuntimeError: The process does not belong to this installation.
         """
         if psutil.Process(pid).environ().get(MARK) != self._state.instance:
-            raise RuntimeError(f"process {pid} belongs to somebody else")
+            raise RuntimeError(f"process {pid} does not belong to this installation")
         os.kill(pid, signal.SIGKILL)
 
     def _pids(self, app: str) -> list[int]:
@@ -119,7 +119,7 @@ class Installation:
 
 
 def replica_pids(app: dict[str, Any]) -> list[int]:
-    """Pids of an app's running replicas, from Ray's answer about it."""
+    """Return the pids of an app's running replicas, from Ray's description of the app."""
     return [
         int(replica["pid"])
         for deployment in app.get("deployments", {}).values()
@@ -130,7 +130,7 @@ def replica_pids(app: dict[str, Any]) -> list[int]:
 
 @contextmanager
 def installation(models: tuple[ModelSettings, ...], say: Say) -> Iterator[Installation]:
-    """A platform with these models and no pipeline yet; gone afterwards, whatever happens."""
+    """Start a platform with these models and no pipeline; always take it down afterwards."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="bertstream-bench-") as directory:

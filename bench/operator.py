@@ -1,8 +1,8 @@
-"""How long a round of the operator takes with many models, and a call of the control API.
+"""Measure rounds of the operator with many models, and calls of the control API.
 
-``python -m bench.operator [--models N --rounds N --calls N]``: the database, evidence, verdicts
-and the API are the real ones; Kafka and Ray are stood in for, as what they take is waited for
-elsewhere. Ends with one JSON line; leaves with 1 where one took too long.
+``python -m bench.operator [--models N --rounds N --calls N]`` uses the real database, evidence,
+verdicts and API, and stubs for Kafka and Ray, which other threads wait for. It prints one line
+of JSON and exits with 1 if the slowest round or the 99th percentile of calls is above its limit.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ rollout:
   canary: [{{weight: 0.25, records: 100000000, timeout: 30m}}]
   bake: {{duration: 20m, records: 100000000, timeout: 30m}}
 """
-# What brings a release to where it stands; so many of ten models each.
+# Events that bring a release to its state, each with the number of models out of ten.
 TO_SHADOW = (Event.GATES_PASSED, Event.APPROVED, Event.MAY_GO, Event.LOADED)
 PLACES: tuple[tuple[int, tuple[Event, ...]], ...] = (
     (4, (Event.GATES_PASSED, Event.APPROVAL_NEEDED)),
@@ -98,14 +98,14 @@ PLACES: tuple[tuple[int, tuple[Event, ...]], ...] = (
 
 
 class Taken(NamedTuple):
-    """What a round took, in milliseconds; ``own`` without what other programs took of the CPU."""
+    """Duration of a round in milliseconds: wall time, and CPU time of the round (``own``)."""
 
     wall: float
     own: float
 
 
 class StandingApps:
-    """Every app runs, whatever is asked."""
+    """Stub of the apps in which every app runs."""
 
     def __init__(self, models: list[str]) -> None:
         names = [app_name(model, label) for model in models for label in ("1", "2")]
@@ -114,52 +114,52 @@ class StandingApps:
         self.found: Mapping[str, ObservedApp] = dict.fromkeys(names, standing)
 
     def refresh(self) -> None:
-        """Nothing has changed."""
+        """Do nothing: the apps never change."""
 
     def reconcile(
         self, wanted: Mapping[str, object], known: set[str], _others: Container[str]
     ) -> None:
-        """All of it is there."""
+        """Check that every desired app exists."""
         assert set(wanted) <= set(self.found), known
 
     def load(self, name: str, *, age_s: float, deadline_s: float) -> Readiness:
-        """It is ready."""
+        """Report every known app as ready."""
         return Readiness(name in self.found, None, age_s, deadline_s)
 
     def fault(self, _name: str) -> str | None:
-        """Nothing is wrong with any."""
+        """Report no fault for any app."""
         return None
 
     def is_busy(self, _name: str) -> bool:
-        """Nothing is under way."""
+        """Report that no operation is in progress."""
         return False
 
     def scale(self, name: str, replicas: int) -> None:
-        """Nothing is to be scaled: records come as they are answered."""
+        """Fail: with a steady backlog no app needs to be scaled."""
         raise AssertionError(f"{name} to {replicas}")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the stub has no resources."""
 
 
 class Steady:
-    """Every pipeline takes what comes."""
+    """Stub of the backlogs in which every pipeline keeps up with its input."""
 
     def of(self, _pipeline: str) -> Backlog:
-        """As it is now."""
+        """Return a backlog measured now."""
         now_s = time.monotonic()
         return Backlog(Rates(OffsetSample(now_s, 1000.0, 990.0), 100.0, 100.0), 4, now_s, 0.0)
 
 
 class Topic:
-    """Takes every route."""
+    """Stub of the control topic."""
 
     def publish(self, record: ControlRecord) -> None:
-        """Forget it."""
+        """Discard the record."""
 
 
 def main() -> int:
-    """Measure; the exit code says whether both were fast enough."""
+    """Measure rounds and calls; return 0 if both were fast enough, otherwise 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=30)
@@ -190,7 +190,7 @@ def main() -> int:
 
 
 def fill(database: Database, folder: Path, count: int) -> list[str]:
-    """Models with a live version and an open release each; gives their names."""
+    """Create models with a live version and an open release each; return their names."""
     database.migrate()
     registry = Registry(database, ArtifactStore(folder / "store"))
     made, now = directories(folder), datetime.now(UTC)
@@ -223,7 +223,7 @@ def _release(
 
 
 def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> list[Taken]:
-    """What each round takes; the first one takes over, with all windows of all steps."""
+    """Measure each round; the first one takes leadership and reads all windows of all steps."""
     observations = Observations()
     end_ms = int(time.time() * 1000)
     for name in models:
@@ -238,9 +238,9 @@ def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> 
         wall_s, own_s = time.perf_counter() - began, time.thread_time() - computed
         taken.append(Taken(1000 * wall_s, 1000 * own_s))
         assert operator.leads
-        # A window lasts some rounds, so that at each of them a part of the consumers tells one.
-        told = models[number % ROUNDS_OF_A_WINDOW :: ROUNDS_OF_A_WINDOW]
-        for name in told:
+        # A window spans several rounds, so in each round only some consumers report one.
+        reporting = models[number % ROUNDS_OF_A_WINDOW :: ROUNDS_OF_A_WINDOW]
+        for name in reporting:
             observations.add(windows_of(name, end_ms, end_ms + WINDOW_MS))
             observations.add([heartbeat_of(name)])
     return taken
@@ -249,7 +249,7 @@ def _ticks(database: Database, folder: Path, models: list[str], rounds: int) -> 
 def operator_of(
     database: Database, folder: Path, models: list[str], observations: Observations
 ) -> Operator:
-    """An operator of these models, among apps that all run."""
+    """Return an operator of these models whose apps all run."""
     view = PlatformView(database, observations, cast(Apps, StandingApps(models)))
     facts = FactFinder(view, ArtifactStore(folder / "store"), cache_dir=folder / "cache")
     templates = {name: ModelSettings(name=name, path=folder) for name in models}
@@ -264,7 +264,7 @@ def operator_of(
 
 
 def _upkeep(view: PlatformView, templates: Mapping[str, ModelSettings]) -> Upkeep:
-    """A pipeline of each model, prices and all that follows."""
+    """Return the upkeep for one pipeline per model, with prices, repairs and scaling."""
     pipelines, backlogs = [pipeline_of(name) for name in templates], Steady()
     machines = Machines(lambda: [Node("node", None, {"CPU": 1000.0})], grows=False)
     machines.refresh()
@@ -280,7 +280,7 @@ def _upkeep(view: PlatformView, templates: Mapping[str, ModelSettings]) -> Upkee
 
 
 def pipeline_of(model: str) -> PipelineSettings:
-    """The one of a model."""
+    """Return the settings of a model's pipeline."""
     return PipelineSettings(
         name=model, model=model, input_topics=(f"{model}.in",), output_topic=f"{model}.out"
     )
@@ -289,7 +289,7 @@ def pipeline_of(model: str) -> PipelineSettings:
 def windows_of(
     model: str, begin_ms: int, end_ms: int
 ) -> Iterator[TelemetryRecord | ComparisonRecord]:
-    """What one consumer tells of both versions between two moments."""
+    """Yield what one consumer reports about both versions between two times."""
     for start_ms in range(begin_ms, end_ms, WINDOW_MS):
         place = {"pipeline": model, "consumer": 0, "model": model}
         times = {"start_ms": start_ms, "end_ms": start_ms + WINDOW_MS}
@@ -299,7 +299,7 @@ def windows_of(
 
 
 def heartbeat_of(model: str) -> ConsumerRecord:
-    """What the consumer of a model's pipeline tells now."""
+    """Return the current heartbeat of the consumer of a model's pipeline."""
     return ConsumerRecord(
         pipeline=model,
         consumer=0,
@@ -358,13 +358,13 @@ def _comparison() -> dict[str, Any]:
 
 
 def _calls(database: Database, folder: Path, models: list[str], count: int) -> list[float]:
-    """Milliseconds of each call over loopback, a new connection each, as the command makes them."""
+    """Return milliseconds of each call over loopback; each opens a connection, as the CLI does."""
     ensure_local_admin(database, folder, now=datetime.now(UTC))
     token = (folder / "token").read_text().strip()
     service = Service(database, ArtifactStore(folder / "store"))
     taken = []
     with served(service) as port:
-        _call(port, "/healthz", token)  # waits for the server to have started
+        _call(port, "/healthz", token)  # waits until the server has started
         for number in range(count):
             path = _path(number, VersionId(models[number % len(models)], 2))
             began = time.perf_counter()
@@ -382,7 +382,7 @@ def _call(port: int, path: str, token: str) -> None:
 
 
 def _path(number: int, version: VersionId) -> str:
-    """One of what people ask most."""
+    """Return one of the most frequent requests."""
     own = f"/api/v1/models/{version.model}"
     paths = (
         "/api/v1/models",
@@ -398,7 +398,7 @@ def _path(number: int, version: VersionId) -> str:
 
 @contextmanager
 def served(service: Service) -> Iterator[int]:
-    """The control API over a service; gives its port on loopback."""
+    """Serve the control API of a service and provide its port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             create_app(service), log_level="error", access_log=False, lifespan="off"
@@ -407,7 +407,7 @@ def served(service: Service) -> Iterator[int]:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            # Whoever connects before it accepts waits in the queue of the socket.
+            # A client that connects before the server accepts waits in the socket's queue.
             yield int(listening.getsockname()[1])
         finally:
             server.should_exit = True

@@ -1,8 +1,8 @@
-"""What the operating side takes: verdicts simulated, a large catalogue and ledger, the operator.
+"""Run the benchmarks of ``ops``: simulated verdicts, a large catalogue and ledger, the operator.
 
 ``python -m bench.ops [--quick]`` runs ``bench.verdicts``, ``bench.registry``, ``bench.commands``
-and ``bench.operator`` one after the other and ends with one JSON line of all; it leaves with 1
-where one was too slow.
+and ``bench.operator`` one after the other. It prints one line of JSON with all metrics and exits
+with 1 if one of them was too slow.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ QUICK = {
 
 
 def main() -> int:
-    """Run all of them."""
+    """Run all benchmarks; return the highest exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.ops", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="rough, and shorter")
+    parser.add_argument("--quick", action="store_true", help="run shorter, with rough metrics")
     quick = parser.parse_args().quick
     ended = {name: _run(name, options if quick else []) for name, options in QUICK.items()}
     print(json.dumps({name: figures for name, (_, figures) in ended.items()}))

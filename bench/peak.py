@@ -1,12 +1,12 @@
-"""Arithmetic of a BERT encoder and of cards: how much of the peak a rate is. Pure."""
+"""Pure arithmetic for BERT encoders and GPUs: the fraction of the peak that a rate reaches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Dense bf16 and f16 peak in TFLOP/s of the vendor's data sheets, without sparsity; the first
-# name that a card's name contains counts.
+# Dense bf16 and f16 peak in TFLOP/s from the vendor's data sheets, without sparsity; the first
+# entry whose name is part of the GPU's name applies.
 HALF_PRECISION_PEAKS = (
     ("H100 PCIe", 756.0),
     ("H200", 989.0),
@@ -23,7 +23,7 @@ class Encoder(NamedTuple):
     """Sizes of a BERT encoder.
 
     Attributes:
-        layers: Number of them.
+        layers: Number of layers.
         hidden: Width of the token vectors.
         intermediate: Width inside the feed-forward part.
     """
@@ -34,10 +34,10 @@ class Encoder(NamedTuple):
 
 
 def encoder_flop(encoder: Encoder, lengths: Sequence[int]) -> float:
-    """Floating point operations for items of these lengths; none for padding.
+    """Return the floating point operations for items of these lengths, without padding.
 
     Args:
-        encoder: Sizes.
+        encoder: Sizes of the encoder.
         lengths: Tokens per item; shape (N,).
     Returns:
         Multiplications and additions of the matrix products: query, key, value and output
@@ -52,5 +52,5 @@ def encoder_flop(encoder: Encoder, lengths: Sequence[int]) -> float:
 
 
 def half_precision_peak(card: str) -> float | None:
-    """Peak in TFLOP/s of a card by name; None for one that is not in the table."""
+    """Return the peak in TFLOP/s of a GPU by name, or None if the table lacks it."""
     return next((peak for name, peak in HALF_PRECISION_PEAKS if name in card), None)

@@ -1,4 +1,4 @@
-"""From Kafka to Kafka: throughput of a backlog, latency when idle and under a load."""
+"""Measure from Kafka to Kafka: throughput of a backlog, latency when idle and under load."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ECHO_RECORD_BYTES = 200
 START_DEADLINE_S = 120.0
 BACKLOG_DEADLINE_S = 180.0
 RECORD_DEADLINE_S = 30.0
-# The first records after a start wait for connections, handles and imports.
+# The first records after a start also wait for connections, handles and imports.
 IDLE_WARM_UP = 10
 PACE_S = 0.005
 QUIET_DEADLINE_S = 15.0
 
 
 class Backlog(NamedTuple):
-    """How a pipeline worked off a backlog; memory in 10^6 bytes."""
+    """Rate at which a pipeline processed a backlog; memory in 10^6 bytes."""
 
     rate: Sample
     pipeline_rss_mb: float
@@ -35,14 +35,14 @@ class Backlog(NamedTuple):
 
 
 class Latency(NamedTuple):
-    """Milliseconds from production to readable, and the cores that others took meanwhile."""
+    """Milliseconds from production to readability, and the cores that other processes used."""
 
     milliseconds: list[float]
     others_cores: float
 
 
 class Stage:
-    """One pipeline with its own topics, a producer before it and a counter behind it."""
+    """One pipeline with its own topics, a producer for its input and a counter for its output."""
 
     def __init__(self, platform: Installation, model: ModelSettings, delivery: Delivery) -> None:
         name = f"{model.name}-{delivery}"
@@ -60,17 +60,17 @@ class Stage:
         self._counter = Counter(platform.bootstrap_servers, f"{name}-out")
 
     def close(self) -> None:
-        """Stop counting; the pipeline stays until the platform runs another."""
+        """Stop counting; the pipeline runs until the platform runs another."""
         self._counter.close()
 
     def work_off(self, texts: Sequence[str], *, size_bytes: int = 0, tries: int = 2) -> Backlog:
-        """Fill the input, start the pipeline and take its rate, first result to last.
+        """Fill the input, start the pipeline and measure its rate from first to last result.
 
         Args:
-            size_bytes: Of each record's value, at least.
-            tries: A disturbed one is repeated this often; the quietest counts, not the fastest.
+            size_bytes: Minimum size of each record's value.
+            tries: Maximum runs while all are disturbed; the quietest counts, not the fastest.
         Raises:
-            RuntimeError: A result is missing, doubled or out of order.
+            RuntimeError: A result is missing, duplicated or out of order.
         """
         rates: list[Sample] = []
         while len(rates) < tries and not any(rate.is_quiet for rate in rates):
@@ -83,16 +83,16 @@ class Stage:
         )
 
     def idle_ms(self, texts: Sequence[str]) -> Latency:
-        """Latency of each text sent alone, the next one only after the last one's result.
+        """Return the latency of each text, sending the next only after the previous result.
 
-        Called after ``work_off``, so that the pipeline runs and is warm.
+        Call it after ``work_off``, so that the pipeline runs and is warm.
         """
         dice = random.Random(0)
         before = self._counter.count()
         wait_for_quiet(QUIET_DEADLINE_S)
         with Watch() as watch:
             for text in texts:
-                # Not in step with anything that the pipeline does at intervals.
+                # Random pauses avoid synchrony with the periodic work of the pipeline.
                 time.sleep(dice.uniform(0.01, 0.06))
                 self._feeder.send(text)
                 self._await(self._feeder.produced, RECORD_DEADLINE_S)
@@ -100,7 +100,7 @@ class Stage:
         return Latency(self._latencies(before)[IDLE_WARM_UP:], watch.others_cores)
 
     def loaded_ms(self, texts: Sequence[str], *, per_s: float) -> Latency:
-        """Latency of each text when they come at a steady rate."""
+        """Return the latency of each text when texts arrive at a steady rate."""
         before = self._counter.count()
         wait_for_quiet(QUIET_DEADLINE_S)
         with Watch() as watch:
@@ -133,7 +133,7 @@ class Stage:
     def _await(self, count: int, deadline_s: float) -> None:
         if not self._counter.wait_for(count, deadline_s):
             raise RuntimeError(
-                f"{self._pipeline.name}: {self._counter.count()} of {count} results came "
+                f"{self._pipeline.name}: {self._counter.count()} of {count} results arrived "
                 f"within {deadline_s:g} s"
             )
 
@@ -145,7 +145,7 @@ class Stage:
 
 @contextmanager
 def stage(platform: Installation, model: ModelSettings, delivery: Delivery) -> Iterator[Stage]:
-    """A stage on the platform, which runs no other pipeline then."""
+    """Provide a stage on the platform, which then runs no other pipeline."""
     made = Stage(platform, model, delivery)
     try:
         yield made

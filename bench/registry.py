@@ -1,7 +1,7 @@
-"""How long the catalogue and the ledger take with many versions and rows.
+"""Measure operations of the catalogue and the ledger with many versions and rows.
 
-``python -m bench.registry [--versions N --ledger N --url URL]`` fills an empty database and then
-does what commands do. Ends with one JSON line; leaves with 1 where one took too long.
+``python -m bench.registry [--versions N --ledger N --url URL]`` fills an empty database and
+performs the operations behind the commands. Prints one line of JSON; exits with 1 if one is slow.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from serve.artifact import (
 LIMIT_S = 0.3
 REPEATS = 20
 MODELS = 100
-# Of one model that has half of all versions and rows.
+# The model that has half of all versions and ledger rows.
 LARGE = "model-000"
 BATCH = 10_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ BETWEEN_ROWS = timedelta(seconds=20)
 
 
 def main() -> int:
-    """Measure; the exit code says whether every operation was fast enough."""
+    """Measure every operation; return 0 if all were fast enough, otherwise 1."""
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         url = arguments.url or f"sqlite:///{folder}/ops.db"
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ledger", type=int, default=1_000_000)
     parser.add_argument(
         "--url",
-        help="an empty database, postgresql+psycopg://...; default: SQLite in a temporary file",
+        help="empty database, postgresql+psycopg://...; default: SQLite in a temporary file",
     )
     return parser.parse_args()
 
@@ -112,7 +112,7 @@ def _operations(
     made: Iterator[Path],
     arguments: argparse.Namespace,
 ) -> dict[str, Callable[[], object]]:
-    """What commands do, by name."""
+    """Return the operations behind the commands, by name."""
     registry = Registry(database, store)
     newest = VersionId(LARGE, arguments.versions // 2)
     end = START + arguments.ledger * BETWEEN_ROWS
@@ -156,7 +156,7 @@ def _operations(
 
 
 def _timed(operation: Callable[[], object]) -> list[float]:
-    """Seconds of each try; the first one counts too, since a command is always the first."""
+    """Return seconds of each call, including the first, since a command makes only one call."""
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
@@ -166,7 +166,7 @@ def _timed(operation: Callable[[], object]) -> list[float]:
 
 
 def directories(folder: Path) -> Iterator[Path]:
-    """Sealed model directories, each with other bytes."""
+    """Yield sealed model directories, each with different content."""
     for number in itertools.count():
         path = folder / f"model-{number}"
         path.mkdir()
@@ -193,7 +193,7 @@ def _card() -> ModelCard:
 
 
 def fill_versions(database: Database, count: int) -> None:
-    """Half of them of one model, the others of all."""
+    """Insert versions: half for one model, the rest spread over the others."""
     with database.begin() as connection:
         template = dict(connection.execute(select(versions)).mappings().first() or {})
         names = [f"model-{number:03}" for number in range(MODELS)]
@@ -211,7 +211,7 @@ def fill_versions(database: Database, count: int) -> None:
 
 
 def fill_ledger(database: Database, count: int) -> None:
-    """With a chain that holds; half of the rows about one model."""
+    """Insert ledger rows with a valid hash chain; half of them are about one model."""
     with database.begin() as connection:
         head = ops_ledger.head(connection, lock=True)
     for batch in _batches(range(head.last_id, count)):
@@ -248,7 +248,7 @@ def _batches(numbers: range) -> Iterator[range]:
 
 
 def _settle(url: str) -> None:
-    """What PostgreSQL does by itself after a while."""
+    """Vacuum and analyse at once, which PostgreSQL would do by itself later."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))

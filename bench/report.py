@@ -1,4 +1,4 @@
-"""What a benchmark run says: figures, ratios, and whether each target was met. Pure."""
+"""Pure reporting of a benchmark run: metrics, ratios and whether each target was met."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RATE_ROWS = (
 )
 
 
-# No pipeline is faster than the engine in it: beyond this the two had not the same machine.
+# No pipeline is faster than its engine: above this ratio the two ran under different conditions.
 POSSIBLE_RATIO = 1.1
 
 
 class Verdict(StrEnum):
-    """Of a target; withheld where others' work on the machine may have decided it."""
+    """Verdict on a target; withheld where other processes may have influenced the result."""
 
     MET = "met"
     MISSED = "missed"
@@ -37,12 +37,12 @@ class Verdict(StrEnum):
 
 
 class Target(NamedTuple):
-    """A figure and the bound it shall keep.
+    """A metric and the bound that it must keep.
 
     Attributes:
-        rows: Measurements that others' work makes worse: a bound kept beside it is kept.
-        references: Measurements that it flatters the figure by: only quiet ones let it be kept.
-        possible: Beyond it the figure is an artefact, whatever was seen of others.
+        rows: Measurements that a busy machine makes worse; a miss counts only if they were quiet.
+        references: Measurements whose disturbance improves the metric; a pass needs quiet ones.
+        possible: Largest plausible value; a larger one is an artefact of the measurement.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Target(NamedTuple):
     possible: float = float("inf")
 
     def judge(self, figures: Figures) -> Verdict:
-        """Whether the figure keeps the bound, if that can be said."""
+        """Return whether the metric keeps the bound, or why that cannot be decided."""
         value = float(figures[self.figure])
         if value > self.possible:
             return Verdict.IMPOSSIBLE
@@ -107,7 +107,7 @@ COLOURS = {
 
 
 def with_ratios(figures: Figures) -> dict[str, float | str]:
-    """The figures and the ratios that the targets are about."""
+    """Return the metrics together with the ratios that the targets refer to."""
     engine, reference = float(figures["engine_texts_per_s"]), float(figures["st_texts_per_s"])
     return {
         **figures,
@@ -120,18 +120,18 @@ def with_ratios(figures: Figures) -> dict[str, float | str]:
 
 
 def targets_for(figures: Figures) -> list[Target]:
-    """The targets that apply: the one for bf16 only where the processor computes in it."""
+    """Return the targets that apply; the bf16 target requires an engine that ran in bf16."""
     return [F32, *([BF16] if figures["precision"] == "bf16" else []), *TARGETS]
 
 
 def tables(figures: Figures) -> list[Table]:
-    """Rates with their ratios, latencies and memory, and the targets."""
+    """Return tables of the rates with their ratios, of the latencies and of the targets."""
     return [_rates(figures), _latencies(figures), _verdicts(figures)]
 
 
 def _rates(figures: Figures) -> Table:
     title = f"{figures['texts']} texts of {figures['data']}, {figures['cpu']}"
-    columns = ("", "per second", "to s.-transformers", "to the engine", "cores others took")
+    columns = ("", "per second", "vs. s.-transformers", "vs. engine", "cores used by others")
     table = Table(*columns, title=title)
     reference, engine = float(figures["st_texts_per_s"]), float(figures["engine_texts_per_s"])
     for name, figure in RATE_ROWS:
@@ -147,7 +147,7 @@ def _rates(figures: Figures) -> Table:
 
 
 def _latencies(figures: Figures) -> Table:
-    table = Table("produced to readable", "p50 ms", "p99 ms", "cores others took")
+    table = Table("produced to readable", "p50 ms", "p99 ms", "cores used by others")
     share = float(figures["load_share"])
     for name, prefix in (
         ("idle, exactly once", "idle"),
@@ -161,7 +161,7 @@ def _latencies(figures: Figures) -> Table:
 
 
 def _verdicts(figures: Figures) -> Table:
-    table = Table("target", "bound", "measured", "")
+    table = Table("target", "bound", "measured", "verdict")
     for target in targets_for(figures):
         bound = f"{'>=' if target.at_least else '<='} {target.bound:g}"
         verdict = target.judge(figures)

@@ -1,4 +1,4 @@
-"""The texts that benchmarks compute on: AG News where present, else self-written ones."""
+"""Input texts of the benchmarks: AG News if present, otherwise self-written sentences."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SENTENCES = (
 
 
 def load_texts(count: int) -> tuple[str, list[str]]:
-    """Texts of realistic, differing lengths; repeated where there are fewer than ``count``.
+    """Return texts of realistic, varying lengths, repeated if the source has fewer than ``count``.
 
     Returns:
-        Where they are from, and ``count`` of them.
+        The name of the source and ``count`` texts.
     """
     file = Path(os.environ.get(DATA_VARIABLE, AG_NEWS))
     if DATA_VARIABLE in os.environ or file.exists():
@@ -43,7 +43,7 @@ def load_texts(count: int) -> tuple[str, list[str]]:
 
 
 def demo_texts(count: int, seed: int = 0) -> list[str]:
-    """Self-written sentences strung together, one to twelve a text."""
+    """Return texts of one to twelve self-written sentences each."""
     dice = random.Random(seed)
     return [
         " ".join(dice.choices(SENTENCES, k=min(dice.randint(1, 12), dice.randint(1, 12))))

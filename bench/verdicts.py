@@ -1,7 +1,7 @@
-"""Whole releases simulated through the real verdicts: false alarms, detection, records needed.
+"""Simulate whole releases with the real verdicts: false alarms, detection, records needed.
 
-Records are independent of each other: what errors that come in bursts, or keys that differ from
-each other, do to a verdict is not in these figures.
+Simulated records are independent of each other, so these metrics do not cover the effect of
+bursts of errors or of differences between keys.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CALL_MS: Final = 20.0
 CALL_SIGMA: Final = 0.4
 LABELS: Final = ("negative", "neutral", "positive")
 MIX: Final = np.array([0.3, 0.1, 0.6])
-# 97% of the answers are the same and the mix is kept; 60% are.
+# SIMILAR keeps the mix and 97% of the answers, DEGRADED keeps 60% of the answers.
 SIMILAR: Final = 0.95 * np.eye(3) + 0.05 * MIX
 DEGRADED: Final = 0.6 * np.eye(3) + 0.2 * (1 - np.eye(3))
 ERROR_RATE: Final = 0.01
@@ -53,9 +53,9 @@ class Candidate(NamedTuple):
     """How a simulated version differs from the baseline.
 
     Args:
-        error_rate: Share of records that it fails on.
-        slowdown: Its calls over the baseline's.
-        confusion: Probability of its label where the baseline's is given; shape (C, C).
+        error_rate: Fraction of records that it fails on.
+        slowdown: Duration of its calls over that of the baseline's.
+        confusion: Probability of its label given the baseline's label; shape (C, C).
     """
 
     error_rate: float = ERROR_RATE
@@ -64,7 +64,7 @@ class Candidate(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A step and the traffic in it; ``weight`` is the candidate's share of the records."""
+    """A step and its traffic; ``weight`` is the candidate's fraction of the records."""
 
     limits: Limits
     weight: float
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
 
 class Release(NamedTuple):
-    """How a simulated release ended, after how many live records."""
+    """Outcome of a simulated release and the number of live records until then."""
 
     outcome: StepOutcome
     records: int
@@ -87,7 +87,7 @@ WORSE: Final = Candidate(confusion=DEGRADED)
 
 
 def long_canary(weight: float, *, windows: int, window_records: int) -> tuple[Plan]:
-    """A canary that is judged by errors alone and ends at its timeout."""
+    """Return a canary step that is judged by errors alone and ends at its timeout."""
     limits = Limits(
         ReleaseStep.CANARY,
         records=windows * window_records,
@@ -100,7 +100,7 @@ def long_canary(weight: float, *, windows: int, window_records: int) -> tuple[Pl
 
 
 def release(rng: np.random.Generator, plans: Sequence[Plan], candidate: Candidate) -> Release:
-    """Take a version through the steps until one of them does not pass."""
+    """Run a version through the steps until one of them does not pass."""
     records = 0
     for plan in plans:
         outcome = StepOutcome.INCONCLUSIVE
@@ -115,7 +115,7 @@ def release(rng: np.random.Generator, plans: Sequence[Plan], candidate: Candidat
 
 
 def looks(rng: np.random.Generator, plan: Plan, candidate: Candidate) -> Iterator[StepEvidence]:
-    """The evidence after each window of a step, up to its timeout."""
+    """Yield the evidence after each window of a step, up to its timeout."""
     windows = int(plan.limits.timeout_s / WINDOW_S)
     counted = _shadow if plan.limits.step is ReleaseStep.SHADOW else _beside
     ours_ms, theirs_ms = _p99s(rng, windows, candidate.slowdown), _p99s(rng, windows, 1.0)
@@ -129,7 +129,7 @@ def looks(rng: np.random.Generator, plan: Plan, candidate: Candidate) -> Iterato
 def _shadow(
     rng: np.random.Generator, plan: Plan, candidate: Candidate, windows: int
 ) -> Iterator[StepEvidence]:
-    """Both versions fail independently; where both answer, the confusion says what."""
+    """Yield evidence: versions fail independently and answer according to the confusion matrix."""
     fate = _fates(rng, np.full(windows, plan.window_records), candidate)
     cells = rng.multinomial(fate[:, 0], (MIX[:, None] * candidate.confusion).ravel())
     for counts, (compared, failed, baseline_failed, both) in zip(
@@ -150,7 +150,7 @@ def _shadow(
 def _beside(
     rng: np.random.Generator, plan: Plan, candidate: Candidate, windows: int
 ) -> Iterator[StepEvidence]:
-    """Each record goes to one version; some of a bake's, whose errors are compared, to both."""
+    """Yield evidence: one version per record; bake mirrors some to both to compare errors."""
     ours = rng.binomial(plan.window_records, plan.weight, size=windows)
     mirrored = rng.binomial(ours, MIRROR_SHARE if plan.limits.step is ReleaseStep.BAKE else 0.0)
     rows = zip(
@@ -165,7 +165,7 @@ def _beside(
 
 
 def _fates(rng: np.random.Generator, pairs: _Counts, candidate: Candidate) -> _Counts:
-    """Records that both answer, ours alone fails on, theirs alone, both; shape (N,) to (N, 4)."""
+    """Count records by failure: none, candidate only, baseline only, both; (N,) to (N, 4)."""
     ours, theirs = candidate.error_rate, ERROR_RATE
     shares = [(1 - ours) * (1 - theirs), ours * (1 - theirs), (1 - ours) * theirs, ours * theirs]
     return rng.multinomial(pairs, shares)
@@ -196,7 +196,7 @@ def _p99s(rng: np.random.Generator, windows: int, slowdown: float) -> list[float
 
 
 class Row(NamedTuple):
-    """Many releases of one kind."""
+    """Statistics of many releases of one kind."""
 
     releases: int
     failed: float
@@ -206,7 +206,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, ended: Sequence[Release]) -> Row:
-        """Shares of all; records of those that failed, and by when 99% of all had."""
+        """Return outcome fractions, median records to failure, and records by which 99% failed."""
         found = sorted(one.records for one in ended if one.outcome is StepOutcome.FAILED)
         needed = math.ceil(0.99 * len(ended))
         open_ended = sum(one.outcome is StepOutcome.INCONCLUSIVE for one in ended)
@@ -220,7 +220,7 @@ class Row(NamedTuple):
 
 
 def measure(name: str, plans: Sequence[Plan], candidate: Candidate, releases: int) -> Row:
-    """Simulate releases of one kind, each kind from the same seed."""
+    """Simulate releases of one kind; every kind uses the same seed."""
     started = time.perf_counter()
     rng = np.random.default_rng(SEED)
     row = Row.of([release(rng, plans, candidate) for _ in range(releases)])
@@ -229,7 +229,7 @@ def measure(name: str, plans: Sequence[Plan], candidate: Candidate, releases: in
 
 
 def table(rows: Mapping[str, Row]) -> Table:
-    """All rows for people."""
+    """Return all rows as a printable table."""
     made = Table("version", "releases", "rolled back", "inconclusive", "median", "99% by")
     for name, row in rows.items():
         records = ("-" if n is None else f"{n:,.0f}" for n in row[3:])
@@ -237,8 +237,7 @@ def table(rows: Mapping[str, Row]) -> Table:
             name, f"{row.releases:,}", f"{row.failed:.2%}", f"{row.inconclusive:.2%}", *records
         )
     made.caption = (
-        "median, 99% by: live records until the roll-back; looks and canaries of a given length "
-        "never pass"
+        "median, 99% by: live records until the rollback; rows with looks or a canary never pass"
     )
     return made
 
@@ -246,7 +245,7 @@ def table(rows: Mapping[str, Row]) -> Table:
 def main() -> None:
     """Simulate, print a table to stderr and one line of JSON to stdout."""
     parser = argparse.ArgumentParser(prog="python -m bench.verdicts", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the releases")
+    parser.add_argument("--quick", action="store_true", help="simulate a tenth of the releases")
     many, some = (200, 50) if parser.parse_args().quick else (2000, 500)
     design = long_canary(0.1, windows=24, window_records=2000)
     rows = {
@@ -267,7 +266,7 @@ def main() -> None:
 
 
 def figures(rows: Mapping[str, Row]) -> dict[str, float | None]:
-    """The line of JSON: shares of releases, and records."""
+    """Return the line of JSON: fractions of releases, and numbers of records."""
     doubled = rows["doubled, 24 looks of 2,000"]
     return {
         "releases": rows["same"].releases,

@@ -1,5 +1,5 @@
-"""The platform around pipelines and models: configuration, processes, releases, the command.
+"""Owns the platform around pipelines and models: configuration, processes, releases, the command.
 
-Records and models are in ``stream`` and ``serve``. Begin with ``platform/bring_up.py`` for what
-`up` does, ``operator/loop.py`` for what happens afterwards.
+Does not own records or models; see ``stream`` and ``serve``. Begin with ``platform/bring_up.py``
+for what ``up`` does, then ``operator/loop.py`` for what happens afterwards.
 """

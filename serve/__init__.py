@@ -1,4 +1,4 @@
-"""Models: the model directory, tokenising, batching, engines, tasks, the replica.
+"""Owns models: the model directory, tokenising, batching, engines, tasks, the replica.
 
-Kafka is unknown here. Begin with ``replica.py``.
+Does not own the connection to Kafka; see ``stream``. Begin with ``replica.py``.
 """

@@ -50,9 +50,3 @@ def plan_batches(lengths: Sequence[int], *, max_tokens: int, max_items: int) -> 
 def padded_tokens(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> int:
     """Return the tokens that are computed when each batch is padded to its longest item."""
     return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
-
-
-def padding_ratio(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
-    """Return tokens computed over tokens needed, >= 1; 1.0 where nothing is computed."""
-    tokens = sum(lengths)
-    return padded_tokens(lengths, batches) / tokens if tokens else 1.0

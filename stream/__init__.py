@@ -1,5 +1,5 @@
-"""From Kafka to Kafka: the loop that reads, calls replicas, and commits results with offsets.
+"""Owns the pipeline: reads records, calls replicas, and commits results with offsets.
 
-Models are in ``serve``; which version answers is decided in ``ops`` and read from a topic. Begin
-with ``pipeline.py``.
+Does not own models, see ``serve``, nor the choice of the version that answers, which is made in
+``ops`` and read from a topic. Begin with ``pipeline.py``.
 """

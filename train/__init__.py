@@ -1,4 +1,4 @@
-"""Fine-tuning: from labelled texts to a sealed model directory.
+"""Owns fine-tuning, which turns labelled texts into a sealed model directory.
 
-Serving it is in ``serve``. Begin with ``text_classification.py``.
+Does not own the serving of a model; see ``serve``. Begin with ``text_classification.py``.
 """

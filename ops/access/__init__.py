@@ -1,4 +1,4 @@
-"""Who may do what: people, grants, tokens, permissions, and the ledger of what they did.
+"""Owns access control: people, grants, tokens, permissions, and the ledger of actions.
 
-What an action does is in ``ops.service``. Begin with ``transactions.py``.
+Does not own the actions; see ``ops.service``. Begin with ``transactions.py``.
 """

@@ -1,4 +1,4 @@
-"""Who may do what to which model: permissions, patterns of names, groups. Pure.
+"""Decides who may do what to which model, by permissions, name patterns and groups. Pure.
 
 A grant on a group applies to all of its members, also through groups within it.
 """

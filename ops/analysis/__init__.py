@@ -1,5 +1,4 @@
-"""Judgements from numbers: gates before a release, verdicts on its steps, the statistics behind
-them.
+"""Owns the analysis of releases: gates, verdicts on steps, and the statistics behind them.
 
-What follows from a judgement is decided in ``ops.releases``. Begin with ``verdict.py``.
+Does not own what follows from a verdict; see ``ops.releases``. Begin with ``verdict.py``.
 """

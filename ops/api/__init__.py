@@ -1,4 +1,4 @@
-"""The control API over HTTP: addresses, authentication, uploads, the shape of every error.
+"""Owns the control API over HTTP: paths, authentication, uploads, the shape of every error.
 
-What an action does is in ``ops.service``. Begin with ``app.py``.
+Does not own the actions; see ``ops.service``. Begin with ``app.py``.
 """

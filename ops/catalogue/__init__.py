@@ -1,4 +1,4 @@
-"""Models and their numbered versions: rows, files, transfer, and the differences of two versions.
+"""Owns models and their numbered versions: rows, files, transfer and differences.
 
-Which version serves is decided in ``ops.releases``. Begin with ``registry.py``.
+Does not own the choice of the live version; see ``ops.releases``. Begin with ``registry.py``.
 """

@@ -1,5 +1,5 @@
-"""The command ``bertstream``: options, output, exit codes.
+"""Owns the command ``bertstream``: options, output, exit codes.
 
-No command imports what the platform runs on before it is called: a person waits for every import.
-Begin with ``main.py``.
+Does not own the actions; see ``ops.service`` and ``ops.platform``. The libraries of the platform
+are imported only by the command that needs them, to start quickly. Begin with ``main.py``.
 """

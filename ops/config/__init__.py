@@ -1,5 +1,5 @@
-"""The settings of a platform: the YAML file, its mistakes with their places, the state directory.
+"""Owns the settings of a platform: the YAML file, its errors by line, the state directory.
 
-The policy of a model is in ``ops.policy``; settings of pipelines and model versions are in
+Does not own policies, see ``ops.policy``, nor settings of pipelines and model versions, see
 ``stream`` and ``serve``. Begin with ``settings.py``, then ``file.py``.
 """

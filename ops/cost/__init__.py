@@ -1,4 +1,4 @@
-"""What models use and what that costs: sampling, billing, ceilings, advice.
+"""Owns the metering and cost of models: sampling, billing, ceilings, advice.
 
-Prices are settings, in ``ops.config``. Begin with ``billing.py``.
+Does not own prices, which are settings; see ``ops.config``. Begin with ``billing.py``.
 """

@@ -1,5 +1,5 @@
-"""The demonstrations: their models, texts, load and count.
+"""Owns the demonstrations: their models, texts, load and counts.
 
-They use the product as a user would, through the same functions as the command. Begin with
-``stream.py``.
+Does not own any behaviour of the product, which it uses through the same functions as the command.
+Begin with ``stream.py``.
 """

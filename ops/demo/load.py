@@ -173,8 +173,8 @@ class DemoLoad(Exchange):
         self._send_steadily(writer, rate_per_s, STEADY_S)
         self._burst(writer, rate_per_s)
 
-    def _begin(self, phase: str, told: str) -> None:
-        self.phase = told
+    def _begin(self, phase: str, text: str) -> None:
+        self.phase = text
         self._begun[phase] = self.sent
 
     def _measure(self, writer: TopicWriter) -> None:

@@ -1,4 +1,4 @@
-"""The Kafka that comes with the product: its jars, its Java, its configuration, its process.
+"""Owns the embedded Kafka broker: its jars, its Java, its configuration, its process.
 
-Clients of it are in ``stream.kafka``. Begin with ``broker.py``.
+Does not own the clients; see ``stream.kafka``. Begin with ``broker.py``.
 """

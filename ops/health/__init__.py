@@ -1,4 +1,4 @@
-"""Probes of the platform, findings with one grade, and alerts.
+"""Owns the platform's health: probes, findings with one grade, and alerts.
 
-Repairs are in ``ops.operator``. Begin with ``rules.py``.
+Does not own repairs; see ``ops.operator``. Begin with ``rules.py``.
 """

@@ -46,7 +46,7 @@ class Finding:
 
     @property
     def is_trouble(self) -> bool:
-        """Whether this finding is a problem."""
+        """Return whether this finding is a problem."""
         return self.severity is not Severity.OK
 
 

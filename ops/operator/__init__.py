@@ -1,5 +1,5 @@
-"""The control loop of the operator: advances releases, scales, repairs and meters usage.
+"""Owns the operator's control loop, which advances releases, scales, repairs and meters usage.
 
-Decisions are pure functions, most of them of other packages; this one gathers and acts. Begin with
-``loop.py``.
+Does not own most of its decisions, which are pure functions of other packages; it gathers their
+inputs and acts on their results. Begin with ``loop.py``.
 """

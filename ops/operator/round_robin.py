@@ -24,7 +24,7 @@ class RoundRobin:
 
     @property
     def has_left_some(self) -> bool:
-        """Whether the last round was too short for all names."""
+        """Return whether the last round was too short for all names."""
         return bool(self._left)
 
     def run_in_turn(self, names: Sequence[str]) -> Iterator[str]:

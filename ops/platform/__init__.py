@@ -1,4 +1,4 @@
-"""`up`, `down` and `status`: Kafka, the Ray head, apps, and the operator with its supervisor.
+"""Owns ``up``, ``down`` and ``status``: Kafka, the Ray head, apps, the operator and its supervisor.
 
-What the operator does is in ``ops.operator``. Begin with ``bring_up.py``.
+Does not own the operator's work; see ``ops.operator``. Begin with ``bring_up.py``.
 """

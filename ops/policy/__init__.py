@@ -1,5 +1,5 @@
-"""The policy of a model: its shape, its YAML text, its stored versions and its release windows.
+"""Owns the policy of a model: its shape, YAML text, stored versions and release windows.
 
-Whether a version meets a policy is decided in ``ops.analysis`` and ``ops.releases``. Begin with
-``policy.py``.
+Does not own the decision whether a version meets a policy; see ``ops.analysis`` and
+``ops.releases``. Begin with ``policy.py``.
 """

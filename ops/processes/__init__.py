@@ -1,5 +1,5 @@
-"""Processes of this machine: found by a mark, ended with their children, their ports and logs.
+"""Owns the handling of local processes: finding and ending them, their ports and logs.
 
-Which processes there are is decided in ``ops.platform`` and ``ops.embedded_kafka``. Begin with
-``children.py``.
+Does not own the choice of processes to run; see ``ops.platform`` and ``ops.embedded_kafka``. Begin
+with ``children.py``.
 """

@@ -1,5 +1,5 @@
-"""Releases: states and transitions, approvals, routes, and which versions must be kept.
+"""Owns releases: states and transitions, approvals, routes, and the retention of versions.
 
-The round that moves them is in ``ops.operator``. Begin with ``state_machine.py``, then
-``next_event.py``.
+Does not own the loop that advances them; see ``ops.operator``. Begin with ``state_machine.py``,
+then ``next_event.py``.
 """

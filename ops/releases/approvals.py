@@ -78,13 +78,8 @@ class ApprovalCount(NamedTuple):
     rejected_by: tuple[str, ...]
     void: tuple[Void, ...]
 
-    @property
-    def satisfied(self) -> bool:
-        """Return whether no approval is missing and no person has rejected it."""
-        return not self.missing and not self.rejected_by
 
-
-def tally(
+def count_approvals(
     rules: Sequence[ApprovalRule], approvals: Iterable[Approval], subject: Subject
 ) -> ApprovalCount:
     """Count the approvals.

@@ -21,7 +21,7 @@ from ops.catalogue.versions import VersionId, find, number_of
 from ops.errors import UnknownVersion
 from ops.policy import store as policy_store
 from ops.policy.policy import Policy
-from ops.releases.approvals import Approval, ApprovalCount, Subject, Vote, tally
+from ops.releases.approvals import Approval, ApprovalCount, Subject, Vote, count_approvals
 from ops.releases.explanation import ExplainedRelease, OpenRelease
 from ops.releases.releases import Release, last_live_at, open_of
 from ops.releases.routes import live_label
@@ -128,7 +128,7 @@ class Standing(NamedTuple):
     """State of a release's approvals under the policy in force."""
 
     policy: Policy
-    tally: ApprovalCount
+    approvals_count: ApprovalCount
 
 
 def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int, Standing]:
@@ -151,6 +151,6 @@ def standings_of(connection: Connection, waiting: Sequence[Release]) -> dict[int
         in_force = kept.get(release.model)
         policy = in_force.policy() if in_force else Policy(model=release.model)
         subject = Subject(authors[key], release.version_digest, policy.digest())
-        counted = tally(policy.approvals, decisions.get(key, ()), subject)
+        counted = count_approvals(policy.approvals, decisions.get(key, ()), subject)
         found[release.id] = Standing(policy, counted)
     return found

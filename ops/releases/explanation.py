@@ -13,7 +13,7 @@ from ops.analysis.gates import GateResult
 from ops.config.duration import in_words
 from ops.policy.policy import Policy
 from ops.policy.windows import is_open, next_opening
-from ops.releases.approvals import Approval, ApprovalCount, Subject, tally
+from ops.releases.approvals import Approval, ApprovalCount, Subject, count_approvals
 
 ROLLBACK = "A rollback is never blocked by any of this."
 # Within this time a weekday alone identifies the day.
@@ -124,7 +124,7 @@ def explain(policy: Policy, facts: ExplainedRelease, now: datetime) -> Explanati
         now: Current time; aware.
     """
     subject = Subject(facts.author, facts.version_digest, policy.digest())
-    counted = tally(policy.approvals, facts.approvals, subject)
+    counted = count_approvals(policy.approvals, facts.approvals, subject)
     missing = (
         *_others_in_the_way(policy, facts),
         *_failed_gates(facts),

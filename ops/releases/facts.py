@@ -185,15 +185,15 @@ class FactFinder:
     def _still_waits(self, release: Release, now: datetime) -> ReleaseFacts | None:
         """Return the facts from the cache; None if something may have changed."""
         standing = self._remembered.standings.get(release.id)
-        if standing is None or standing.tally.rejected_by:
+        if standing is None or standing.approvals_count.rejected_by:
             return None
         if standing.policy.digest() != release.policy_digest:
             return None
         if release.position.state is ReleaseState.AWAITING_APPROVAL:
             lacking = ReleaseFacts(approved=Condition(False, ("approvals are missing",)))
-            return lacking if standing.tally.missing else None
+            return lacking if standing.approvals_count.missing else None
         until = self._remembered.not_before.get((release.id, standing.policy.digest()))
-        if standing.tally.missing or until is None or now >= until:
+        if standing.approvals_count.missing or until is None or now >= until:
             return None
         return ReleaseFacts(may_go=Condition(False, (f"not before {until:%Y-%m-%d %H:%M} UTC",)))
 

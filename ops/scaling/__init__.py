@@ -1,4 +1,4 @@
-"""How many replicas and consumers there should be, from backlog, rates and capacity.
+"""Owns the target numbers of replicas and consumers, from backlog, rates and capacity.
 
-Applying a target is in ``ops.serving``. Begin with ``decision.py``.
+Does not own the application of a target; see ``ops.serving``. Begin with ``decision.py``.
 """

@@ -1,4 +1,4 @@
-"""What people may ask for: each action checks, acts and writes the ledger in one transaction.
+"""Owns the actions of the control API: each checks, acts and writes the ledger in one transaction.
 
-HTTP is in ``ops.api``, the command line in ``ops.cli``. Begin with ``service.py``.
+Does not own HTTP or the command line; see ``ops.api`` and ``ops.cli``. Begin with ``service.py``.
 """

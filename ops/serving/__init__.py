@@ -1,5 +1,5 @@
-"""Ray Serve: deploying, scaling and calling the apps of versions and pipelines.
+"""Owns the use of Ray Serve: deploys, scales and calls the apps of versions and pipelines.
 
-How many replicas there should be is decided in ``ops.scaling``; the Ray head is in
-``ops.platform``. Begin with ``apps.py``.
+Does not own the number of replicas, see ``ops.scaling``, nor the Ray head, see ``ops.platform``.
+Begin with ``apps.py``.
 """

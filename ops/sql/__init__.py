@@ -1,4 +1,4 @@
-"""The SQL database: connections, transactions, tables, migrations, and the lease of the operator.
+"""Owns the SQL database: connections, transactions, tables, migrations, the operator's lease.
 
-What the rows mean is decided in the packages that read and write them. Begin with ``tables.py``.
+Does not own the meaning of rows, which the packages that use them define. Begin with ``tables.py``.
 """

@@ -1,5 +1,5 @@
-"""What pipelines have reported lately: telemetry, comparisons and heartbeats, in memory.
+"""Owns the recent reports of pipelines: telemetry, comparisons and heartbeats, in memory.
 
-Evidence and findings made from it are in ``ops.analysis`` and ``ops.health``. Begin with
-``observations.py``.
+Does not own the evidence and findings made from them; see ``ops.analysis`` and ``ops.health``.
+Begin with ``observations.py``.
 """

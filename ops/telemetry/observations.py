@@ -87,10 +87,10 @@ class Observations:
         self._newest_ms: dict[str, int] = {}
         self._deleted: dict[tuple[str, str], DeletedRecords] = {}
 
-    def add(self, told: Iterable[PlatformRecord]) -> None:
+    def add(self, records: Iterable[PlatformRecord]) -> None:
         """Add the records that were read, in the order of the topics."""
         with self._lock:
-            for record in told:
+            for record in records:
                 match record:
                     case TelemetryRecord(model=str(model)):
                         name = record.pipeline or ""

@@ -1,5 +1,5 @@
-"""Engines: padded batches in, numbers out, on OpenVINO or torch.
+"""Owns the engines, which compute output arrays from padded batches with OpenVINO or torch.
 
-Which items make a batch is decided in ``serve.batching``. Begin with ``protocol.py``, then
+Does not own the forming of batches; see ``serve.batching``. Begin with ``protocol.py``, then
 ``choice.py``.
 """

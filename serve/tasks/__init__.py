@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: one class for each task.
+"""Owns the interpretation of a model's output: one class for each task.
 
-The shape of a record around a result is in ``stream.schema``. Begin with ``registry.py``.
+Does not own the output record around a result; see ``stream.schema``. Begin with ``registry.py``.
 """

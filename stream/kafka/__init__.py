@@ -1,4 +1,4 @@
-"""The only package that imports the Kafka client: sources, sinks, readers, topics, login.
+"""Owns the Kafka client, imported only here: sources, sinks, readers, topics, login.
 
-The order of calls is in ``stream.pipeline``. Begin with ``source.py`` and ``sink.py``.
+Does not own the order of calls; see ``stream.pipeline``. Begin with ``source.py`` and ``sink.py``.
 """

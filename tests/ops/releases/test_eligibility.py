@@ -14,7 +14,7 @@ from ops.catalogue.versions import VersionId
 from ops.errors import UnknownVersion
 from ops.policy.policy import ApprovalRule, Policy
 from ops.releases import releases
-from ops.releases.approvals import Subject, Vote, tally
+from ops.releases.approvals import Subject, Vote, count_approvals
 from ops.releases.eligibility import approvers, facts_of, standings_of
 from ops.releases.explanation import ExplainedRelease, OpenRelease
 from ops.releases.releases import Start
@@ -104,10 +104,10 @@ def test_decision_of_somebody_who_is_disabled_does_not_count(there: Installation
     with there.database.begin() as connection:
         connection.execute(insert(approvals).values(values))
         assert len(facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals) == 1
-        assert standings_of(connection, [release])[release.id].tally.void
+        assert standings_of(connection, [release])[release.id].approvals_count.void
         people.disable(connection, "bob", now=NOW)
         assert list(facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals) == []
-        assert not standings_of(connection, [release])[release.id].tally.void
+        assert not standings_of(connection, [release])[release.id].approvals_count.void
 
 
 @pytest.mark.parametrize("decision", Vote)
@@ -128,7 +128,7 @@ def test_decision_counts_while_its_person_may_approve(there: Installation, decis
     def counts() -> list[bool]:
         with there.database.read() as connection:
             (approval,) = facts_of(connection, POLICY, FIRST, may_break_glass=False).approvals
-            counted = standings_of(connection, [release])[release.id].tally
+            counted = standings_of(connection, [release])[release.id].approvals_count
         return [approval.may_approve, not counted.void]
 
     with there.database.begin() as connection:
@@ -196,8 +196,10 @@ def test_standing_of_many_is_the_tally_of_each(there: Installation, tmp_path: Pa
                 version = VersionId(release.model, release.version)
                 known = facts_of(connection, policy, version, may_break_glass=False)
                 subject = Subject(known.author, known.version_digest, policy.digest())
-                assert found[release.id].tally == tally(policy.approvals, known.approvals, subject)
-        return [dict(found[release.id].tally.missing) for release in waiting]
+                assert found[release.id].approvals_count == count_approvals(
+                    policy.approvals, known.approvals, subject
+                )
+        return [dict(found[release.id].approvals_count.missing) for release in waiting]
 
     assert missing() == [{"risk": 1}, {}]
     values = {

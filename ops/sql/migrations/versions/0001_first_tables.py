@@ -1,4 +1,4 @@
-"""The first tables."""
+"""Creates the first tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIME = sa.DateTime(timezone=True)
 OPEN_ALERT = sa.text("closed_at IS NULL")
 OPEN_RELEASE = sa.text("ended_at IS NULL")
 
-# Rows of the ledger are added and never changed: the database itself refuses.
+# Rows of the ledger are only added: the database itself refuses every other change.
 SQLITE_GUARDS = (
     """
     CREATE TRIGGER ledger_stays BEFORE UPDATE ON ledger
@@ -22,7 +22,7 @@ SQLITE_GUARDS = (
     CREATE TRIGGER ledger_keeps BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END
     """,
-    # INSERT OR REPLACE deletes without asking the trigger above.
+    # INSERT OR REPLACE deletes without running the trigger above.
     """
     CREATE TRIGGER ledger_replaces_nothing BEFORE INSERT ON ledger
     WHEN EXISTS (SELECT 1 FROM ledger WHERE id = NEW.id)
@@ -46,7 +46,7 @@ POSTGRESQL_GUARDS = (
 
 
 def upgrade() -> None:
-    """Make the tables, the guards of the ledger, and the empty chain."""
+    """Create the tables, the triggers that guard the ledger, and its empty hash chain."""
     _registry()
     _people()
     _releases()
@@ -59,7 +59,7 @@ def upgrade() -> None:
 
 
 def _registry() -> None:
-    """Models and versions, and the policies of models."""
+    """Create the tables of models, their versions and their policies."""
     op.create_table(
         "models",
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -102,7 +102,7 @@ def _registry() -> None:
 
 
 def _people() -> None:
-    """Who may do what."""
+    """Create the tables of principals, memberships, grants and tokens."""
     op.create_table(
         "principals",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -164,7 +164,7 @@ def _people() -> None:
 
 
 def _releases() -> None:
-    """Releases and their approvals."""
+    """Create the tables of releases and their approvals."""
     op.create_table(
         "releases",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -229,7 +229,7 @@ def _releases() -> None:
 
 
 def _operation() -> None:
-    """What the operator keeps."""
+    """Create the tables of the operator: deployments, routes, leases, usage, workloads, alerts."""
     op.create_table(
         "deployments",
         sa.Column("model", sa.String(length=63), nullable=False),
@@ -328,7 +328,7 @@ def _operation() -> None:
 
 
 def _ledger() -> None:
-    """Who did what, and where the chain of hashes ends."""
+    """Create the ledger and the table with the head of its hash chain."""
     op.create_table(
         "ledger",
         sa.Column(
