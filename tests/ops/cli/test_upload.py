@@ -158,7 +158,7 @@ def test_directory_at_a_url(there: Installation, ana: ApiClient) -> None:
     with pytest.raises(ApiRefused, match=r"config\.json has sha256"):
         register(ApiClient(ana.url, there.secrets["root"]), "other", url)
     files.pipe_file(f"{home}/config.json", b"longer than it was, by far")
-    with pytest.raises(ArtifactAltered, match=r"made/config\.json has 26 bytes and the manifest"):
+    with pytest.raises(ArtifactAltered, match=r"made/config\.json has 26 bytes, the manifest says"):
         register(ana, "sentiment", url)
     files.rm_file(f"{home}/config.json")
     with pytest.raises(ArtifactMissing, match=r"made/config\.json is missing"):
