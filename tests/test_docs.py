@@ -6,10 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from click import Context
 from pydantic_core import PydanticUndefined
+from typer.main import get_command
 
+from ops.cli.main import app
 from ops.config.duration import written
 from ops.config.file import check
 from ops.config.prices import NodePrice, PriceTable
@@ -21,6 +25,7 @@ from ops.policy import policy, windows
 from serve.contract import FailureKind
 from serve.families import REFUSED
 from serve.settings import EngineSettings, ModelSettings, Settings
+from stream.schema import DeadLetterHeaders, ResultHeaders
 from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
 from tests.source import PRODUCT, ROOT, imported, modules, tree
@@ -154,6 +159,42 @@ def test_findings_of_health_are_documented() -> None:
     text = section(text_of("docs/faults.md"), "## What `bertstream health` finds")
     written = [line for line in text.splitlines() if line.startswith("|")]
     assert written == list(kinds.table()), "`python -m ops.health.kinds` prints the table"
+
+
+def commands(group: Any, *names: str) -> Iterator[tuple[str, str]]:
+    """Every command with its help, on one line."""
+    for name in group.list_commands(Context(group)):
+        command = group.get_command(Context(group), name)
+        if hasattr(command, "commands"):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join((*names, name)), " ".join((command.help or "").split())
+
+
+def test_every_command_is_documented() -> None:
+    text = text_of("docs/commands.md")
+    described = {
+        name.split(" [")[0].strip()
+        for cells in rows(text.partition("## ")[0])
+        for name in re.findall(r"`([a-z -]+)", cells[0])
+    }
+    listed = {cells[0].strip("`"): cells[1] for cells in rows(text.partition("## ")[2])}
+    helps = dict(commands(get_command(app)))
+    assert listed == {name: helps[name] for name in helps if name not in described}
+    assert described - helps.keys() == {"cost --advice"}
+
+
+def test_headers_of_records_are_documented() -> None:
+    text = text_of("docs/records.md")
+    named = set(re.findall(r"`(bertstream[-.][a-z.-]+)`", text))
+    parts = re.findall(r"`(\.[a-z-]+)`", text)
+    headers = [
+        str(field.alias)
+        for kind in (ResultHeaders, DeadLetterHeaders)
+        for field in kind.model_fields.values()
+    ]
+    known = named | {f"bertstream.errors{part}" for part in parts}
+    assert [header for header in headers if header not in known] == []
 
 
 def test_what_is_wrong_is_found_by_its_kind() -> None:
