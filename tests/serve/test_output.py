@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from serve.errors import ArtifactAltered, ArtifactError
-from serve.importing import import_model
 from serve.output import new_directory
 from tests.serve.tiny import MakeSource
 
@@ -75,6 +74,8 @@ def test_path_below_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_output_inside_the_source_is_refused(make_source: MakeSource) -> None:
+    from serve.importing import import_model  # loads torch
+
     source = make_source()
     before = sorted(source.iterdir())
     with pytest.raises(ArtifactError, match="is inside the source"):
