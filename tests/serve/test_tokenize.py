@@ -79,6 +79,7 @@ def test_a_long_word_behind_an_early_blank_comes_to_an_end() -> None:
     assert item.ids == SHORT.encode(["one [UNK]"])[0].ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["word ", "a", " ", "\0", "漢", "!"])
 def test_a_megabyte_takes_seconds_at_most(piece: str) -> None:
     start = time.perf_counter()
