@@ -102,7 +102,12 @@ def explain(client: ApiClient, version: VersionArgument) -> Shown:
     """Show whether a version may be released now and what is missing; exit code 1 if it may not."""
     found = client.get(f"{path_of(version)}/explanation")
     code = 0 if found["may_go"] else EXIT_FAILED
-    return Shown(found, lambda it: say("\n".join(it["sentences"])), code)
+    return Shown(found, _print_sentences, code)
+
+
+def _print_sentences(found: dict[str, Any]) -> None:
+    for sentence in found["sentences"]:
+        say(sentence)
 
 
 def _print_text(text: str) -> None:

@@ -93,3 +93,5 @@ def test_explain(bertstream: Bertstream, there: Installation) -> None:
     assert "Missing: 1 approval from team risk" in text
     found = as_json(bertstream("policy", "explain", "sentiment@1", "--json", code=1))
     assert [missing["obstacle"] for missing in found["missing"]] == ["approval"]
+    shown = bertstream("policy", "explain", "sentiment@1", code=1).stdout
+    assert shown.splitlines() == found["sentences"]
