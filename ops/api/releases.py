@@ -104,37 +104,32 @@ def start(actor: Authenticated, service: Served, name: ModelName, body: StartBod
     return _shape(done)
 
 
-def _vote(word: str, vote: Vote, summary: str, description: str) -> None:
-    def cast(
-        actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
-    ) -> ReleaseShape:
-        return _shape(service.releases.decide(actor, name, vote, comment=body.reason))
+def _command(act: Vote | Event, summary: str, description: str) -> None:
+    """Serve a vote on the open release of a model, or a command to it, under its own name."""
 
-    path = f"/models/{{name}}/release/{word}"
-    router.post(path, name=word, summary=summary, description=description)(cast)
-
-
-def _command(word: str, event: Event, summary: str, description: str) -> None:
     def run(
         actor: Authenticated, service: Served, name: ModelName, body: ReasonBody
     ) -> ReleaseShape:
-        return _shape(service.releases.command(actor, name, event, reason=body.reason))
+        if isinstance(act, Vote):
+            done = service.releases.decide(actor, name, act, comment=body.reason)
+        else:
+            done = service.releases.command(actor, name, act, reason=body.reason)
+        return _shape(done)
 
-    path = f"/models/{{name}}/release/{word}"
-    router.post(path, name=word, summary=summary, description=description)(run)
+    path = f"/models/{{name}}/release/{act}"
+    router.post(path, name=str(act), summary=summary, description=description)(run)
 
 
-_vote(
-    "approve",
+_command(
     Vote.APPROVE,
     "Approve the open release",
     "Bound to the version's bytes and to the policy in effect; withdraws the caller's rejection.",
 )
-_vote("reject", Vote.REJECT, "Reject the open release", "One rejection ends it.")
-_command("pause", Event.PAUSE, "Pause the open release", "Its traffic stays as it is.")
-_command("resume", Event.RESUME, "Resume the paused release", "Its step starts again.")
-_command("promote", Event.PROMOTE, "Move to the next step at once", "Regardless of its evidence.")
-_command("abort", Event.ABORT, "Abort the open release", "The live version answers all records.")
+_command(Vote.REJECT, "Reject the open release", "One rejection ends it.")
+_command(Event.PAUSE, "Pause the open release", "Its traffic stays as it is.")
+_command(Event.RESUME, "Resume the paused release", "Its step starts again.")
+_command(Event.PROMOTE, "Move to the next step at once", "Regardless of its evidence.")
+_command(Event.ABORT, "Abort the open release", "The live version answers all records.")
 
 
 @router.post("/models/{name}/rollback", summary="Return to the version that was live before")
@@ -148,13 +143,13 @@ def rollback(
 @router.get("/models/{name}/release", summary="The open release, or the last one")
 def newest(actor: Authenticated, service: Served, name: ModelName) -> HistoryShape:
     """Includes every transition."""
-    return _story(service.releases.newest(actor, name))
+    return _history_shape(service.releases.newest(actor, name))
 
 
 @router.get("/releases/{number}", summary="One release")
 def show(actor: Authenticated, service: Served, number: Number) -> HistoryShape:
     """Includes every transition."""
-    return _story(service.releases.show(actor, number))
+    return _history_shape(service.releases.show(actor, number))
 
 
 @router.get("/releases", summary="Releases, newest first")
@@ -182,11 +177,11 @@ def _shape(release: Release) -> ReleaseShape:
     return ReleaseShape.model_validate(own | {name: getattr(release, name) for name in others})
 
 
-def _story(story: ReleaseHistory) -> HistoryShape:
+def _history_shape(found: ReleaseHistory) -> HistoryShape:
     return HistoryShape(
-        release=_shape(story.release),
-        route=story.route.model_dump(mode="json") if story.route else None,
-        since=story.since,
-        records=dict(story.records),
-        moves=story.moves,
+        release=_shape(found.release),
+        route=found.route.model_dump(mode="json") if found.route else None,
+        since=found.since,
+        records=dict(found.records),
+        moves=found.moves,
     )

@@ -22,6 +22,7 @@ from ops.sql.database import Database
 from ops.sql.tables import approvals
 from tests.ops.directories import make_directory
 from tests.ops.installation import NOW, Installation, install, keep
+from tests.ops.releases.under_way import decision_of_bob
 
 POLICY = Policy(model="risk-cards", approvals=(ApprovalRule(team="risk"),))
 FIRST, SECOND = VersionId("risk-cards", 1), VersionId("risk-cards", 2)
@@ -115,15 +116,7 @@ def test_decision_counts_while_its_person_may_approve(there: Installation, decis
     root = there.service.access.authenticate(there.secrets["root"])
     there.service.policies.put(root, "model: risk-cards\napprovals: [{team: risk, count: 1}]\n")
     release = start(there, FIRST)
-    values = {
-        "release_id": release.id,
-        "person": "bob",
-        "team": "risk",
-        "decision": decision,
-        "version_digest": release.version_digest,
-        "policy_digest": release.policy_digest,
-        "at": NOW,
-    }
+    values = decision_of_bob(release, decision)
 
     def counts() -> list[bool]:
         with there.database.read() as connection:

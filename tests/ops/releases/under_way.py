@@ -68,6 +68,19 @@ class Replicas:
         return [Answer(orjson.dumps(self._embedding), None, None, None, 3, False) for _ in values]
 
 
+def decision_of_bob(release: Release, decision: str) -> dict[str, Any]:
+    """The row of bob's decision for team risk on a release."""
+    return {
+        "release_id": release.id,
+        "person": "bob",
+        "team": "risk",
+        "decision": decision,
+        "version_digest": release.version_digest,
+        "policy_digest": release.policy_digest,
+        "at": NOW,
+    }
+
+
 class Releases:
     """A model with a live version and one that is to go out."""
 
@@ -104,17 +117,8 @@ class Releases:
         return release
 
     def decide(self, release: Release, decision: str) -> None:
-        values = {
-            "release_id": release.id,
-            "person": "bob",
-            "team": "risk",
-            "decision": decision,
-            "version_digest": release.version_digest,
-            "policy_digest": release.policy_digest,
-            "at": NOW,
-        }
         with self.database.begin() as connection:
-            connection.execute(insert(approvals).values(values))
+            connection.execute(insert(approvals).values(decision_of_bob(release, decision)))
 
     def finder(self, replicas: Replicas | None = None) -> FactFinder:
         store = ArtifactStore(self.there.folder / "store")
