@@ -24,18 +24,19 @@ from rich.console import Console
 from bench import report
 from bench.disturbance import seconds_in_turns
 from bench.engine import (
-    MAX_LENGTH,
     Contender,
+    build_embedder,
     model_directory,
     open_contender,
     open_reference,
+    tokenizer_of,
 )
+from bench.heads import CALLERS, make_classifier, measure_heads
 from bench.installation import Installation, echo_model, installation
 from bench.pipeline import ECHO_RECORD_BYTES, Latency, Stage, stage
 from bench.texts import load_texts
 from serve.contract import BatchReply, CallOptions
 from serve.engine.machine import processor_name
-from serve.importing import import_model
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
 
@@ -44,7 +45,6 @@ from serve.settings import EngineSettings, ModelSettings
 REFERENCE_EVERY = 4
 ENGINE_TEXTS = 1_024
 MICRO_BATCH = 256
-CALLERS = 2
 ROW_S = 8.0
 MIN_TEXTS, MAX_TEXTS = 1_024, 7_600
 ECHO_RECORDS = 40_000
@@ -54,19 +54,6 @@ LOAD_S = 15.0
 TABLE_WIDTH = 110
 
 Figures = dict[str, float | str]
-
-
-def make_classifier(out: Path) -> None:
-    """Write a model directory: the packaged encoder with an untrained head of two labels."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    torch.manual_seed(0)
-    with model_directory("minilm") as encoder, tempfile.TemporaryDirectory() as made:
-        model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
-        model.save_pretrained(made)
-        AutoTokenizer.from_pretrained(encoder).save_pretrained(made)
-        import_model(made, out, task="text-classification", max_length=MAX_LENGTH)
 
 
 def measure_alone(texts: Sequence[str], classifier: Path, *, repeats: int) -> Figures:
@@ -174,6 +161,8 @@ def _measure(console: Console, *, texts: int | None, quick: bool) -> Figures:
         source, engine_texts = load_texts(ENGINE_TEXTS // 2 if quick else ENGINE_TEXTS)
         console.print("sentence-transformers, engine and replica, round-robin")
         alone = measure_alone(engine_texts, classifier, repeats=1 if quick else 3)
+        console.print("two heads on one encoder and two models, round-robin")
+        alone |= measure_heads(micro_batches(engine_texts), repeats=1 if quick else 3)
         count = texts or (MIN_TEXTS if quick else texts_for(float(alone["engine_texts_per_s"])))
         model = ModelSettings(name="minilm", path=classifier)
         with installation((model, echo_model(classifier)), console.print) as platform:
@@ -202,7 +191,13 @@ def _measure_exactly_once(
 def _contender(
     directory: Path, settings: EngineSettings, texts: Sequence[str], stack: ExitStack
 ) -> Contender:
-    contender = open_contender(directory, settings, texts=texts, device="cpu")
+    contender = open_contender(
+        lambda: build_embedder(directory),
+        tokenizer_of(directory),
+        settings=settings,
+        texts=texts,
+        device="cpu",
+    )
     stack.callback(contender.engine.close)
     return contender
 

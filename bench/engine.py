@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +23,10 @@ from rich.table import Table
 
 from bench.peak import Encoder, encoder_flop, half_precision_peak
 from bench.texts import load_texts
-from serve.batching import padded_tokens, plan_batches
 from serve.engine.choice import open_engine
 from serve.engine.machine import processor_name
-from serve.engine.protocol import Engine
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Engine, Inferred, Item
 from serve.settings import EngineSettings
 from serve.tokenize import TextTokenizer
 
@@ -60,12 +61,23 @@ class EngineRate(NamedTuple):
     peak_share: float | None
 
 
-class Contender(NamedTuple):
-    """An open engine with its settings and the function that it runs per repeat."""
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """An open engine with its settings, and the texts that it computes in each run."""
 
     engine: Engine
     settings: EngineSettings
-    run: Run
+    tokenizer: TextTokenizer
+    texts: Sequence[str]
+
+    def run(self) -> Inferred:
+        """Compute all texts as a replica does for one micro-batch."""
+        return self.compute(self.texts)
+
+    def compute(self, texts: Sequence[str]) -> Inferred:
+        """Tokenise and compute some texts."""
+        encoded = self.tokenizer.encode(texts)
+        return self.engine.infer([Item(one.ids, one.types) for one in encoded])
 
 
 @contextmanager
@@ -96,7 +108,7 @@ def build_embedder(directory: Path) -> Any:
     """Return the module that sentence-transformers computes: normalised mean pooling."""
     from transformers import AutoModel
 
-    from serve.artifact import Pooling
+    from serve.embedding import Pooling
     from serve.module import Embedder, load_pretrained
 
     encoder = load_pretrained(AutoModel, directory)
@@ -112,28 +124,28 @@ def open_reference(directory: Path, device: str) -> Callable[[Sequence[str]], ob
     return lambda texts: model.encode(list(texts), batch_size=REFERENCE_BATCH)
 
 
-def run_engine(
-    engine: Engine, settings: EngineSettings, tokenizer: TextTokenizer, *, texts: Sequence[str]
-) -> None:
-    """Compute the embeddings of texts as a replica does for one micro-batch."""
-    items = [encoded.ids for encoded in tokenizer.encode(texts)]
-    plan = _plan([len(ids) for ids in items], settings)
-    engine.infer([tokenizer.pad([items[index] for index in batch]) for batch in plan])
-
-
 def open_contender(
-    directory: Path, settings: EngineSettings, *, texts: Sequence[str], device: str
+    module_factory: Callable[[], Any],
+    tokenizer: TextTokenizer,
+    *,
+    settings: EngineSettings,
+    texts: Sequence[str],
+    device: str,
 ) -> Contender:
-    """Open an engine with these settings."""
-    tokenizer = tokenizer_of(directory)
+    """Open an engine with these settings for any module that reads the tokeniser's ids."""
     engine = open_engine(
-        lambda: build_embedder(directory),
+        module_factory,
         settings,
         on_gpu=device == "cuda",
         cache_dir=None,
         digest="bench",
+        batches=BatchSettings(
+            pad_id=tokenizer.pad_id,
+            max_tokens=settings.max_batch_tokens,
+            max_items=settings.max_batch_items,
+        ),
     )
-    return Contender(engine, settings, lambda: run_engine(engine, settings, tokenizer, texts=texts))
+    return Contender(engine, settings, tokenizer, texts)
 
 
 def alternate(runs: Sequence[Run], *, device: str, repeats: int = REPEATS) -> list[float]:
@@ -153,13 +165,12 @@ def alternate(runs: Sequence[Run], *, device: str, repeats: int = REPEATS) -> li
     return [statistics.median(measured) for measured in seconds]
 
 
-def single_text_ms(contender: Contender, directory: Path, text: str) -> float:
+def single_text_ms(contender: Contender, text: str) -> float:
     """Return the median milliseconds for a single text, including tokenising."""
-    tokenizer = tokenizer_of(directory)
     durations: list[float] = []
     for _ in range(50):
         start = time.perf_counter()
-        run_engine(contender.engine, contender.settings, tokenizer, texts=[text])
+        contender.compute([text])
         durations.append(1000 * (time.perf_counter() - start))
     return statistics.median(durations)
 
@@ -169,17 +180,23 @@ def compare(model: str, device: str, texts: Sequence[str]) -> dict[str, Any]:
     with model_directory(model) as directory:
         reference = open_reference(directory, device)
         contenders = [
-            open_contender(directory, settings, texts=texts, device=device)
+            open_contender(
+                lambda: build_embedder(directory),
+                tokenizer_of(directory),
+                settings=settings,
+                texts=texts,
+                device=device,
+            )
             for settings in _settings(device)
         ]
         runs: list[Run] = [lambda: reference(texts), *(each.run for each in contenders)]
         reference_s, *engine_s = alternate(runs, device=device)
         rates = [
-            _rate(each, directory, texts, seconds=seconds)
+            _rate(each, _encoder(directory), seconds=seconds)
             for each, seconds in zip(contenders, engine_s, strict=True)
         ]
         median_text = sorted(texts, key=len)[len(texts) // 2]
-        latency_ms = single_text_ms(contenders[0], directory, median_text)
+        latency_ms = single_text_ms(contenders[0], median_text)
         for each in contenders:
             each.engine.close()
     st_texts_per_s = len(texts) / reference_s
@@ -208,25 +225,17 @@ def _settings(device: str) -> list[EngineSettings]:
     return [EngineSettings(), EngineSettings(precision="f32")]
 
 
-def _plan(lengths: Sequence[int], settings: EngineSettings) -> list[list[int]]:
-    return plan_batches(
-        lengths, max_tokens=settings.max_batch_tokens, max_items=settings.max_batch_items
-    )
-
-
-def _rate(
-    contender: Contender, directory: Path, texts: Sequence[str], *, seconds: float
-) -> EngineRate:
-    engine, settings, _ = contender
-    lengths = [len(encoded.ids) for encoded in tokenizer_of(directory).encode(texts)]
+def _rate(contender: Contender, encoder: Encoder, *, seconds: float) -> EngineRate:
+    engine, texts = contender.engine, contender.texts
+    lengths = [len(encoded.ids) for encoded in contender.tokenizer.encode(texts)]
     peak = half_precision_peak(engine.device) if engine.precision != "f32" else None
-    tflop_per_s = encoder_flop(_encoder(directory), lengths) / seconds / 1e12
+    tflop_per_s = encoder_flop(encoder, lengths) / seconds / 1e12
     return EngineRate(
         precision=engine.precision,
-        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_tokens=contender.settings.max_batch_tokens,
         texts_per_s=len(texts) / seconds,
         tokens_per_s=sum(lengths) / seconds,
-        padding_ratio=padded_tokens(lengths, _plan(lengths, settings)) / sum(lengths),
+        padding_ratio=contender.run().padded_tokens / sum(lengths),
         peak_share=tflop_per_s / peak if peak else None,
     )
 

@@ -29,6 +29,7 @@ from serve.artifact import (
 )
 from serve.contract import app_name
 from serve.settings import EngineSettings, ModelSettings
+from serve.tasks.text_classification import ClassificationHead
 from stream.kafka.admin import Admin
 from stream.settings import KafkaSettings, PipelineSettings
 from stream.topics import pipeline_topics
@@ -41,7 +42,9 @@ def model_without_weights(path: Path) -> Path:
     for name in (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE):
         (path / name).touch()
     card = ModelCard(
-        task="text-classification", labels=("ECHO",), problem_type="single_label", max_length=512
+        task="text-classification",
+        head=ClassificationHead(labels=("ECHO",), problem_type="single_label"),
+        max_length=512,
     )
     write_card(path, card)
     seal(path)

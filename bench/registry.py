@@ -40,6 +40,7 @@ from serve.artifact import (
     seal,
     write_card,
 )
+from serve.tasks.text_classification import ClassificationHead
 
 LIMIT_S = 0.3
 REPEATS = 20
@@ -174,7 +175,8 @@ def directories(folder: Path) -> Iterator[Path]:
         (path / TOKENIZER_FILE).write_text("{}")
         (path / CONFIG_FILE).write_text(json.dumps({"hidden_size": number}))
         answer = {"label": "a", "score": 0.5}
-        lines = [json.dumps({"text": f"text {i}", "result": [answer]}) for i in range(100)]
+        records = [{"record": {"text": f"text {i}"}, "result": [answer]} for i in range(100)]
+        lines = [json.dumps(record) for record in records]
         (path / GOLDEN_FILE).write_text("\n".join(lines))
         write_card(path, _card())
         seal(path)
@@ -185,8 +187,7 @@ def _card() -> ModelCard:
     names = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "f1/a", "f1/b")
     return ModelCard(
         task="text-classification",
-        labels=("a", "b"),
-        problem_type="single_label",
+        head=ClassificationHead(labels=("a", "b"), problem_type="single_label"),
         max_length=128,
         metrics=tuple(Metric(name=name, value=0.9, direction="higher") for name in names),
     )

@@ -17,6 +17,8 @@ RATE_ROWS = (
     ("engine alone, f32", "engine_f32_texts_per_s"),
     ("engine alone", "engine_texts_per_s"),
     ("replica, JSON in and out", "replica_texts_per_s"),
+    ("two models, each asked for every text", "two_models_texts_per_s"),
+    ("two heads on one encoder", "two_heads_texts_per_s"),
     ("Kafka to Kafka, exactly once", "exactly_once_texts_per_s"),
     ("Kafka to Kafka, at least once", "at_least_once_texts_per_s"),
     ("Kafka to Kafka, echo model, exactly once", "echo_records_per_s"),
@@ -84,6 +86,7 @@ TARGETS = (
         ("engine",),
         POSSIBLE_RATIO,
     ),
+    Target("two heads / two models", "two_heads_ratio", 1.7, True, ("two_heads",), ("two_models",)),
     Target("padding ratio", "padding_ratio", 1.1, False),
     Target("echo records/s", "echo_records_per_s", 5_000.0, True, ("echo",)),
     Target("idle p50 ms, exactly once", "idle_p50_ms", 60.0, False, ("idle",)),
@@ -113,6 +116,9 @@ def with_ratios(figures: Figures) -> dict[str, float | str]:
         **figures,
         "engine_ratio": round(engine / reference, 2),
         "engine_f32_ratio": round(float(figures["engine_f32_texts_per_s"]) / reference, 2),
+        "two_heads_ratio": round(
+            float(figures["two_heads_texts_per_s"]) / float(figures["two_models_texts_per_s"]), 2
+        ),
         "replica_ratio": round(float(figures["replica_texts_per_s"]) / engine, 3),
         "exactly_once_ratio": round(float(figures["exactly_once_texts_per_s"]) / engine, 3),
         "at_least_once_ratio": round(float(figures["at_least_once_texts_per_s"]) / engine, 3),

@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import orjson
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing, TaskMismatch
-from serve.settings import Settings, Task
+from serve.registry import task_type
+from serve.settings import Settings
+from serve.task import Head
+from serve.task_names import TaskName
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -33,10 +44,6 @@ CACHE_DIR = ".cache"
 # Formats that can run code when loaded, and code itself.
 REFUSED_SUFFIXES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".py"))
 
-TokenPooling = Literal["mean", "cls", "max", "mean-sqrt-len", "weighted-mean", "last-token"]
-PoolingMode = Literal[TokenPooling, "mean-max", "last-k"]
-Activation = Literal["identity", "tanh", "relu", "gelu", "sigmoid", "silu"]
-ProblemType = Literal["single_label", "multi_label"]
 FileShape = TypeVar("FileShape", bound=Settings)
 
 
@@ -48,53 +55,16 @@ class Metric(Settings):
     direction: Literal["higher", "lower"]
 
 
-class Layer(Settings):
-    """A layer after the pooling; its weights are in ``head.safetensors``, by its position.
-
-    Attributes:
-        kind: ``normalize`` has no weights and scales to length 1.
-        activation: Activation of ``dense``; unused otherwise.
-    """
-
-    kind: Literal["dense", "layer-norm", "normalize"]
-    activation: Activation = "identity"
-
-
-class Pooling(Settings):
-    """Pooling of the encoder's token vectors into one vector; only for feature extraction.
-
-    Attributes:
-        mode: ``mean-max`` concatenates both (2 H numbers); ``last-k`` averages the last layers,
-            then the tokens; all others use the last layer. ``mean-sqrt-len`` divides the sum by
-            the square root of the number of tokens, ``weighted-mean`` weights a token by its
-            position.
-        also: Poolings whose vectors are appended to that of ``mode``, in this order.
-        skip: Tokens at the start that are not pooled: those of a prompt.
-        last_k: Number of layers of ``last-k``; unused otherwise.
-        layers: Layers that are applied to the vector next.
-        normalize: Whether to scale to length 1, so that a dot product is the cosine.
-        dimensions: Numbers that are kept at the end; None keeps all.
-    """
-
-    mode: PoolingMode = "mean"
-    also: tuple[TokenPooling, ...] = ()
-    skip: int = Field(default=0, ge=0)
-    last_k: int = Field(default=4, ge=1)
-    layers: tuple[Layer, ...] = ()
-    normalize: bool = True
-    dimensions: int | None = Field(default=None, ge=1)
-
-
 class Tokenizing(Settings):
     """Settings of the tokeniser that ``tokenizer.json`` cannot express.
 
     Attributes:
-        prompt: Text that is prepended to every text.
+        token_types: Whether the model gets 0 for tokens of the first text and 1 for the second.
         truncation_side: Side on which a text with too many tokens is cut.
         split_special_tokens: Whether ``[SEP]`` in a text is five characters, not a token.
     """
 
-    prompt: str = ""
+    token_types: bool = False
     truncation_side: Literal["left", "right"] = "right"
     split_special_tokens: bool = False
 
@@ -104,10 +74,8 @@ class ModelCard(Settings):
 
     Attributes:
         task: Task that the model was made for.
-        labels: Labels of class 0, 1, ...; empty for tasks without labels.
-        problem_type: ``single_label``: scores add up to 1; ``multi_label``: they are independent.
+        head: Part of the card that belongs to the task; see its module in ``serve.tasks``.
         max_length: Limit in tokens, special tokens included; longer texts are cut.
-        pooling: Pooling of the token vectors; None for tasks without pooling.
         tokenizer: Settings of the tokeniser, in addition to ``tokenizer.json``.
         metrics: Metrics of the evaluation on held-out data.
         base: Name of the model that it was trained or imported from.
@@ -115,40 +83,60 @@ class ModelCard(Settings):
         code_version: Version of bertstream at training.
     """
 
-    task: Task
-    labels: tuple[str, ...] = ()
-    problem_type: ProblemType | None = None
+    task: TaskName
+    head: SerializeAsAny[Head] = Field(default=Head(), validate_default=True)
     max_length: int = Field(ge=3)
-    pooling: Pooling | None = None
     tokenizer: Tokenizing = Tokenizing()
     metrics: tuple[Metric, ...] = ()
     base: str | None = None
     training_data_sha256: str | None = None
     code_version: str | None = None
 
-    @model_validator(mode="after")
-    def _parts_fit_the_task(self) -> Self:
-        if self.task == "text-classification":
-            if not self.labels or self.problem_type is None:
-                raise ValueError("text-classification needs labels and problem_type")
-            if len(set(self.labels)) < len(self.labels):
-                raise ValueError("labels must differ from each other")
-        elif self.pooling is None:
-            raise ValueError(f"{self.task} needs pooling")
-        return self
+    @field_validator("head", mode="wrap")
+    @classmethod
+    def _has_the_shape_of_the_task(
+        cls,
+        head: Any,
+        default: ValidatorFunctionWrapHandler,  # noqa: ARG003
+        info: ValidationInfo,
+    ) -> Head:
+        task = info.data.get("task")
+        if task is None:  # its own error is reported
+            return Head()
+        fields = head.model_dump() if type(head) is Head else head
+        return task_type(task).head_type.model_validate(fields)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of class 0, 1, ...; empty for tasks without labels."""
+        return self.head.labels
 
 
 class GoldenRecord(Settings):
-    """One line of ``golden.jsonl``: a text and the model's answer when it was sealed.
+    """One line of ``golden.jsonl``: a record and the model's answer when it was sealed.
 
     Attributes:
+        record: Inputs of the task, such as ``{"text": "a fine day"}``.
         result: Result as in the output record; compared within the tolerance of the precision.
         exact: Whether a later version must give the same answer.
     """
 
-    text: str
-    result: list[dict[str, Any]] | list[float] = Field(min_length=1)
+    record: dict[str, Any] = Field(min_length=1)
+    result: Any
     exact: bool = False
+
+    @property
+    def value(self) -> bytes:
+        """Value of the record on an input topic, as JSON."""
+        return orjson.dumps(self.record)
+
+    @property
+    def text(self) -> str:
+        """The record for people: its text, or the JSON of several inputs."""
+        text = self.record.get("text")
+        if isinstance(text, str) and len(self.record) == 1:
+            return text
+        return self.value.decode()
 
 
 class Histogram(Settings):
@@ -242,7 +230,7 @@ class Artifact:
         return _parsed(Reference, file.read_bytes(), file)
 
 
-def load(path: Path, *, task: Task | None = None) -> Artifact:
+def load(path: Path, *, task: str | None = None) -> Artifact:
     """Compare a model directory with its manifest and read its card.
 
     Args:

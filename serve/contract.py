@@ -6,9 +6,10 @@ in the same order. Imports neither ray nor torch nor a Kafka client.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 
 class FailureKind(StrEnum):
@@ -24,9 +25,13 @@ class FailureKind(StrEnum):
     RESULT_TOO_LARGE = "result-too-large"
     POISON = "poison"
     CORRUPT = "corrupt"
+    TOO_MANY = "too-many"
+    WRONG_INPUT = "wrong-input"
 
 
-OF_THE_VERSION: Final = frozenset({FailureKind.POISON, FailureKind.TOO_LONG})
+OF_THE_VERSION: Final = frozenset(
+    {FailureKind.POISON, FailureKind.TOO_LONG, FailureKind.WRONG_INPUT}
+)
 """Failures for which another version of the model may still have an answer."""
 
 
@@ -35,6 +40,20 @@ class Failure(NamedTuple):
 
     kind: FailureKind
     message: str
+
+
+class Part(NamedTuple):
+    """Result of one head of a multi-task model.
+
+    Attributes:
+        head: Name of the head.
+        task: Its task.
+        result: JSON of its result.
+    """
+
+    head: str
+    task: str
+    result: bytes
 
 
 class Answer(NamedTuple):
@@ -47,6 +66,8 @@ class Answer(NamedTuple):
         confidence: Score of the best label in 0..1; None for tasks without labels.
         tokens: Tokens that the model processed, special tokens included.
         truncated: Whether the text exceeded the model's limit and was cut.
+        parts: Results of the heads of a multi-task model, which ``result`` has by name; empty for
+            any other model.
     """
 
     result: bytes
@@ -55,31 +76,39 @@ class Answer(NamedTuple):
     confidence: float | None
     tokens: int
     truncated: bool
+    parts: tuple[Part, ...] = ()
 
 
 Outcome = Answer | Failure
 
-TOP_K: Final = 100
-"""Default number of labels in a result; thousands of them would fill a Kafka record."""
+LongText = Literal["truncate", "window", "dead-letter"]
+WINDOW_STRIDE: Final = 64
+"""Default number of tokens that two neighbouring windows have in common."""
 PIPELINE_PREFIX: Final = "pipeline-"
 """Prefix of the name of a pipeline's Serve app."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """Options for reading the records of one pipeline.
+    """Options for reading and answering the records of one pipeline.
 
     Attributes:
-        format: ``json`` (an object with a text field) or ``text`` (the value is the text).
-        text_field: Name of the field with the text; unused for ``text``.
-        too_long: Whether a text above the model's limit is cut and flagged, or fails.
-        top_k: Maximum number of labels in a result; None for all. Embeddings are never cut.
+        format: ``json`` (an object with a field for each input of the task) or ``text`` (the
+            value is the task's only required input).
+        fields: Names of the record's fields by input of the task, where they differ from the
+            input's name. An optional input that is named here is required.
+        long_text: Handling of a text above the model's limit: ``truncate`` cuts and flags it,
+            ``window`` divides it into overlapping windows whose outputs the task merges, and
+            ``dead-letter`` makes it fail.
+        window_stride: Tokens that two neighbouring windows have in common.
+        parameters: Parameters of the task, by name.
     """
 
     format: Literal["json", "text"] = "json"
-    text_field: str = "text"
-    too_long: Literal["truncate", "dead-letter"] = "truncate"
-    top_k: int | None = TOP_K
+    fields: Mapping[str, str] = field(default_factory=dict)
+    long_text: LongText = "truncate"
+    window_stride: int = WINDOW_STRIDE
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class BatchStats(NamedTuple):

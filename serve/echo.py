@@ -17,7 +17,8 @@ from serve.contract import (
     Outcome,
     ReplicaInfo,
 )
-from serve.reading import Reading, read
+from serve.reading import Reader, Reading
+from serve.registry import task_type
 from serve.settings import ModelSettings
 
 RESULT = b'[{"label":"ECHO","score":1.0}]'
@@ -33,6 +34,7 @@ class EchoReplica:
             ArtifactError: The directory differs from what was sealed. Not retriable.
         """
         artifact = load(settings.path, task=settings.task)
+        self._inputs = task_type(artifact.card.task).inputs
         self._info = ReplicaInfo(
             model=settings.name,
             version=settings.version,
@@ -50,14 +52,15 @@ class EchoReplica:
     def predict(self, values: list[bytes], options: CallOptions) -> BatchReply:
         """Answer each value that can be read; see ``contract.Predictor``."""
         start = time.perf_counter()
-        readings = [read(value, options) for value in values]
+        reader = Reader(options, self._inputs)
+        readings = [reader.read(value) for value in values]
         outcomes: list[Outcome] = [
             item
             if isinstance(item, Failure)
             else Answer(RESULT, item.id, "ECHO", 1.0, 1, truncated=False)
             for item in readings
         ]
-        texts = {item.text for item in readings if isinstance(item, Reading)}
+        texts = {item.values for item in readings if isinstance(item, Reading)}
         seconds = time.perf_counter() - start
         stats = BatchStats(len(texts), len(texts), len(texts), seconds, seconds)
         return BatchReply(outcomes, stats, self._info.digest)

@@ -7,6 +7,7 @@ ServeError
 |   `-- TaskMismatch          the directory was made for another task
 |-- EngineUnavailable         this machine lacks the requested engine or precision
 |-- EngineError               inference failed on a batch (retriable)
+|-- ParametersRefused         a task or a model lacks a parameter that a pipeline sets
 `-- ItemTooLong               one item alone exceeds the token budget of a batch
 """
 
@@ -50,6 +51,10 @@ class EngineError(ServeError):
     """Inference failed on a batch as a whole."""
 
     retriable: ClassVar[bool] = True
+
+
+class ParametersRefused(ServeError):
+    """A task or a model lacks a parameter that a pipeline sets, or its value is not allowed."""
 
 
 class ItemTooLong(ServeError):

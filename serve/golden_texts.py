@@ -10,31 +10,32 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from pydantic import Field, ValidationError
 
 from serve.artifact import GOLDEN_FILE, MAX_GOLDEN_TEXTS, Artifact, GoldenRecord, load, seal
-from serve.contract import Answer, CallOptions
+from serve.contract import Answer
 from serve.errors import ArtifactError
+from serve.golden import golden_options
 from serve.replica import Replica
-from serve.settings import EngineSettings, ModelSettings, Settings
+from serve.settings import EngineSettings, ModelSettings
 
 
-class GoldenText(Settings):
-    """A text whose answer is sealed with the model.
+class GoldenText(NamedTuple):
+    """A record whose answer is sealed with the model.
 
     Attributes:
+        record: Inputs of the task by name, such as ``{"text": "a fine day"}``.
         exact: Whether a later version must give the same answer.
     """
 
-    text: str = Field(min_length=1)
+    record: dict[str, Any]
     exact: bool = False
 
 
 def read_golden_texts(file: Path) -> list[GoldenText]:
-    """Read one text, or object with ``text`` and ``exact``, per line; blank lines are skipped.
+    """Read one text, or object with the task's inputs and ``exact``, per line; not blank ones.
 
     Raises:
         ArtifactError: The file cannot be read, or has no text or more than
@@ -65,15 +66,15 @@ def add_golden(artifact: Artifact, texts: Sequence[GoldenText]) -> Artifact:
     """
     engine = EngineSettings(kind="torch", precision="f32")
     replica = Replica(ModelSettings(name="golden", path=artifact.path, engine=engine))
-    values = [text.text.encode() for text in texts]
-    outcomes = replica.predict(values, CallOptions(format="text")).outcomes
+    values = [orjson.dumps(text.record) for text in texts]
+    outcomes = replica.predict(values, golden_options(artifact.card)).outcomes
     replica.close()
     records = []
     for number, (text, outcome) in enumerate(zip(texts, outcomes, strict=True), start=1):
         if not isinstance(outcome, Answer):
             raise ArtifactError(f"golden text {number} has no answer: {outcome.message}")
         result: Any = orjson.loads(outcome.result)
-        records.append(GoldenRecord(text=text.text, result=result, exact=text.exact))
+        records.append(GoldenRecord(record=text.record, result=result, exact=text.exact))
     lines = [orjson.dumps(record.model_dump()) for record in [*records, *artifact.golden()]]
     (artifact.path / GOLDEN_FILE).write_bytes(b"\n".join(lines) + b"\n")
     seal(artifact.path)
@@ -82,12 +83,16 @@ def add_golden(artifact: Artifact, texts: Sequence[GoldenText]) -> Artifact:
 
 def _read(line: bytes, *, place: str) -> GoldenText:
     try:
-        if line.startswith(b"{"):
-            return GoldenText.model_validate_json(line)
-        return GoldenText(text=line.decode())
+        if not line.startswith(b"{"):
+            return GoldenText({"text": line.decode()})
+        fields = orjson.loads(line)
     except UnicodeDecodeError as exc:
         raise ArtifactError(f"{place}: is not UTF-8") from exc
-    except ValidationError as exc:
-        fault = exc.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ArtifactError(f"{place}: {where or 'object'}: {fault['msg']}") from exc
+    except orjson.JSONDecodeError as exc:
+        raise ArtifactError(f"{place}: is not JSON: {exc}") from exc
+    exact = fields.pop("exact", False)
+    if not isinstance(exact, bool):
+        raise ArtifactError(f"{place}: exact is {exact!r}, but must be true or false")
+    if not fields:
+        raise ArtifactError(f"{place}: has no input such as text; add it")
+    return GoldenText(fields, exact)

@@ -6,41 +6,33 @@ source without the head that the task needs is refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import transformers
+from pydantic import ValidationError
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForSequenceClassification
 
-from serve.artifact import (
-    CONFIG_FILE,
-    HEAD_FILE,
-    Artifact,
-    ModelCard,
-    Pooling,
-    load,
-    seal,
-    write_card,
-)
-from serve.checkpoint import library, read_json, require_downloaded
+from serve.artifact import HEAD_FILE, Artifact, ModelCard, load, seal, write_card
+from serve.checkpoint import library, require_downloaded
+from serve.contract import Failure
+from serve.engine.padding import pad
+from serve.engine.protocol import Item
 from serve.errors import ArtifactError
 from serve.golden_texts import GoldenText, add_golden
 from serve.module import build_module, load_pretrained
 from serve.output import new_directory, require_free
-from serve.sentence_import import (
-    TextPreparation,
-    source_pooling,
-    text_preparation,
-    transformer_directory,
-)
-from serve.settings import Task
+from serve.parameters import fault_of_settings
+from serve.registry import task_type
+from serve.sentence_import import TextPreparation, text_preparation, transformer_directory
 from serve.sources import locate
+from serve.task import ImportedHead, Passage, Source, Task
 from serve.tokenize import TextTokenizer
 from serve.tokenizer_import import (
     build_tokenizer,
-    count_tokens,
     lower_case,
     require_same,
     require_vocabulary,
@@ -59,9 +51,8 @@ def import_model(
     source: str | None,
     out: Path,
     *,
-    task: Task,
-    pooling: Pooling | None = None,
-    labels: tuple[str, ...] | None = None,
+    task: str,
+    head: Mapping[str, Any] | None = None,
     max_length: int | None = None,
     golden: Sequence[GoldenText] = (),
 ) -> Artifact:
@@ -72,9 +63,7 @@ def import_model(
             all-MiniLM-L6-v2, which needs no network.
         out: Output directory; must not exist, or be empty.
         task: Task that the model will be used for; its weights must fit.
-        pooling: None uses that of the source's sentence-transformers files, or the normalised
-            mean where it has none.
-        labels: Labels of class 0, 1, ...; None uses the source's.
+        head: Fields of the card's ``head``, such as ``labels``; they replace the source's.
         max_length: Limit in tokens; None uses the source's.
         golden: Golden texts, which the model answers during the import.
     Returns:
@@ -83,119 +72,95 @@ def import_model(
         ArtifactMissing: Neither a directory nor a name on the hub. Not retriable.
         ArtifactError: The source does not fit the task, or ``out`` is taken. Not retriable.
     """
+    chosen = task_type(task)
+    settings = dict(head or {})
     directory = locate(source)
     require_free(out)
     if out.resolve().is_relative_to(directory.resolve()):
         raise ArtifactError(f"{out} is inside the source {directory}; choose one elsewhere")
-    classifies = task == "text-classification"
-    network = transformer_directory(directory)
+    network = transformer_directory(directory) if chosen.sentence_transformers else directory
     for folder in {directory, network}:
         require_downloaded(folder)
-    if classifies and labels is None:
-        _require_numbered(network / CONFIG_FILE)
-    model = load_pretrained(
-        AutoModelForSequenceClassification if classifies else AutoModel, network
-    )
-    # Texts of a classifier are read as in transformers' own pipeline.
-    reading = TextPreparation() if classifies else text_preparation(directory, network)
+    chosen.check_source(network, settings)
+    model = load_pretrained(getattr(transformers, chosen.model_class), network)
+    # Other tasks read texts as in transformers' own pipelines.
+    reading = TextPreparation()
+    if chosen.sentence_transformers:
+        reading = text_preparation(directory, network)
     tokenizer = build_tokenizer(network, reading.options)
     if reading.lower_case:
         lower_case(tokenizer)
     require_vocabulary(tokenizer, network, _vectors(network, model))
-    head: dict[str, torch.Tensor] = {}
-    if not classifies and pooling is None:
-        prompt_tokens = count_tokens(tokenizer, reading.prompt)
-        pooling, head = source_pooling(directory, prompt_tokens=prompt_tokens)
+    imported = _imported_head(
+        chosen, Source(directory, network, model, tokenizer, settings), out=out
+    )
     card = ModelCard(
         task=task,
-        labels=_labels(model.config, labels) if classifies else (),
-        problem_type=_problem_type(model.config) if classifies else None,
+        head=imported.head,
         max_length=_max_length(network, model, tokenizer, max_length),
-        pooling=None if classifies else pooling,
-        tokenizer=settings_of(tokenizer, prompt=reading.prompt),
+        tokenizer=settings_of(
+            tokenizer, token_types=chosen.reads_pairs and _gets_types(model, tokenizer)
+        ),
         base=source or PACKAGED_BASE,
     )
     with new_directory(out) as work:
         made = work / "model"
         with library(made, "cannot be written"):
             model.save_pretrained(made, max_shard_size="1TB")
-            if head:
-                save_file(head, made / HEAD_FILE)
+            if imported.weights:
+                save_file(dict(imported.weights), made / HEAD_FILE)
             write_tokenizer(tokenizer, made)
             write_card(made, card)
             seal(made)
         artifact = load(made, task=task)
         require_same(tokenizer, artifact, takes_types=_takes_types(model))
-        _require_answers(artifact)
+        require_answers(artifact)
         if golden:
             add_golden(artifact, golden)
     return load(out, task=task)
 
 
-def _labels(config: Any, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    if labels is not None and len(labels) != config.num_labels:
-        raise ArtifactError(
-            f"{len(labels)} labels were given, but the model has {config.num_labels} classes; "
-            "give one label per class, in the order of the classes"
-        )
-    found = labels or tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    repeated = sorted({label for label in found if found.count(label) > 1})
-    if repeated:
-        raise ArtifactError(
-            f"the label {repeated[0]!r} is used for several classes; give distinct labels, one per "
-            "class, in the order of the classes"
-        )
-    return found
+def _imported_head(chosen: type[Task[Any, Any]], source: Source, *, out: Path) -> ImportedHead:
+    try:
+        return chosen.import_head(source)
+    except ValidationError as exc:
+        fault = fault_of_settings(exc, chosen.head_type.model_fields)
+        raise ArtifactError(f"{out}: {chosen.name}: {fault}") from exc
 
 
-def _require_numbered(file: Path) -> None:
-    """Refuse a configuration that does not clearly number its labels."""
-    config = read_json(file)
-    names = config.get("id2label")
-    if names is None:
-        return
-    remedy = "correct the file, or give the labels yourself, in the order of the classes"
-    if not isinstance(names, dict) or set(names) != set(map(str, range(len(names)))):
-        shown = ", ".join(names) if isinstance(names, dict) else repr(names)
-        raise ArtifactError(
-            f"{file}: id2label must number the labels 0, 1, ... without gaps, but has {shown}; "
-            f"{remedy}"
-        )
-    numbers = config.get("label2id")
-    labels = list(names.values())
-    for index, label in names.items():
-        if not isinstance(label, str | int | float):
-            raise ArtifactError(
-                f"{file}: class {index} in id2label is {label!r}, not a text; {remedy}"
-            )
-        number = numbers.get(str(label), index) if isinstance(numbers, dict) else index
-        if str(number) != index and labels.count(label) == 1:
-            raise ArtifactError(
-                f"{file}: {label!r} is class {index} in id2label but {number} in label2id; {remedy}"
-            )
+def require_answers(artifact: Artifact) -> None:
+    """Run the network once: some architectures load but cannot answer.
 
-
-def _require_answers(artifact: Artifact) -> None:
-    """Run the network once: some architectures load but cannot answer."""
+    Raises:
+        ArtifactError: It fails, or its answer is not a finite number. Not retriable.
+    """
     module = build_module(artifact)
+    pairs = task_type(artifact.card.task).reads_pairs
+    passages = [Passage("fine day", "day" if pairs else None), Passage("fine")]
     tokenizer = TextTokenizer.of(artifact)
-    batch = tokenizer.pad([item.ids or [0] for item in tokenizer.encode(["fine day", "fine"])])
+    # A tokeniser without special tokens may find no token in a text.
+    no_token = np.zeros(1, dtype=np.int32)
+    items = [
+        Item(*windows[0][:2])
+        if len(windows[0].ids)
+        else Item(no_token, None if windows[0].types is None else no_token)
+        for windows in tokenizer.divide(passages)
+        if not isinstance(windows, Failure)
+    ]
+    batch = pad(items, tokenizer.pad_id)
     with library(artifact.path, "the model cannot compute from token ids and a mask alone"):
-        answers = module(*map(torch.from_numpy, batch))
-    if not torch.isfinite(answers).all():
+        answers = module(*map(torch.from_numpy, batch.inputs))
+    answers = answers if isinstance(answers, tuple) else (answers,)
+    if not all(torch.isfinite(answer).all() for answer in answers):
         raise ArtifactError(
             f"{artifact.card.base}: the model's answer is not a finite number; its weights are "
             "damaged, or another model's"
         )
 
 
-def _problem_type(config: Any) -> Any:
-    if config.problem_type == "regression" or config.num_labels < 2:
-        if config.problem_type == "multi_label_classification":
-            return "multi_label"
-        raise ArtifactError("the model is a regression with one output; it has no classes")
-    multi = config.problem_type == "multi_label_classification"
-    return "multi_label" if multi else "single_label"
+def _gets_types(model: Any, tokenizer: Any) -> bool:
+    """Return whether transformers gives the model the type of each token, 0 or 1."""
+    return _takes_types(model) and "token_type_ids" in tokenizer.model_input_names
 
 
 def _max_length(directory: Path, model: Any, tokenizer: Any, wanted: int | None) -> int:
@@ -229,7 +194,8 @@ def _vectors(directory: Path, model: Any) -> int:
 
 
 def _takes_types(model: Any) -> bool:
-    return int(getattr(model.config, "type_vocab_size", 0) or 0) > 0
+    """Return whether the model distinguishes types of tokens: with one row, all are 0."""
+    return int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
 
 def _positions(model: Any) -> int:

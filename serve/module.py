@@ -8,39 +8,42 @@ B batch, T tokens, C classes, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-)
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 from transformers import __version__ as transformers_version
 from transformers.utils import logging as transformers_logging
 
-from serve.artifact import CONFIG_FILE, Artifact, Pooling
+from serve.artifact import CONFIG_FILE, Artifact
 from serve.checkpoint import library, read_json, require_checkpoint
+from serve.embedding import EmbeddingHead, Pooling
 from serve.errors import ArtifactError
 from serve.families import REFUSED
 from serve.pooling import load_layers, pool
+from serve.registry import task_type
 
 
-class Classifier(nn.Module):
-    """A transformers sequence classifier that returns only its logits."""
+class Headed(nn.Module):
+    """A transformers model with the head of a task, reduced to the outputs that the task uses."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, select: Callable[[Any], Tensor]) -> None:
         super().__init__()
         self.model = model
+        self.select = select
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (B, C) for token ids (B, T)."""
-        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits  # (B, C)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Return (B, C) or (B, T, C) for token ids (B, T)."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+        return self.select(output)
 
 
 class Embedder(nn.Module):
@@ -73,33 +76,79 @@ class Embedder(nn.Module):
         return states
 
 
+class TokenEmbedder(nn.Module):
+    """A transformers encoder that returns the vectors of its tokens."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the vectors of the last layer (B, T, H) for token ids (B, T)."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        states: Tensor = output.last_hidden_state.float()
+        return states
+
+
 def build_module(artifact: Artifact) -> nn.Module:
     """Load the network of a model directory.
 
     Args:
         artifact: A verified model directory; its weights are safetensors.
     Returns:
-        A module in float32 on the CPU, in evaluation mode, without gradients:
-        ``forward(input_ids, attention_mask)``, each int64 (B, T), returns logits (B, C) or
-        embeddings (B, H).
+        The module of its task, in float32 on the CPU, in evaluation mode, without gradients; see
+        ``task.Task.build_module`` for its arguments and outputs.
     Raises:
         ArtifactError: The weights do not fit the card or the configuration. Not retriable.
     """
-    if artifact.card.pooling is None:
-        module: nn.Module = Classifier(_classifier(artifact))
-    else:
-        encoder = load_pretrained(AutoModel, artifact.path)
-        _require_layers(artifact.path, encoder, artifact.card.pooling)
-        layers = load_layers(artifact.card.pooling.layers, artifact.path)
-        module = Embedder(encoder, artifact.card.pooling, layers)
-    return module.eval().requires_grad_(False)
+    return task_type(artifact.card.task).build_module(artifact).eval().requires_grad_(False)
+
+
+def headed(
+    artifact: Artifact,
+    model_class: str,
+    select: Callable[[Any], Tensor],
+    *,
+    classes: int | None = None,
+) -> Headed:
+    """Load a transformers model with its head.
+
+    Args:
+        model_class: Name of the transformers class.
+        select: From the model's output object to logits (B, C) or (B, T, C).
+        classes: C as the card has it; None where the card does not determine it.
+    Raises:
+        ArtifactError: The weights do not fit the card or the configuration. Not retriable.
+    """
+    model = load_pretrained(getattr(transformers, model_class), artifact.path)
+    if classes is not None and model.config.num_labels != classes:
+        raise ArtifactError(
+            f"{artifact.path}: the weights have {model.config.num_labels} classes, but the card "
+            f"has {classes}; import the model again, with one label per class"
+        )
+    return Headed(model, select)
+
+
+def embedder(artifact: Artifact) -> nn.Module:
+    """Load an encoder with the pooling of its card, or for the vectors of tokens without.
+
+    Raises:
+        ArtifactError: The weights do not fit the card or the configuration. Not retriable.
+    """
+    head = artifact.card.head
+    assert isinstance(head, EmbeddingHead)
+    encoder = load_pretrained(AutoModel, artifact.path)
+    if head.tokens:
+        return TokenEmbedder(encoder)
+    _require_layers(artifact.path, encoder, head.pooling)
+    return Embedder(encoder, head.pooling, load_layers(head.pooling.layers, artifact.path))
 
 
 def load_pretrained(auto_class: Any, path: Path) -> Any:
     """Load a transformers model from a local directory, with all weights from safetensors.
 
     Args:
-        auto_class: ``AutoModel`` or ``AutoModelForSequenceClassification``.
+        auto_class: A class of transformers such as ``AutoModel``.
         path: Directory with config.json and the safetensors; nothing is downloaded.
     Returns:
         The model in float32, with scaled-dot-product attention where the model supports it and
@@ -139,7 +188,7 @@ def load_pretrained(auto_class: Any, path: Path) -> Any:
         missing = [key for key in missing if not key.startswith("pooler.")]
     if missing:
         in_encoder = auto_class is AutoModel or any(
-            key.startswith(model.base_model_prefix) for key in missing
+            key.startswith(model.base_model_prefix) and ".pooler." not in key for key in missing
         )
         raise ArtifactError(
             f"{path}: the weights have no {', '.join(missing[:3])} ({len(missing)} missing); "
@@ -184,17 +233,6 @@ def attention_of(auto_class: Any, config: Any) -> str:
     is_local = any(getattr(config, name, None) for name in ("local_attention", "sliding_window"))
     has_sdpa = getattr(auto_class._model_mapping[type(config)], "_supports_sdpa", False)
     return "sdpa" if has_sdpa and not is_local else "eager"
-
-
-def _classifier(artifact: Artifact) -> Any:
-    model = load_pretrained(AutoModelForSequenceClassification, artifact.path)
-    labels = len(artifact.card.labels)
-    if model.config.num_labels != labels:
-        raise ArtifactError(
-            f"{artifact.path}: the weights have {model.config.num_labels} classes, but the card "
-            f"has {labels} labels; import the model again with one label per class"
-        )
-    return model
 
 
 def _require_layers(path: Path, encoder: Any, pooling: Pooling) -> None:

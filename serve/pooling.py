@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serve.artifact import HEAD_FILE, Layer, Pooling
+from serve.artifact import HEAD_FILE
 from serve.checkpoint import library
+from serve.embedding import Layer, Pooling
 
 ACTIVATIONS = {
     "identity": nn.Identity,

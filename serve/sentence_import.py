@@ -13,10 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 from safetensors.torch import load_file
 from torch import Tensor
 
-from serve.artifact import CONFIG_FILE, WEIGHTS_FILE, Layer, Pooling
+from serve.artifact import CONFIG_FILE, WEIGHTS_FILE
 from serve.checkpoint import library, parse_json, read_json, require_downloaded
+from serve.embedding import EmbeddingHead, Layer, Pooling
 from serve.errors import ArtifactError, ArtifactMissing
 from serve.pooling import ACTIVATIONS
+from serve.task import ImportedHead, Source
+from serve.tokenizer_import import count_tokens
 
 MODULES_FILE = "modules.json"
 MODEL_FILE = "config_sentence_transformers.json"
@@ -79,12 +82,10 @@ class TextPreparation(NamedTuple):
     """Preparation of texts, in addition to the files of the tokeniser.
 
     Attributes:
-        prompt: Text that is prepended to every text.
         lower_case: Whether texts are converted to lower case first.
         options: Tokeniser options for ``from_pretrained``.
     """
 
-    prompt: str = ""
     lower_case: bool = False
     options: Mapping[str, Any] = MappingProxyType({})
 
@@ -122,12 +123,33 @@ def text_preparation(directory: Path, network: Path) -> TextPreparation:
             raise ArtifactError(f"{file}: max_seq_length is {longest}; correct it")
         options.setdefault("model_max_length", longest)
     return TextPreparation(
-        prompt=_prompt(directory / MODEL_FILE),
         lower_case=bool(
             _typed(settings.get("do_lower_case"), bool, f"{file}: do_lower_case") or False
         ),
         options=options,
     )
+
+
+def embedding_head(source: Source) -> ImportedHead:
+    """Return pooling, layers and prompts of a source; a pooling that the user gave replaces them.
+
+    Raises:
+        ArtifactError: A module or setting is not supported; it is named. Not retriable.
+    """
+    prompts: dict[str, str] = {}
+    default: str | None = None
+    if _modules(source.directory):
+        prompts, default = source_prompts(source.directory)
+    own: dict[str, Any] = {"prompts": prompts, "default_prompt_name": default}
+    weights: Mapping[str, Tensor] = {}
+    if "pooling" not in source.settings:
+        prompt = prompts[default] if default else ""
+        tokens = count_tokens(source.tokenizer, prompt)
+        own["pooling"], weights = source_pooling(source.directory, prompt_tokens=tokens)
+        if _skips_prompts(source.directory):
+            # The number of tokens to skip is part of the network, so there can be one prompt only.
+            own["prompts"] = {default: prompt} if default else {}
+    return ImportedHead(EmbeddingHead.model_validate({**own, **source.settings}), weights)
 
 
 def source_pooling(directory: Path, *, prompt_tokens: int = 0) -> tuple[Pooling, dict[str, Tensor]]:
@@ -207,23 +229,30 @@ def _require_served(file: Path, key: str, value: Any) -> None:
         )
 
 
-def _prompt(file: Path) -> str:
+def source_prompts(directory: Path) -> tuple[dict[str, str], str | None]:
+    """Return the prompts of a source by name, and the name of the default; None for no prompt.
+
+    Raises:
+        ArtifactError: The prompts contradict each other. Not retriable.
+    """
+    file = directory / MODEL_FILE
     settings = read_json(file)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise ArtifactError(f"{file}: the model is a {kind}; choose a SentenceTransformer")
-    prompts = _typed(settings.get("prompts"), dict, f"{file}: prompts") or {}
-    name = settings.get("default_prompt_name")
-    if name is None:
-        return ""
+    found = _typed(settings.get("prompts"), dict, f"{file}: prompts") or {}
     # sentence-transformers always defines these two, empty.
-    known = {"query": None, "document": None} | prompts
-    if name not in known:
+    prompts = {
+        str(name): _typed(prompt, str, f"{file}: the prompt {name!r}") or ""
+        for name, prompt in ({"query": None, "document": None} | found).items()
+    }
+    name = settings.get("default_prompt_name")
+    if name is not None and name not in prompts:
         raise ArtifactError(
             f"{file}: default_prompt_name is {name!r}, but the prompts are "
-            f"{', '.join(map(repr, known))}; correct the file"
+            f"{', '.join(map(repr, prompts))}; correct the file"
         )
-    return _typed(known[name], str, f"{file}: the prompt {name!r}") or ""
+    return {name: prompt for name, prompt in prompts.items() if found}, name if found else None
 
 
 def _dimensions(file: Path) -> int | None:
@@ -258,6 +287,12 @@ def _pooling(folder: Path, prompt_tokens: int) -> Pooling:
     first, *others = (POOLINGS[mode] for mode in modes)
     skip = 0 if config.get("include_prompt", True) else prompt_tokens
     return Pooling(mode=first, also=tuple(others), skip=skip)
+
+
+def _skips_prompts(directory: Path) -> bool:
+    folders = [m["path"] for m in _modules(directory) if _kind(m) == "Pooling"]
+    configs = (read_json(directory / str(folder) / CONFIG_FILE) for folder in folders)
+    return not all(config.get("include_prompt", True) for config in configs)
 
 
 def _layer(folder: Path, kind: str) -> tuple[Layer | None, dict[str, Tensor]]:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Task = Literal["text-classification", "feature-extraction"]
+from serve.task_names import TaskName
+
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
@@ -55,7 +56,7 @@ class ModelSettings(Settings):
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(default="1", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")
     path: Path
-    task: Task | None = None
+    task: TaskName | None = None
     replicas: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=1.0, ge=0)
     num_gpus: float = Field(default=0.0, ge=0)

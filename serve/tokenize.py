@@ -1,9 +1,12 @@
-"""Conversion of texts to token ids and padded arrays with the model's Rust tokeniser."""
+"""Conversion of texts to token ids with the model's Rust tokeniser, whole, cut or in windows."""
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import orjson
@@ -11,25 +14,21 @@ from tokenizers import Encoding, Tokenizer
 
 from serve.artifact import CONFIG_FILE, TOKENIZER_FILE, Artifact, Tokenizing
 from serve.checkpoint import library, read_json
-from serve.engine.protocol import Batch
+from serve.contract import Failure, FailureKind
+from serve.task import Division, Encoded, Passage
 
 # A text is first cut to this many characters per token of the model's limit. English has about
 # 5; only texts that are mostly white space need a second round with more.
 CHARACTERS_PER_TOKEN = 16
+# A text of a megabyte would have more and block its replica for longer than a call may take.
+MAX_WINDOWS = 256
+# Part of the library's message where the text that is not cut leaves no token for the other.
+TEXT_TOO_SHORT = "Truncation error"
 # Pre-tokenisers after which no token spans a blank.
 DIVIDES_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 
 
-class Encoded(NamedTuple):
-    """Token ids of one text.
-
-    Attributes:
-        ids: Token ids, special tokens included; never more than the model's limit.
-        truncated: Whether the text had more tokens and was cut.
-    """
-
-    ids: list[int]
-    truncated: bool
+CUT = Division()
 
 
 class TextTokenizer:
@@ -45,12 +44,14 @@ class TextTokenizer:
     ) -> None:
         settings = settings or Tokenizing()
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length, direction=settings.truncation_side)
         tokenizer.encode_special_tokens = settings.split_special_tokens
-        self._tokenizer = tokenizer
-        self._max_length = max_length
-        self._pad_id = pad_id
-        self._prompt = settings.prompt
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self._settings = settings
+        tokenizer.enable_truncation(max_length, direction=settings.truncation_side)
+        self.backend = tokenizer
+        self._tokenizers = {(max_length, CUT.truncation, CUT.stride): tokenizer}
+        self._making = threading.Lock()
         self._may_cut = settings.truncation_side == "right" and _divides_at_blanks(tokenizer)
 
     @classmethod
@@ -69,49 +70,215 @@ class TextTokenizer:
         return cls(tokenizer, max_length=card.max_length, pad_id=pad_id, settings=card.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Tokenise texts, in one library call unless a text is long and mostly white space.
+        """Tokenise texts; long ones are cut. Shape (N,) to (N,)."""
+        divided = self.divide([Passage(text) for text in texts])
+        return [windows[0] for windows in divided if not isinstance(windows, Failure)]
+
+    def divide(
+        self, passages: Sequence[Passage], division: Division = CUT
+    ) -> list[list[Encoded] | Failure]:
+        """Tokenise passages, in one library call unless one is long and mostly white space.
 
         The work per text is bounded by the model's limit, unless its tokens may span blanks: a
-        long text is cut before a blank, and a longer part is tried only if that part had too few
-        tokens. Its first tokens are those of the whole text.
+        long text that will be cut is first cut before a blank, and a longer part is tried only if
+        that part had too few tokens. Its first tokens are those of the whole text. A long pair is
+        tokenised whole once.
 
         Args:
-            texts: Shape (N,); any characters.
+            passages: Shape (N,); any characters.
         Returns:
-            Shape (N,).
+            The windows of each passage, one where it fits or is cut; or why it has none: the text
+            that is not cut leaves no token for the other, or there are too many windows.
         """
-        texts = [self._prompt + text for text in texts] if self._prompt else texts
-        limit = self._max_length * CHARACTERS_PER_TOKEN
-        cut = [_cut(text, limit) for text in texts] if self._may_cut else texts
-        encodings = self._tokenizer.encode_batch_fast(cut)
-        encoded = [self._encoded(encoding) for encoding in encodings]
-        for index, text in enumerate(texts):
-            tried, part = limit, cut[index]
-            while len(part) < len(text) and not encoded[index].truncated:
+        limit = min(division.max_length or self.max_length, self.max_length)
+        characters = limit * CHARACTERS_PER_TOKEN
+        parts = [self._part(passage, characters, division) for passage in passages]
+        encodings = self._encoded_batch(parts, limit, division)
+        divided = [self._divided(one, limit, division) for one in encodings]
+        for index, passage in enumerate(passages):
+            longer, part = characters, parts[index]
+            while passage.pair is None and part != passage and not _is_cut(divided[index]):
                 # Multiplies the limit, not the length of the part: the last blank may be at the
                 # same position within four times as much, and the loop would never end.
-                tried *= 4
-                part = _cut(text, tried)
-                encoded[index] = self._encoded(self._tokenizer.encode_batch_fast([part])[0])
-        return encoded
+                longer *= 4
+                part = self._part(passage, longer, division)
+                (again,) = self._encoded_batch([part], limit, division)
+                divided[index] = self._divided(again, limit, division)
+        return divided
 
-    def pad(self, items: Sequence[Sequence[int]]) -> Batch:
-        """Return arrays of B items, padded on the right to the longest.
+    def _with(self, limit: int, division: Division) -> Tokenizer:
+        """Return a tokeniser for the division; its settings belong to the object, not the call."""
+        stride = self._stride(limit, division)
+        key = (limit, division.truncation, stride)
+        with self._making:
+            if key not in self._tokenizers:
+                made = Tokenizer.from_str(self.backend.to_str())
+                made.encode_special_tokens = self._settings.split_special_tokens
+                made.enable_truncation(
+                    limit,
+                    stride=stride,
+                    strategy=division.truncation,
+                    direction=self._settings.truncation_side,
+                )
+                self._tokenizers[key] = made
+            return self._tokenizers[key]
 
-        Args:
-            items: Token ids of each item; shape (B,), B >= 1.
+    def _stride(self, limit: int, division: Division) -> int:
+        """Return the tokens that two windows have in common, at most half of their tokens.
+
+        The library panics where a text in a window has no more tokens than that, and each of two
+        long texts may have only half of a window.
         """
-        shape = (len(items), max(len(ids) for ids in items))
-        input_ids = np.full(shape, self._pad_id, dtype=np.int64)
-        attention_mask = np.zeros(shape, dtype=np.int64)
-        for row, ids in enumerate(items):
-            input_ids[row, : len(ids)] = ids
-            attention_mask[row, : len(ids)] = 1
-        return Batch(input_ids, attention_mask)
+        if not division.windows:
+            return 0
+        available = max(0, limit - self.backend.num_special_tokens_to_add(is_pair=True))
+        share = 4 if division.truncation == "longest_first" else 2
+        return min(division.stride, available // share)
 
-    def _encoded(self, encoding: Encoding) -> Encoded:
-        ids = encoding.ids
-        return Encoded(ids, len(ids) == self._max_length and bool(encoding.overflowing))
+    def _part(self, passage: Passage, characters: int, division: Division) -> Passage:
+        """Return a passage without most of what would be cut anyway."""
+        text, pair = passage
+        if division.windows or max(len(text), len(pair or "")) <= characters:
+            return passage
+        if pair is not None:
+            return self._part_of_pair(text, pair)
+        return Passage(_cut(text, characters)) if self._may_cut else passage
+
+    def _part_of_pair(self, text: str, pair: str) -> Passage:
+        """Return the beginnings of two texts that are cut to the same tokens as the texts.
+
+        The library computes each part of one text with each part of the other: millions for two
+        long ones. The text with more tokens may keep one token more, so its beginning has more.
+        """
+        if self._settings.truncation_side == "left":
+            return Passage(text, pair)
+        texts = [text, pair]
+        whole = self._untruncated.encode_batch(texts, add_special_tokens=False)
+        first_is_longer = len(whole[0]) > len(whole[1])
+        beginnings = [
+            _beginning(one, encoding, self.max_length * (3 if is_longer else 2))
+            for one, encoding, is_longer in zip(
+                texts, whole, (first_is_longer, not first_is_longer), strict=True
+            )
+        ]
+        again = self._untruncated.encode_batch(beginnings, add_special_tokens=False)
+        same = (len(again[0]) > len(again[1])) is first_is_longer and all(
+            one.ids[: self.max_length] == other.ids[: self.max_length]
+            for one, other in zip(whole, again, strict=True)
+        )
+        return Passage(*(beginnings if same else texts))
+
+    @cached_property
+    def _untruncated(self) -> Tokenizer:
+        made = Tokenizer.from_str(self.backend.to_str())
+        made.encode_special_tokens = self._settings.split_special_tokens
+        made.no_truncation()
+        return made
+
+    def _encoded_batch(
+        self, passages: Sequence[Passage], limit: int, division: Division
+    ) -> list[Encoding | Failure]:
+        """Return the encodings, or why a passage has none."""
+        suited = [self._suited(passage, limit, division) for passage in passages]
+        if all(one == division for one in suited):
+            try:
+                return self._encode(passages, limit, division)
+            except Exception as exc:  # the library raises it bare
+                if TEXT_TOO_SHORT not in str(exc):
+                    raise
+        encodings: list[Encoding | Failure] = []
+        for passage, one in zip(passages, suited, strict=True):
+            try:
+                own = one if isinstance(one, Failure) else self._encode([passage], limit, one)[0]
+            except Exception as exc:
+                if TEXT_TOO_SHORT not in str(exc):
+                    raise
+                message = f"one of the two texts alone exceeds the limit of {limit} tokens for both"
+                own = Failure(FailureKind.TOO_LONG, message)
+            encodings.append(own)
+        return encodings
+
+    def _encode(
+        self, passages: Sequence[Passage], limit: int, division: Division
+    ) -> list[Encoding | Failure]:
+        tokenizer = self._with(limit, division)
+        inputs = [text if pair is None else (text, pair) for text, pair in passages]
+        # Without offsets, the library (0.23) gives tokens of later windows the types of the first.
+        with_offsets = division.offsets or division.windows
+        encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
+        return list(encode(inputs))
+
+    def _suited(self, passage: Passage, limit: int, division: Division) -> Division | Failure:
+        """Return a division with which the library can handle a passage, or why there is none.
+
+        It panics where windows share more tokens than they have, and its memory ends before the
+        windows of two long texts do.
+        """
+        longest = max(len(passage.text), len(passage.pair or ""))
+        is_long = division.windows or longest > limit * CHARACTERS_PER_TOKEN
+        if passage.pair is None or not is_long:
+            return division
+        encodings = self._untruncated.encode_batch_fast([*passage], add_special_tokens=False)
+        first, second = map(len, encodings)
+        available = limit - self.backend.num_special_tokens_to_add(is_pair=True)
+        stride = self._stride(limit, division)
+        if first + second <= available:
+            return division
+        if division.truncation != "longest_first":
+            fixed = first if division.truncation == "only_second" else second
+            return division if available - fixed > stride else division._replace(stride=0)
+        less = min(first, second, available // 2)
+        windows = _windows(min(first, second), less, stride) * _windows(
+            max(first, second), available - less, stride
+        )
+        return division if windows <= MAX_WINDOWS else _too_many(windows, limit)
+
+    def _divided(
+        self, encoding: Encoding | Failure, limit: int, division: Division
+    ) -> list[Encoded] | Failure:
+        if isinstance(encoding, Failure):
+            return encoding
+        overflowing = encoding.overflowing if len(encoding) == limit else ()
+        if not division.windows:
+            return [self._one(encoding, division, truncated=bool(overflowing))]
+        windows = [encoding, *overflowing]
+        if self._settings.truncation_side == "left":
+            windows.reverse()  # the library begins at the end of the text
+        if len(windows) > MAX_WINDOWS:
+            return _too_many(len(windows), limit)
+        return [self._one(window, division, truncated=False) for window in windows]
+
+    def _one(self, encoding: Encoding, division: Division, *, truncated: bool) -> Encoded:
+        types = None
+        if self._settings.token_types:
+            types = np.array(encoding.type_ids, dtype=np.int32)
+        ids = np.array(encoding.ids, dtype=np.int32)
+        return Encoded(ids, types, truncated, encoding if division.offsets else None)
+
+
+def _too_many(windows: int, limit: int) -> Failure:
+    return Failure(
+        FailureKind.TOO_LONG,
+        f"the text has {windows} windows of {limit} tokens, but at most {MAX_WINDOWS} are "
+        "computed; divide it",
+    )
+
+
+def _windows(tokens: int, width: int, stride: int) -> int:
+    """Return the number of windows of a text with a number of tokens."""
+    return 1 + math.ceil(max(0, tokens - width) / max(1, width - stride))
+
+
+def _beginning(text: str, encoding: Encoding, tokens: int) -> str:
+    """Return a text up to a number of its tokens."""
+    if len(encoding) <= tokens:
+        return text
+    start: int = encoding.offsets[tokens][0]
+    return text[:start]
+
+
+def _is_cut(windows: list[Encoded] | Failure) -> bool:
+    return isinstance(windows, Failure) or windows[0].truncated
 
 
 def _cut(text: str, limit: int) -> str:

@@ -5,6 +5,7 @@ The written tokeniser is compared with transformers, text by text; a difference 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
 from serve.artifact import TOKENIZER_FILE, Artifact, Tokenizing
 from serve.checkpoint import library, read_json
+from serve.contract import Failure
 from serve.errors import ArtifactError
-from serve.probe_texts import probe_texts
+from serve.probe_texts import WRITTEN, probe_texts
+from serve.registry import task_type
+from serve.task import Division, Encoded, Passage
 from serve.tokenize import TextTokenizer
 
 # Files of a tokeniser with JSON objects; broken ones are named before transformers reads them.
@@ -28,6 +32,8 @@ JSON_FILES = (
     "vocab.json",
 )
 SHOWN = 80
+# Neighbours are compared as pairs.
+PAIRED = (*WRITTEN[2:8], "[SEP] </s>", "Où est-ce?", "漢字 😀")
 
 
 def build_tokenizer(directory: Path, options: Mapping[str, Any] | None = None) -> Any:
@@ -79,10 +85,10 @@ def write_tokenizer(tokenizer: Any, out: Path) -> None:
     written.save(str(out / TOKENIZER_FILE))
 
 
-def settings_of(tokenizer: Any, *, prompt: str = "") -> Tokenizing:
+def settings_of(tokenizer: Any, *, token_types: bool) -> Tokenizing:
     """Return the settings that ``tokenizer.json`` does not contain."""
     return Tokenizing(
-        prompt=prompt,
+        token_types=token_types,
         truncation_side=tokenizer.truncation_side,
         split_special_tokens=bool(tokenizer.split_special_tokens),
     )
@@ -118,38 +124,60 @@ def require_same(tokenizer: Any, artifact: Artifact, *, takes_types: bool) -> No
     Args:
         tokenizer: The source's tokeniser, by transformers.
         artifact: The directory that was written.
-        takes_types: Whether the model has a table of token types.
+        takes_types: Whether the model distinguishes types of tokens.
     Raises:
         ArtifactError: They differ; the message names the text. Not retriable.
     """
     card = artifact.card
+    task = task_type(card.task)
     special = [*map(str, tokenizer.all_special_tokens), *tokenizer.get_added_vocab()]
     texts = probe_texts(
         sorted(tokenizer.get_vocab()),
         special=list(dict.fromkeys(special)),
         max_length=card.max_length,
     )
+    passages = [Passage(text) for text in texts]
+    if task.reads_pairs:
+        long = texts[-1]
+        passages = [
+            *passages,
+            *itertools.starmap(Passage, itertools.pairwise(PAIRED)),
+            Passage(*((long, PAIRED[0]) if task.truncation == "only_first" else (PAIRED[0], long))),
+        ]
+    division = Division(truncation=task.truncation)
     with library(artifact.path, "its tokeniser fails on some texts"):
-        own = [item.ids for item in TextTokenizer.of(artifact).encode(texts)]
-        theirs = tokenizer(
-            [card.tokenizer.prompt + text for text in texts],
-            truncation=True,
-            max_length=card.max_length,
+        served = TextTokenizer.of(artifact)
+        # A text alone is always the one that is cut, whichever of two texts the task cuts.
+        alone, pairs = passages[: len(texts)], passages[len(texts) :]
+        own = [*served.divide(alone), *served.divide(pairs, division)]
+        for passage, windows in zip(passages, own, strict=True):
+            assert not isinstance(windows, Failure)  # only texts of pairs are too long, and no pair
+            theirs = tokenizer(
+                *(passage[:1] if passage.pair is None else passage),
+                truncation=task.truncation if passage.pair else True,
+                max_length=card.max_length,
+            )
+            _require_equal(passage, windows[0], theirs, artifact, takes_types=takes_types)
+
+
+def _require_equal(
+    passage: Passage, served: Encoded, theirs: Any, artifact: Artifact, *, takes_types: bool
+) -> None:
+    base = artifact.card.base
+    shown = " and ".join(_shown(text) for text in passage if text is not None)
+    ids = served.ids.tolist()
+    if ids != theirs["input_ids"]:
+        raise ArtifactError(
+            f"{base}: for the text {shown} transformers gives the tokens "
+            f"{_difference(theirs['input_ids'], ids)}; such a tokeniser cannot be served"
         )
-    types = theirs.get("token_type_ids") or [[]] * len(texts)
-    masks = theirs.get("attention_mask") or [[1]] * len(texts)
-    rows = zip(texts, own, theirs["input_ids"], types, masks, strict=True)
-    for text, served, wanted, token_types, mask in rows:
-        if served != wanted:
-            raise ArtifactError(
-                f"{artifact.card.base}: for the text {_shown(text)} transformers gives the tokens "
-                f"{_difference(wanted, served)}; such a tokeniser cannot be served"
-            )
-        if (takes_types and any(token_types)) or not all(mask):
-            raise ArtifactError(
-                f"{artifact.card.base}: the tokeniser {type(tokenizer).__name__} gives token "
-                "types or masks, which are not supported; choose another model"
-            )
+    types = theirs.get("token_type_ids") or [0] * len(ids)
+    same_types = types == served.types.tolist() if served.types is not None else not any(types)
+    if (takes_types and not same_types) or not all(theirs.get("attention_mask") or [1]):
+        raise ArtifactError(
+            f"{base}: for the text {shown} its tokeniser gives token types or masks that are not "
+            "supported; choose another model"
+        )
 
 
 def _require_pair(directory: Path) -> None:

@@ -15,7 +15,7 @@ from ray.serve.exceptions import (
 )
 
 from serve.contract import BatchReply, ReplicaInfo, app_name
-from serve.errors import EngineError
+from serve.errors import EngineError, ParametersRefused
 from stream.errors import CallFailed, CallLost, ModelUnavailable
 from stream.settings import PipelineSettings
 
@@ -68,6 +68,9 @@ class ServeClient:
             raise ModelUnavailable(f"{name}: {exc}") from exc
         except (RayActorError, RequestCancelledError) as exc:
             raise CallLost(f"a replica of {name} died during the call: {exc}") from exc
+        except ParametersRefused as exc:
+            # Every record would fail: the pipeline waits for a version with these parameters.
+            raise ModelUnavailable(f"{name} refuses the parameters: {exc.args[0]}") from exc
         except (RayTaskError, EngineError) as exc:
             raise CallFailed(f"{name} failed: {exc.args[0] if exc.args else exc}") from exc
         except (RayServeException, RayError) as exc:

@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from serve.contract import OF_THE_VERSION, Answer, Failure, Outcome
-from serve.tasks.agreement import SAME_COSINE, cosine
+from serve.registry import task_type
 from stream.records import Record
 from stream.schema import ComparisonRecord, Disagreement
 from stream.telemetry import latency_bucket
@@ -35,9 +35,14 @@ class Comparison:
         self._samples: list[Disagreement] = []
 
     def observe_answers(
-        self, records: Sequence[Record], live: Sequence[Outcome], candidate: Sequence[Outcome]
+        self,
+        records: Sequence[Record],
+        live: Sequence[Outcome],
+        candidate: Sequence[Outcome],
+        *,
+        task: str,
     ) -> None:
-        """Compare the outcomes of two versions, shape (N,) each.
+        """Compare the outcomes of two versions of a model for a task, shape (N,) each.
 
         A fault of the record itself counts for neither version.
         """
@@ -49,7 +54,7 @@ class Comparison:
             if isinstance(b, Failure):
                 self._failed += 1
                 continue
-            agrees = _agree(a, b)
+            agrees = _agree(a, b, task)
             self._agreed += agrees
             if a.label is not None and b.label is not None:
                 self._count_pair(a.label, b.label)
@@ -108,14 +113,13 @@ def _known(label: str, among: dict[str, Counter[str]] | Counter[str]) -> str:
     return label if label in among or len(among) < MAX_LABELS else OTHER_LABELS
 
 
-def _agree(a: Answer, b: Answer) -> bool:
+def _agree(a: Answer, b: Answer, task: str) -> bool:
     if a.label is not None or b.label is not None:
         return a.label == b.label
     if a.result == b.result:
         return True
-    ours, theirs = orjson.loads(a.result), orjson.loads(b.result)
-    are_embeddings = isinstance(ours, list) and isinstance(theirs, list)
-    return are_embeddings and cosine(ours, theirs) >= SAME_COSINE
+    agreement = task_type(task).agreement
+    return agreement.same_for_people(orjson.loads(a.result), orjson.loads(b.result))
 
 
 def _sample(record: Record, live: Answer, candidate: Answer) -> Disagreement:

@@ -22,16 +22,16 @@ class Slot:
         record: The record as it was read.
         version: Version of the model that answers it.
         outcome: Outcome of the record; None until it is done.
-        output: Record that is sent for it; None until it is done.
+        outputs: Records that are sent for it, at least one; empty until it is done.
     """
 
-    __slots__ = ("outcome", "output", "record", "version")
+    __slots__ = ("outcome", "outputs", "record", "version")
 
     def __init__(self, record: Record, version: str) -> None:
         self.record = record
         self.version = version
         self.outcome: Outcome | None = None
-        self.output: Output | None = None
+        self.outputs: tuple[Output, ...] = ()
 
 
 class Prefix(NamedTuple):
@@ -87,7 +87,7 @@ class OffsetTracker:
         offsets = {gone.partition: gone.following for gone in deleted}
         for partition, slots in self._slots.items():
             last = None
-            while slots and slots[0].output is not None:
+            while slots and slots[0].outputs:
                 last = slots.popleft()
                 taken.append(last)
                 self.value_bytes -= _size(last)
@@ -97,7 +97,7 @@ class OffsetTracker:
 
     def has_prefix(self) -> bool:
         """Return whether ``take`` would return anything."""
-        done = (slots and slots[0].output is not None for slots in self._slots.values())
+        done = (slots and slots[0].outputs for slots in self._slots.values())
         return bool(self._deleted) or any(done)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
@@ -117,7 +117,7 @@ class OffsetTracker:
         """Return the slots that are not done, of the given partitions or of all."""
         wanted = self._slots.keys() if partitions is None else partitions
         slots = chain.from_iterable(self._slots.get(partition, ()) for partition in wanted)
-        return (slot for slot in slots if slot.output is None)
+        return (slot for slot in slots if not slot.outputs)
 
     def __len__(self) -> int:
         return sum(map(len, self._slots.values()))

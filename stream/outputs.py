@@ -30,7 +30,7 @@ class OutputMaker:
     def finish(
         self, slot: Slot, outcome: Outcome, *, attempt: int, info: ReplicaInfo | None, now_ms: int
     ) -> None:
-        """Set the slot's outcome and output.
+        """Set the slot's outcome and outputs.
 
         A result that is too large for the output topic becomes a dead letter.
 
@@ -42,31 +42,27 @@ class OutputMaker:
         slot.outcome = outcome
         if isinstance(outcome, Answer):
             assert info is not None  # an answer comes from a replica
-            output = self._result(slot, outcome, attempt, info)
-            if self._fits(output):
-                slot.output = output
+            outputs = self._results(slot, outcome, attempt, info)
+            too_large = next((output for output in outputs if not self._fits(output)), None)
+            if too_large is None:
+                slot.outputs = outputs
                 return
             slot.outcome = outcome = Failure(
                 FailureKind.RESULT_TOO_LARGE,
-                f"the result of {len(output.value or b'')} bytes exceeds max.message.bytes = "
-                f"{self._limits.output} of topic {output.topic}; raise that setting",
+                f"the result of {len(too_large.value or b'')} bytes exceeds max.message.bytes = "
+                f"{self._limits.output} of topic {too_large.topic}; raise that setting",
             )
-        slot.output = self._dead_letter(slot, outcome, attempt, info, now_ms)
+        slot.outputs = (self._dead_letter(slot, outcome, attempt, info, now_ms),)
 
-    def _result(self, slot: Slot, answer: Answer, attempt: int, info: ReplicaInfo) -> Output:
+    def _results(
+        self, slot: Slot, answer: Answer, attempt: int, info: ReplicaInfo
+    ) -> tuple[Output, ...]:
+        """Return the record of an answer, or one for each of its parts if the pipeline wants so."""
         record = slot.record
         envelope = self._envelopes.get(info)
         if envelope is None:
-            envelope = Envelope(info.task, info.model, info.version)  # type: ignore[arg-type]
+            envelope = Envelope(info.task, info.model, info.version)
             self._envelopes[info] = envelope
-        value = envelope.wrap(
-            answer,
-            record_id=id_header(record.headers) if record.headers else None,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-        )
         headers = envelope.result_headers(
             record.headers,
             topic=record.topic,
@@ -75,7 +71,21 @@ class OutputMaker:
             digest=info.digest,
             attempt=attempt,
         )
-        return Output(self._settings.output_topic, record.key, value, headers)
+        separate = self._settings.output_per_head and answer.parts
+        values = (
+            envelope.wrap(
+                answer,
+                part=part,
+                record_id=id_header(record.headers) if record.headers else None,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
+            for part in (answer.parts if separate else (None,))
+        )
+        topic = self._settings.output_topic
+        return tuple(Output(topic, record.key, value, headers) for value in values)
 
     def _fits(self, output: Output) -> bool:
         # Computing the exact size is expensive, and most records are far below the limit.

@@ -384,7 +384,7 @@ class Pipeline:
         assert self._source is not None
         assert self._sink is not None
         prefix = self._tracker.take()
-        outputs = [slot.output for slot in prefix.slots if slot.output is not None]
+        outputs = [output for slot in prefix.slots for output in slot.outputs]
         self._tally.observe_deleted(prefix.deleted)
         now_s = self._wall_clock()
         telemetry = self._telemetry(now_s) if self._tally.is_due(now_s) else []

@@ -1,4 +1,4 @@
-"""All records that are sent: their models and JSON Schemas, and the splicing of results.
+"""All records that are read and sent: models and JSON Schemas, and the splicing of results.
 
 Does not use a Kafka client. ``python -m stream.schema`` rewrites the JSON Schemas.
 """
@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    create_model,
+    model_validator,
+)
 
-from serve.contract import Answer
-from serve.settings import NAME_PATTERN, Task
+from serve.contract import Answer, Part
+from serve.registry import task_type
+from serve.settings import NAME_PATTERN
+from serve.task_names import TASKS, TaskName
 
 InputHeaders = Sequence[tuple[str, bytes | None]]
 OutputHeaders = list[tuple[str, bytes | None]]
@@ -30,6 +40,8 @@ Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 VersionLabel = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")]
 Decimal = Annotated[str, Field(pattern=r"^[0-9]+$")]
+InputText = Annotated[str, Field(min_length=1)]
+InputTexts = Annotated[list[InputText], Field(min_length=1)]
 
 
 class SentModel(BaseModel):
@@ -62,17 +74,27 @@ class OutputRecord(SentModel):
     Attributes:
         id: The input's ``ce_id`` header, else its unchanged ``id`` field, else
             ``topic/partition/offset``.
+        head: Head of a multi-task model that the result is from; only in a record for one head.
         result: Has the format of the task's Hugging Face pipeline.
+        results: Results of a multi-task model by the name of the head, instead of ``result``.
         truncated: Whether the text was longer than the model accepts and was truncated.
     """
 
     id: JsonValue
-    task: Task
+    task: TaskName
     model: Name
     version: VersionLabel
-    result: JsonValue
+    head: Name | None = None
+    result: JsonValue = None
+    results: dict[Name, JsonValue] | None = None
     truncated: bool
     source: SourcePlace
+
+    @model_validator(mode="after")
+    def _has_one_of_both(self) -> Self:
+        if len(self.model_fields_set & {"result", "results"}) != 1:
+            raise ValueError("a record must have either result or results")
+        return self
 
 
 class ResultHeaders(SentModel):
@@ -251,7 +273,8 @@ class ComparisonRecord(SentModel):
     Attributes:
         start_ms, end_ms: First and last moment, in ms since 1970.
         compared: Records that the live version answered and that were sent to the candidate.
-        agreed: Number of these with the same best label, or nearly the same embedding.
+        agreed: Number of these with the same best label; for tasks without labels, with the same
+            answer and about the same scores.
         failed: Number of these that the candidate did not answer.
         live_failed: Further records that the candidate answered and the live version failed on.
         skipped: Records not sent to the candidate because it was behind.
@@ -319,18 +342,17 @@ class Envelope:
     Results are spliced, not parsed: the replica's JSON is sent byte for byte.
     """
 
-    def __init__(self, task: Task, model: str, version: str) -> None:
-        self._constant = b',"task":%b,"model":%b,"version":%b,"result":' % (
-            orjson.dumps(task),
-            orjson.dumps(model),
-            orjson.dumps(version),
-        )
+    def __init__(self, task: str, model: str, version: str) -> None:
+        names = (orjson.dumps(model), orjson.dumps(version))
+        self._version = b',"model":%b,"version":%b' % names
+        self._task = orjson.dumps(task)
         self._model = ("bertstream-model", f"{model}@{version}".encode())
 
     def wrap(
         self,
         answer: Answer,
         *,
+        part: Part | None = None,
         record_id: bytes | None,
         topic: str,
         partition: int,
@@ -341,6 +363,7 @@ class Envelope:
 
         Args:
             answer: ``result`` and ``id`` hold JSON.
+            part: Head of the answer that the record is for; None for the whole answer.
             record_id: The ``ce_id`` header, as returned by ``id_header``.
             topic: With ``partition`` and ``offset``, the place of the input record.
             timestamp_ms: Timestamp of the input record, in ms since 1970; -1 if it has none.
@@ -351,13 +374,21 @@ class Envelope:
             identity = answer.id
         else:
             identity = orjson.dumps(f"{topic}/{partition}/{offset}")
+        if part is not None:
+            task, result = orjson.dumps(part.task), part.result
+            name = b',"head":%b,"result"' % orjson.dumps(part.head)
+        else:
+            task, result = self._task, answer.result
+            name = b',"results"' if answer.parts else b',"result"'
         return (
-            b'{"id":%b%b%b,"truncated":%b,"source":'
+            b'{"id":%b,"task":%b%b%b:%b,"truncated":%b,"source":'
             b'{"topic":%b,"partition":%d,"offset":%d,"timestamp":%d}}'
         ) % (
             identity,
-            self._constant,
-            answer.result,
+            task,
+            self._version,
+            name,
+            result,
             b"true" if answer.truncated else b"false",
             orjson.dumps(topic),
             partition,
@@ -402,8 +433,31 @@ def carried_headers(headers: InputHeaders, *, without: frozenset[str]) -> Output
     return [header for header in headers if header[0] not in without]
 
 
+def input_record(task: str) -> type[BaseModel]:
+    """Return the model of the value of a record on an input topic, for one task.
+
+    Its fields have the names of the task's inputs. Text of only white space, which it allows, is
+    a dead letter too.
+    """
+    fields: dict[str, Any] = {}
+    for one in task_type(task).inputs:
+        kind: Any = InputText if one.kind == "text" else InputTexts
+        fields[one.name] = (kind | None, None) if one.optional else kind
+    return create_model(
+        "InputRecord",
+        __config__=ConfigDict(extra="allow"),
+        __doc__=f"Value of a record for {task}; the pipeline's ``fields`` may name other fields.",
+        id=(JsonValue, None),
+        **fields,
+    )
+
+
 def schemas() -> dict[str, bytes]:
-    """Return the JSON Schema of every record, by file name."""
+    """Return the JSON Schema of every record, and of every task's inputs and results.
+
+    Returns:
+        Schemas by path of the file, relative to ``SCHEMAS``.
+    """
     kinds: dict[str, type[SentModel]] = {
         "output": OutputRecord,
         "result-headers": ResultHeaders,
@@ -413,18 +467,20 @@ def schemas() -> dict[str, bytes]:
         "comparison": ComparisonRecord,
         "consumer": ConsumerRecord,
     }
+    found = {name: kind.model_json_schema() for name, kind in kinds.items()}
+    for task in TASKS:
+        found[f"inputs/{task}"] = input_record(task).model_json_schema()
+        found[f"results/{task}"] = TypeAdapter(task_type(task).result_type).json_schema()
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    return {
-        f"{name}.json": orjson.dumps(kind.model_json_schema(), option=options)
-        for name, kind in kinds.items()
-    }
+    return {f"{name}.json": orjson.dumps(one, option=options) for name, one in found.items()}
 
 
 def write_schemas() -> None:
     """Write the JSON Schemas to the directory ``SCHEMAS``."""
-    SCHEMAS.mkdir(exist_ok=True)
     for name, schema in schemas().items():
-        (SCHEMAS / name).write_bytes(schema)
+        file = SCHEMAS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(schema)
 
 
 if __name__ == "__main__":

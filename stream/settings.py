@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, JsonValue, SecretStr, model_validator
 
-from serve.contract import TOP_K, AppName, CallOptions
+from serve.contract import WINDOW_STRIDE, AppName, CallOptions, LongText
 from serve.settings import NAME_PATTERN, Settings
 
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -95,10 +96,16 @@ class PipelineSettings(Settings):
             appear twice.
         consumers: Minimum number of consumer processes; a backlog may add more, up to the number
             of input partitions, beyond which consumers are idle.
-        format: ``json``: an object with ``text_field``; ``text``: the value is the text.
-        too_long: Truncate and flag a text longer than the model accepts, or dead-letter it.
-        top_k: Number of best labels in a result; None for all. All of thousands of labels may
-            exceed the output topic's limit, which makes every record a dead letter.
+        format: ``json``: an object with a field for each input of the model's task; ``text``: the
+            value is the task's only required input.
+        fields: Names of the record's fields by input of the task, where they differ from the
+            input's name. An optional input that is named is required.
+        long_text: Handling of a text longer than the model accepts: cut and flagged, divided into
+            overlapping windows whose outputs the task merges, or dead-lettered.
+        window_stride: Tokens that two neighbouring windows have in common.
+        output_per_head: Whether a multi-task model's answer is one record for each head, instead of
+            one with all results.
+        parameters: Parameters of the model's task by name, such as ``top_k``.
         partitions: Number of partitions of topics that the pipeline creates.
         start_from: Start of a group without committed offsets: oldest records or new ones only.
         max_batch_records: Maximum records of one micro-batch, which is one call to a replica.
@@ -137,9 +144,11 @@ class PipelineSettings(Settings):
     consumers: int = Field(default=1, ge=1)
     num_cpus: float = Field(default=0.25, ge=0)
     format: Literal["json", "text"] = "json"
-    text_field: str = "text"
-    too_long: Literal["truncate", "dead-letter"] = "truncate"
-    top_k: int | None = Field(default=TOP_K, ge=1)
+    fields: Mapping[str, str] = {}
+    long_text: LongText = "truncate"
+    window_stride: int = Field(default=WINDOW_STRIDE, ge=0)
+    parameters: Mapping[str, JsonValue] = {}
+    output_per_head: bool = False
     create_topics: bool = True
     partitions: int = Field(default=4, ge=1)
     start_from: Literal["earliest", "latest"] = "earliest"
@@ -173,7 +182,8 @@ class PipelineSettings(Settings):
         """Return the options with which a replica reads this pipeline's records."""
         return CallOptions(
             format=self.format,
-            text_field=self.text_field,
-            too_long=self.too_long,
-            top_k=self.top_k,
+            fields=self.fields,
+            long_text=self.long_text,
+            window_stride=self.window_stride,
+            parameters=self.parameters,
         )

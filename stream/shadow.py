@@ -148,7 +148,9 @@ class ShadowCalls:
                 comparison.observe_loss(live.outcomes)
                 return
             candidate = answer.reply
-            comparison.observe_answers(mirrored.records, live.outcomes, candidate.outcomes)
+            comparison.observe_answers(
+                mirrored.records, live.outcomes, candidate.outcomes, task=live.info.task
+            )
             self._answered.update((mirrored.order.live, mirrored.order.candidate))
             are_old = self._are_old(mirrored.order)
             if answer.is_prompt and are_old and _are_single(live, candidate):

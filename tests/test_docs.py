@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from click import Context
+from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
@@ -24,8 +26,10 @@ from ops.policy import file as policy_file
 from ops.policy import policy, windows
 from serve.contract import FailureKind
 from serve.families import REFUSED
+from serve.registry import task_type
 from serve.settings import EngineSettings, ModelSettings, Settings
-from stream.schema import DeadLetterHeaders, ResultHeaders
+from serve.task_names import TASKS
+from stream.schema import DeadLetterHeaders, ResultHeaders, input_record
 from stream.settings import KafkaSettings, PipelineSettings
 from tests.serve.families import OTHERS, REPRESENTATIVE
 from tests.source import PRODUCT, ROOT, imported, modules, tree
@@ -75,6 +79,7 @@ SETTINGS: tuple[type[Settings], ...] = (
 MAX_DECISION_LINES = 15
 CODE = re.compile(r"`([^`\n]+)`")
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+JSON = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A slash that begins a path, not one within a path, an address or an alternative.
 ABSOLUTE_PATH = re.compile(r"(?<![\w./~:>})`*-])/[a-z][\w.-]*/[\w./-]+")
 
@@ -108,11 +113,16 @@ def rows(markdown: str) -> Iterator[list[str]]:
             yield [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def settings_table(text: str, name: str) -> dict[str, str]:
-    """Key and default of each row of a settings table."""
-    after = text.split(f"<!-- settings: {name} -->\n", 1)[1]
-    table = re.split(r"\n(?:#|<!-- settings)", after, maxsplit=1)[0]
+def table_of(text: str, marker: str) -> dict[str, str]:
+    """Key and default of each row of the table below a marker such as ``settings: ApiSettings``."""
+    after = text.split(f"<!-- {marker} -->\n", 1)[1]
+    table = re.split(r"\n(?:#|<!-- )", after, maxsplit=1)[0]
     return {cells[0].strip("`"): cells[1].strip("`") for cells in rows(table)}
+
+
+def defaults_of(settings: type[Settings]) -> dict[str, str]:
+    """Key and default of each field, as a table has them."""
+    return {name: as_documented(f.default) for name, f in settings.model_fields.items()}
 
 
 def as_documented(default: object) -> str:
@@ -122,6 +132,8 @@ def as_documented(default: object) -> str:
             return "required"
         case None:
             return "null"
+        case "":
+            return '""'
         case bool():
             return str(default).lower()
         case float():
@@ -140,13 +152,47 @@ def as_documented(default: object) -> str:
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda kind: kind.__name__)
 def test_settings_table_has_every_field_with_its_default(settings: type[Settings]) -> None:
-    fields = {name: as_documented(f.default) for name, f in settings.model_fields.items()}
-    assert settings_table(guides(), settings.__name__) == fields
+    assert table_of(guides(), f"settings: {settings.__name__}") == defaults_of(settings)
 
 
 def test_there_is_no_other_settings_table() -> None:
     named = re.findall(r"<!-- settings: (\w+) -->", guides())
     assert sorted(named) == sorted(settings.__name__ for settings in SETTINGS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_section_of_a_task_has_its_inputs_parameters_and_head(task: str) -> None:
+    kind, text = task_type(task), section(text_of("docs/tasks.md"), f"## {task}")
+    assert table_of(text, f"parameters: {task}") == defaults_of(kind.parameters_type)
+    assert table_of(text, f"head: {task}") == defaults_of(kind.head_type)
+    overview = {cells[0]: cells[1:] for cells in rows(text_of("docs/tasks.md").partition("## ")[0])}
+    inputs, _, classes = overview[f"[{task}](#{task})"]
+    assert spans(inputs) == [one.name for one in kind.inputs]
+    assert inputs.count("optional") == sum(one.optional for one in kind.inputs)
+    assert "none" in classes if task == "multi-task" else kind.model_class in spans(classes)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_examples_of_a_task_have_the_shapes_of_its_records_and_results(task: str) -> None:
+    text = section(text_of("docs/tasks.md"), f"## {task}")
+    record, *results = [json.loads(example) for example in JSON.findall(text)]
+    inputs = {one.name: one for one in task_type(task).inputs}
+    assert record.keys() <= inputs.keys()
+    input_record(task).model_validate(record, strict=True)
+    named = {*record, *spans(text)}
+    assert [name for name in inputs if name not in named] == []
+    assert results
+    for result in results:
+        TypeAdapter(task_type(task).result_type).validate_python(result, strict=True)
+
+
+def test_there_is_no_section_or_table_of_another_task() -> None:
+    text = text_of("docs/tasks.md")
+    for marker in ("parameters", "head"):
+        named = re.findall(rf"<!-- {marker}: ([\w-]+) -->", guides())
+        assert sorted(named) == sorted(TASKS)
+    linked = re.findall(r"^\| \[([\w-]+)\]", text, re.MULTILINE)
+    assert sorted(linked) == sorted(TASKS)
 
 
 def test_bad_input_table_names_every_kind_of_failure() -> None:

@@ -10,6 +10,7 @@ from tests.source import ROOT, modules, tree
 SHAPES = "shapes without logic"
 # Modules without a test file of their name: the file that tests them, or why none does.
 ELSEWHERE = {
+    "serve/decoder.py": "tests/serve/tasks/test_fill_mask.py",
     "serve/echo.py": "tests/serve/test_replica.py",
     "serve/engine/protocol.py": SHAPES,
     "serve/errors.py": "tests/test_errors.py",
@@ -17,10 +18,8 @@ ELSEWHERE = {
     "serve/pooling.py": "tests/serve/test_module.py",
     "serve/probe_texts.py": "tests/serve/test_tokenizer_import.py",
     "serve/settings.py": "tests/test_docs.py",
-    "serve/tasks/prediction.py": SHAPES,
     "stream/app.py": "tests/e2e/test_platform.py",
     "stream/backoff.py": "tests/integration/test_start.py",
-    "stream/client.py": "tests/e2e/test_platform.py",
     "stream/errors.py": "tests/test_errors.py",
     "stream/interfaces.py": SHAPES,
     "stream/kafka/admin.py": "tests/integration/test_lag.py",
@@ -51,7 +50,6 @@ ELSEWHERE = {
     "ops/catalogue/versions.py": "tests/ops/catalogue/test_registry.py",
     "ops/cli/api_client.py": "tests/ops/cli/test_upload.py",
     "ops/cli/health.py": "tests/ops/health/test_restarts.py",
-    "ops/cli/options.py": "tests/ops/cli/test_session.py",
     "ops/cli/platform.py": "tests/e2e/test_platform.py",
     "ops/cli/status_tables.py": "tests/ops/embedded_kafka/test_status.py",
     "ops/cli/terminal.py": "tests/ops/cli/test_main.py",
@@ -74,7 +72,6 @@ ELSEWHERE = {
     "ops/health/readings.py": SHAPES,
     "ops/health/serving_rules.py": "tests/ops/health/test_rules.py",
     "ops/health/wiring.py": "tests/ops/health/test_probes.py",
-    "ops/platform/bootstrap.py": "tests/e2e/test_releases.py",
     "ops/platform/driver.py": "tests/e2e/test_platform.py",
     "ops/platform/installation.py": "tests/e2e/test_joined.py",
     "ops/platform/operator_process.py": "tests/e2e/test_platform.py",

@@ -10,7 +10,7 @@ from serve.settings import Settings
 from tests.source import PRODUCT, ROOT, modules, tree
 
 # Written and shown as they are, for people who ask where a model is from.
-FOR_PEOPLE = {("ModelCard", "training_data_sha256"), ("ModelCard", "code_version")}
+FOR_PEOPLE = {("ModelCard", "training_data_sha256")}
 
 
 def heirs(kind: type[Settings]) -> Iterator[type[Settings]]:

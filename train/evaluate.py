@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.artifact import Histogram, Metric, ProblemType, Reference
+from serve.artifact import Histogram, Metric, Reference
 
 THRESHOLD = 0.5
 RESAMPLES = 1000
@@ -22,6 +22,7 @@ NORMAL_95 = 1.959964
 CONFIDENCE_BINS = 20
 
 Marks = NDArray[np.bool_]
+Labelling = Literal["single_label", "multi_label"]
 
 
 class Predictions(NamedTuple):
@@ -35,7 +36,7 @@ class Predictions(NamedTuple):
 
     scores: NDArray[np.float64]
     truth: Marks
-    problem_type: ProblemType
+    problem_type: Labelling
 
     def chosen(self) -> Marks:
         """Return the classes that the model predicts; shape (N, C)."""

@@ -21,7 +21,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from serve.batching import plan_batches
 from serve.engine.machine import inspect_machine
-from serve.module import Classifier
+from serve.engine.padding import pad
+from serve.engine.protocol import Item
+from serve.module import Headed
 from serve.tokenize import TextTokenizer
 from train.averaging import average_in_last_layer
 from train.errors import TrainingDiverged
@@ -42,11 +44,11 @@ class Dataset(NamedTuple):
     """Tokenised texts and their targets.
 
     Attributes:
-        items: Token ids of each text; shape (N,), none longer than a batch may be.
+        items: Tokens of each text; shape (N,), none longer than a batch may be.
         targets: Classes, int64 (N,); or for multi-label 0 and 1, float32 (N, C).
     """
 
-    items: Sequence[Sequence[int]]
+    items: Sequence[Item]
     targets: Tensor
 
 
@@ -108,7 +110,7 @@ def fit(
         model: A transformers model with a new head, float32.
         train: Texts to learn from.
         val: Texts whose loss decides when to stop.
-        tokenizer: Pads batches.
+        tokenizer: Has the token id that batches are padded with.
         progress: Called after every step, from this thread.
     Raises:
         BaseUnsupported: The encoder cannot be frozen. Not retriable.
@@ -137,7 +139,7 @@ def fit(
     else:
         model.to(compute.device)
         optimise(
-            Classifier(model),
+            Headed(model, lambda output: output.logits),
             lambda: batches.shuffled(train),
             batches.sorted(val),
             settings=settings,
@@ -248,7 +250,7 @@ class TokenBatches:
     def __init__(
         self, tokenizer: TextTokenizer, settings: TextClassificationSettings, device: torch.device
     ) -> None:
-        self._tokenizer = tokenizer
+        self._pad_id = tokenizer.pad_id
         self._max_tokens = settings.batch_tokens
         self._max_items = settings.batch_items
         self._device = device
@@ -267,13 +269,13 @@ class TokenBatches:
 
     def plan(self, data: Dataset, rows: Sequence[int]) -> list[list[int]]:
         """Return the given rows, divided into batches."""
-        lengths = [len(data.items[row]) for row in rows]
+        lengths = [len(data.items[row].ids) for row in rows]
         plan = plan_batches(lengths, max_tokens=self._max_tokens, max_items=self._max_items)
         return [[rows[place] for place in places] for places in plan]
 
     def _batch(self, data: Dataset, rows: Sequence[int]) -> TrainingBatch:
-        ids, mask = self._tokenizer.pad([data.items[row] for row in rows])  # each (B, T)
-        inputs = tuple(torch.from_numpy(part).to(self._device) for part in (ids, mask))
+        padded = pad([data.items[row] for row in rows], self._pad_id)
+        inputs = tuple(torch.from_numpy(part).to(self._device) for part in padded.inputs)  # (B, T)
         return TrainingBatch(inputs, data.targets[list(rows)].to(self._device))
 
 

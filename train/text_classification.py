@@ -12,38 +12,35 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel
 from transformers import AutoModelForSequenceClassification
 
 from serve.artifact import (
-    GOLDEN_FILE,
     REFERENCE_FILE,
     TOKENIZER_FILE,
     Artifact,
-    GoldenRecord,
     ModelCard,
-    ProblemType,
     load,
     seal,
     write_card,
 )
-from serve.batching import plan_batches
 from serve.checkpoint import library
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Item
 from serve.engine.torch import TorchEngine
-from serve.golden_texts import add_golden, read_golden_texts
+from serve.golden_texts import GoldenText, add_golden, read_golden_texts
 from serve.importing import import_model
 from serve.module import attention_of, build_module, read_config
 from serve.output import new_directory, require_free
-from serve.tasks.classification import sigmoid, softmax
-from serve.tasks.registry import head_of
+from serve.scores import sigmoid, softmax
+from serve.tasks.text_classification import ClassificationHead
 from serve.tokenize import TextTokenizer
 from train.data import Example, Prepared, Splits, file_sha256, prepare
-from train.evaluate import Predictions, evaluate, reference
+from train.evaluate import Labelling, Predictions, evaluate, reference
 from train.loop import Dataset, OnTrainingStep, choose_compute, fit
 from train.settings import TextClassificationSettings
 
 GOLDEN_TEXTS = 32
-PROBLEM_TYPES: dict[ProblemType, str] = {
+PROBLEM_TYPES: dict[Labelling, str] = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
 }
@@ -76,7 +73,7 @@ def train(
     """
     out = settings.out
     require_free(out)
-    golden = read_golden_texts(settings.golden) if settings.golden else ()
+    golden = read_golden_texts(settings.golden) if settings.golden else []
     labels, splits, _ = prepared or prepare(settings)
     with new_directory(out) as work:
         base = import_model(
@@ -87,9 +84,8 @@ def train(
         )
         model_dir = work / "model"
         trained = _fine_tune(base, model_dir, splits, labels, settings=settings, progress=progress)
-        _describe(trained, splits.test, settings)
-        if golden:
-            add_golden(load(model_dir), golden)
+        held_out = _describe(trained, splits.test, settings)
+        add_golden(load(model_dir), [*golden, *held_out])
     return load(out)
 
 
@@ -103,7 +99,7 @@ def _fine_tune(
     progress: OnTrainingStep,
 ) -> Artifact:
     """Write the trained network with its tokeniser and a card without metrics."""
-    problem_type: ProblemType = "multi_label" if settings.multi_label else "single_label"
+    problem_type = _problem_type(settings)
     torch.manual_seed(settings.seed)  # the head's initial weights are random
     config = read_config(AutoModelForSequenceClassification, base.path)
     with library(base.path, "transformers cannot add a classifier to it"):
@@ -125,8 +121,7 @@ def _fine_tune(
     shutil.copyfile(base.path / TOKENIZER_FILE, out / TOKENIZER_FILE)
     card = ModelCard(
         task="text-classification",
-        labels=labels,
-        problem_type=problem_type,
+        head=ClassificationHead(labels=labels, problem_type=problem_type),
         max_length=base.card.max_length,
         tokenizer=base.card.tokenizer,
         base=base.card.base,
@@ -139,33 +134,31 @@ def _fine_tune(
 
 def _describe(
     artifact: Artifact, test: Sequence[Example], settings: TextClassificationSettings
-) -> None:
-    """Evaluate the written model as it will be served, and add the results to the directory."""
+) -> list[GoldenText]:
+    """Evaluate the written model as it will be served, and add the results to the directory.
+
+    Returns:
+        The texts whose answers are to be sealed with the model.
+    """
     card = artifact.card
-    assert card.problem_type is not None  # checked by the card's validator
-    encoded = TextTokenizer.of(artifact).encode([example.text for example in test])
-    items = [item.ids for item in encoded]
+    problem_type = _problem_type(settings)
+    items = _items(test, TextTokenizer.of(artifact))
     logits = _logits(artifact, items, settings)  # (N, C)
-    to_scores = softmax if card.problem_type == "single_label" else sigmoid
+    to_scores = softmax if problem_type == "single_label" else sigmoid
     truth = _marks(test, card.labels)
-    predictions = Predictions(to_scores(logits.astype(np.float64)), truth, card.problem_type)
+    predictions = Predictions(to_scores(logits.astype(np.float64)), truth, problem_type)
     metrics = evaluate(predictions, card.labels, seed=settings.seed)
     logger.info("metrics on %d held-out texts: %s", len(test), metrics)
-    lengths = [len(ids) for ids in items]
+    lengths = [len(item.ids) for item in items]
     write_card(artifact.path, card.model_copy(update={"metrics": metrics}))
     summary = reference(predictions, card.labels, token_counts=lengths)
-    _write_json(artifact.path / REFERENCE_FILE, [summary])
-    results = head_of(card, precision="f32").predictions(logits)
-    golden = [
-        GoldenRecord(text=test[row].text, result=orjson.loads(results[row].result))
-        for row in _golden_rows(lengths)
-    ]
-    _write_json(artifact.path / GOLDEN_FILE, golden)
+    (artifact.path / REFERENCE_FILE).write_bytes(orjson.dumps(summary.model_dump()) + b"\n")
     seal(artifact.path)
+    return [GoldenText({"text": test[row].text}) for row in _golden_rows(lengths)]
 
 
 def _logits(
-    artifact: Artifact, items: Sequence[Sequence[int]], settings: TextClassificationSettings
+    artifact: Artifact, items: Sequence[Item], settings: TextClassificationSettings
 ) -> NDArray[np.float32]:
     """Return logits (N, C) in float32, computed by the engine that also serves."""
     engine = TorchEngine(
@@ -173,31 +166,35 @@ def _logits(
         precision="f32",
         threads=torch.get_num_threads(),
         device=choose_compute(settings).device.type,
+        batches=BatchSettings(
+            pad_id=TextTokenizer.of(artifact).pad_id,
+            max_tokens=settings.batch_tokens,
+            max_items=settings.batch_items,
+        ),
     )
-    tokenizer = TextTokenizer.of(artifact)
-    plan = plan_batches(
-        [len(ids) for ids in items],
-        max_tokens=settings.batch_tokens,
-        max_items=settings.batch_items,
-    )
-    batches = [tokenizer.pad([items[row] for row in rows]) for rows in plan]
-    outputs = engine.infer(batches).outputs
+    outputs = engine.infer(items).outputs
     engine.close()
-    in_order = np.empty((len(items), len(artifact.card.labels)), dtype=np.float32)
-    in_order[np.concatenate(plan)] = np.concatenate(outputs)
-    return in_order
+    return np.stack([logits for (logits,) in outputs])
 
 
 def _dataset(
     examples: Sequence[Example],
     tokenizer: TextTokenizer,
     labels: Sequence[str],
-    problem_type: ProblemType,
+    problem_type: Labelling,
 ) -> Dataset:
-    items = [item.ids for item in tokenizer.encode([example.text for example in examples])]
     marks = torch.from_numpy(_marks(examples, labels))  # (N, C)
     targets = marks.float() if problem_type == "multi_label" else marks.int().argmax(dim=1)
-    return Dataset(items, targets)
+    return Dataset(_items(examples, tokenizer), targets)
+
+
+def _items(examples: Sequence[Example], tokenizer: TextTokenizer) -> list[Item]:
+    encoded = tokenizer.encode([example.text for example in examples])
+    return [Item(one.ids, one.types) for one in encoded]
+
+
+def _problem_type(settings: TextClassificationSettings) -> Labelling:
+    return "multi_label" if settings.multi_label else "single_label"
 
 
 def _marks(examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -210,8 +207,3 @@ def _golden_rows(lengths: Sequence[int]) -> list[int]:
     by_length = np.argsort(lengths, kind="stable")
     places = np.linspace(0, len(lengths) - 1, num=min(GOLDEN_TEXTS, len(lengths)))
     return [int(row) for row in by_length[places.astype(int)]]
-
-
-def _write_json(file: Path, documents: Sequence[BaseModel]) -> None:
-    lines = [orjson.dumps(document.model_dump()) + b"\n" for document in documents]
-    file.write_bytes(b"".join(lines))

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from ops.policy.policy import GoldenGate, MetricGate, Policy
+from serve.agreement import Agreement
 from serve.artifact import GoldenRecord, Metric, ModelCard
-from serve.tasks.agreement import cosine
 
 # Metrics on a card have four decimals; this tolerates differences due to rounding.
 ROUNDING = 1e-9
 SHOWN_TEXTS = 3
+# Answers may be documents, and these sentences are kept in the ledger.
+SHOWN_CHARACTERS = 200
 
 
 class GoldenCase(NamedTuple):
@@ -23,10 +25,10 @@ class GoldenCase(NamedTuple):
     Attributes:
         expected: Answer in the golden set, as shown to people.
         answer: Answer of the version, as shown to people.
-        agrees: Whether both are the same or, for embeddings, close enough.
+        agrees: Whether both are the same and, for embeddings, close enough.
         live_agrees: Whether the live version's answer agrees; None if there is none.
         exact: Whether the golden set marks it as exact.
-        cosine: Cosine of two embeddings, 0 if their dimensions differ; None for labels.
+        cosine: Cosine of two embeddings, 0 if their dimensions differ; None for other answers.
     """
 
     text: str
@@ -123,31 +125,31 @@ def _against_live(
 
 
 def golden_case(
-    record: GoldenRecord, answer: bytes | None, gate: GoldenGate, *, has_live: bool
+    record: GoldenRecord,
+    answer: bytes | None,
+    gate: GoldenGate,
+    *,
+    agreement: Agreement,
+    has_live: bool,
 ) -> GoldenCase:
-    """Compare a version's answer with the golden one: the best label, or the embedding.
+    """Compare a version's answer with the golden one: all but the scores, or the embedding.
 
     Args:
         record: Record of the golden set of the version that serves, if there is one.
         answer: The version's result as JSON; None if it had none.
+        agreement: Agreement of the version's task.
         has_live: Whether a version serves; the golden answer is then that version's.
     """
-    expected, found = record.result, orjson.loads(answer) if answer else []
-    live_agrees = True if has_live else None
-    if isinstance(expected[0], dict):
-        wanted, said = str(expected[0]["label"]), str(found[0]["label"]) if found else "nothing"
-        return GoldenCase(record.text, wanted, said, wanted == said, live_agrees, record.exact)
-    comparable = len(found) == len(expected)
-    near = cosine(found, expected)
-    return GoldenCase(
-        record.text,
-        expected=f"{len(expected)} numbers",
-        answer=f"{len(found)} numbers at a cosine of {near:.4f}",
-        agrees=comparable and near >= gate.min_cosine,
-        live_agrees=live_agrees,
-        exact=record.exact,
-        cosine=near,
-    )
+    wanted, live_agrees = agreement.answer(record.result), True if has_live else None
+    if answer is None:
+        return GoldenCase(record.text, wanted, "nothing", False, live_agrees, record.exact)
+    found = orjson.loads(answer)
+    given, near = agreement.answer(found), agreement.cosine(found, record.result)
+    agrees = given == wanted
+    if near is not None:
+        given += f" at a cosine of {near:.4f}"
+        agrees = agrees and near >= gate.min_cosine
+    return GoldenCase(record.text, wanted, given, agrees, live_agrees, record.exact, near)
 
 
 def judge_golden(gate: GoldenGate, cases: Sequence[GoldenCase]) -> GateResult:
@@ -206,7 +208,8 @@ def _exactness(
     if not wrong:
         return True, f"all {len(exact)} exact ones are right" if exact else "none is marked exact"
     shown = ", ".join(
-        f"{case.text!r} as {case.answer} instead of {case.expected}" for case in wrong[:SHOWN_TEXTS]
+        f"{_shown(case.text)!r} as {_shown(case.answer)} instead of {_shown(case.expected)}"
+        for case in wrong[:SHOWN_TEXTS]
     )
     more = f" and {len(wrong) - SHOWN_TEXTS} more" if len(wrong) > SHOWN_TEXTS else ""
     return False, f"{len(wrong)} of {len(exact)} exact ones are wrong: {shown}{more}"
@@ -221,8 +224,12 @@ def _nearness(
         return []
     lowest, case = min(embeddings, key=itemgetter(0))
     evidence["lowest_cosine"] = round(lowest, 6)
-    words = f"furthest is {case.text!r}, {case.answer} where {case.expected} were expected"
+    words = f"furthest is {_shown(case.text)!r}, {case.answer} where {case.expected} were expected"
     return [(True, f"{words}; {gate.min_cosine:g} or more agrees")]
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _labels_result(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> GateResult:

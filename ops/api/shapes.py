@@ -14,7 +14,7 @@ from serve.settings import NAME_PATTERN
 MAX_PAGE = 500
 MAX_NUMBER = 999_999_999
 
-Item = TypeVar("Item")
+Listed = TypeVar("Listed")
 ModelName = Annotated[str, Path(pattern=NAME_PATTERN, description="Model name.")]
 PrincipalName = Annotated[
     str, Path(pattern=PRINCIPAL_PATTERN, description="Name of a person, team or department.")
@@ -45,14 +45,14 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
-class Page(Shape, Generic[Item]):
+class Page(Shape, Generic[Listed]):
     """Part of a list.
 
     Attributes:
         next: Value that requests the next page; None if this is the last page.
     """
 
-    items: list[Item]
+    items: list[Listed]
     next: str | None = None
 
 
@@ -70,7 +70,7 @@ class ErrorShape(Shape):
     problems: list[Problem] = []
 
 
-def page_of(items: list[Item], limit: int, key: str) -> Page[Item]:
+def page_of(items: list[Listed], limit: int, key: str) -> Page[Listed]:
     """Return a page; after a full one, the next page may start at its last item's ``key``."""
     full = len(items) == limit
     return Page(items=items, next=str(getattr(items[-1], key)) if full else None)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from serve.artifact import GoldenRecord, Metric, ModelCard
-from serve.tasks.agreement import same_for_people
+from serve.registry import task_type
 
 LOW, HIGH = "_low", "_high"
 # Reported as labels already, or repeated for each class.
 LABEL_KEYS = frozenset(("id2label", "label2id"))
 CARD_KEYS = (
     "task",
-    "problem_type",
+    "head",
     "max_length",
-    "pooling",
+    "tokenizer",
     "base",
     "training_data_sha256",
     "code_version",
@@ -89,8 +89,8 @@ class AnswerChange:
     """A golden text that the two versions answer differently."""
 
     text: str
-    before: list[Any]
-    after: list[Any]
+    before: Any
+    after: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def compare(before: Described, after: Described) -> Diff:
         labels=_labels(before.card.labels, after.card.labels),
         config=_keys(before, after),
         size_bytes=(before.size_bytes, after.size_bytes),
-        golden=_golden(before.golden, after.golden),
+        golden=_golden(before, after),
     )
 
 
@@ -197,7 +197,9 @@ def _keys(before: Described, after: Described) -> tuple[KeyChange, ...]:
 def _flat(version: Described) -> Iterator[tuple[str, Any]]:
     config = {key: value for key, value in version.config.items() if key not in LABEL_KEYS}
     yield from _leaves(config, "")
-    yield from _leaves(version.card.model_dump(include=set(CARD_KEYS)), "card.")
+    card = version.card.model_dump(include=set(CARD_KEYS))
+    del card["head"]["labels"]  # reported as labels already
+    yield from _leaves(card, "card.")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -208,9 +210,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(item, f"{path}{key}.")
 
 
-def _golden(before: Sequence[GoldenRecord], after: Sequence[GoldenRecord]) -> GoldenChange:
-    first = {record.text: record.result for record in before}
-    second = {record.text: record.result for record in after}
+def _golden(before: Described, after: Described) -> GoldenChange:
+    first = {record.text: record.result for record in before.golden}
+    second = {record.text: record.result for record in after.golden}
     both = [text for text in first if text in second]
     return GoldenChange(
         compared=len(both),
@@ -219,6 +221,12 @@ def _golden(before: Sequence[GoldenRecord], after: Sequence[GoldenRecord]) -> Go
         differing=tuple(
             AnswerChange(text, first[text], second[text])
             for text in both
-            if not same_for_people(first[text], second[text])
+            if not _same_for_people(first[text], second[text], before.card.task, after.card.task)
         ),
     )
+
+
+def _same_for_people(first: Any, second: Any, task: str, other: str) -> bool:
+    if task != other:  # answers of two tasks have two shapes
+        return bool(first == second)
+    return task_type(task).agreement.same_for_people(first, second)

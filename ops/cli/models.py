@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from serve.contract import AppName
 
 DIGEST_HEADER = "bertstream-digest"
 SHOWN_ANSWERS = 10
+# Of an answer that is shown as it is.
+SHOWN_NUMBERS = 8
+SHOWN_CHARACTERS = 60
 
 app = typer.Typer(help="Models and their numbered versions.", no_args_is_help=True)
 VersionArgument = Annotated[str, typer.Argument(metavar="NAME@V", help="For example sentiment@3.")]
@@ -182,7 +186,7 @@ def _print_version(found: dict[str, Any]) -> None:
         "registered": f"{moment(found['created_at'])} by {found['author']}{deleted}",
         "from": found["source"],
         "digest": found["digest"],
-        "labels": ", ".join(card["labels"]),
+        "labels": ", ".join(card["head"]["labels"]),
         "base": card["base"],
         "stored at": found["uri"],
     }
@@ -238,12 +242,15 @@ def _figure(figure: dict[str, Any] | None) -> str:
     return f"{figure['value']:.4f}{ends}"
 
 
-def _answer(result: list[Any]) -> str:
-    """Return the best label with its score, or the length of an embedding."""
-    if not isinstance(result[0], dict):
-        return f"{len(result)} numbers"
-    best = max(result, key=lambda item: item["score"])
-    return f"{best['label']} {best['score']:.2f}"
+def _answer(result: Any) -> str:
+    """Return the best label with its score, the length of an embedding, or the start of others."""
+    match result:
+        case [{"label": str(label), "score": int() | float() as score, **more}, *_] if not more:
+            return f"{label} {score:.2f}"
+        case [int() | float(), *_] if len(result) > SHOWN_NUMBERS:
+            return f"{len(result)} numbers"
+    text = json.dumps(result, ensure_ascii=False)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _size(size_bytes: int) -> str:

@@ -150,10 +150,11 @@ def broker_status(state_dir: StateOption = STATE_DIR, as_json: JsonOption = Fals
 def config_check(file: Annotated[Path, typer.Argument()] = Path("bertstream.yaml")) -> None:
     """List every mistake in the file with its line and column; exit code 2 if there is one."""
     from ops.config.file import check
+    from ops.problems import ProblemSeverity
 
     problems = check(file)
     for problem in problems:
         out.print(problem.located_in(file), markup=False, soft_wrap=True)
-    if problems:
+    if any(problem.severity == ProblemSeverity.ERROR for problem in problems):
         raise typer.Exit(EXIT_USAGE)
-    out.print(f"{file}: valid")
+    out.print(f"{file}: {'usable' if problems else 'valid'}")

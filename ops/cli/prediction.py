@@ -1,16 +1,16 @@
-"""Commands for models without Kafka: predict with a directory or a served model, and import."""
+"""The command ``predict``: texts or records to results, without Kafka."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from ops.cli.options import ConfigOption, GoldenOption, JsonOption
+from ops.cli.options import ConfigOption, JsonOption, parsed_settings
 from ops.cli.terminal import (
     EXIT_USAGE,
     StepPrinter,
@@ -22,17 +22,25 @@ from ops.cli.terminal import (
 )
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
-from serve.contract import Answer, AppName, CallOptions, Outcome
+from serve.contract import Answer, AppName, CallOptions, LongText, Outcome
 
 if TYPE_CHECKING:
-    from serve.artifact import Artifact
-
-PLAIN = CallOptions(format="text")
+    pass
 
 
 def predict(
     model: Annotated[str, typer.Argument(help="A model directory, or a served NAME[@VERSION].")],
     texts: Annotated[list[str] | None, typer.Argument(help="Default: lines of stdin.")] = None,
+    records: Annotated[
+        bool, typer.Option("--records", help="Each is a JSON object with the task's inputs.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, a parameter of the task; repeatable."),
+    ] = None,
+    long_text: Annotated[
+        LongText, typer.Option(help="What happens to texts that are too long.")
+    ] = "truncate",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,50 +49,39 @@ def predict(
         wanted = texts or [line.removesuffix("\n") for line in sys.stdin]
         if not wanted:
             fail("there is no text: pass texts as arguments or on stdin", EXIT_USAGE)
-        answers = predict_texts(model, wanted, config)
+        options = CallOptions(
+            format="json" if records else "text",
+            long_text=long_text,
+            parameters=parsed_settings(settings or ()),
+        )
+        answers = predict_texts(model, wanted, options, config=config)
         for index, (text, answer) in enumerate(zip(wanted, answers, strict=True)):
             if as_json:
-                json_line(answer_line(index, text, answer))
+                json_line(answer_line(index, text, answer, is_record=records))
             else:
                 out.print(answer_text(text, answer), markup=False, soft_wrap=True)
 
 
-def import_(
-    out_dir: Annotated[Path, typer.Option("--out", help="The model directory to write.")],
-    task: Annotated[str, typer.Option(help="text-classification or feature-extraction.")],
-    source: Annotated[
-        str | None, typer.Argument(help="Directory or hub name; default: the packaged MiniLM.")
-    ] = None,
-    pooling: Annotated[
-        str | None, typer.Option(help="mean, cls, max, last-token, ...; default: the model's own.")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Comma-separated label names, in the model's order.")
-    ] = None,
-    max_length: Annotated[int | None, typer.Option(help="Maximum tokens.", min=3)] = None,
-    golden: GoldenOption = None,
-) -> None:
-    """Create a sealed model directory from a Hugging Face or sentence-transformers model."""
-    with errors_in_words():
-        artifact = import_directory(source, out_dir, task, pooling, labels, max_length, golden)
-        out.print(
-            f"{artifact.path}: {artifact.card.task}, digest {artifact.digest}", soft_wrap=True
-        )
-
-
-def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Outcome]:
+def predict_texts(
+    model: str, texts: list[str], options: CallOptions, *, config: Path | None
+) -> list[Outcome]:
     """Return one outcome for each text.
 
     Args:
         model: A model directory, or the name of a served model, with or without a version.
-        texts: Texts whose bytes that are not UTF-8 are lone surrogates, as in ``sys.argv``.
+        texts: Texts, or records in JSON; bytes that are not UTF-8 are lone surrogates, as in
+            ``sys.argv``.
+        options: The format of the texts, and parameters of the task.
+        config: The configuration that names served models.
     Raises:
         OpsError: Neither such a directory nor such a served model exists; a ConfigError if there
-            is no configuration that could name the model.
+            is no configuration that could name the model, or if its task needs records.
+        ParametersRefused: The model does not have one of the parameters. Not retriable.
+        ModelUnavailable: The same of a served model, or it does not answer. Retriable.
     """
     values = [text.encode("utf-8", "surrogateescape") for text in texts]
     if Path(model).is_dir():
-        return _from_directory(Path(model), values)
+        return _from_directory(Path(model), values, options)
     if Path(model).exists():
         raise OpsError(f"{model} is a file, not a model directory")
     if "/" in model:
@@ -94,22 +91,44 @@ def predict_texts(model: str, texts: list[str], config: Path | None) -> list[Out
             f"no such directory: {model}; and for a served model there is no {DEFAULT_FILE} here: "
             "name a file with --config, or start from infra/bertstream.example.yaml"
         )
-    return _from_platform(model, values, config)
+    return _from_platform(model, values, options, config=config)
 
 
-def _from_directory(path: Path, values: list[bytes]) -> list[Outcome]:
+def _from_directory(path: Path, values: list[bytes], options: CallOptions) -> list[Outcome]:
     from serve.replica import Replica
     from serve.settings import ModelSettings
 
+    _require_fit(path, options)
     StepPrinter()(f"loading {path}")
     replica = Replica(ModelSettings(name="model", path=path))
     try:
-        return replica.predict(values, PLAIN).outcomes
+        return replica.predict(values, options).outcomes
     finally:
         replica.close()
 
 
-def _from_platform(model: str, values: list[bytes], config: Path | None) -> list[Outcome]:
+def _require_fit(path: Path, options: CallOptions) -> None:
+    """Refuse options that a model does not have, before it is loaded, which takes seconds."""
+    from ops.config.fit import card_of
+    from serve.parameters import require_options
+    from serve.reading import reads_plain_text
+    from serve.registry import task_type
+
+    card = card_of(path)
+    if card is None:  # loading it reports why
+        return
+    inputs = task_type(card.task).inputs
+    if options.format == "text" and not reads_plain_text(inputs, options.fields):
+        names = " and ".join(one.name for one in inputs if not one.optional)
+        raise ConfigError(
+            f"{path}: {card.task} needs {names}: pass --records and JSON objects with these fields"
+        )
+    require_options(card, options)
+
+
+def _from_platform(
+    model: str, values: list[bytes], options: CallOptions, *, config: Path | None
+) -> list[Outcome]:
     from ops.platform.installation import PlatformState, connection, environment
 
     settings = configuration(config)
@@ -124,16 +143,18 @@ def _from_platform(model: str, values: list[bytes], config: Path | None) -> list
         )
     os.environ.update(environment(settings.state_dir, state))
     with connection(settings.state_dir, state) as cluster:
-        return cluster.predict(name, version or versions[-1], values, PLAIN).outcomes
+        return cluster.predict(name, version or versions[-1], values, options).outcomes
 
 
-def answer_line(index: int, text: str, outcome: Outcome) -> str:
+def answer_line(index: int, text: str, outcome: Outcome, *, is_record: bool = False) -> str:
     """Return a text and its result, or the reason why it has none, as one line of JSON.
 
     Args:
         index: Position of the text among the given texts, from 0.
+        is_record: Whether the text is a record in JSON, which is included as such.
     """
-    return orjson.dumps({"index": index, "text": _shown(text)} | _answer(outcome)).decode()
+    given = {"record": _parsed(text)} if is_record else {"text": _shown(text)}
+    return orjson.dumps({"index": index} | given | _answer(outcome)).decode()
 
 
 def answer_text(text: str, outcome: Outcome) -> str:
@@ -148,44 +169,12 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
     return {"error": outcome.kind, "message": outcome.message}
 
 
+def _parsed(record: str) -> Any:
+    try:
+        return orjson.loads(record)
+    except orjson.JSONDecodeError:
+        return _shown(record)
+
+
 def _shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode(errors="backslashreplace")
-
-
-def import_directory(
-    source: str | None,
-    out: Path,
-    task: str,
-    pooling: str | None,
-    labels: str | None,
-    max_length: int | None,
-    golden: Path | None,
-) -> Artifact:
-    """Import a model with options as they are on the command line.
-
-    Raises:
-        ConfigError: An option has an unknown value.
-    """
-    from serve.artifact import Pooling, PoolingMode
-    from serve.settings import Task
-
-    chosen: dict[str, Any] = {}
-    for option, value, known in (
-        ("--task", task, get_args(Task)),
-        ("--pooling", pooling, get_args(PoolingMode)),
-    ):
-        if value is not None and value not in known:
-            raise ConfigError(f"{option} {value}: must be one of {', '.join(map(str, known))}")
-        chosen[option] = value
-    from serve.golden_texts import read_golden_texts
-    from serve.importing import import_model
-
-    return import_model(
-        source,
-        out,
-        task=chosen["--task"],
-        pooling=None if pooling is None else Pooling(mode=chosen["--pooling"]),
-        labels=tuple(labels.split(",")) if labels else None,
-        max_length=max_length,
-        golden=read_golden_texts(golden) if golden else (),
-    )

@@ -16,7 +16,7 @@ from ops.config.settings import KeyPath, PlatformConfig, conflicts
 from ops.config.state_dir import VARIABLE
 from ops.config.yaml_document import Document, message_of, read
 from ops.errors import ConfigError
-from ops.problems import NOWHERE, Problem
+from ops.problems import NOWHERE, Problem, ProblemSeverity
 from stream import tls
 from stream.settings import secret_of
 
@@ -27,7 +27,7 @@ def load(path: Path) -> PlatformConfig:
     Raises:
         ConfigError: Lists every mistake.
     """
-    config, problems = _read(path)
+    config, _, problems = _read(path)
     if config is None:
         lines = "\n".join(f"  {problem.located_in(path)}" for problem in problems)
         raise ConfigError(f"{path} cannot be used:\n{lines}")
@@ -35,21 +35,36 @@ def load(path: Path) -> PlatformConfig:
 
 
 def check(path: Path) -> list[Problem]:
-    """Return every mistake in the file, in line order; empty if there is none."""
-    return _read(path)[1]
+    """Return every mistake in the file, in line order; empty if there is none.
+
+    Settings of pipelines that do not fit the model's directory are warnings, as the version that
+    is live may be another.
+    """
+    from ops.config.fit import misfits_of_directories  # other commands do not need numpy
+
+    config, document, problems = _read(path)
+    if config is None or document is None:
+        return problems
+    return [
+        document.problem(
+            ("pipelines", index, misfit.setting), misfit.reason, ProblemSeverity.WARNING
+        )
+        for index, misfit in misfits_of_directories(config)
+    ]
 
 
-def _read(path: Path) -> tuple[PlatformConfig | None, list[Problem]]:
+def _read(path: Path) -> tuple[PlatformConfig | None, Document | None, list[Problem]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return None, [Problem(*NOWHERE, "", "there is no such file")]
+        return None, None, [Problem(*NOWHERE, "", "there is no such file")]
     except (OSError, UnicodeDecodeError) as exc:
-        return None, [Problem(*NOWHERE, "", f"it cannot be read as UTF-8 text: {exc}")]
+        return None, None, [Problem(*NOWHERE, "", f"it cannot be read as UTF-8 text: {exc}")]
     document = read(text, expected="kafka, models, pipelines")
     if isinstance(document, Problem):
-        return None, [document]
-    return _judge(document, path.parent)
+        return None, None, [document]
+    config, problems = _judge(document, path.parent)
+    return config, document, problems
 
 
 def _judge(document: Document, folder: Path) -> tuple[PlatformConfig | None, list[Problem]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -13,10 +13,11 @@ from ops.errors import OpsError
 from ops.health.readings import GoldenReading
 from ops.releases.routes import all_routes
 from ops.sql.database import Transactions
+from serve.agreement import LOOSEST, Agreement, tolerance_of
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, CallOptions, Outcome, app_name
 from serve.errors import ServeError
-from serve.tasks.agreement import LOOSEST, same_best, tolerance_of
+from serve.registry import task_type
 from stream.errors import StreamError
 
 # Limits for one version in one run. There is one call for each replica; Serve chooses which.
@@ -24,18 +25,26 @@ MAX_TEXTS = 16
 MAX_CALLS = 5
 
 
+class GoldenSet(NamedTuple):
+    """The golden records of a version, its task, and the options for answering them."""
+
+    task: str
+    records: list[GoldenRecord]
+    options: CallOptions
+
+
 class Replicas(NamedTuple):
     """Functions for querying the replicas of a version.
 
     Attributes:
-        texts: Returns the golden records of a version by model and number; raises an error of
-            this project if the files are unavailable.
+        golden: Returns the golden set of a version by model and number; raises an error of this
+            project if the files are unavailable.
         ask: Returns one replica's reply, by model, label, values and options.
         running: Returns the number of running replicas of an app.
         precision: Returns a version's precision by model and label; None while it is unknown.
     """
 
-    texts: Callable[[str, int], list[GoldenRecord]]
+    golden: Callable[[str, int], GoldenSet]
     ask: Callable[[str, str, list[bytes], CallOptions], BatchReply]
     running: Callable[[str], int]
     precision: Callable[[str, str], str | None]
@@ -53,7 +62,7 @@ class GoldenProbe:
     ) -> None:
         self._database, self._models = database, models
         self._replicas, self._clock = replicas, clock
-        self._texts: dict[str, list[GoldenRecord]] = {}
+        self._sets: dict[str, GoldenSet] = {}
 
     def __call__(self) -> Mapping[str, GoldenReading]:
         """Query all routed versions; those without golden texts are left out.
@@ -68,7 +77,7 @@ class GoldenProbe:
             for model in self._models & routes.keys()
             for label, route in routes[model].versions.items()
         }
-        self._texts = {name: texts for name, texts in self._texts.items() if name in served}
+        self._sets = {name: golden for name, golden in self._sets.items() if name in served}
         readings = {name: self._version(*version) for name, version in served.items()}
         return {name: reading for name, reading in readings.items() if reading is not None}
 
@@ -77,43 +86,48 @@ class GoldenProbe:
 
     def _version(self, model: str, label: str, digest: str | None) -> GoldenReading | None:
         try:
-            texts = self._golden(model, label)
-            if not texts:
+            golden = self._golden(model, label)
+            if golden is None:
                 return None
-            values = [record.text.encode() for record in texts]
+            values = [record.value for record in golden.records]
             calls = min(MAX_CALLS, max(1, self._replicas.running(app_name(model, label))))
-            options = CallOptions(format="text")
-            replies = [self._replicas.ask(model, label, values, options) for _ in range(calls)]
+            replies = [
+                self._replicas.ask(model, label, values, golden.options) for _ in range(calls)
+            ]
         except (OpsError, StreamError, ServeError) as exc:
             return GoldenReading(self._clock(), 0, 0, fault=str(exc))
         precision = self._replicas.precision(model, label) or LOOSEST
         pairs = [
             (record, outcome)
             for reply in replies
-            for record, outcome in zip(texts, reply.outcomes, strict=True)
+            for record, outcome in zip(golden.records, reply.outcomes, strict=True)
         ]
-        agreed = sum(agrees(record.result, outcome, precision) for record, outcome in pairs)
+        agreement = task_type(golden.task).agreement
+        agreed = sum(agrees(agreement, *pair, precision=precision) for pair in pairs)
         others = {reply.digest for reply in replies} - {digest} if digest else set()
         return GoldenReading(self._clock(), len(pairs), agreed, tuple(sorted(others)))
 
-    def _golden(self, model: str, label: str) -> list[GoldenRecord]:
+    def _golden(self, model: str, label: str) -> GoldenSet | None:
+        """Return at most ``MAX_TEXTS`` golden records; None if the version has none."""
         name, number = app_name(model, label), number_of(label)
-        if name not in self._texts:
+        if name not in self._sets:
             if number is None:
-                return []
-            self._texts[name] = self._replicas.texts(model, number)[:MAX_TEXTS]
-        return self._texts[name]
+                return None
+            task, records, options = self._replicas.golden(model, number)
+            self._sets[name] = GoldenSet(task, records[:MAX_TEXTS], options)
+        return self._sets[name] if self._sets[name].records else None
 
 
-def agrees(expected: list[Any], outcome: Outcome, precision: str) -> bool:
+def agrees(agreement: Agreement, record: GoldenRecord, outcome: Outcome, *, precision: str) -> bool:
     """Return whether an answer equals the golden result within the precision's tolerance.
 
     A text on the boundary between two labels may have either.
 
     Args:
-        expected: The golden result: scored labels, best first, or an embedding.
+        agreement: Agreement of the version's task.
         precision: Precision of the replica; an unknown one has the loosest tolerance.
     """
     if not isinstance(outcome, Answer):
         return False
-    return same_best(orjson.loads(outcome.result), expected, tolerance_of(precision))
+    found = orjson.loads(outcome.result)
+    return agreement.same_best(found, record.result, tolerance_of(precision))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find
 from ops.config.settings import PlatformConfig
-from ops.health.golden_probe import MAX_TEXTS, GoldenProbe, Replicas
+from ops.health.golden_probe import MAX_TEXTS, GoldenProbe, GoldenSet, Replicas
 from ops.health.kafka_probes import ControlProbe, KafkaProbe, RoundTripProbe
 from ops.health.monitor import HealthMonitor, Schedule
 from ops.health.probes import AppsProbe, DatabaseProbe, MachineProbe, telling
@@ -16,7 +16,7 @@ from ops.platform.installation import PlatformState, token_path
 from ops.sql.database import Database
 from ops.telemetry.observations import Observations
 from ops.view import PlatformView
-from serve.artifact import GoldenRecord
+from serve.golden import golden_options
 from stream.times import to_ms
 from stream.topics import pipeline_topics, platform_topics
 
@@ -52,7 +52,7 @@ def monitor_of(
     expected = expected_of(config)
     kafka = state.kafka(config.kafka)
     replicas = Replicas(
-        texts=_Versions(config, database).texts,
+        golden=_Versions(config, database).golden,
         ask=apps.reply,
         running=lambda name: apps.found[name].replicas if name in apps.found else 0,
         precision=lambda model, label: _precision(observations, model, label),
@@ -88,11 +88,12 @@ class _Versions:
         self._store = ArtifactStore(config.artifact_store())
         self._cache_dir = config.state_dir / "versions"
 
-    def texts(self, model: str, number: int) -> list[GoldenRecord]:
+    def golden(self, model: str, number: int) -> GoldenSet:
         with self._database.read() as connection:
             kept = find(connection, VersionId(model, number))
         artifact = self._store.fetch(kept.uri, kept.digest, self._cache_dir)
-        return artifact.golden()[:MAX_TEXTS]
+        card = artifact.card
+        return GoldenSet(card.task, artifact.golden()[:MAX_TEXTS], golden_options(card))
 
 
 def _precision(observations: Observations, model: str, label: str) -> str | None:

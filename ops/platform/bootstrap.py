@@ -21,9 +21,12 @@ from ops.catalogue.deployments import (
 from ops.catalogue.registry import Registry
 from ops.catalogue.store import ArtifactStore
 from ops.catalogue.versions import VersionId, find, number_of
+from ops.config.fit import misfits
 from ops.config.settings import PlatformConfig
+from ops.errors import ConfigError
 from ops.releases.routes import all_routes, live_label, mark_published, put_route, unpublished
 from ops.sql.database import Database
+from serve.artifact import ModelCard
 from serve.settings import ModelSettings
 from stream.control import publish
 from stream.kafka.sink import PlainProducer
@@ -42,6 +45,30 @@ def opened(config: PlatformConfig) -> Database:
     database = Database(config.database_url())
     database.migrate()
     return database
+
+
+def require_fit(config: PlatformConfig, database: Database, cards: Mapping[str, ModelCard]) -> None:
+    """Refuse pipelines with settings that the live versions of their models refuse.
+
+    Args:
+        cards: Card of each model by name, for models of which no version is live yet.
+    Raises:
+        ConfigError: Names every such pipeline and setting.
+    """
+    faults = []
+    with database.read() as connection:
+        for pipeline in config.pipelines:
+            name, card = pipeline.model, cards[pipeline.model]
+            label = live_label(connection, name)
+            if label is not None:
+                name = f"{name}@{label}"
+                card = find(connection, VersionId(pipeline.model, number_of(label) or 0)).card
+            faults += [
+                f"pipeline {pipeline.name} does not fit {name}: {misfit.setting}: {misfit.reason}"
+                for misfit in misfits(pipeline, card)
+            ]
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def register(config: PlatformConfig, database: Database, on_step: Callable[[str], None]) -> None:

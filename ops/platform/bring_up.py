@@ -33,7 +33,7 @@ from ops.processes import children as processes
 from ops.processes.ports import free_port
 from ops.serving.cluster import applications
 from ops.serving.observed_app import observed
-from serve.artifact import load
+from serve.artifact import ModelCard, load
 from serve.contract import AppName
 from stream.kafka.admin import Admin
 from stream.settings import PipelineSettings, secret_of
@@ -96,7 +96,7 @@ class _Up:
 
     def run(self, *, apps: bool) -> None:
         if apps:
-            self._check_models()
+            bootstrap.require_fit(self._config, self._database, self._checked_models())
             bootstrap.register(self._config, self._database, self._step)
         now = datetime.now(UTC)
         if message := ensure_local_admin(self._database, self._config.state_dir, now=now):
@@ -114,10 +114,15 @@ class _Up:
         if self._config.operator:
             self._ensure_operator()
 
-    def _check_models(self) -> None:
-        """Verify every model directory before anything is started."""
+    def _checked_models(self) -> dict[str, ModelCard]:
+        """Verify every model directory before anything is started; return the first card of each.
+
+        Directories of one model are registered in their order, so the first one goes live.
+        """
+        cards: dict[str, ModelCard] = {}
         for model in self._config.models:
-            load(model.path, task=model.task)
+            cards.setdefault(model.name, load(model.path, task=model.task).card)
+        return cards
 
     def _ensure_broker(self) -> None:
         kafka = self._config.kafka

@@ -25,8 +25,10 @@ from ops.releases.state_machine import STEPS, ReleaseState
 from ops.serving.readiness import Readiness
 from ops.telemetry.observations import CONSUMER_SILENCE, NOTHING, ReadPosition
 from ops.view import PlatformView
-from serve.artifact import MAX_GOLDEN_TEXTS, GoldenRecord
-from serve.contract import CallOptions, app_name
+from serve.artifact import MAX_GOLDEN_TEXTS, Artifact
+from serve.contract import app_name
+from serve.golden import golden_options
+from serve.registry import task_type
 from serve.settings import ModelSettings
 from stream.times import to_ms
 
@@ -133,9 +135,12 @@ class FactFinder:
 
     def directory(self, model: str, number: int) -> Path:
         """Return the directory of a version's files on this machine."""
+        return self._artifact(model, number).path
+
+    def _artifact(self, model: str, number: int) -> Artifact:
         with self._database.read() as connection:
             kept = find(connection, VersionId(model, number))
-        return self._store.fetch(kept.uri, kept.digest, self._cache_dir).path
+        return self._store.fetch(kept.uri, kept.digest, self._cache_dir)
 
     # --- before anything serves it --------------------------------------------------------
 
@@ -233,18 +238,21 @@ class FactFinder:
     def _golden_cases(self, release: Release) -> list[GoldenCase]:
         """Answer the live version's golden texts, else its own: production must not regress."""
         number = release.version if release.previous is None else release.previous
-        path = self.directory(release.model, number) / "golden.jsonl"
-        if not path.exists():
+        artifact = self._artifact(release.model, number)
+        records = artifact.golden()[:MAX_GOLDEN_TEXTS]
+        if not records:
             return []
-        lines = path.read_bytes().splitlines()[:MAX_GOLDEN_TEXTS]
-        records = [GoldenRecord.model_validate_json(line) for line in lines if line.strip()]
-        values = [record.text.encode() for record in records]
-        answers = self._apps.ask(release.model, release.label, values, CallOptions(format="text"))
+        values = [record.value for record in records]
+        answers = self._apps.ask(
+            release.model, release.label, values, golden_options(artifact.card)
+        )
+        agreement = task_type(artifact.card.task).agreement
         return [
             golden_case(
                 record,
                 answer and answer.result,
                 release.policy.golden,
+                agreement=agreement,
                 has_live=release.previous is not None,
             )
             for record, answer in zip(records, answers, strict=True)

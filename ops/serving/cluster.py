@@ -159,9 +159,10 @@ class Cluster:
             input_topics=("-",),
             output_topic="-",
             format=options.format,
-            text_field=options.text_field,
-            too_long=options.too_long,
-            top_k=options.top_k,
+            fields=options.fields,
+            long_text=options.long_text,
+            window_stride=options.window_stride,
+            parameters=options.parameters,
         )
         return ServeClient(settings).call(version, values)
 

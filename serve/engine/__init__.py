@@ -1,5 +1,5 @@
-"""Owns the engines, which compute output arrays from padded batches with OpenVINO or torch.
+"""Owns the engines, which compute the output arrays of items with OpenVINO or torch.
 
-Does not own the forming of batches; see ``serve.batching``. Begin with ``protocol.py``, then
-``choice.py``.
+Does not own the planning of batches; see ``serve.batching``. Begin with ``protocol.py``, then
+``padding.py`` and ``choice.py``.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from serve.engine.machine import Machine, inspect_machine
+from serve.engine.padding import BatchSettings
 from serve.engine.protocol import Engine
 from serve.errors import EngineUnavailable
 from serve.settings import EngineSettings
@@ -70,16 +71,21 @@ def open_engine(
     on_gpu: bool,
     cache_dir: Path | None,
     digest: str,
+    batches: BatchSettings,
+    token_types: bool = False,
 ) -> Engine:
     """Choose an engine for this machine, log the choice and open it.
 
     Args:
-        module_factory: Builds the module: ``forward(input_ids, attention_mask)``, both (B, T),
-            returns (B, C) or (B, H). Not called where the cache has the compiled graph.
+        module_factory: Builds the module: ``forward(input_ids, attention_mask)``, or with
+            ``token_type_ids`` as third argument, each (B, T), returns one tensor or a tuple of
+            tensors: (B, C), (B, H) or (B, T, C). Not called where the cache has the compiled graph.
         on_gpu: Whether the replica was given a GPU.
         cache_dir: Directory for compiled graphs; None disables the cache.
         digest: Identifies everything that the module computes with: the model's bytes and the
             version of the code that builds the module. A file name.
+        batches: How engines that pad group items.
+        token_types: Whether the module takes token types.
     Raises:
         EngineUnavailable: This machine lacks what the settings require, or the engine cannot
             compile the module. Not retriable.
@@ -94,12 +100,14 @@ def open_engine(
                 cache_dir=cache_dir,
                 digest=digest,
                 device=machine.processor,
+                batches=batches,
+                token_types=token_types,
             )
         except EngineUnavailable as exc:
             # Falls back to torch if the settings leave the engine open; otherwise raises.
             machine = machine._replace(openvino_fault=str(exc))
             choice = choose(settings, machine)
-    return _open_torch(module_factory, choice, on_gpu=on_gpu)
+    return _open_torch(module_factory, choice, on_gpu=on_gpu, batches=batches)
 
 
 def _open_openvino(
@@ -109,6 +117,8 @@ def _open_openvino(
     cache_dir: Path | None,
     digest: str,
     device: str,
+    batches: BatchSettings,
+    token_types: bool,
 ) -> Engine:
     from serve.engine.openvino import OpenVinoEngine
 
@@ -120,13 +130,19 @@ def _open_openvino(
         cache_dir=cache_dir,
         digest=digest,
         device=device,
+        batches=batches,
+        token_types=token_types,
     )
     _log(choice, engine)
     return engine
 
 
 def _open_torch(
-    module_factory: Callable[[], torch.nn.Module], choice: Choice, *, on_gpu: bool
+    module_factory: Callable[[], torch.nn.Module],
+    choice: Choice,
+    *,
+    on_gpu: bool,
+    batches: BatchSettings,
 ) -> Engine:
     from serve.engine.torch import TorchEngine
 
@@ -136,6 +152,7 @@ def _open_torch(
         lanes=choice.streams,
         threads=choice.threads,
         device="cuda" if on_gpu else "cpu",
+        batches=batches,
     )
     _log(choice, engine)
     return engine

@@ -14,10 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serve.engine.protocol import Batch, Inferred
+from serve.engine.padding import Arrays, Batch
 from serve.errors import EngineError
 
 Lane = TypeVar("Lane")
@@ -30,7 +27,7 @@ class Lanes(Generic[Lane]):
     def __init__(
         self,
         lanes: Sequence[Lane],
-        compute: Callable[[Lane, Batch], NDArray[np.float32]],
+        compute: Callable[[Lane, Batch], Arrays],
         *,
         at_a_time: int,
         vocabulary_size: int,
@@ -50,6 +47,7 @@ class Lanes(Generic[Lane]):
         self._idle: SimpleQueue[Lane] = SimpleQueue()
         for lane in lanes:
             self._idle.put(lane)
+        self._lanes = len(lanes)
         self._compute = compute
         self._queue = _CallQueue(at_a_time)
         self._vocabulary_size = vocabulary_size
@@ -57,9 +55,12 @@ class Lanes(Generic[Lane]):
         self._closing = threading.Lock()
         self._closed = False
 
-    def run(self, batches: Sequence[Batch]) -> Inferred:
+    def run(self, batches: Sequence[Batch]) -> tuple[list[Arrays], float]:
         """Run batches, as many at once as there are lanes.
 
+        Returns:
+            The outputs of each batch, in order, and the seconds that they took, summed, without
+            waiting for those of other calls.
         Raises:
             EngineError: One of them failed, or the lanes are closed. No batch of this call
                 is still running when it is raised. Retriable.
@@ -71,11 +72,19 @@ class Lanes(Generic[Lane]):
         failed = next((f for f in futures if f in done and f.exception() is not None), None)
         if failed is None:
             computed = [future.result() for future in futures]
-            return Inferred([one.output for one in computed], sum(one.seconds for one in computed))
+            return [one.outputs for one in computed], sum(one.seconds for one in computed)
         for future in futures:
             future.cancel()
         wait(futures)
         raise _as_engine_error(failed.exception(), batches[futures.index(failed)])
+
+    def run_everywhere(self, batch: Batch) -> None:
+        """Run one batch as often as there are lanes, at once.
+
+        Raises:
+            EngineError: It failed. Retriable.
+        """
+        self.run([batch] * self._lanes)
 
     def close(self) -> None:
         """Wait for the batches in progress, then release the lanes."""
@@ -95,14 +104,14 @@ class Lanes(Generic[Lane]):
         lane = self._idle.get()
         place = self._queue.enter()
         try:
-            output = self._compute(lane, batch)
+            outputs = self._compute(lane, batch)
         finally:
             seconds = self._queue.leave(place)
             self._idle.put(lane)
-        return _Computed(output, seconds)
+        return _Computed(outputs, seconds)
 
     def _check(self, batch: Batch, position: int) -> None:
-        ids, mask = batch
+        ids, mask, _ = batch
         if ids.ndim != 2 or ids.size == 0 or ids.shape != mask.shape:
             raise EngineError(
                 f"batch {position}: token ids {ids.shape} and mask {mask.shape} must have the "
@@ -118,9 +127,9 @@ class Lanes(Generic[Lane]):
 
 
 class _Computed(NamedTuple):
-    """A batch's output, and the seconds since its computation started."""
+    """A batch's outputs, and the seconds since its computation started."""
 
-    output: NDArray[np.float32]
+    outputs: Arrays
     seconds: float
 
 

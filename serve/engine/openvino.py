@@ -11,12 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from serve.engine.cache import cached
 from serve.engine.lanes import Lanes
-from serve.engine.protocol import Batch, Inferred
+from serve.engine.padding import Arrays, Batch, BatchSettings, infer_padded, pad
+from serve.engine.protocol import Inferred, Item
 from serve.errors import EngineUnavailable, first_line
 
 # Importing openvino sends telemetry and writes an id into the home directory unless its
@@ -58,6 +56,8 @@ class OpenVinoEngine:
         cache_dir: Path | None,
         digest: str,
         device: str,
+        batches: BatchSettings,
+        token_types: bool,
     ) -> None:
         """Convert the module (or read it from the cache) and compile it.
 
@@ -72,18 +72,25 @@ class OpenVinoEngine:
             digest: Identifies everything the graph depends on: the model's bytes and the version
                 of the code that builds the module.
             device: Name of the processor.
+            batches: How items are padded and grouped.
+            token_types: Whether the module takes token types.
         Raises:
             EngineUnavailable: OpenVINO cannot convert or compile the module. Not retriable.
         """
         core = ov.Core()
         try:
-            graph = _load_graph(core, module_factory, cache_dir=cache_dir, digest=digest)
+            graph = _load_graph(
+                core,
+                lambda: _convert(module_factory(), inputs=3 if token_types else 2),
+                cache_dir=cache_dir,
+                digest=digest,
+            )
             compiled = core.compile_model(graph, "CPU", _options(precision, streams, threads))
         except REFUSALS as exc:
             raise EngineUnavailable(f"OpenVINO cannot compile the model: {exc}") from exc
         self.precision = _computed_in(compiled)
         self.device = device
-        self.streams = streams
+        self._batches = batches
         self._lanes = Lanes(
             [compiled.create_infer_request() for _ in range(streams + SPARE_REQUESTS)],
             _compute,
@@ -91,9 +98,13 @@ class OpenVinoEngine:
             vocabulary_size=int(graph.get_rt_info(VOCABULARY).value),
         )
 
-    def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at once; see ``Engine.infer``."""
-        return self._lanes.run(batches)
+    def infer(self, items: Sequence[Item]) -> Inferred:
+        """Compute items in padded batches, several at once; see ``Engine.infer``."""
+        return infer_padded(items, self._batches, self._lanes.run)
+
+    def warm_up(self, item: Item) -> None:
+        """Compute an item alone in every request; see ``Engine.warm_up``."""
+        self._lanes.run_everywhere(pad([item], self._batches.pad_id))
 
     def close(self) -> None:
         """Free the infer requests; calls in progress end first."""
@@ -118,46 +129,46 @@ def _computed_in(compiled: Any) -> str:
     return name
 
 
-def _compute(request: Any, batch: Batch) -> NDArray[np.float32]:
+def _compute(request: Any, batch: Batch) -> Arrays:
     # Not infer(): with one stream of one thread it swallows the errors of a batch (2026.4) and
     # returns an earlier batch's numbers.
-    request.start_async({0: batch.input_ids, 1: batch.attention_mask}, share_inputs=True)
+    request.start_async(dict(enumerate(batch.inputs)), share_inputs=True)
     request.wait()
-    output: NDArray[np.float32] = request.get_output_tensor(0).data.copy()
-    return output
+    return tuple(tensor.data.copy() for tensor in request.output_tensors)
 
 
 def _load_graph(
-    core: Any, module_factory: Callable[[], Any], *, cache_dir: Path | None, digest: str
+    core: Any, convert: Callable[[], Any], *, cache_dir: Path | None, digest: str
 ) -> Any:
     def build(directory: Path) -> None:
         # In float32: the default would round the weights to half precision.
-        ov.save_model(_convert(module_factory()), directory / GRAPH_FILE, compress_to_fp16=False)
+        ov.save_model(convert(), directory / GRAPH_FILE, compress_to_fp16=False)
 
     if cache_dir is None:
-        return _convert(module_factory())
+        return convert()
     release = ov.__version__.split("-")[0]
     try:
         home = cached(cache_dir, f"openvino-{release}-{digest}", build)
     except OSError as exc:
         logger.warning("cannot cache compiled models in %s: %s", cache_dir, exc)
-        return _convert(module_factory())
+        return convert()
     return core.read_model(home / GRAPH_FILE)
 
 
-def _convert(module: Any) -> Any:
-    """Convert the module to a graph with dynamic B and T."""
+def _convert(module: Any, *, inputs: int) -> Any:
+    """Convert the module to a graph with dynamic B and T for each of its inputs."""
     import torch
 
     from serve.module import vocabulary_size
 
     # The exporter treats a dimension of 1 as constant, and one tensor passed twice as one input.
-    ids = torch.ones((2, 16), dtype=torch.int64)
-    mask = torch.ones_like(ids)
+    arguments = tuple(torch.ones((2, 16), dtype=torch.int64) for _ in range(inputs))
     either = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         with torch.no_grad():
-            program = torch.export.export(module.eval(), (ids, mask), dynamic_shapes=(either,) * 2)
+            program = torch.export.export(
+                module.eval(), arguments, dynamic_shapes=(either,) * inputs
+            )
         graph = ov.convert_model(program)
     except Exception as exc:  # the model's own code runs here and may raise anything
         what = first_line(exc) or type(exc).__name__

@@ -1,4 +1,10 @@
-"""The complete interface of an engine: padded integer arrays in, float arrays out."""
+"""The complete interface of an engine: items of token ids in, their output arrays out.
+
+An engine decides itself how items share a computation: padded to the longest of a batch, or one
+after the other.
+
+C classes, H hidden, T tokens.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Batch(NamedTuple):
-    """Token ids of B items padded to the longest, T.
+class Item(NamedTuple):
+    """Tokens that are computed together, such as those of one text.
 
     Attributes:
-        input_ids: int64, shape (B, T).
-        attention_mask: int64, shape (B, T); 1 for a token, 0 for padding.
+        ids: Token ids, int32; shape (T,), T >= 1.
+        types: Token types, int32; shape (T,). None where the module takes none.
     """
 
-    input_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    types: NDArray[np.int32] | None = None
 
 
 class Inferred(NamedTuple):
     """Result of a call to an engine.
 
     Attributes:
-        outputs: One array per batch, in order: logits (B, C) or embeddings (B, H).
-        compute_s: Compute time of the batches, summed, without waiting for those of other
-            calls.
+        outputs: For each item, in order, one array for each output of the module: (C,), (H,), or
+            (T, C) without padding.
+        padded_tokens: Tokens computed, padding included.
+        compute_s: Compute time, summed over batches, without waiting for other calls.
     """
 
-    outputs: list[NDArray[np.float32]]
+    outputs: list[tuple[NDArray[np.float32], ...]]
+    padded_tokens: int
     compute_s: float
 
 
@@ -41,21 +49,27 @@ class Engine(Protocol):
         name: ``openvino`` or ``torch``.
         precision: ``f32``, ``bf16`` or ``f16``: the actual precision of matrix products.
         device: Name of the processor or card.
-        streams: Batches that it computes at once.
     """
 
     name: str
     precision: str
     device: str
-    streams: int
 
-    def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at once where that is faster.
+    def infer(self, items: Sequence[Item]) -> Inferred:
+        """Compute the outputs of items, in any number.
 
         Args:
-            batches: Each (B, T); B and T may differ from batch to batch.
+            items: Shape (N,); of any length that the model accepts.
         Raises:
-            EngineError: The engine failed on one of them. Retriable.
+            EngineError: The engine failed on some of them. Retriable.
+        """
+        ...
+
+    def warm_up(self, item: Item) -> None:
+        """Compute an item alone once wherever the engine computes, so that later ones are fast.
+
+        Raises:
+            EngineError: The engine failed. Retriable.
         """
         ...
 

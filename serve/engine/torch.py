@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from serve.engine.lanes import Lanes
 from serve.engine.machine import processor_name
-from serve.engine.protocol import Batch, Inferred
+from serve.engine.padding import Arrays, Batch, BatchSettings, infer_padded, pad
+from serve.engine.protocol import Inferred, Item
 from serve.errors import EngineUnavailable
 from serve.module import vocabulary_size
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 Stream = torch.cuda.Stream | None
+DEFAULT_BATCHES = BatchSettings()
 
 
 class TorchEngine:
@@ -39,6 +41,7 @@ class TorchEngine:
         lanes: int = 1,
         threads: int = 1,
         device: str = "cpu",
+        batches: BatchSettings = DEFAULT_BATCHES,
     ) -> None:
         """Move the module to the device.
 
@@ -48,11 +51,12 @@ class TorchEngine:
             lanes: Batches in progress at once; on a CPU all of them share ``threads``.
             threads: Cores of one batch; ``torch.set_num_threads``, for the whole process.
             device: ``cpu`` or ``cuda``.
+            batches: How items are padded and grouped.
         Raises:
             EngineUnavailable: The module does not fit on the device. Not retriable.
         """
         self.precision = precision
-        self.streams = lanes
+        self._batches = batches
         self._device = torch.device(device)
         try:
             self._module = module.eval().to(self._device, DTYPES[precision])
@@ -69,9 +73,13 @@ class TorchEngine:
             vocabulary_size=vocabulary_size(module),
         )
 
-    def infer(self, batches: Sequence[Batch]) -> Inferred:
-        """Run batches, several at once on a GPU; see ``Engine.infer``."""
-        return self._lanes.run(batches)
+    def infer(self, items: Sequence[Item]) -> Inferred:
+        """Compute items in padded batches, several at once on a GPU; see ``Engine.infer``."""
+        return infer_padded(items, self._batches, self._lanes.run)
+
+    def warm_up(self, item: Item) -> None:
+        """Compute an item alone in every lane; see ``Engine.warm_up``."""
+        self._lanes.run_everywhere(pad([item], self._batches.pad_id))
 
     def close(self) -> None:
         """Free the streams; calls in progress end first."""
@@ -82,11 +90,11 @@ class TorchEngine:
             return None
         return torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
-    def _compute(self, stream: Stream, batch: Batch) -> NDArray[np.float32]:
+    def _compute(self, stream: Stream, batch: Batch) -> Arrays:
         with torch.inference_mode(), torch.cuda.stream(stream) if stream else nullcontext():
-            ids, mask = self._to_device(batch.input_ids), self._to_device(batch.attention_mask)
-            output = self._module(ids, mask).float()
-            return _to_host(output, stream)
+            outputs = self._module(*map(self._to_device, batch.inputs))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            return tuple(_to_host(output.float(), stream) for output in outputs)
 
     def _to_device(self, values: NDArray[np.int64]) -> torch.Tensor:
         host = torch.from_numpy(values)

@@ -1,4 +1,5 @@
-"""Owns the interpretation of a model's output: one class for each task.
+"""Owns the tasks: one module for each, from the inputs of a record to its result.
 
-Does not own the output record around a result; see ``stream.schema``. Begin with ``registry.py``.
+Does not own their interface, ``serve.task``, nor the output record around a result, which is
+``stream.schema``'s. Begin with ``text_classification.py``.
 """

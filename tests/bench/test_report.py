@@ -11,6 +11,8 @@ RATES: dict[str, float | str] = {
     "engine_texts_per_s": 400.0,
     "engine_f32_texts_per_s": 200.0,
     "replica_texts_per_s": 380.0,
+    "two_models_texts_per_s": 190.0,
+    "two_heads_texts_per_s": 361.0,
     "exactly_once_texts_per_s": 360.0,
     "at_least_once_texts_per_s": 372.0,
 }
@@ -47,6 +49,7 @@ def test_ratios() -> None:
     assert figures["engine_ratio"] == 4.0
     assert figures["engine_f32_ratio"] == 2.0
     assert figures["exactly_once_ratio"] == 0.9
+    assert figures["two_heads_ratio"] == 1.9
 
 
 def test_bf16_has_a_target_only_where_it_was_measured() -> None:

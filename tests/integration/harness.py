@@ -25,9 +25,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from serve.contract import Answer, BatchReply, BatchStats, ReplicaInfo
+from serve.contract import Answer, BatchReply, BatchStats, Outcome, Predictor, ReplicaInfo
 from stream.control import publish
 from stream.errors import CallFailed, CallLost, ModelUnavailable
+from stream.isolation import ReplicaClient
 from stream.kafka.admin import Admin
 from stream.kafka.sink import PlainProducer
 from stream.schema import SOURCE_HEADER, ControlRecord, VersionRoute
@@ -116,6 +117,27 @@ class FakeModels:
 
     def info(self, version: str) -> ReplicaInfo:
         return self.versions[version].info(version)
+
+
+class LocalModel:
+    """Answers with a replica in this process, with the options of a pipeline.
+
+    Attributes:
+        outcomes: Outcome of each value, the last one where it was sent several times.
+    """
+
+    def __init__(self, replica: Predictor, pipeline: PipelineSettings) -> None:
+        self._replica = replica
+        self._options = pipeline.call_options()
+        self.outcomes: dict[bytes, Outcome] = {}
+
+    def call(self, version: str, values: list[bytes]) -> BatchReply:
+        reply = self._replica.predict(values, self._options)
+        self.outcomes.update(zip(values, reply.outcomes, strict=True))
+        return reply
+
+    def info(self, version: str) -> ReplicaInfo:
+        return self._replica.info()
 
 
 class Received(NamedTuple):
@@ -231,6 +253,18 @@ class Ledger:
                 elif message.error().code() == KafkaError._PARTITION_EOF:
                     open_partitions.discard(message.partition())
         consumer.close()
+        return found
+
+    def dead_letters(self, count: int) -> list[Received]:
+        """Wait for so many dead letters, and read that there are no more."""
+        found: list[Received] = []
+
+        def have() -> bool:
+            found[:] = self.read_all(self._pipeline.dead_letters)
+            return len(found) >= count
+
+        wait_until(have, f"{count} dead letters")
+        assert len(found) == count
         return found
 
     def assert_exactly_once(self) -> None:
@@ -403,13 +437,14 @@ class Bench:
     def worker(
         self,
         pipeline: PipelineSettings,
-        model: FakeModel | FakeModels | None = None,
+        model: ReplicaClient | None = None,
         *,
         rank: int = 0,
         on_hang: Callable[[str], None] | None = None,
     ) -> Worker:
         model = model or FakeModel()
-        self._models += model.versions.values() if isinstance(model, FakeModels) else [model]
+        own = model.versions.values() if isinstance(model, FakeModels) else [model]
+        self._models += [one for one in own if isinstance(one, FakeModel)]
         worker = Worker(self.kafka, pipeline, rank=rank, client=model, on_hang=on_hang)
         self._workers.append(worker)
         return worker

@@ -17,28 +17,9 @@ from stream.schema import DeadLetterHeaders
 from stream.settings import PipelineSettings
 from stream.topics import pipeline_topics
 from tests.broker import Broker
-from tests.integration.harness import (
-    Bench,
-    FakeModel,
-    Ledger,
-    Received,
-    leaves_sockets,
-    wait_until,
-)
+from tests.integration.harness import Bench, FakeModel, leaves_sockets, wait_until
 
 pytestmark = [pytest.mark.kafka, leaves_sockets]
-
-
-def dead_letters(ledger: Ledger, pipeline: PipelineSettings, count: int) -> list[Received]:
-    found: list[Received] = []
-
-    def have() -> bool:
-        found[:] = ledger.read_all(pipeline.dead_letters)
-        return len(found) >= count
-
-    wait_until(have, f"{count} dead letters")
-    assert len(found) == count
-    return found
 
 
 def lag(bench: Bench, pipeline: PipelineSettings) -> int:
@@ -53,7 +34,7 @@ def test_a_tombstone_is_a_dead_letter(bench: Bench) -> None:
     ledger.produce(3)
     bench.worker(pipeline)
     ledger.wait_for_count(3)
-    (letter,) = dead_letters(ledger, pipeline, 1)
+    (letter,) = ledger.dead_letters(1)
     assert letter.key == b"gone"
     assert letter.value is None
     assert letter.header("bertstream.errors.kind") == "tombstone"
@@ -70,7 +51,7 @@ def test_the_one_record_that_a_model_fails_on_is_found(bench: Bench, fault: str)
     ledger.produce(60)
     worker = bench.worker(pipeline)
     results = ledger.wait_for_count(120)
-    (letter,) = dead_letters(ledger, pipeline, 1)
+    (letter,) = ledger.dead_letters(1)
     assert (letter.key, letter.value) == (b"bad", value)
     assert letter.headers[:2] == [("trace", b"1"), ("trace", None)]
     headers = DeadLetterHeaders.model_validate(
@@ -104,7 +85,7 @@ def test_a_result_that_the_topic_refuses_is_a_dead_letter(bench: Bench, broker: 
     ledger.produce(100)
     bench.worker(pipeline, FakeModel(huge_bytes=20_000))
     ledger.wait_for_count(200)
-    (letter,) = dead_letters(ledger, pipeline, 1)
+    (letter,) = ledger.dead_letters(1)
     assert (letter.key, letter.value) == (b"k", value)
     assert letter.header("bertstream.errors.kind") == "result-too-large"
     assert "8000" in letter.header("bertstream.errors.message")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from serve.artifact import (
     seal,
     write_card,
 )
+from serve.embedding import EmbeddingHead, Pooling
+from serve.tasks.text_classification import ClassificationHead
 
 LABELS = ("negative", "positive")
 # How the archive of one is sent.
@@ -33,17 +35,20 @@ def make_directory(
     *,
     weights: bytes = b"weights",
     config: dict[str, Any] | None = None,
-    golden: dict[str, dict[str, float] | list[float]] | None = None,
+    golden: Mapping[str, dict[str, float] | list[float]] | None = None,
     metrics: dict[str, float] | None = None,
     labels: tuple[str, ...] = LABELS,
 ) -> Path:
-    """Write and seal a directory; directories with equal arguments have equal digests."""
+    """Write and seal a directory; directories with equal arguments have equal digests.
+
+    Its task is classification, or feature extraction where golden answers are embeddings.
+    """
     path.mkdir(parents=True)
     (path / WEIGHTS_FILE).write_bytes(weights)
     (path / TOKENIZER_FILE).write_text("{}")
     (path / CONFIG_FILE).write_bytes(orjson.dumps(config or {"hidden_size": 32}))
     lines = [
-        orjson.dumps({"text": text, "result": _result(answer)})
+        orjson.dumps({"record": {"text": text}, "result": _result(answer)})
         for text, answer in (golden or {}).items()
     ]
     if lines:
@@ -52,10 +57,11 @@ def make_directory(
         Metric(name=name, value=value, direction="lower" if name == "loss" else "higher")
         for name, value in (metrics or {}).items()
     )
+    embeds = any(isinstance(answer, list) for answer in (golden or {}).values())
+    classifies = ClassificationHead(labels=labels, problem_type="single_label")
     card = ModelCard(
-        task="text-classification",
-        labels=labels,
-        problem_type="single_label",
+        task="feature-extraction" if embeds else "text-classification",
+        head=EmbeddingHead(pooling=Pooling()) if embeds else classifies,
         max_length=64,
         metrics=tuple(figures),
     )

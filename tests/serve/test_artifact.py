@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,15 +15,18 @@ from serve.artifact import (
     REFERENCE_FILE,
     WEIGHTS_FILE,
     Artifact,
+    GoldenRecord,
     Histogram,
     Metric,
     ModelCard,
-    Pooling,
     load,
     seal,
     write_card,
 )
+from serve.embedding import EmbeddingHead, Pooling
 from serve.errors import ArtifactAltered, ArtifactError, ArtifactMissing, TaskMismatch
+from serve.task import Head
+from serve.tasks.text_classification import ClassificationHead
 from tests.ops.directories import make_directory
 
 
@@ -140,14 +144,39 @@ def test_manifest_cannot_vouch_for_files_elsewhere(copy: Path) -> None:
 
 def test_golden_records_are_read(copy: Path) -> None:
     assert load(copy).golden() == []
-    (copy / GOLDEN_FILE).write_text('{"text": "fine", "result": [{"label": "a", "score": 1.0}]}\n')
+    result = [{"label": "a", "score": 1.0}]
+    line = orjson.dumps({"record": {"text": "fine"}, "result": result})
+    (copy / GOLDEN_FILE).write_bytes(line + b"\n")
     seal(copy)
-    assert [record.text for record in load(copy).golden()] == ["fine"]
+    assert load(copy).golden() == [GoldenRecord(record={"text": "fine"}, result=result)]
 
-    (copy / GOLDEN_FILE).write_text('{"text": "fine"}\n')
+    (copy / GOLDEN_FILE).write_text('{"record": {"text": "fine"}}\n')
     seal(copy)
     with pytest.raises(ArtifactError, match=r"golden\.jsonl: result: Field required"):
         load(copy).golden()
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ({"text": "Größe"}, "Größe"),
+        ({"text": "a", "text_pair": "b"}, '{"text":"a","text_pair":"b"}'),
+        ({"query": "a", "texts": ["b"]}, '{"query":"a","texts":["b"]}'),
+        ({"question": "a"}, '{"question":"a"}'),
+    ],
+)
+def test_golden_record_is_a_value_for_a_topic_and_a_text_for_people(
+    record: dict[str, Any], text: str
+) -> None:
+    golden = GoldenRecord(record=record, result=[])
+
+    assert orjson.loads(golden.value) == record
+    assert golden.text == text
+
+
+def test_golden_record_has_an_input() -> None:
+    with pytest.raises(ValidationError, match="record"):
+        GoldenRecord(record={}, result=[])
 
 
 def test_reference_is_read(copy: Path) -> None:
@@ -162,26 +191,84 @@ def test_reference_is_read(copy: Path) -> None:
     assert reference.tokens.counts == (3, 4)
 
 
+CLASSIFIER = {"task": "text-classification"}
+
+
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        ({"task": "text-classification", "labels": ("a",)}, "labels and problem_type"),
-        ({"task": "text-classification", "problem_type": "single_label"}, "labels and problem"),
+        (CLASSIFIER | {"head": {"labels": ("a",)}}, "problem_type"),
+        (CLASSIFIER | {"head": {"problem_type": "single_label"}}, "labels must not be empty"),
+        (CLASSIFIER, "problem_type"),
         (
-            {
-                "task": "text-classification",
-                "labels": ("a", "a"),
-                "problem_type": "multi_label",
-            },
+            CLASSIFIER | {"head": {"labels": ("a", "a"), "problem_type": "multi_label"}},
             "must differ",
         ),
-        ({"task": "feature-extraction"}, "needs pooling"),
-        ({"task": "feature-extraction", "pooling": Pooling(), "extra": 1}, "Extra inputs"),
+        (
+            CLASSIFIER
+            | {
+                "head": {
+                    "labels": ("a",),
+                    "problem_type": "multi_label",
+                    "thresholds": {"b": 0.5},
+                }
+            },
+            "thresholds has the label 'b', which the model lacks",
+        ),
+        (
+            CLASSIFIER
+            | {
+                "head": {
+                    "labels": ("a", "b"),
+                    "problem_type": "single_label",
+                    "thresholds": {"a": 0.5},
+                }
+            },
+            "thresholds need a multi_label model, but this one is single_label",
+        ),
+        (CLASSIFIER | {"head": {"pooling": {}}}, "pooling"),
+        ({"task": "feature-extraction"}, "pooling"),
+        ({"task": "feature-extraction", "head": {"pooling": {}}, "extra": 1}, "Extra inputs"),
+        (
+            {"task": "feature-extraction", "head": {"pooling": {}, "labels": ("a",), "x": 1}},
+            "Extra inputs",
+        ),
+        ({"task": "ranking", "head": {}}, "no such task: ranking"),
+        ({"head": {"pooling": {}}}, "task"),
     ],
 )
-def test_card_must_fit_its_task(card: dict[str, object], message: str) -> None:
+def test_card_must_fit_its_task(card: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        ModelCard(max_length=64, **card)
+        ModelCard.model_validate({"max_length": 64, **card})
+
+
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        (
+            "text-classification",
+            ClassificationHead(
+                labels=("a", "b"), problem_type="multi_label", thresholds={"b": 0.25}
+            ),
+        ),
+        (
+            "feature-extraction",
+            EmbeddingHead(
+                pooling=Pooling(mode="cls", also=("max",), dimensions=8),
+                prompts={"query": "Q: "},
+                default_prompt_name="query",
+            ),
+        ),
+    ],
+)
+def test_card_comes_back_with_the_head_of_its_task(tmp_path: Path, task: str, head: Head) -> None:
+    card = ModelCard(task=task, head=head, max_length=64)
+    write_card(tmp_path, card)
+
+    again = ModelCard.model_validate_json((tmp_path / CARD_FILE).read_bytes())
+    assert again == card
+    assert type(again.head) is type(head)
+    assert again.labels == head.labels
 
 
 def test_card_keeps_metrics_with_their_direction(sealed: Artifact, copy: Path) -> None:

@@ -91,7 +91,6 @@ CASES: list[tuple[Change, str]] = [
     (write(TOKENIZER_FILE, "{}"), r"cannot build its tokeniser"),
     (write("special_tokens_map.json", "[1]"), r"special_tokens_map\.json: must be a JSON object"),
     (write("added_tokens.json", ""), r"added_tokens\.json: is not JSON"),
-    (write("modules.json", '[{"idx": 0}]'), r"modules\.json: must list modules"),
     (configure(model_type=...), r"config\.json: has no model_type"),
     (configure(model_type="own"), r"model_type 'own' is not known to transformers"),
     (configure(model_type="vit_mae"), r"transformers has no ModelForSequenceClassification for"),
@@ -138,7 +137,8 @@ def test_import_can_be_repeated_once_the_cause_is_mended(
     with pytest.raises(ArtifactError, match="give the labels yourself"):
         import_model(str(source), tmp_path, task="text-classification")
 
-    given = import_model(str(source), tmp_path, task="text-classification", labels=("x", "y"))
+    head = {"labels": ("x", "y")}
+    given = import_model(str(source), tmp_path, task="text-classification", head=head)
     assert given.card.labels == ("x", "y")
     assert load(tmp_path) == given
 

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
-from serve.artifact import TOKENIZER_FILE, Pooling
+from serve.artifact import TOKENIZER_FILE, Artifact
 from serve.engine.choice import open_engine
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Item
 from serve.errors import ArtifactError
 from serve.families import REFUSED
 from serve.importing import import_model
@@ -36,7 +39,7 @@ SIZES = {
     130: ("max_position_embeddings", "n_positions"),
     8: ("head_dim", "attention_window"),
 }
-EXTRA = {
+EXTRA: dict[str, dict[str, Any]] = {
     "big_bird": {"attention_type": "original_full"},
     "funnel": {"block_sizes": [2, 2], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 8},
@@ -79,6 +82,40 @@ def tiny_source(family: str, directory: Path, auto: Any = AutoModel, **more: Any
     return directory
 
 
+def items_of(artifact: Artifact) -> list[Item]:
+    encoded = TextTokenizer.of(artifact).encode(TEXTS)
+    return [Item(one.ids, one.types) for one in encoded]
+
+
+def require_answers(
+    artifact: Artifact,
+    kind: Literal["auto", "torch"],
+    items: list[Item],
+    expected: NDArray[np.float32],
+    *,
+    engine_name: str,
+    tolerance: float,
+) -> None:
+    """Compare an engine's outputs for the items in one batch, and alone."""
+    engine = open_engine(
+        lambda: build_module(artifact),
+        EngineSettings(kind=kind, precision="f32"),
+        on_gpu=False,
+        cache_dir=None,
+        digest="d",
+        batches=BatchSettings(pad_id=TextTokenizer.of(artifact).pad_id),
+        token_types=artifact.card.tokenizer.token_types,
+    )
+    together = engine.infer(items)
+    alone = [engine.infer([item]).outputs[0] for item in items]
+    engine.close()
+    assert engine.name == engine_name
+    assert together.padded_tokens == len(items) * max(len(item.ids) for item in items)
+    for outputs in (together.outputs, alone):
+        found = np.stack([output for (output,) in outputs])
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
 @pytest.mark.parametrize(
     ("family", "engine_name"),
     [
@@ -89,24 +126,21 @@ def tiny_source(family: str, directory: Path, auto: Any = AutoModel, **more: Any
 def test_family_answers_as_transformers_does(family: str, engine_name: str, tmp_path: Path) -> None:
     source = tiny_source(family, tmp_path / "source")
     artifact = import_model(
-        str(source), tmp_path / "out", task="feature-extraction", pooling=Pooling(), max_length=128
+        str(source),
+        tmp_path / "out",
+        task="feature-extraction",
+        head={"pooling": {"mode": "mean"}},
+        max_length=128,
     )
-    tokenizer = TextTokenizer.of(artifact)
-    items = [encoded.ids for encoded in tokenizer.encode(TEXTS)]
+    items = items_of(artifact)
     plain = AutoModel.from_pretrained(source, attn_implementation="eager").eval()
     with torch.no_grad():
-        means = [plain(torch.tensor([ids])).last_hidden_state.mean(dim=1) for ids in items]
+        means = [
+            plain(torch.tensor([item.ids.tolist()])).last_hidden_state.mean(dim=1) for item in items
+        ]
     expected = torch.nn.functional.normalize(torch.cat(means), dim=-1).numpy()
 
-    settings = EngineSettings(precision="f32")
-    engine = open_engine(
-        lambda: build_module(artifact), settings, on_gpu=False, cache_dir=None, digest="d"
-    )
-    together, *alone = engine.infer([tokenizer.pad(items), *(tokenizer.pad([i]) for i in items)])[0]
-    engine.close()
-    assert engine.name == engine_name
-    np.testing.assert_allclose(together, expected, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate(alone), expected, atol=1e-5)
+    require_answers(artifact, "auto", items, expected, engine_name=engine_name, tolerance=1e-5)
 
 
 CASES = [(family, "auto", engine) for family, engine in CLASSIFIERS.items()]
@@ -129,22 +163,14 @@ def test_classifier_answers_as_transformers_does(
     artifact = import_model(
         str(source), tmp_path / "out", task="text-classification", max_length=128
     )
-    tokenizer = TextTokenizer.of(artifact)
-    items = [encoded.ids for encoded in tokenizer.encode(TEXTS)]
+    items = items_of(artifact)
     plain = auto.from_pretrained(source, attn_implementation="eager").eval()
     with torch.no_grad():
-        expected = torch.cat([plain(torch.tensor([ids])).logits for ids in items]).numpy()
+        logits = [plain(torch.tensor([item.ids.tolist()])).logits for item in items]
+    expected = torch.cat(logits).numpy()
 
-    settings = EngineSettings(kind=kind, precision="f32")
-    engine = open_engine(
-        lambda: build_module(artifact), settings, on_gpu=False, cache_dir=None, digest="d"
-    )
-    together, *alone = engine.infer([tokenizer.pad(items), *(tokenizer.pad([i]) for i in items)])[0]
-    engine.close()
-    assert engine.name == engine_name
-    tolerance = 1e-4 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(together, expected, atol=tolerance)
-    np.testing.assert_allclose(np.concatenate(alone), expected, atol=tolerance)
+    tolerance = 1e-4 * max(1.0, float(np.abs(expected).max()))
+    require_answers(artifact, kind, items, expected, engine_name=engine_name, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("family", ["layoutlm", "fnet"])

@@ -1,38 +1,45 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from serve.artifact import GOLDEN_FILE, Artifact, load, seal
-from serve.contract import Failure, FailureKind
+from serve.contract import Answer, Failure, FailureKind, Outcome
 from serve.errors import ArtifactError
-from serve.golden import GOLDEN_TEXTS, check_golden
-from serve.tasks.prediction import Prediction
+from serve.golden import GOLDEN_TEXTS, OutcomesOf, check_golden
 from tests.ops.directories import make_directory
 
 SCORES = [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]
 
 
-def sealed_with(path: Path, *results: object) -> Artifact:
-    make_directory(path)
-    lines = [orjson.dumps({"text": f"text {n}", "result": item}) for n, item in enumerate(results)]
+def sealed_with(path: Path, *results: Any) -> Artifact:
+    embeds = not isinstance(results[0], list) or isinstance(results[0][0], float)
+    make_directory(path, golden={"x": [1.0]} if embeds else None)
+    lines = [
+        orjson.dumps({"record": {"text": f"text {n}"}, "result": item})
+        for n, item in enumerate(results)
+    ]
     (path / GOLDEN_FILE).write_bytes(b"\n".join(lines))
     seal(path)
     return load(path)
 
 
-def answering(*results: object) -> object:
-    def answers_of(texts: Sequence[str]) -> list[Prediction | Failure]:
-        made = [item if isinstance(item, Failure) else orjson.dumps(item) for item in results]
+def answer_of(result: object) -> Answer:
+    return Answer(orjson.dumps(result), None, None, None, tokens=3, truncated=False)
+
+
+def answering(*results: object) -> OutcomesOf:
+    def outcomes_of(values: list[bytes]) -> list[Outcome]:
+        assert values[0] == b'{"text":"text 0"}'
         return [
-            item if isinstance(item, Failure) else Prediction(item, None, None)
-            for item in made[: len(texts)]
+            item if isinstance(item, Failure) else answer_of(item)
+            for item in results[: len(values)]
         ]
 
-    return answers_of
+    return outcomes_of
 
 
 @pytest.mark.parametrize(
@@ -52,18 +59,25 @@ def test_score_may_differ_as_much_as_the_precision_explains(
             check_golden(artifact, found, precision=precision)
 
 
+def of_tokens(*vectors: list[float]) -> dict[str, Any]:
+    return {"tokens": ["a"] * len(vectors), "vectors": list(vectors)}
+
+
 @pytest.mark.parametrize(
-    ("embedding", "fault"),
+    ("expected", "embedding", "fault"),
     [
-        ([0.6, 0.8001], None),
-        ([0.8, 0.6], "cosine to the reference is 0.96"),
-        ([0.6, 0.8, 0.0], "3 numbers, expected 2"),
+        ([0.6, 0.8], [0.6, 0.8001], None),
+        ([0.6, 0.8], [0.8, 0.6], "cosine to the reference is 0.96"),
+        ([0.6, 0.8], [0.6, 0.8, 0.0], "3 numbers, expected 2"),
+        (of_tokens([0.6, 0.8], [1.0, 0.0]), of_tokens([0.6, 0.8001], [1.0, 0.0]), None),
+        (of_tokens([0.6, 0.8], [1.0, 0.0]), of_tokens([1.0, 0.0], [0.6, 0.8]), "is 0.6"),
+        (of_tokens([0.6, 0.8]), of_tokens([0.6, 0.8], [1.0, 0.0]), "4 numbers, expected 2"),
     ],
 )
 def test_embedding_must_point_the_same_way(
-    tmp_path: Path, embedding: list[float], fault: str | None
+    tmp_path: Path, expected: object, embedding: object, fault: str | None
 ) -> None:
-    artifact = sealed_with(tmp_path / "model", [0.6, 0.8])
+    artifact = sealed_with(tmp_path / "model", expected)
 
     if fault is None:
         check_golden(artifact, answering(embedding), precision="f32")
@@ -90,9 +104,9 @@ def test_long_list_does_not_delay_the_start(tmp_path: Path) -> None:
     artifact = sealed_with(tmp_path / "model", *[SCORES] * 500)
     asked: list[int] = []
 
-    def answers_of(texts: Sequence[str]) -> list[Prediction | Failure]:
-        asked.append(len(texts))
-        return [Prediction(orjson.dumps(SCORES), None, None)] * len(texts)
+    def outcomes_of(values: list[bytes]) -> list[Outcome]:
+        asked.append(len(values))
+        return [answer_of(SCORES)] * len(values)
 
-    check_golden(artifact, answers_of, precision="f32")
+    check_golden(artifact, outcomes_of, precision="f32")
     assert asked == [GOLDEN_TEXTS]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -9,20 +11,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, Pooling, load
+from serve.artifact import TOKENIZER_FILE, WEIGHTS_FILE, Artifact, load
+from serve.embedding import EmbeddingHead, Pooling
 from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.sources import locate
+from serve.task import Passage
+from serve.tasks.text_classification import ClassificationHead, ProblemType
 from serve.tokenize import TextTokenizer
 from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
 
 
+def classifies(*labels: str, problem_type: ProblemType = "single_label") -> ClassificationHead:
+    return ClassificationHead(labels=labels, problem_type=problem_type)
+
+
 def test_packaged_base_is_imported_without_a_network(minilm: Artifact) -> None:
     assert minilm.card.base == "all-MiniLM-L6-v2"
     assert minilm.card.max_length == 256
-    assert minilm.card.pooling == Pooling(mode="mean", normalize=True)
+    assert minilm.card.head == EmbeddingHead(pooling=Pooling(mode="mean", normalize=True))
     assert load(minilm.path, task="feature-extraction") == minilm
 
 
@@ -34,23 +43,102 @@ def test_labels_come_from_the_source_unless_given(make_source: MakeSource, tmp_p
     source = str(make_source(id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1}))
 
     own = import_model(source, tmp_path / "own", task="text-classification")
-    given = import_model(source, tmp_path / "given", task="text-classification", labels=("n", "p"))
+    head: dict[str, Any] = {"labels": ("n", "p")}
+    given = import_model(source, tmp_path / "given", task="text-classification", head=head)
 
-    assert own.card.labels == ("bad", "good")
-    assert own.card.problem_type == "single_label"
-    assert given.card.labels == ("n", "p")
+    assert own.card.head == classifies("bad", "good")
+    assert given.card.head == classifies("n", "p")
+    head = {"labels": ("a", "b", "c")}
     with pytest.raises(ArtifactError, match="3 labels were given, but the model has 2 classes"):
-        import_model(source, tmp_path / "bad", task="text-classification", labels=("a", "b", "c"))
+        import_model(source, tmp_path / "bad", task="text-classification", head=head)
 
 
 def test_problem_type_comes_from_the_source(make_source: MakeSource, tmp_path: Path) -> None:
     multi = make_source(num_labels=3, problem_type="multi_label_classification")
-    regression = make_source(num_labels=1)
+    regression = make_source(num_labels=1, problem_type="regression")
+    single = make_source(num_labels=1)
+    labels = ("LABEL_0", "LABEL_1", "LABEL_2")
 
     artifact = import_model(str(multi), tmp_path / "multi", task="text-classification")
-    assert artifact.card.problem_type == "multi_label"
-    with pytest.raises(ArtifactError, match="regression"):
-        import_model(str(regression), tmp_path / "regression", task="text-classification")
+    assert artifact.card.head == classifies(*labels, problem_type="multi_label")
+    artifact = import_model(str(regression), tmp_path / "regression", task="text-classification")
+    assert artifact.card.head == classifies("LABEL_0", problem_type="regression")
+    artifact = import_model(str(single), tmp_path / "single", task="text-classification")
+    assert artifact.card.head == classifies("LABEL_0", problem_type="multi_label")
+
+
+def test_fields_of_the_head_replace_those_of_the_source(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    source = str(make_source(num_labels=2))
+    head = {"problem_type": "multi_label", "thresholds": {"LABEL_1": 0.25}}
+
+    artifact = import_model(source, tmp_path / "out", task="text-classification", head=head)
+    found = artifact.card.head
+    assert isinstance(found, ClassificationHead)
+    assert (found.problem_type, found.thresholds) == ("multi_label", {"LABEL_1": 0.25})
+    assert load(artifact.path) == artifact
+    for wrong, message in (
+        ({"label": ["a", "b"]}, "text-classification: there is no label; did you mean labels?"),
+        ({"problem_type": "ordinal"}, "problem_type: Input should be 'single_label'"),
+        ({"pooling": {}}, "text-classification: there is no pooling; there are labels"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            import_model(source, tmp_path / "bad", task="text-classification", head=wrong)
+        assert message in str(caught.value)
+        assert not (tmp_path / "bad").exists()
+
+
+def test_unknown_task_is_refused(make_source: MakeSource, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such task: ranking"):
+        import_model(str(make_source()), tmp_path / "out", task="ranking")
+
+
+@pytest.mark.parametrize(
+    ("config", "documents", "expected"),
+    [
+        ({}, {}, True),
+        # Its table of token types has one row.
+        ({"type_vocab_size": 1}, {}, False),
+        # transformers does not give this model the types that its tokeniser makes.
+        (
+            {},
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_input_names": ["input_ids", "attention_mask"],
+            },
+            False,
+        ),
+    ],
+)
+def test_types_of_pairs_are_those_that_transformers_gives(
+    make_source: MakeSource,
+    tmp_path: Path,
+    config: dict[str, object],
+    documents: dict[str, object],
+    expected: bool,
+) -> None:
+    source = make_source(num_labels=3, **config)
+    if documents:
+        (source / "tokenizer_config.json").write_bytes(orjson.dumps(documents))
+
+    artifact = import_model(str(source), tmp_path / "out", task="text-classification")
+    assert artifact.card.tokenizer.token_types is expected
+    tokenizer, peer = TextTokenizer.of(artifact), AutoTokenizer.from_pretrained(source)
+    for one, other in itertools.pairwise(TEXTS):
+        (windows,) = tokenizer.divide([Passage(one, other)])
+        assert isinstance(windows, list)
+        wanted = peer(one, other, truncation=True, max_length=64)
+        assert windows[0].ids.tolist() == wanted.input_ids
+        if expected:
+            assert windows[0].types is not None
+            assert windows[0].types.tolist() == wanted["token_type_ids"]
+        else:
+            assert windows[0].types is None
+
+
+def test_task_without_pairs_has_no_types(features: Artifact) -> None:
+    assert not features.card.tokenizer.token_types
 
 
 def test_source_without_the_head_is_refused(make_source: MakeSource, tmp_path: Path) -> None:
@@ -170,7 +258,8 @@ def test_tokens_are_those_of_transformers(
     peer = AutoTokenizer.from_pretrained(source)
     texts = [*TEXTS, "Hello WORLD [SEP] great", "greatly [MASK]ed é"]
     wanted = peer(texts, truncation=True, max_length=artifact.card.max_length).input_ids
-    assert [item.ids for item in TextTokenizer.of(artifact).encode(texts)] == wanted
+    found = [item.ids.tolist() for item in TextTokenizer.of(artifact).encode(texts)]
+    assert found == wanted
 
 
 def test_post_processor_that_is_missing_is_that_of_the_class(
@@ -182,7 +271,7 @@ def test_post_processor_that_is_missing_is_that_of_the_class(
 
     artifact = import_model(str(source), tmp_path / "out", task="text-classification")
     wanted = AutoTokenizer.from_pretrained(source)(["fine day"]).input_ids
-    assert TextTokenizer.of(artifact).encode(["fine day"])[0].ids == wanted[0]
+    assert TextTokenizer.of(artifact).encode(["fine day"])[0].ids.tolist() == wanted[0]
 
 
 def test_tokeniser_in_python_alone_is_refused_by_name(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,25 @@ from hypothesis import strategies as st
 
 from serve.contract import CallOptions, Failure, FailureKind
 from serve.json_fields import literal_fields
-from serve.reading import Reading, read
+from serve.reading import Reader, Reading, reads_plain_text
+from serve.task import Input, Values
 
 JSON = CallOptions()
 TEXT = CallOptions(format="text")
 DEEP = b"[" * 300 + b"]" * 300
 BOM = b"\xef\xbb\xbf"
+ONE = (Input("text"),)
+PAIR = (Input("text"), Input("text_pair", optional=True))
+TWO = (Input("question"), Input("context"))
+LIST = (Input("query"), Input("texts", kind="texts"))
+LABELS = (Input("text"), Input("labels", kind="texts", optional=True))
+
+
+def read(
+    value: bytes, options: CallOptions = JSON, inputs: Sequence[Input] = ONE
+) -> Reading | Failure:
+    return Reader(options, inputs).read(value)
+
 
 BAD = [
     (b'{"text": "\xff"}', JSON, FailureKind.NOT_UTF8, "byte 0xff at 10"),
@@ -89,7 +103,7 @@ def test_bad_value_says_what_is_wrong(
     ],
 )
 def test_id_is_carried_over(value: bytes, identity: bytes | None) -> None:
-    assert read(value, JSON) == Reading("a", identity)
+    assert read(value, JSON) == Reading(("a",), identity)
 
 
 @pytest.mark.parametrize(
@@ -105,32 +119,35 @@ def test_id_is_carried_over(value: bytes, identity: bytes | None) -> None:
     ],
 )
 def test_only_what_is_used_decides(value: bytes) -> None:
-    assert read(value, JSON) == Reading("a", None)
+    assert read(value, JSON) == Reading(("a",), None)
 
 
 def test_half_an_emoji_in_the_text_is_the_replacement_character() -> None:
-    assert read(b'{"text": "a \\ud83d b"}', JSON) == Reading("a \ufffd b", None)
-    assert read(b'{"text": "\\ud83d\\ude00"}', JSON) == Reading("\U0001f600", None)
+    assert read(b'{"text": "a \\ud83d b"}', JSON) == Reading(("a \ufffd b",), None)
+    assert read(b'{"text": "\\ud83d\\ude00"}', JSON) == Reading(("\U0001f600",), None)
 
 
 def test_byte_order_mark_is_no_text() -> None:
-    assert read(BOM + b"a", TEXT) == Reading("a", None)
+    assert read(BOM + b"a", TEXT) == Reading(("a",), None)
 
 
 def test_text_may_lie_in_any_field() -> None:
-    assert read(b'{"body": "a"}', CallOptions(text_field="body")) == Reading("a", None)
+    assert read(b'{"body": "a"}', CallOptions(fields={"text": "body"})) == Reading(("a",), None)
 
 
 def test_nul_characters_are_text() -> None:
-    assert read(b"a\0b", TEXT) == Reading("a\0b", None)
-    assert read(b'{"text": "a\\u0000b"}', JSON) == Reading("a\0b", None)
+    assert read(b"a\0b", TEXT) == Reading(("a\0b",), None)
+    assert read(b'{"text": "a\\u0000b"}', JSON) == Reading(("a\0b",), None)
 
 
 @given(st.binary(max_size=200), st.sampled_from([JSON, TEXT]))
 def test_any_bytes_are_read_or_refused(value: bytes, options: CallOptions) -> None:
     outcome = read(value, options)
 
-    assert isinstance(outcome, Failure) or outcome.text.strip()
+    if isinstance(outcome, Reading):
+        (text,) = outcome.values
+        assert isinstance(text, str)
+        assert text.strip()
 
 
 JSON_VALUES = st.recursive(
@@ -152,10 +169,182 @@ def test_any_json_is_read_or_refused(
     outcome = read(value, JSON)
 
     if isinstance(outcome, Reading):
-        assert outcome.text == fields["text"]
+        assert outcome.values == (fields["text"],)
         identity = "null" if outcome.id is None else outcome.id.decode()
         assert identity in value.decode() or "id" not in fields
         assert str(json.loads(identity)) == str(fields.get("id"))
+
+
+@pytest.mark.parametrize(
+    ("value", "inputs", "values"),
+    [
+        (b'{"text": "a", "text_pair": "b"}', PAIR, ("a", "b")),
+        (b'{"text_pair": "b", "text": "a"}', PAIR, ("a", "b")),
+        (b'{"text": "a"}', PAIR, ("a", None)),
+        (b'{"text": "a", "text_pair": null}', PAIR, ("a", None)),
+        (b'{"question": "a", "context": "b"}', TWO, ("a", "b")),
+        (b'{"query": "a", "texts": ["b", "c", "b"]}', LIST, ("a", ("b", "c", "b"))),
+        (b'{"text": "a", "labels": ["x"]}', LABELS, ("a", ("x",))),
+        (b'{"text": "a", "labels": null}', LABELS, ("a", None)),
+        (b'{"text": "a"}', LABELS, ("a", None)),
+        # Half surrogate pairs, which the fast parser refuses, also within a list.
+        (b'{"text": "a", "text_pair": "\\ud83d!"}', PAIR, ("a", "\ufffd!")),
+        (b'{"query": "a", "texts": ["b \\ud83d", "c"]}', LIST, ("a", ("b \ufffd", "c"))),
+        (b'{"query": "\\ude00", "texts": ["\\ud83d\\ude00"]}', LIST, ("\ufffd", ("\U0001f600",))),
+        (b'{"query": "a", "texts": ["b"], "x": NaN}', LIST, ("a", ("b",))),
+        (b'{"text": "a", "labels": null, "x": NaN}', LABELS, ("a", None)),
+    ],
+)
+def test_every_input_has_its_field(value: bytes, inputs: Sequence[Input], values: Values) -> None:
+    assert read(value, JSON, inputs) == Reading(values, None)
+
+
+BAD_INPUTS = [
+    (b'{"text": "a"}', TWO, FailureKind.NO_TEXT, "no field 'question'"),
+    (b'{"question": "a"}', TWO, FailureKind.NO_TEXT, "no field 'context'; send it, or name"),
+    (
+        b'{"question": "a", "context": null}',
+        TWO,
+        FailureKind.WRONG_TYPE,
+        "'context' is a JSON null",
+    ),
+    (b'{"question": "a", "context": 7}', TWO, FailureKind.WRONG_TYPE, "'context' is a JSON number"),
+    (b'{"question": "a", "context": " "}', TWO, FailureKind.EMPTY_TEXT, "field 'context' is empty"),
+    (b'["a", "b"]', TWO, FailureKind.WRONG_TYPE, "with the fields 'question' and 'context'"),
+    (b'["a", "b"]', PAIR, FailureKind.WRONG_TYPE, "send an object with the field 'text'"),
+    (b'{"text": "a", "text_pair": ""}', PAIR, FailureKind.EMPTY_TEXT, "field 'text_pair' is empty"),
+    (
+        b'{"text": "a", "text_pair": []}',
+        PAIR,
+        FailureKind.WRONG_TYPE,
+        "'text_pair' is a JSON array",
+    ),
+    (b'{"text": "a", "text_pair": false}', PAIR, FailureKind.WRONG_TYPE, "is a JSON boolean"),
+    (b'{"query": "a"}', LIST, FailureKind.NO_TEXT, "no field 'texts'"),
+    (b'{"query": "a", "texts": null}', LIST, FailureKind.WRONG_TYPE, "null, not a list of strings"),
+    (
+        b'{"query": "a", "texts": "b"}',
+        LIST,
+        FailureKind.WRONG_TYPE,
+        "string, not a list of strings",
+    ),
+    (b'{"query": "a", "texts": {"b": 1}}', LIST, FailureKind.WRONG_TYPE, "object, not a list"),
+    (b'{"query": "a", "texts": []}', LIST, FailureKind.EMPTY_TEXT, "'texts' is an empty list"),
+    (b'{"text": "a", "labels": []}', LABELS, FailureKind.EMPTY_TEXT, "'labels' is an empty list"),
+    (
+        b'{"query": "a", "texts": ["b", " \\t"]}',
+        LIST,
+        FailureKind.EMPTY_TEXT,
+        "element 1 of the field 'texts' is empty or only white space",
+    ),
+    (
+        b'{"query": "a", "texts": ["b", "c", 7]}',
+        LIST,
+        FailureKind.WRONG_TYPE,
+        "element 2 of the field 'texts' is a JSON number, not a string",
+    ),
+    (b'{"query": "a", "texts": [null]}', LIST, FailureKind.WRONG_TYPE, "element 0 of the field"),
+    (b'{"query": "a", "texts": [["b"]]}', LIST, FailureKind.WRONG_TYPE, "is a JSON array, not a"),
+    (b'{"query": "a", "texts": ["b", NaN]}', LIST, FailureKind.WRONG_TYPE, "is a JSON number"),
+    (b'{"query": "a", "texts": ["\xff"]}', LIST, FailureKind.NOT_UTF8, "byte 0xff at 26"),
+]
+
+
+@pytest.mark.parametrize(("value", "inputs", "kind", "message"), BAD_INPUTS)
+def test_bad_input_is_named(
+    value: bytes, inputs: Sequence[Input], kind: FailureKind, message: str
+) -> None:
+    failure = read(value, JSON, inputs)
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is kind
+    assert message in failure.message
+
+
+@pytest.mark.parametrize(
+    ("identity", "text_pair"),
+    [
+        (b"12345678901234567890123", b'"b"'),
+        (b"1.10", b'"\\ud83d"'),
+        (b"9" * 5000, b"null"),
+        (b"-0", b'"b"'),
+    ],
+)
+def test_id_is_carried_over_beside_several_inputs(identity: bytes, text_pair: bytes) -> None:
+    value = b'{"text": "a", "id": %b, "text_pair": %b}' % (identity, text_pair)
+    reading = read(value, JSON, PAIR)
+
+    assert isinstance(reading, Reading)
+    assert reading.id == identity
+    assert reading.values[0] == "a"
+
+
+def test_each_input_may_lie_in_any_field() -> None:
+    options = CallOptions(fields={"question": "q", "context": "question"})
+
+    assert read(b'{"question": "b", "q": "a"}', options, TWO) == Reading(("a", "b"), None)
+    failure = read(b'{"question": "b"}', options, TWO)
+    assert isinstance(failure, Failure)
+    assert "no field 'q'" in failure.message
+
+
+def test_optional_input_that_is_named_is_required() -> None:
+    options = CallOptions(fields={"text_pair": "reply"})
+
+    assert read(b'{"text": "a", "reply": "b"}', options, PAIR) == Reading(("a", "b"), None)
+    for value, kind in (
+        (b'{"text": "a", "text_pair": "b"}', FailureKind.NO_TEXT),
+        (b'{"text": "a", "reply": null}', FailureKind.WRONG_TYPE),
+    ):
+        failure = read(value, options, PAIR)
+        assert isinstance(failure, Failure)
+        assert failure.kind is kind
+        assert "'reply'" in failure.message
+
+
+def test_plain_text_is_the_only_required_input() -> None:
+    assert read(b"a", TEXT, PAIR) == Reading(("a", None), None)
+    assert read(b"a", TEXT, LABELS) == Reading(("a", None), None)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fields", "needed"),
+    [
+        (TWO, {}, "'question' and 'context'"),
+        (LIST, {}, "'query' and 'texts'"),
+        (PAIR, {"text_pair": "reply"}, "'text' and 'reply'"),
+        (LABELS, {"labels": "topics"}, "'text' and 'topics'"),
+    ],
+)
+def test_plain_text_for_several_required_inputs_fails_with_advice(
+    inputs: Sequence[Input], fields: dict[str, str], needed: str
+) -> None:
+    failure = read(b"a", CallOptions(format="text", fields=fields), inputs)
+
+    assert not reads_plain_text(inputs, fields)
+    assert failure == Failure(
+        FailureKind.WRONG_TYPE,
+        f"the task needs {needed}, so the value must be a JSON object: set format to json",
+    )
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["query", "texts", "id"]),
+        JSON_VALUES | st.text(min_size=1) | st.lists(st.text(min_size=1), min_size=1),
+        min_size=2,
+    ),
+    st.booleans(),
+)
+def test_any_list_is_read_or_refused(fields: dict[str, object], ascii_only: bool) -> None:
+    outcome = read(json.dumps(fields, ensure_ascii=ascii_only).encode(), JSON, LIST)
+
+    if isinstance(outcome, Reading):
+        query, texts = outcome.values
+        assert query == fields["query"]
+        assert isinstance(texts, tuple)
+        assert list(texts) == fields["texts"]
+        assert all(text.strip() for text in texts)
 
 
 @given(st.dictionaries(st.text(), JSON_VALUES), st.sampled_from([None, 2]))

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,17 +15,20 @@ from sentence_transformers import SentenceTransformer
 from serve.artifact import CARD_FILE, GOLDEN_FILE, Artifact, seal, write_card
 from serve.contract import Answer, CallOptions, Failure, FailureKind, Outcome
 from serve.echo import EchoReplica
-from serve.engine.protocol import Batch, Inferred
+from serve.engine.protocol import Inferred, Item
 from serve.errors import (
     ArtifactAltered,
     ArtifactError,
     EngineError,
+    ParametersRefused,
     TaskMismatch,
 )
 from serve.importing import import_model
 from serve.replica import WARM_UP_SINGLES, Replica
 from serve.settings import EngineSettings, ModelSettings
 from serve.sources import locate
+from serve.tasks.text_classification import ClassificationHead
+from serve.tokenize import MAX_WINDOWS
 from tests.serve.tiny import TEXTS, MakeSource
 
 pytestmark = pytest.mark.model
@@ -34,7 +38,7 @@ TEXT = CallOptions(format="text")
 TOLERANCE = {"f32": 1.01e-4, "f16": 1e-3, "bf16": 3e-3}
 
 
-def settings(path: Path, **engine: object) -> ModelSettings:
+def settings(path: Path, **engine: Any) -> ModelSettings:
     return ModelSettings(name="model", path=path, engine=EngineSettings(**engine))
 
 
@@ -74,17 +78,21 @@ def test_text_without_a_token_is_empty(make_source: MakeSource, tmp_path: Path) 
 class BrokenEngine:
     """The engine of a replica, after which every call fails or gives what is not a number."""
 
-    name, precision, device, streams = "broken", "f32", "none", 1
+    name, precision, device = "broken", "f32", "none"
 
     def __init__(self, *, raises: bool) -> None:
         self._raises = raises
 
-    def infer(self, batches: Sequence[Batch]) -> Inferred:
+    def infer(self, items: Sequence[Item]) -> Inferred:
         if self._raises:
             raise EngineError("out of memory")
-        outputs = [np.zeros((len(batch.input_ids), 3), dtype=np.float32) for batch in batches]
-        outputs[0][0, 1] = np.nan  # the longest item
-        return Inferred(outputs, 0.25)
+        outputs = [np.zeros(3, dtype=np.float32) for _ in items]
+        longest = max(range(len(items)), key=lambda index: len(items[index].ids))
+        outputs[longest][1] = np.nan
+        return Inferred([(output,) for output in outputs], 100, 0.25)
+
+    def warm_up(self, item: Item) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -161,7 +169,7 @@ def test_long_text_is_cut_and_flagged(classifier: Replica) -> None:
 
 
 def test_long_text_fails_where_the_pipeline_says_so(classifier: Replica) -> None:
-    options = CallOptions(format="text", too_long="dead-letter")
+    options = CallOptions(format="text", long_text="dead-letter")
     reply = classifier.predict([b"word " * 300, b"word", b"word " * 62], options)
     long, short, full = reply.outcomes
 
@@ -185,7 +193,13 @@ def test_number_that_is_not_finite_fails_its_record_alone(
     reply = classifier.predict(texts_of(["short", "a longer text"]), TEXT)
     short, long = reply.outcomes
 
-    assert reply.stats.compute_s == 0.25
+    assert (reply.stats.compute_s, reply.stats.padded_tokens) == (0.25, 100)
+    assert isinstance(short, Answer)
+    assert isinstance(long, Failure)
+    assert long.kind is FailureKind.POISON
+    # One of several windows is enough.
+    windowed = CallOptions(format="text", long_text="window", window_stride=0)
+    short, long = classifier.predict([b"short", b"word " * 100], windowed).outcomes
     assert isinstance(short, Answer)
     assert isinstance(long, Failure)
     assert long.kind is FailureKind.POISON
@@ -194,19 +208,21 @@ def test_number_that_is_not_finite_fails_its_record_alone(
 def test_shapes_of_single_texts_are_behind_before_the_first_record(
     sentiment: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes: Counter[tuple[int, ...]] = Counter()
+    shapes: Counter[int] = Counter()
 
     class Counting(BrokenEngine):
-        streams = 3
+        def infer(self, items: Sequence[Item]) -> Inferred:
+            return Inferred([(np.zeros(3, np.float32),) for _ in items], 0, 0.0)
 
-        def infer(self, batches: Sequence[Batch]) -> Inferred:
-            shapes.update(batch.input_ids.shape for batch in batches)
-            return Inferred([np.zeros((len(b.input_ids), 3), np.float32) for b in batches], 0.0)
+        def warm_up(self, item: Item) -> None:
+            assert item.types is not None
+            assert len(item.types) == len(item.ids)
+            shapes[len(item.ids)] += 1
 
     monkeypatch.setattr("serve.replica.open_engine", lambda *_, **__: Counting(raises=False))
     Replica(ModelSettings(name="m", path=sentiment.path))
     longest = min(WARM_UP_SINGLES, sentiment.card.max_length)
-    assert all(shapes[1, width] >= 3 for width in range(3, longest + 1))
+    assert all(shapes[width] for width in range(3, longest + 1))
 
 
 def test_fault_of_the_engine_is_raised(
@@ -248,6 +264,70 @@ def test_embeddings_agree_with_sentence_transformers(embedder: Replica) -> None:
 
     cosines = (peer * np.array(found)).sum(axis=1) / np.linalg.norm(found, axis=1)
     assert cosines.min() > 0.9999
+
+
+PAIRS = [
+    b'{"text": "Is it good?", "text_pair": "It lasts two days."}',
+    b'{"text": "It lasts two days.", "text_pair": "Is it good?"}',
+    b'{"text": "It lasts two days."}',
+    b'{"id": 1, "text": "Is it good?", "text_pair": "It lasts two days."}',
+]
+
+
+def test_equal_pairs_are_computed_once(classifier: Replica) -> None:
+    reply = classifier.predict(PAIRS, CallOptions())
+    first, turned, alone, again = answers(reply.outcomes)
+
+    assert reply.stats.distinct_texts == 3
+    assert (again.result, again.id) == (first.result, b"1")
+    assert len({first.result, turned.result, alone.result}) == 3
+    assert reply.stats.tokens == first.tokens + turned.tokens + alone.tokens
+
+
+def test_pair_alone_and_in_any_batch_gives_the_same_bytes(classifier: Replica) -> None:
+    values = [*PAIRS, *(b'{"text": "%s"}' % text.encode() for text in TEXTS[:2])]
+    together = answers(classifier.predict(values, CallOptions()).outcomes)
+    alone = [answers(classifier.predict([value], CallOptions()).outcomes)[0] for value in values]
+
+    assert [answer.result for answer in alone] == [answer.result for answer in together]
+
+
+def test_long_text_in_windows_is_computed_whole(classifier: Replica) -> None:
+    options = CallOptions(format="text", long_text="window", window_stride=10)
+    short, long = b"word", b"word " * 100
+    reply = classifier.predict([short, long], options)
+    first, second = answers(reply.outcomes)
+
+    # 62 tokens of the text in each of two windows, of which 10 in both.
+    assert (second.tokens, second.truncated) == (64 + 2 + 100 - 62 + 10, False)
+    assert reply.stats.tokens == first.tokens + second.tokens
+    assert reply.stats.distinct_texts == 2
+    (cut,) = answers(classifier.predict([short], TEXT).outcomes)
+    assert first == cut
+
+
+def test_text_with_too_many_windows_fails_alone(classifier: Replica) -> None:
+    options = CallOptions(format="text", long_text="window", window_stride=0)
+    most, more = b"word " * (MAX_WINDOWS * 62), b"word " * (MAX_WINDOWS * 62 + 1)
+    short, failed, full = classifier.predict([b"word", more, most], options).outcomes
+
+    assert isinstance(failed, Failure)
+    assert failed.kind is FailureKind.TOO_LONG
+    assert f"{MAX_WINDOWS + 1} windows" in failed.message
+    assert [item.tokens for item in answers([short, full])] == [3, MAX_WINDOWS * 64]
+
+
+def test_unknown_parameter_is_refused_before_any_record(classifier: Replica) -> None:
+    with pytest.raises(ParametersRefused, match="there is no topk; did you mean top_k"):
+        classifier.predict([b"fine"], CallOptions(format="text", parameters={"topk": 1}))
+
+
+def test_parameters_are_those_of_the_call(classifier: Replica) -> None:
+    one = CallOptions(format="text", parameters={"top_k": 1})
+    (best,) = answers(classifier.predict([b"fine"], one).outcomes)
+    (every,) = answers(classifier.predict([b"fine"], TEXT).outcomes)
+
+    assert orjson.loads(best.result) == orjson.loads(every.result)[:1]
 
 
 def test_several_threads_get_their_own_answers(classifier: Replica) -> None:
@@ -309,11 +389,12 @@ def test_golden_texts_are_asked_at_the_start(
 ) -> None:
     path = Path(shutil.copytree(sentiment.path, tmp_path / "model"))
     result = answers(classifier.predict([b"fine"], TEXT).outcomes)[0].result
-    (path / GOLDEN_FILE).write_bytes(b'{"text": "fine", "result": %s}' % result)
+    (path / GOLDEN_FILE).write_bytes(b'{"record": {"text": "fine"}, "result": %s}' % result)
     seal(path)
     Replica(settings(path, precision="f32")).close()
 
-    write_card(path, sentiment.card.model_copy(update={"labels": ("neutral", "positive", "no")}))
+    head = ClassificationHead(labels=("neutral", "positive", "no"), problem_type="single_label")
+    write_card(path, sentiment.card.model_copy(update={"head": head}))
     seal(path)
     with pytest.raises(ArtifactError, match="line 1 is answered differently"):
         Replica(settings(path, precision="f32"))

@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
-from serve.artifact import Artifact, Pooling
+from serve.artifact import Artifact
+from serve.embedding import EmbeddingHead, Pooling
+from serve.engine.padding import pad
+from serve.engine.protocol import Item
 from serve.errors import ArtifactError
 from serve.importing import import_model
 from serve.module import build_module
+from serve.task import Passage
+from serve.tasks.feature_extraction import FeatureExtraction, FeatureParameters
 from serve.tokenize import TextTokenizer
 from tests.serve.tiny import TEXTS, MakeSource
 
@@ -58,7 +63,8 @@ def make(source: Path, *modules: tuple[str, dict[str, Any]], **files: dict[str, 
 def weights_of(kind: str, config: dict[str, Any]) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     if kind == "LayerNorm":
-        sizes = {"norm.weight": (config["dimension"],), "norm.bias": (config["dimension"],)}
+        width = (config["dimension"],)
+        sizes: dict[str, tuple[int, ...]] = {"norm.weight": width, "norm.bias": width}
     else:
         out = config["out_features"]
         sizes = {"linear.weight": (out, config["in_features"]), "linear.bias": (out,)}
@@ -68,9 +74,20 @@ def weights_of(kind: str, config: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def embed(artifact: Artifact, texts: list[str]) -> NDArray[np.float32]:
+    """Each text after the default prompt, as a replica computes it."""
     tokenizer = TextTokenizer.of(artifact)
-    batch = tokenizer.pad([item.ids for item in tokenizer.encode(texts)])
-    return np.asarray(build_module(artifact)(*map(torch.from_numpy, batch)))
+    task = FeatureExtraction.open(artifact, tokenizer, precision="f32")
+    passages: list[Passage] = []
+    for text in texts:
+        found = task.passages((text,), FeatureParameters())
+        assert isinstance(found, list)
+        passages += found
+    items: list[Item] = []
+    for windows in tokenizer.divide(passages):
+        assert isinstance(windows, list)
+        items.append(Item(windows[0].ids))
+    batch = pad(items, tokenizer.pad_id)
+    return np.asarray(build_module(artifact)(*map(torch.from_numpy, batch.inputs)))
 
 
 def dense(inputs: int, outputs: int, **config: Any) -> tuple[str, dict[str, Any]]:
@@ -292,6 +309,7 @@ def test_broken_and_foreign_modules_are_named(make_source: MakeSource, tmp_path:
         ("1_Pooling/config.json", None, "config.json is missing"),
         ("sentence_bert_config.json", "?", "is not JSON"),
         ("modules.json", '[{"path": "", "type": "own.Net"}]', "own.Net is custom code"),
+        ("modules.json", '[{"idx": 0}]', "must list modules"),
     ):
         if content is None:
             (source / name).unlink()
@@ -307,8 +325,32 @@ def test_pooling_of_ones_own_replaces_what_is_refused(
     source = make(make_source(classifies=False), ("Pooling", MEAN), ("CNN", {}))
 
     pooling = Pooling(mode="cls")
-    artifact = import_model(str(source), tmp_path, task="feature-extraction", pooling=pooling)
-    assert artifact.card.pooling == pooling
+    head = {"pooling": pooling}
+    artifact = import_model(str(source), tmp_path, task="feature-extraction", head=head)
+    assert artifact.card.head == EmbeddingHead(pooling=pooling)
+
+
+def test_prompts_are_kept_by_name_and_may_be_replaced(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    files = {"config_sentence_transformers": {**PROMPTS, "default_prompt_name": "query"}}
+    source = str(make(make_source(classifies=False), ("Pooling", MEAN), **files))
+
+    artifact = import_model(source, tmp_path / "own", task="feature-extraction")
+    # sentence-transformers also defines an empty one for documents.
+    prompts = {"query": "Query: ", "document": "", "cased": "FIND "}
+    assert artifact.card.head == EmbeddingHead(
+        pooling=Pooling(normalize=False), prompts=prompts, default_prompt_name="query"
+    )
+    head: dict[str, Any] = {"default_prompt_name": None}
+    artifact = import_model(source, tmp_path / "none", task="feature-extraction", head=head)
+    assert artifact.card.head == EmbeddingHead(pooling=Pooling(normalize=False), prompts=prompts)
+    head = {"prompts": {"x": "X: "}, "default_prompt_name": "x"}
+    artifact = import_model(source, tmp_path / "other", task="feature-extraction", head=head)
+    assert artifact.card.head == EmbeddingHead(pooling=Pooling(normalize=False), **head)
+    head = {"default_prompt_name": "y"}
+    with pytest.raises(ArtifactError, match="feature-extraction: there is no prompt 'y'"):
+        import_model(source, tmp_path / "bad", task="feature-extraction", head=head)
 
 
 def test_transformer_in_a_folder_is_found(make_source: MakeSource, tmp_path: Path) -> None:
@@ -335,7 +377,7 @@ def test_without_modules_the_other_files_do_not_count(
     write(source / "sentence_bert_config.json", {"max_seq_length": 9})
 
     artifact = import_model(str(source), tmp_path, task="feature-extraction")
-    assert artifact.card.pooling == Pooling(mode="mean", normalize=True)
+    assert artifact.card.head == EmbeddingHead(pooling=Pooling(mode="mean", normalize=True))
     wanted = SentenceTransformer(str(source), device="cpu").encode(TEXTS)
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(embed(artifact, TEXTS), wanted, atol=1e-5)

@@ -67,4 +67,4 @@ def sentiment(make_source: MakeSource, tmp_path_factory: pytest.TempPathFactory)
     out = tmp_path_factory.mktemp("models") / "sentiment"
     source = make_source(num_labels=3)
     labels = ("negative", "neutral", "positive")
-    return import_model(str(source), out, task="text-classification", labels=labels)
+    return import_model(str(source), out, task="text-classification", head={"labels": labels})

@@ -18,14 +18,16 @@ def labelled(label: str, score: float = 0.9) -> Answer:
     return Answer(b"[]", None, label, score, 3, False)
 
 
-def embedding(*numbers: float) -> Answer:
-    return Answer(orjson.dumps(numbers), None, None, None, 3, False)
+def unlabelled(result: object) -> Answer:
+    return Answer(orjson.dumps(result), None, None, None, 3, False)
 
 
-def compared(*pairs: tuple[Outcome, Outcome]) -> ComparisonRecord:
+def compared(
+    *pairs: tuple[Outcome, Outcome], task: str = "text-classification"
+) -> ComparisonRecord:
     comparison = Comparison()
     records = [PlainRecord(offset=i) for i in range(len(pairs))]
-    comparison.observe_answers(records, [a for a, _ in pairs], [b for _, b in pairs])
+    comparison.observe_answers(records, [a for a, _ in pairs], [b for _, b in pairs], task=task)
     return record_of(comparison)
 
 
@@ -65,8 +67,35 @@ def test_a_record_that_the_live_version_alone_fails_on_speaks_for_the_candidate(
 def test_embeddings_agree_when_they_point_the_same_way(
     candidate: tuple[float, ...], agrees: bool
 ) -> None:
-    found = compared((embedding(1.0, 0.0), embedding(*candidate)))
+    live = unlabelled([1.0, 0.0])
+    found = compared((live, unlabelled(candidate)), task="feature-extraction")
     assert found.agreed == agrees
+
+
+@pytest.mark.parametrize(
+    ("candidate", "agrees"),
+    [([0.9, 0.2], True), ([0.85, 0.25], True), ([0.45, 0.1], False), ([0.9], False)],
+)
+def test_scores_of_several_texts_are_no_embedding(candidate: list[float], agrees: bool) -> None:
+    live = unlabelled([0.9, 0.2])
+    found = compared((live, unlabelled(candidate)), task="sentence-similarity")
+    assert found.agreed == agrees
+
+
+@pytest.mark.parametrize(
+    ("word", "score", "agrees"),
+    [("Paris", 0.98, True), ("Paris", 0.7, False), ("Lyon", 0.9, False)],
+)
+def test_entities_agree_when_only_their_scores_moved_a_little(
+    word: str, score: float, agrees: bool
+) -> None:
+    def entities(word: str, score: float) -> Answer:
+        place = {"entity_group": "LOC", "start": 3, "end": 3 + len(word)}
+        return unlabelled([{**place, "word": word, "score": score}])
+
+    found = compared((entities("Paris", 0.9), entities(word, score)), task="token-classification")
+    assert found.agreed == agrees
+    assert [sample.live for sample in found.samples] == ([] if agrees else ["(none)"])
 
 
 def test_the_record_stays_small_whatever_the_model_does() -> None:

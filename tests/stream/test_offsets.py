@@ -28,17 +28,17 @@ def test_only_the_longest_done_prefix_is_taken(partitions: list[int], data: st.D
     done_order = data.draw(st.permutations(range(len(slots))))
     taken: dict[int, list[int]] = defaultdict(list)
     for index in done_order:
-        slots[index].output = OUTPUT
+        slots[index].outputs = (OUTPUT,)
         if not data.draw(st.booleans()):
             continue
         prefix = tracker.take()
         for slot in prefix.slots:
-            assert slot.output is not None
+            assert slot.outputs
             taken[slot.record.partition].append(slot.record.offset)
         for partition, offset in prefix.offsets.items():
             before = [s for s in slots if s.record.partition == partition.partition]
-            assert all(s.output is not None for s in before if s.record.offset < offset)
-            waiting = [s.record.offset for s in before if s.output is None]
+            assert all(s.outputs for s in before if s.record.offset < offset)
+            waiting = [s.record.offset for s in before if not s.outputs]
             done = [s.record.offset for s in before if s.record.offset < min(waiting, default=99)]
             assert offset == done[-1] + 1
     for slot in tracker.take().slots:
@@ -52,10 +52,10 @@ def test_only_the_longest_done_prefix_is_taken(partitions: list[int], data: st.D
 def test_a_gap_holds_back_what_is_behind_it() -> None:
     tracker = OffsetTracker()
     first, second = add(tracker, 0, 7), add(tracker, 0, 9)
-    second.output = OUTPUT
+    second.outputs = (OUTPUT,)
     assert not tracker.has_prefix()
     assert tracker.take().offsets == {}
-    first.output = OUTPUT
+    first.outputs = (OUTPUT,)
     assert tracker.take().offsets == {Partition("in", 0): 10}
 
 
@@ -63,14 +63,14 @@ def test_forgetting_drops_a_partition_and_no_other() -> None:
     tracker = OffsetTracker()
     gone, kept = add(tracker, 0, 3), add(tracker, 1, 5)
     tracker.forget([Partition("in", 0), Partition("in", 2)])
-    gone.output = kept.output = OUTPUT
+    gone.outputs = kept.outputs = (OUTPUT,)
     assert tracker.value_bytes == 5
     assert tracker.take().slots == [kept]
 
 
 def test_rewinding_drops_everything() -> None:
     tracker = OffsetTracker()
-    add(tracker, 0, 3).output = OUTPUT
+    add(tracker, 0, 3).outputs = (OUTPUT,)
     add(tracker, 0, 4)
     tracker.take()
     tracker.pass_over(Deleted(Partition("in", 1), 0, 5))
@@ -85,7 +85,7 @@ def test_deleted_records_are_committed_with_what_follows() -> None:
     gone = [Deleted(Partition("in", n), 2, 7) for n in range(3)]
     for one in gone:
         tracker.pass_over(one)
-    add(tracker, 0, 7).output = OUTPUT
+    add(tracker, 0, 7).outputs = (OUTPUT,)
     add(tracker, 1, 7)
     tracker.forget([Partition("in", 2)])
     assert tracker.has_prefix()
@@ -98,6 +98,6 @@ def test_deleted_records_are_committed_with_what_follows() -> None:
 def test_open_slots_are_those_not_done() -> None:
     tracker = OffsetTracker()
     slots = [add(tracker, partition, 0) for partition in range(3)]
-    slots[0].output = OUTPUT
+    slots[0].outputs = (OUTPUT,)
     assert list(tracker.open_slots()) == slots[1:]
     assert list(tracker.open_slots([Partition("in", 2)])) == slots[2:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from serve.contract import Answer, Failure, FailureKind, ReplicaInfo
+from serve.contract import Answer, Failure, FailureKind, Part, ReplicaInfo
 from stream.deadletter import fits
 from stream.offsets import Slot
 from stream.outputs import OutputMaker, TopicLimits
@@ -31,8 +31,8 @@ def finish(outcome: Answer | Failure, *, output: int = 10_000, **record: object)
 
 
 def sent(slot: Slot) -> Output:
-    assert slot.output is not None
-    return slot.output
+    (output,) = slot.outputs
+    return output
 
 
 def test_a_result_says_where_it_comes_from() -> None:
@@ -83,3 +83,46 @@ def test_large_headers_count() -> None:
     slot = finish(answer(), output=1_000, headers=[("h", b"x" * 990)])
     assert isinstance(slot.outcome, Failure)
     assert slot.outcome.kind is FailureKind.RESULT_TOO_LARGE
+
+
+PARTS = (
+    Part("topic", "text-classification", b'[{"label":"news","score":0.9}]'),
+    Part("names", "token-classification", b"[]"),
+)
+TWO_HEADS = Answer(
+    b'{"topic":[{"label":"news","score":0.9}],"names":[]}', b"5", None, None, 3, False, PARTS
+)
+MULTI = INFO._replace(task="multi-task")
+
+
+def records_of(slot: Slot) -> list[OutputRecord]:
+    return [OutputRecord.model_validate_json(output.value or b"") for output in slot.outputs]
+
+
+def finished(settings: PipelineSettings, *, output: int = 10_000) -> Slot:
+    slot = Slot(PlainRecord(), "3")
+    limits = TopicLimits(output=output, dead_letters=100_000)
+    OutputMaker(settings, limits).finish(slot, TWO_HEADS, attempt=1, info=MULTI, now_ms=0)
+    return slot
+
+
+def test_results_of_all_heads_are_in_one_record() -> None:
+    (record,) = records_of(finished(SETTINGS))
+    assert (record.task, record.head, record.result) == ("multi-task", None, None)
+    assert record.results == {"topic": [{"label": "news", "score": 0.9}], "names": []}
+
+
+def test_each_head_has_a_record_where_the_pipeline_wants_so() -> None:
+    slot = finished(SETTINGS.model_copy(update={"output_per_head": True}))
+    first, second = records_of(slot)
+    assert (first.head, first.task) == ("topic", "text-classification")
+    assert (second.head, second.task, second.result) == ("names", "token-classification", [])
+    assert first.id == second.id == 5
+    assert {output.key for output in slot.outputs} == {b"k"}
+
+
+def test_head_that_does_not_fit_makes_the_record_one_dead_letter() -> None:
+    settings = SETTINGS.model_copy(update={"output_per_head": True})
+    slot = finished(settings, output=100)
+    assert isinstance(slot.outcome, Failure)
+    assert sent(slot).topic == "out.dead-letters"

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serve.contract import Answer
+from serve.contract import Answer, CallOptions
+from serve.reading import Reader, Reading
+from serve.registry import task_type
+from serve.task_names import TASKS
 from stream.schema import (
     SCHEMAS,
     ControlRecord,
@@ -17,6 +20,7 @@ from stream.schema import (
     ResultHeaders,
     carried_headers,
     id_header,
+    input_record,
     schemas,
 )
 
@@ -33,6 +37,14 @@ JSON = st.recursive(
     ),
     max_leaves=5,
 )
+WORDS = st.text("abc é", max_size=3).filter(lambda text: not text or text.strip())
+# Whatever an input may be, often what it should be.
+INPUTS = (
+    WORDS
+    | st.lists(WORDS, max_size=3)
+    | st.lists(WORDS | st.none())
+    | JSON.filter(lambda value: not isinstance(value, str | list))
+)
 PLACE = {"topic": "reviews", "partition": 3, "offset": 41, "timestamp_ms": 1_760_000_000_000}
 ENVELOPE = Envelope("text-classification", "sentiment", "4-rc.1")
 
@@ -47,8 +59,51 @@ def wrapped_id(*, field: bytes | None, record_id: bytes | None) -> object:
 
 
 def test_schema_files_are_those_of_the_models() -> None:
-    files = {path.name: path.read_bytes() for path in SCHEMAS.iterdir()}
+    files = {
+        path.relative_to(SCHEMAS).as_posix(): path.read_bytes()
+        for path in SCHEMAS.rglob("*")
+        if path.is_file()
+    }
     assert files == schemas(), "run: python -m stream.schema"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_schema_of_the_inputs_allows_what_is_read_and_no_more(task: str) -> None:
+    model, inputs = input_record(task), task_type(task).inputs
+    reader = Reader(CallOptions(), inputs)
+
+    @settings(deadline=None)
+    @given(st.fixed_dictionaries({}, optional={one.name: INPUTS for one in inputs} | {"id": JSON}))
+    def check(fields: dict[str, object]) -> None:
+        is_read = isinstance(reader.read(orjson.dumps(fields)), Reading)
+        try:
+            model.model_validate(fields, strict=True)
+        except ValidationError:
+            assert not is_read
+        else:
+            assert is_read
+
+    check()
+
+
+def test_schema_of_the_inputs_names_what_is_required() -> None:
+    files = schemas()
+    schema = orjson.loads(files["inputs/zero-shot-classification.json"])
+    assert schema["required"] == ["text"]
+    assert schema["properties"]["text"]["minLength"] == 1
+    labels, null = schema["properties"]["candidate_labels"]["anyOf"]
+    assert labels == {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+    assert null == {"type": "null"}
+    assert schema["additionalProperties"] is True
+
+
+def test_schema_of_the_results_allows_no_other_fields() -> None:
+    schema = orjson.loads(schemas()["results/text-ranking.json"])
+    assert schema["items"] == {"$ref": "#/$defs/RankedText"}
+    text = schema["$defs"]["RankedText"]
+    assert text["required"] == ["index", "score"]
+    assert text["properties"].keys() == {"index", "score", "text"}
+    assert text["additionalProperties"] is False
 
 
 @settings(deadline=None)

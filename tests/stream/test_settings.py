@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from datetime import date
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from serve.contract import CallOptions
 from stream.settings import KafkaSettings, PipelineSettings
 
 PIPELINE = {"name": "p", "model": "m", "input_topics": ["in"], "output_topic": "out"}
@@ -56,6 +59,11 @@ def test_options_of_tls() -> None:
         ("session_timeout_ms", 5_999),
         ("transaction_timeout_ms", 0),
         ("model_deadline_s", 0),
+        ("fields", {"text": 1}),
+        ("fields", "text"),
+        ("long_text", "cut"),
+        ("window_stride", -1),
+        ("parameters", {"date": date(2026, 1, 1)}),
         ("unknown", 1),
     ],
 )
@@ -74,7 +82,27 @@ def test_names_that_follow_from_others() -> None:
 
 def test_a_replica_is_told_how_to_read() -> None:
     pipeline = PipelineSettings.model_validate(
-        PIPELINE | {"format": "text", "text_field": "body", "too_long": "dead-letter"}
+        PIPELINE
+        | {"format": "text", "fields": {"text": "body"}, "long_text": "window"}
+        | {"window_stride": 16, "parameters": {"top_k": None, "thresholds": {"a": 0.5}}}
     )
-    options = pipeline.call_options()
-    assert (options.format, options.text_field, options.too_long) == ("text", "body", "dead-letter")
+    assert pipeline.call_options() == CallOptions(
+        format="text",
+        fields={"text": "body"},
+        long_text="window",
+        window_stride=16,
+        parameters={"top_k": None, "thresholds": {"a": 0.5}},
+    )
+
+
+def test_options_that_are_not_set_are_those_of_a_plain_call() -> None:
+    assert PipelineSettings.model_validate(PIPELINE).call_options() == CallOptions()
+
+
+def test_fields_and_parameters_survive_the_way_to_another_process() -> None:
+    maps = {"fields": {"text": "body"}, "parameters": {"top_k": 3, "labels": ["a", {"b": 0.5}]}}
+    pipeline = PipelineSettings.model_validate(PIPELINE | maps)
+    assert pickle.loads(pickle.dumps(pipeline)) == pipeline
+    assert PipelineSettings.model_validate_json(pipeline.model_dump_json()) == pipeline
+    other = PipelineSettings.model_validate(PIPELINE | maps | {"parameters": {"top_k": 4}})
+    assert other != pipeline

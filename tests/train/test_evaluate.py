@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.evaluate import Predictions, evaluate, reference, wilson
+from train.evaluate import Labelling, Predictions, evaluate, reference, wilson
 
 TRUTH = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
 SCORES = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
 
 
 def figures(times: int = 1, *, multi: bool = False) -> dict[str, float]:
-    kind = "multi_label" if multi else "single_label"
+    kind: Labelling = "multi_label" if multi else "single_label"
     predictions = Predictions(np.tile(SCORES, (times, 1)), np.tile(TRUTH, (times, 1)), kind)
     return {metric.name: metric.value for metric in evaluate(predictions, ("a", "b"), seed=0)}
 

@@ -18,6 +18,7 @@ from serve.errors import ArtifactError
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
 from serve.sources import locate
+from serve.tasks.text_classification import ClassificationHead
 from train.settings import TextClassificationSettings
 from train.text_classification import train
 
@@ -49,7 +50,7 @@ def test_served_answers_are_the_trained_ones(sentiment: Artifact) -> None:
         ModelSettings(name="s", path=sentiment.path, engine=EngineSettings(precision="f32"))
     )
     golden = sentiment.golden()
-    reply = replica.predict([g.text.encode() for g in golden], CallOptions(format="text"))
+    reply = replica.predict([record.value for record in golden], CallOptions())
     replica.close()
     for record, outcome in zip(golden, reply.outcomes, strict=True):
         assert isinstance(outcome, Answer)
@@ -125,7 +126,8 @@ def test_several_labels_get_scores_of_their_own(tmp_path: Path) -> None:
         data=written(tmp_path, rows), out=tmp_path / "out", multi_label=True, epochs=30
     )
     artifact = train(settings, ignore)
-    assert artifact.card.problem_type == "multi_label"
+    assert isinstance(artifact.card.head, ClassificationHead)
+    assert artifact.card.head.problem_type == "multi_label"
     replica = Replica(ModelSettings(name="m", path=artifact.path))
     reply = replica.predict([b"cold dear thing 5"], CallOptions(format="text"))
     replica.close()

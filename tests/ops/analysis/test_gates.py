@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 
 from ops.analysis.gates import GateResult, GoldenCase, golden_case, judge_card, judge_golden
 from ops.policy.policy import GoldenGate, MetricGate, Policy
-from serve.artifact import GoldenRecord, Metric, ModelCard, Pooling
+from serve.agreement import Embedding, ScoredLabels, Structure
+from serve.artifact import GoldenRecord, Metric, ModelCard
+from serve.embedding import EmbeddingHead, Pooling
+from serve.tasks.text_classification import ClassificationHead
 
 
 def card(labels: tuple[str, ...] = ("negative", "positive"), **figures: float) -> ModelCard:
     return ModelCard(
         task="text-classification",
-        labels=labels,
-        problem_type="single_label",
+        head=ClassificationHead(labels=labels, problem_type="single_label"),
         max_length=128,
         metrics=tuple(
             Metric(
@@ -135,20 +138,24 @@ def test_only_texts_that_the_live_version_was_asked_are_compared_with_it() -> No
     assert judge_golden(GoldenGate(not_worse_by=0.0), golden).passed
 
 
-LABELLED = GoldenRecord(text="a fine day", result=[{"label": "good", "score": 0.9}], exact=True)
-EMBEDDED = GoldenRecord(text="a fine day", result=[0.6, 0.8, 0.0], exact=True)
+def recorded(result: Any, text: str = "a fine day") -> GoldenRecord:
+    return GoldenRecord(record={"text": text}, result=result, exact=text == "a fine day")
+
+
+LABELLED = recorded([{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}])
+EMBEDDED = recorded([0.6, 0.8, 0.0])
 
 
 @pytest.mark.parametrize(
     ("answer", "said", "agrees"),
     [
-        (b'[{"label": "good", "score": 0.5}]', "good", True),
+        (b'[{"label": "good", "score": 0.6}, {"label": "bad", "score": 0.4}]', "good", True),
         (b'[{"label": "bad", "score": 0.9}, {"label": "good", "score": 0.1}]', "bad", False),
         (None, "nothing", False),
     ],
 )
 def test_label_agrees_when_it_is_the_same(answer: bytes | None, said: str, agrees: bool) -> None:
-    case = golden_case(LABELLED, answer, GoldenGate(), has_live=True)
+    case = golden_case(LABELLED, answer, GoldenGate(), agreement=ScoredLabels(), has_live=True)
     assert case == GoldenCase("a fine day", "good", said, agrees, True, True)
 
 
@@ -164,22 +171,51 @@ def test_label_agrees_when_it_is_the_same(answer: bytes | None, said: str, agree
         # Another dimension, even if the numbers begin alike.
         (b"[0.6, 0.8]", 0.5, 0.0, False),
         (b"[0.6, 0.8, 0.0, 0.0]", 0.5, 0.0, False),
-        (None, 0.5, 0.0, False),
+        (None, 0.5, None, False),
     ],
 )
 def test_embedding_agrees_when_its_cosine_is_large_enough(
-    answer: bytes | None, min_cosine: float, near: float, agrees: bool
+    answer: bytes | None, min_cosine: float, near: float | None, agrees: bool
 ) -> None:
-    case = golden_case(EMBEDDED, answer, GoldenGate(min_cosine=min_cosine), has_live=False)
+    gate = GoldenGate(min_cosine=min_cosine)
+    case = golden_case(EMBEDDED, answer, gate, agreement=Embedding(), has_live=False)
     assert (case.agrees, case.live_agrees, case.exact) == (agrees, None, True)
-    assert case.cosine == pytest.approx(near, abs=1e-4)
+    assert case.cosine == (None if near is None else pytest.approx(near, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("answer", "agrees"),
+    [
+        (b'{"score": 0.4, "start": 10, "end": 15, "answer": "Paris"}', True),
+        (b'{"score": 0.9, "start": 10, "end": 14, "answer": "Pari"}', False),
+        (b'{"score": 0.9, "start": 0, "end": 0, "answer": ""}', False),
+        (None, False),
+    ],
+)
+def test_other_answers_agree_when_all_but_the_scores_is_the_same(
+    answer: bytes | None, agrees: bool
+) -> None:
+    record = recorded({"score": 0.9, "start": 10, "end": 15, "answer": "Paris"})
+    case = golden_case(record, answer, GoldenGate(), agreement=Structure(), has_live=True)
+    assert (case.agrees, case.cosine) == (agrees, None)
+    assert case.expected == '{"start":10,"end":15,"answer":"Paris"}'
+
+
+def test_sentence_shows_only_the_start_of_long_answers() -> None:
+    record = recorded({"answer": "x" * 100_000})
+    case = golden_case(record, b"{}", GoldenGate(), agreement=Structure(), has_live=True)
+    sentence = judge_golden(GoldenGate(), [case]).sentence
+    assert "xxx..." in sentence
+    assert len(sentence) < 500
 
 
 def test_sentence_names_the_embedding_that_is_furthest_away() -> None:
     gate = GoldenGate(min_agreement=0.6)
     answers = {"one": b"[0.6, 0.8, 0.0]", "two": b"[0.8, 0.6, 0.0]", "three": b"[0.7, 0.7, 0.0]"}
     near = [
-        golden_case(GoldenRecord(text=text, result=[0.6, 0.8, 0.0]), answer, gate, has_live=True)
+        golden_case(
+            recorded([0.6, 0.8, 0.0], text), answer, gate, agreement=Embedding(), has_live=True
+        )
         for text, answer in answers.items()
     ]
     result = judge_golden(gate, near)
@@ -195,7 +231,8 @@ def test_sentence_names_the_embedding_that_is_furthest_away() -> None:
 
 
 def test_exact_embedding_of_another_dimension_fails_whatever_share_is_asked_for() -> None:
-    case = golden_case(EMBEDDED, b"[0.6, 0.8]", GoldenGate(), has_live=True)
+    gate = GoldenGate()
+    case = golden_case(EMBEDDED, b"[0.6, 0.8]", gate, agreement=Embedding(), has_live=True)
     result = judge_golden(GoldenGate(), [case])
     assert not result.passed
     assert "'a fine day' as 2 numbers at a cosine of 0.0000 instead of 3 numbers" in result.sentence
@@ -218,7 +255,8 @@ def test_first_version_may_have_any_labels() -> None:
 
 
 def test_another_task_is_refused_whatever_the_policy_says() -> None:
-    embedding = ModelCard(task="feature-extraction", max_length=128, pooling=Pooling())
+    head = EmbeddingHead(pooling=Pooling())
+    embedding = ModelCard(task="feature-extraction", head=head, max_length=128)
     result = judge_card(Policy(model="m", labels="may-change"), embedding, card())[0]
     assert not result.passed
     assert "does feature-extraction but the live one text-classification" in result.sentence

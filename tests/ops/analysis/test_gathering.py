@@ -60,7 +60,7 @@ def test_canary_counts_both_versions_by_their_windows() -> None:
 
 @pytest.mark.parametrize("kind", FailureKind)
 def test_only_what_the_version_is_to_blame_for_counts_as_its_error(kind: FailureKind) -> None:
-    blamed = kind in {FailureKind.POISON, FailureKind.TOO_LONG}
+    blamed = kind in {FailureKind.POISON, FailureKind.TOO_LONG, FailureKind.WRONG_INPUT}
     found = evidence(ReleaseStep.CANARY, windows=[window(failures=[kind] * 3, answers=[GOOD])])
     assert found.candidate == VersionEvidence("3", 1, 3 if blamed else 0, {"good": 1})
 

@@ -197,7 +197,8 @@ def test_versions_from_registering_to_deleting(there: Installation, api: Api) ->
     assert ([v["number"] for v in page["items"]], page["next"]) == ([1], None)
     shown = api["ana"].get(f"{VERSIONS}/1").json()
     assert (shown["digest"], shown["author"]) == (made.json()["digest"], "ana")
-    assert shown["card"]["labels"] == ["negative", "positive"]
+    head = shown["card"]["head"]
+    assert (head["labels"], head["problem_type"]) == (["negative", "positive"], "single_label")
     assert "golden.jsonl" in shown["files"]
     diff = api["ana"].get("/diff", params={"before": "sentiment@1", "after": "sentiment@2"}).json()
     assert (diff["golden"]["compared"], diff["labels"]) == (1, None)

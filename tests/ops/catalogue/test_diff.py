@@ -7,10 +7,16 @@ import pytest
 
 from ops.catalogue.diff import Described, Diff, Figure, compare
 from serve.artifact import GoldenRecord, Metric, ModelCard
+from serve.tasks.text_classification import ClassificationHead
 
-CARD = ModelCard(
-    task="text-classification", labels=("bad", "good"), problem_type="single_label", max_length=64
-)
+LABELS = ("bad", "good")
+
+
+def card(*labels: str, **more: Any) -> ModelCard:
+    head = ClassificationHead(labels=labels or LABELS, problem_type="single_label")
+    return ModelCard.model_validate(
+        {"task": "text-classification", "head": head, "max_length": 64} | more
+    )
 
 
 def described(
@@ -18,10 +24,14 @@ def described(
     config: dict[str, Any] | None = None,
     golden: dict[str, list[Any]] | None = None,
     size_bytes: int = 1,
-    **card: Any,
+    labels: tuple[str, ...] = (),
+    **more: Any,
 ) -> Described:
-    records = [GoldenRecord(text=text, result=result) for text, result in (golden or {}).items()]
-    return Described(CARD.model_copy(update=card), config or {}, records, size_bytes)
+    records = [
+        GoldenRecord(record={"text": text}, result=result)
+        for text, result in (golden or {}).items()
+    ]
+    return Described(card(*labels, **more), config or {}, records, size_bytes)
 
 
 def metrics(**values: float) -> tuple[Metric, ...]:
@@ -107,8 +117,29 @@ def test_size_is_told() -> None:
     assert compare(described(size_bytes=5), described(size_bytes=7)).size_bytes == (5, 7)
 
 
-def differing(before: list[Any], after: list[Any]) -> Diff:
-    return compare(described(golden={"t": before}), described(golden={"t": after}))
+def test_fields_of_the_head_are_told_but_not_its_labels_again() -> None:
+    pooled = [
+        described(task="feature-extraction", head={"pooling": {"mode": mode}})
+        for mode in ("mean", "cls")
+    ]
+    told = tuple(map(astuple, compare(*pooled).config))
+    assert told == (("card.head.pooling.mode", "mean", "cls"),)
+
+    assert compare(described(), described(labels=("good", "bad"))).config == ()
+
+
+def of_shape(result: Any) -> dict[str, Any]:
+    """Card fields of a task whose results have this shape."""
+    if isinstance(result, list) and isinstance(result[0], dict):
+        return {}
+    return {"task": "feature-extraction", "head": {"pooling": {}}}
+
+
+def differing(before: Any, after: Any) -> Diff:
+    return compare(
+        described(golden={"t": before}, **of_shape(before)),
+        described(golden={"t": after}, **of_shape(after)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +159,7 @@ def differing(before: list[Any], after: list[Any]) -> Diff:
         ([1.0, 0.0], [1.0, 0.0, 0.0], True),
         ([0.0, 0.0], [0.0, 0.0], False),
         ([1.0, 0.0], scores(0.9), True),
+        (scores(0.9), [1.0, 0.0], True),
     ],
 )
 def test_golden_answers_differ_by_more_than_training_again_makes(

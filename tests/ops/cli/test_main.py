@@ -114,6 +114,13 @@ def test_wrong_values_of_options_are_wrong_usage(empty_folder: Path) -> None:
     assert "freeze" in run(*train, code=2).stderr
     result = run("import", "x", "--out", "o", "--task", "translation", code=2)
     assert "text-classification" in result.stderr
+    importing = ("import", "x", "--out", "o", "--task")
+    result = run(*importing, "text-clasification", code=2)
+    assert "--task text-clasification: unknown; did you mean text-classification?" in result.stderr
+    result = run(*importing, "feature-extraction", "--pooling", "maen", code=2)
+    assert "--pooling maen: unknown; did you mean mean?" in result.stderr
+    result = run(*importing, "feature-extraction", "--set", "tokens", code=2)
+    assert "--set tokens: must be NAME=VALUE" in result.stderr
     Path("bertstream.yaml").write_text("kafka: {bootstrap_servers: '127.0.0.1:1'}\n")
     produce = ("produce", "t", "lines", "--key-field", "id", "--format", "text")
     assert "--key-field" in run(*produce, code=2).stderr

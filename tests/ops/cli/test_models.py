@@ -102,6 +102,16 @@ def test_diff(bertstream: Bertstream) -> None:
     assert found["labels"]["removed"] == ["neutral"]
 
 
+def test_diff_of_answers_without_labels(bertstream: Bertstream, there: Installation) -> None:
+    answers = ({"few": [0.6, 0.8], "many": [0.1] * 20}, {"few": [0.8, -0.6], "many": [-0.1] * 20})
+    for number, golden in enumerate(answers):
+        directory = make_directory(there.folder / str(number), golden=golden)
+        bertstream("models", "register", "minilm", str(directory))
+    lines = bertstream("models", "diff", "minilm@1", "minilm@2").stdout.splitlines()
+    assert "  [0.6, 0.8] -> [0.8, -0.6]  few" in lines
+    assert "  20 numbers -> 20 numbers  many" in lines
+
+
 def test_export_is_verified_and_whole(
     bertstream: Bertstream, registered: list[Path], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from ops.config.file import check, load
 from ops.errors import ConfigError
 from ops.platform.bring_up import with_secrets
 from tests.certificates import write_certificates
+from tests.ops.directories import make_directory
 
 GOOD = """\
 models:
@@ -238,3 +239,48 @@ def test_secrets_come_from_the_environment_and_are_never_shown(
     config = load(written(tmp_path, text.replace(", wrong: 1", "")))
     assert config.kafka.client_options()["sasl_plain_password"] == "hunter2"
     assert "hunter2" not in repr(config) + config.model_dump_json()
+
+
+OPTIONS = """\
+    fields: {text: body}
+    long_text: window
+    parameters:
+      top_k: 3
+"""
+
+
+def test_options_of_a_task_are_read(tmp_path: Path) -> None:
+    (pipeline,) = load(written(tmp_path, GOOD + OPTIONS)).pipelines
+    options = pipeline.call_options()
+    assert (options.fields, options.parameters) == ({"text": "body"}, {"top_k": 3})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "path", "words"),
+    [
+        ("{text: body}", "{text: 3}", 8, "pipelines.0.fields.text", 'write "3" in quotes'),
+        ("{text: body}", "body", 8, "pipelines.0.fields", "valid dictionary"),
+        ("long_text", "long_txt", 9, "pipelines.0.long_txt", "did you mean long_text?"),
+        ("window", "cut", 9, "pipelines.0.long_text", "'truncate', 'window' or 'dead-letter'"),
+        ("top_k: 3", "top_k: 2026-01-01", 11, "pipelines.0.parameters.top_k", "valid JSON value"),
+    ],
+)
+def test_mistake_in_options_of_a_task_is_told_with_its_place(
+    tmp_path: Path, before: str, after: str, line: int, path: str, words: str
+) -> None:
+    (problem,) = check(written(tmp_path, GOOD + OPTIONS.replace(before, after)))
+    assert (problem.line, problem.path) == (line, path)
+    assert words in problem.message
+
+
+def test_settings_that_do_not_fit_the_directory_of_the_model_are_warnings(tmp_path: Path) -> None:
+    make_directory(tmp_path / "models" / "sentiment")
+    file = written(tmp_path, GOOD + OPTIONS)
+    assert check(file) == []
+    text = GOOD + OPTIONS.replace("top_k", "topk").replace("{text: body}", "{txt: body}")
+    fields, parameters = check(written(tmp_path, text))
+    assert (fields.line, fields.path, fields.severity) == (8, "pipelines.0.fields", "warning")
+    assert fields.message == "text-classification has no input 'txt'; did you mean text?"
+    assert (parameters.line, parameters.path) == (10, "pipelines.0.parameters")
+    assert "did you mean top_k?" in parameters.message
+    load(tmp_path / "bertstream.yaml")  # the version that is live may be another

@@ -7,7 +7,8 @@ from collections import Counter
 
 from ops.demo.events import BAD, events
 from serve.contract import CallOptions, Failure
-from serve.reading import read
+from serve.reading import Reader
+from serve.task import Input
 
 
 def test_events_are_varied_and_only_the_bad_ones_cannot_be_read() -> None:
@@ -18,8 +19,9 @@ def test_events_are_varied_and_only_the_bad_ones_cannot_be_read() -> None:
     assert min(lengths) <= 8
     assert max(lengths) >= 200
     assert len({event.key for event in made}) > 100
+    reader = Reader(CallOptions(), [Input("text")])
     for event in made:
-        unreadable = event.value is None or isinstance(read(event.value, CallOptions()), Failure)
+        unreadable = event.value is None or isinstance(reader.read(event.value), Failure)
         assert unreadable == event.is_bad
 
 

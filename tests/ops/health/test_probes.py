@@ -25,7 +25,7 @@ from ops.cli import main as cli
 from ops.config.settings import PlatformConfig
 from ops.errors import DatabaseUnavailable, NotReady, NotRunning, OpsError
 from ops.health.findings import REPORT_FILE, Finding, Severity
-from ops.health.golden_probe import MAX_CALLS, MAX_TEXTS, GoldenProbe, Replicas, agrees
+from ops.health.golden_probe import MAX_CALLS, MAX_TEXTS, GoldenProbe, GoldenSet, Replicas, agrees
 from ops.health.monitor import HealthMonitor, Schedule, kept
 from ops.health.probes import (
     KEPT_DEATHS,
@@ -53,6 +53,7 @@ from ops.sql.lease import acquire
 from ops.telemetry.observations import Observations
 from serve.artifact import GoldenRecord
 from serve.contract import Answer, BatchReply, BatchStats, CallOptions, Failure, FailureKind
+from serve.registry import task_type
 from stream.errors import BrokerUnreachable, ModelUnavailable
 from stream.schema import ConsumerRecord, ControlRecord, VersionRoute
 from stream.telemetry import TelemetryWindow
@@ -478,8 +479,12 @@ def answer(result: Any) -> Answer:
 def test_answers_agree_within_the_precision(
     expected: list[Any], found: list[Any], precision: str, *, same: bool
 ) -> None:
-    assert agrees(expected, answer(found), precision) is same
-    assert not agrees(expected, Failure(FailureKind.POISON, "no"), precision)
+    scored = isinstance(expected[0], dict)
+    agreement = task_type("text-classification" if scored else "feature-extraction").agreement
+    record = GoldenRecord(record={"text": "a fine day"}, result=expected)
+    assert agrees(agreement, record, answer(found), precision=precision) is same
+    failure = Failure(FailureKind.POISON, "no")
+    assert not agrees(agreement, record, failure, precision=precision)
 
 
 class Version:
@@ -491,14 +496,20 @@ class Version:
         self.fault: Exception | None = None
         self.fetched = 0
 
-    def texts(self, _model: str, _number: int) -> list[GoldenRecord]:
+    def golden(self, _model: str, _number: int) -> GoldenSet:
         self.fetched += 1
         result = scored(good=0.9, bad=0.1)
-        return [GoldenRecord(text=f"text {n}", result=result) for n in range(MAX_TEXTS + 4)]
+        texts = [{"text": f"text {n}"} for n in range(MAX_TEXTS + 4)]
+        records = [GoldenRecord(record=text, result=result) for text in texts]
+        return GoldenSet("text-classification", records, CallOptions())
 
-    def ask(self, _model: str, _label: str, values: list[bytes], _: CallOptions) -> BatchReply:
+    def ask(
+        self, _model: str, _label: str, values: list[bytes], options: CallOptions
+    ) -> BatchReply:
         if self.fault is not None:
             raise self.fault
+        assert options.format == "json"
+        assert orjson.loads(values[1]) == {"text": "text 1"}
         digest = self.digests[len(self.calls) % len(self.digests)]
         self.calls.append(values)
         outcomes = [answer(scored(**{self.label: 0.9})) for _ in values]
@@ -506,7 +517,7 @@ class Version:
 
     def probe(self, database: Database) -> GoldenProbe:
         replicas = Replicas(
-            self.texts, self.ask, lambda _: len(self.digests), lambda _model, _label: "f32"
+            self.golden, self.ask, lambda _: len(self.digests), lambda _model, _label: "f32"
         )
         return GoldenProbe(database, frozenset({"sentiment"}), replicas, lambda: NOW)
 

@@ -61,7 +61,7 @@ def comparison(
 ) -> ComparisonRecord:
     seen = Comparison()
     records = [SimpleNamespace(topic="in", partition=0, offset=at) for at in range(len(live))]
-    seen.observe_answers(cast("list[Record]", records), live, candidate)
+    seen.observe_answers(cast("list[Record]", records), live, candidate, task="text-classification")
     for live_s, candidate_s in calls:
         seen.observe_calls(live_s, candidate_s)
     return seen.to_record(

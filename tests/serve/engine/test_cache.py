@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,7 +55,10 @@ def test_each_key_for_itself(tmp_path: Path, build: Builder) -> None:
     ids=["missing", "cut", "altered", "added", "no sums", "broken sums"],
 )
 def test_damaged_is_made_again(
-    tmp_path: Path, build: Builder, damage, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    build: Builder,
+    damage: Callable[[Path], object],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
     home = cached(tmp_path, "key", build)

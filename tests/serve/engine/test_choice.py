@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +44,7 @@ def test_auto(machine: Machine, engine: str, precision: str, streams: int, threa
         ({"kind": "echo"}, NEW, "opens no engine"),
     ],
 )
-def test_refused(settings: dict[str, str], machine: Machine, message: str) -> None:
+def test_refused(settings: dict[str, Any], machine: Machine, message: str) -> None:
     with pytest.raises(EngineUnavailable, match=message):
         choose(EngineSettings(**settings), machine)
 

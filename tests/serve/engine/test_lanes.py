@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from serve.engine.lanes import Lanes
-from serve.engine.protocol import Batch, Inferred
+from serve.engine.padding import Arrays, Batch
 from serve.errors import EngineError
 
 DEADLINE_S = 20
@@ -18,12 +17,12 @@ def batch_of(value: int, shape: tuple[int, int] = (2, 3)) -> Batch:
     return Batch(np.full(shape, value), np.ones(shape, dtype=np.int64))
 
 
-def echo(lane: int, batch: Batch) -> NDArray[np.float32]:
-    return batch.input_ids.astype(np.float32)
+def echo(lane: int, batch: Batch) -> Arrays:
+    return (batch.input_ids.astype(np.float32),)
 
 
-def values(done: Inferred) -> list[int]:
-    return [int(output[0, 0]) for output in done.outputs]
+def values(done: tuple[list[Arrays], float]) -> list[int]:
+    return [int(array[0, 0]) for (array,) in done[0]]
 
 
 def test_answers_come_in_the_order_of_the_batches() -> None:
@@ -36,7 +35,7 @@ def test_every_lane_works_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=DEADLINE_S)
     seen: list[int] = []
 
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         together.wait()
         seen.append(lane)
         return echo(lane, batch)
@@ -47,10 +46,25 @@ def test_every_lane_works_at_the_same_time() -> None:
     lanes.close()
 
 
+def test_one_batch_runs_in_every_lane_at_the_same_time() -> None:
+    together = threading.Barrier(3, timeout=DEADLINE_S)
+    seen: list[int] = []
+
+    def compute(lane: int, batch: Batch) -> Arrays:
+        together.wait()
+        seen.append(lane)
+        return echo(lane, batch)
+
+    lanes = Lanes(range(3), compute, at_a_time=1, vocabulary_size=10)
+    lanes.run_everywhere(batch_of(1))
+    assert sorted(seen) == [0, 1, 2]
+    lanes.close()
+
+
 def test_one_lane_runs_one_batch_at_a_time() -> None:
     busy = [threading.Lock(), threading.Lock()]
 
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         assert busy[lane].acquire(blocking=False)
         try:
             return echo(lane, batch)
@@ -66,7 +80,7 @@ def test_one_lane_runs_one_batch_at_a_time() -> None:
 def test_a_failing_batch_fails_its_call_and_no_other() -> None:
     started: list[int] = []
 
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         started.append(int(batch.input_ids[0, 0]))
         if batch.input_ids[0, 0] == 7:
             raise RuntimeError("out of memory")
@@ -83,7 +97,7 @@ def test_a_failing_batch_fails_its_call_and_no_other() -> None:
 
 
 def test_a_fault_of_the_program_passes_as_it_is() -> None:
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         raise AttributeError("no such thing")
 
     lanes = Lanes([0], compute, at_a_time=1, vocabulary_size=10)
@@ -95,7 +109,7 @@ def test_a_fault_of_the_program_passes_as_it_is() -> None:
 def test_close_waits_for_the_calls_in_progress() -> None:
     entered, go_on = threading.Event(), threading.Event()
 
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         entered.set()
         assert go_on.wait(DEADLINE_S)
         return echo(lane, batch)
@@ -138,7 +152,7 @@ def test_what_a_batch_waits_for_those_of_other_calls_is_not_what_it_takes() -> N
     """Two lanes of an engine that computes one batch at a time."""
     first_is_in, first_is_done = threading.Event(), threading.Event()
 
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         if batch.input_ids[0, 0] == 1:
             first_is_in.set()
             threading.Event().wait(0.3)  # what it computes
@@ -152,17 +166,17 @@ def test_what_a_batch_waits_for_those_of_other_calls_is_not_what_it_takes() -> N
         first = callers.submit(lanes.run, [batch_of(1)])
         assert first_is_in.wait(DEADLINE_S)
         second = callers.submit(lanes.run, [batch_of(2)])
-        assert first.result(DEADLINE_S).compute_s >= 0.3
-        assert second.result(DEADLINE_S).compute_s < 0.2
+        assert first.result(DEADLINE_S)[1] >= 0.3
+        assert second.result(DEADLINE_S)[1] < 0.2
     lanes.close()
 
 
 def test_what_the_batches_of_a_call_take_adds_up() -> None:
-    def compute(lane: int, batch: Batch) -> NDArray[np.float32]:
+    def compute(lane: int, batch: Batch) -> Arrays:
         threading.Event().wait(0.05)
         return echo(lane, batch)
 
     lanes = Lanes(range(2), compute, at_a_time=2, vocabulary_size=10)
-    assert lanes.run([batch_of(1)] * 4).compute_s >= 0.2
-    assert lanes.run([]).compute_s == 0
+    assert lanes.run([batch_of(1)] * 4)[1] >= 0.2
+    assert lanes.run([]) == ([], 0)
     lanes.close()

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from serve.engine.choice import open_engine
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Engine
 from serve.errors import EngineUnavailable
 from serve.settings import EngineSettings
-from tests.serve.engine.conformity import classifier, plain, random_batch
+from tests.serve.engine.conformity import classifier, plain, random_items, require_close
 
 pytestmark = pytest.mark.model
+
+BATCHES = BatchSettings()
 
 
 def test_opened_engine_computes_and_its_choice_is_logged(
@@ -20,14 +25,33 @@ def test_opened_engine_computes_and_its_choice_is_logged(
 ) -> None:
     caplog.set_level(logging.INFO, "serve.engine.choice")
     settings = EngineSettings(precision="f32")
-    engine = open_engine(classifier, settings, on_gpu=False, cache_dir=tmp_path, digest="d")
-    batch = random_batch(3, 8)
-    expected = plain(classifier(), [batch])[0]
-    np.testing.assert_allclose(engine.infer([batch]).outputs[0], expected, atol=2e-6)
+    engine = open_engine(
+        classifier, settings, on_gpu=False, cache_dir=tmp_path, digest="d", batches=BATCHES
+    )
+    items = random_items(3, 8)
+    require_close(engine.infer(items).outputs, plain(classifier(), items))
     assert (engine.name, engine.precision) == ("openvino", "f32")
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"computing with openvino in f32 on {engine.device}, streams: ")
     assert line.endswith("f32 as configured")
+    engine.close()
+
+
+@pytest.mark.parametrize("kind", ["openvino", "torch"])
+def test_opened_engine_takes_token_types_and_keeps_to_the_settings_of_batches(kind: Any) -> None:
+    items = random_items(3, 8, token_types=True)
+    engine = open_engine(
+        classifier,
+        EngineSettings(kind=kind, precision="f32"),
+        on_gpu=False,
+        cache_dir=None,
+        digest="d",
+        batches=BatchSettings(max_items=1),
+        token_types=True,
+    )
+    inferred = engine.infer(items)
+    assert inferred.padded_tokens == sum(len(item.ids) for item in items)
+    assert [answer.shape for (answer,) in inferred.outputs] == [(3,)] * 3
     engine.close()
 
 
@@ -43,11 +67,15 @@ class Undecided(torch.nn.Module):
         return sums if sums.sum() > 0 else -sums
 
 
+def opened(factory: Callable[[], torch.nn.Module], settings: EngineSettings) -> Engine:
+    return open_engine(factory, settings, on_gpu=False, cache_dir=None, digest="d", batches=BATCHES)
+
+
 def test_torch_takes_what_openvino_cannot_convert(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "serve.engine.choice")
-    engine = open_engine(Undecided, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")
+    engine = opened(Undecided, EngineSettings())
     assert engine.name == "torch"
-    assert engine.infer([random_batch(3, 8)]).outputs[0].shape == (3, 4)
+    assert [answer.shape for (answer,) in engine.infer(random_items(3, 8)).outputs] == [(4,)] * 3
     assert "torch because OpenVINO cannot be used: OpenVINO cannot convert" in caplog.text
     engine.close()
 
@@ -62,12 +90,11 @@ class Peculiar(Undecided):
 
 
 def test_whatever_a_model_raises_while_it_is_converted_leaves_it_to_torch() -> None:
-    engine = open_engine(Peculiar, EngineSettings(), on_gpu=False, cache_dir=None, digest="d")
+    engine = opened(Peculiar, EngineSettings())
     assert engine.name == "torch"
     engine.close()
 
 
 def test_openvino_by_name_gets_no_stand_in() -> None:
-    settings = EngineSettings(kind="openvino")
     with pytest.raises(EngineUnavailable, match="OpenVINO cannot convert"):
-        open_engine(Undecided, settings, on_gpu=False, cache_dir=None, digest="d")
+        opened(Undecided, EngineSettings(kind="openvino"))

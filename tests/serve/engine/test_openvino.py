@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -12,17 +12,21 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from serve.artifact import Pooling, PoolingMode
+from serve.embedding import Pooling, PoolingMode
 from serve.engine.openvino import OpenVinoEngine, processor_capabilities
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Item
 from serve.errors import EngineError, EngineUnavailable
 from serve.module import Embedder
 from tests.serve.engine.conformity import (
-    SHAPES,
     EngineConformity,
+    OpenEngine,
     classifier,
     embedder,
+    items_of_all_shapes,
     plain,
-    random_batch,
+    random_items,
+    require_close,
 )
 
 pytestmark = pytest.mark.model
@@ -34,8 +38,14 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_openvino(
-    factory, *, cache_dir: Path | None = None, digest="d", precision="f32", streams=2
-):
+    factory: Callable[[], torch.nn.Module],
+    *,
+    cache_dir: Path | None = None,
+    digest: str = "d",
+    precision: str = "f32",
+    streams: int = 2,
+    token_types: bool = False,
+) -> OpenVinoEngine:
     return OpenVinoEngine(
         factory,
         precision=precision,
@@ -44,6 +54,8 @@ def open_openvino(
         cache_dir=cache_dir,
         digest=digest,
         device="a processor",
+        batches=BatchSettings(),
+        token_types=token_types,
     )
 
 
@@ -53,6 +65,11 @@ def engine(cache_dir: Path, request: pytest.FixtureRequest) -> Iterator[OpenVino
     engine = open_openvino(classifier, cache_dir=cache_dir, streams=request.param)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def open_engine() -> OpenEngine:
+    return open_openvino
 
 
 class TestOpenVino(EngineConformity):
@@ -75,10 +92,10 @@ class EveryPooling(torch.nn.Module):
 def test_every_pooling_converts() -> None:
     module = EveryPooling().eval()
     engine = open_openvino(lambda: module)
-    batches = [random_batch(*shape) for shape in SHAPES]
-    for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
-        assert answer.shape[1] == (9 + 1) * 32
-        np.testing.assert_allclose(answer, expected, atol=2e-6)
+    items = items_of_all_shapes()
+    found = engine.infer(items).outputs
+    assert {answer.shape for (answer,) in found} == {((9 + 1) * 32,)}
+    require_close(found, plain(module, items))
     engine.close()
 
 
@@ -88,20 +105,14 @@ def test_bf16_of_a_real_model_points_the_same_way() -> None:
     encoder = AutoModel.from_pretrained(MODEL_DIR, attn_implementation="sdpa")
     module = Embedder(encoder, Pooling(mode="mean", normalize=True)).eval()
     engine = open_openvino(lambda: module, precision="bf16")
-    batches = [random_batch(8, 24), random_batch(1, 5)]
-    for answer, expected in zip(engine.infer(batches).outputs, plain(module, batches), strict=True):
-        assert (answer * expected).sum(axis=1).min() > 0.999
-        # A processor with AVX2 alone computes float32 whatever is asked for, and says so.
-        differs = np.abs(answer - expected).max() > 1e-4
-        assert differs == (engine.precision == "bf16")
+    items = [*random_items(8, 24), *random_items(1, 5)]
+    farthest = 0.0
+    for (answer,), (wanted,) in zip(engine.infer(items).outputs, plain(module, items), strict=True):
+        assert answer @ wanted > 0.999
+        farthest = max(farthest, float(np.abs(answer - wanted).max()))
+    # A processor with AVX2 alone computes float32 whatever is asked for, and reports that.
+    assert (farthest > 1e-4) == (engine.precision == "bf16")
     engine.close()
-
-
-def test_closed_engine_says_so() -> None:
-    engine = open_openvino(classifier)
-    engine.close()
-    with pytest.raises(EngineError, match="closed"):
-        engine.infer([random_batch(1, 4)])
 
 
 def test_capabilities_name_what_every_processor_has() -> None:
@@ -114,16 +125,18 @@ def never() -> torch.nn.Module:
 
 def test_cached_graph_needs_no_module(engine: OpenVinoEngine, cache_dir: Path) -> None:
     again = open_openvino(never, cache_dir=cache_dir)
-    batch = random_batch(3, 8)
-    np.testing.assert_array_equal(again.infer([batch]).outputs[0], engine.infer([batch]).outputs[0])
+    items = random_items(3, 8)
+    before, after = engine.infer(items).outputs, again.infer(items).outputs
+    for (one,), (other,) in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
     with pytest.raises(EngineError, match="outside the model's vocabulary of 120"):
-        again.infer([batch._replace(input_ids=batch.input_ids + 120)])
+        again.infer([Item(items[0].ids + 120)])
     again.close()
 
 
 def test_another_digest_is_another_graph(engine: OpenVinoEngine, cache_dir: Path) -> None:
     other = open_openvino(lambda: embedder("mean"), cache_dir=cache_dir, digest="other")
-    assert other.infer([random_batch(3, 8)]).outputs[0].shape == (3, 32)
+    assert [answer.shape for (answer,) in other.infer(random_items(3, 8)).outputs] == [(32,)] * 3
     other.close()
 
 
@@ -134,10 +147,8 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     weights.write_bytes(whole[: len(whole) // 2])
     engine = open_openvino(classifier, cache_dir=tmp_path)
     assert weights.read_bytes() == whole
-    batch = random_batch(3, 8)
-    np.testing.assert_allclose(
-        engine.infer([batch]).outputs[0], plain(classifier(), [batch])[0], atol=2e-6
-    )
+    items = random_items(3, 8)
+    require_close(engine.infer(items).outputs, plain(classifier(), items))
     engine.close()
 
 
@@ -145,7 +156,8 @@ def test_unwritable_cache_costs_only_time(tmp_path: Path, caplog: pytest.LogCapt
     (tmp_path / "file").touch()
     engine = open_openvino(classifier, cache_dir=tmp_path / "file" / "cache")
     assert "cannot cache compiled models" in caplog.text
-    assert engine.infer([random_batch(3, 8)]).outputs[0].shape == (3, 3)
+    items = random_items(3, 8)
+    require_close(engine.infer(items).outputs, plain(classifier(), items))
     engine.close()
 
 
@@ -175,7 +187,8 @@ TALK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.
 sys.addaudithook(lambda event, args: attempts.append((event, args)) if event in TALK else None)
 
 from serve.engine.openvino import OpenVinoEngine
-from serve.engine.protocol import Batch
+from serve.engine.padding import BatchSettings
+from serve.engine.protocol import Item
 import numpy as np
 import torch
 
@@ -188,10 +201,10 @@ class Sum(torch.nn.Module):
         return (self.table(input_ids) * attention_mask.unsqueeze(-1)).sum(dim=1)
 
 engine = OpenVinoEngine(
-    Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d", device="cpu"
+    Sum, precision="f32", streams=1, threads=1, cache_dir=None, digest="d", device="cpu",
+    batches=BatchSettings(), token_types=False,
 )
-batch = np.ones((2, 5), dtype=np.int64)
-assert engine.infer([Batch(batch, batch)]).outputs[0].shape == (2, 4)
+assert engine.infer([Item(np.ones(5, dtype=np.int32))]).outputs[0][0].shape == (4,)
 engine.close()
 left_behind = [str(path) for path in Path.home().rglob("*")]
 assert not attempts, attempts
