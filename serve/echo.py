@@ -34,7 +34,8 @@ class EchoReplica:
             ArtifactError: The directory differs from what was sealed. Not retriable.
         """
         artifact = load(settings.path, task=settings.task)
-        self._inputs = task_type(artifact.card.task).inputs
+        card = artifact.card
+        self._inputs = task_type(card.task)(card.head, precision="f32").inputs
         self._info = ReplicaInfo(
             model=settings.name,
             version=settings.version,

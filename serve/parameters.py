@@ -39,7 +39,7 @@ def require_options(card: ModelCard, options: CallOptions) -> None:
         ParametersRefused: A field names no input of the task, plain text is not enough for it, or
             a parameter is refused. Not retriable.
     """
-    task = task_type(card.task)
+    task = task_type(card.task)(card.head, precision="f32")
     names = [one.name for one in task.inputs]
     for name in options.fields:
         if name not in names:
@@ -49,7 +49,7 @@ def require_options(card: ModelCard, options: CallOptions) -> None:
     if options.format == "text" and not reads_plain_text(task.inputs, options.fields):
         required = " and ".join(one.name for one in task.inputs if not one.optional)
         raise ParametersRefused(f"{card.task} needs {required} in a record: set format to json")
-    checked_parameters(task(card.head, precision="f32"), options.parameters)
+    checked_parameters(task, options.parameters)
 
 
 def fault_of_settings(error: ValidationError, known: Iterable[str]) -> str:

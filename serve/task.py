@@ -203,7 +203,7 @@ class Task(ABC, Generic[HeadT, ParametersT]):
     """
 
     name: ClassVar[str]
-    inputs: ClassVar[tuple[Input, ...]] = (Input("text"),)
+    inputs: tuple[Input, ...] = (Input("text"),)
     head_type: ClassVar[type[Head]] = Head
     parameters_type: ClassVar[type[Parameters]] = Parameters
     model_class: ClassVar[str]

@@ -136,10 +136,13 @@ class ByHead:
 
 
 class MultiTask(Task[MultiTaskHead, MultiTaskParameters]):
-    """Results of all heads by name: ``{"topic": [{"label", "score"}, ...], "names": [...]}``."""
+    """Results of all heads by name: ``{"topic": [{"label", "score"}, ...], "names": [...]}``.
+
+    Only a model whose heads all read pairs has the input ``text_pair``.
+    """
 
     name = "multi-task"
-    inputs = (Input("text"), Input("text_pair", optional=True))
+    inputs: tuple[Input, ...] = (Input("text"), Input("text_pair", optional=True))
     head_type = MultiTaskHead
     parameters_type = MultiTaskParameters
     model_class = "AutoModel"
@@ -156,6 +159,9 @@ class MultiTask(Task[MultiTaskHead, MultiTaskParameters]):
             for name, member in head.heads.items()
         }
         self.needs_offsets = any(task.needs_offsets for task in self._tasks.values())
+        if not all(task.reads_pairs for task in self._tasks.values()):
+            # All heads read the same tokens, and to some a second text would belong to the first.
+            self.inputs = (Input("text"),)
 
     @classmethod
     def open(cls, artifact: Artifact, tokenizer: TextTokenizer, *, precision: str) -> Self:

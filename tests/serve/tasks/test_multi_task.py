@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -11,6 +12,7 @@ from serve.artifact import Artifact
 from serve.combining import combine
 from serve.contract import Answer, CallOptions, Failure, FailureKind
 from serve.errors import ParametersRefused
+from serve.parameters import require_options
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
 from serve.tasks.multi_task import ByHead
@@ -30,6 +32,7 @@ class Models:
 
     def __init__(self, alone: dict[str, Artifact], combined: Artifact, kind: Any) -> None:
         engine = EngineSettings(kind=kind, precision="f32")
+        self.card = combined.card
         self.combined = Replica(ModelSettings(name="m", path=combined.path, engine=engine))
         self.alone = {
             name: Replica(ModelSettings(name="m", path=one.path, engine=engine))
@@ -135,3 +138,22 @@ def test_results_are_compared_head_by_head() -> None:
     assert not agreement.same_for_people(before, other)
     assert agreement.difference({}, before, tolerance) == "the head 'topic' is missing"
     assert agreement.answer(near) == agreement.answer(before) != agreement.answer(other)
+
+
+def test_second_text_is_read_only_where_all_heads_read_pairs(
+    models: Models, tmp_path: Path
+) -> None:
+    value = b'{"text": "Ada lived.", "text_pair": "London is big."}'
+    alone, pair = results(models.combined, [b'{"text": "Ada lived."}', value], CallOptions())
+    assert alone == pair
+    with pytest.raises(ParametersRefused, match="multi-task has no input 'text_pair'"):
+        require_options(models.card, CallOptions(fields={"text_pair": "second"}))
+
+    both = heads_of(tiny_config(), ("text-classification",) * 2, tmp_path)
+    made = combine({name: one.path for name, one in both.items()}, tmp_path / "out")
+    require_options(made.card, CallOptions(fields={"text_pair": "second"}))
+    engine = EngineSettings(kind="torch", precision="f32")
+    replica = Replica(ModelSettings(name="m", path=made.path, engine=engine))
+    alone, pair = results(replica, [b'{"text": "Ada lived."}', value], CallOptions())
+    replica.close()
+    assert alone != pair
