@@ -113,7 +113,9 @@ class ScoredLabels:
     def same_for_people(self, before: Any, after: Any) -> bool:
         """Compare the labels given, and every score; see ``Agreement``."""
         first, second = _scores(before), _scores(after)
-        shifts = [abs(score - second.get(label, 0.0)) for label, score in first.items()]
+        shifts = [
+            abs(score - second.get(label, 0.0)) / _size(score) for label, score in first.items()
+        ]
         return _given(first) == _given(second) and max(shifts, default=0.0) <= SAME_SCORE_SHIFT
 
     def answer(self, result: Any) -> str:

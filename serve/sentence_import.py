@@ -146,9 +146,6 @@ def embedding_head(source: Source) -> ImportedHead:
         prompt = prompts[default] if default else ""
         tokens = count_tokens(source.tokenizer, prompt)
         own["pooling"], weights = source_pooling(source.directory, prompt_tokens=tokens)
-        if _skips_prompts(source.directory):
-            # The number of tokens to skip is part of the network, so there can be one prompt only.
-            own["prompts"] = {default: prompt} if default else {}
     return ImportedHead(EmbeddingHead.model_validate({**own, **source.settings}), weights)
 
 
@@ -289,7 +286,8 @@ def _pooling(folder: Path, prompt_tokens: int) -> Pooling:
     return Pooling(mode=first, also=tuple(others), skip=skip)
 
 
-def _skips_prompts(directory: Path) -> bool:
+def skips_prompts(directory: Path) -> bool:
+    """Return whether the pooling of a source leaves out the tokens of the prompt."""
     folders = [m["path"] for m in _modules(directory) if _kind(m) == "Pooling"]
     configs = (read_json(directory / str(folder) / CONFIG_FILE) for folder in folders)
     return not all(config.get("include_prompt", True) for config in configs)

@@ -99,9 +99,17 @@ class FeatureExtraction(Task[EmbeddingHead, FeatureParameters]):
     @classmethod
     def import_head(cls, source: Source) -> ImportedHead:
         """Take pooling, layers and prompts of sentence-transformers; see ``Task``."""
-        from serve.sentence_import import embedding_head
+        from serve.sentence_import import embedding_head, skips_prompts
 
-        return embedding_head(source)
+        imported = embedding_head(source)
+        head = imported.head
+        assert isinstance(head, EmbeddingHead)
+        if "pooling" in source.settings or not skips_prompts(source.directory):
+            return imported
+        # The number of tokens to skip is part of the network, so there can be one prompt only.
+        default = head.default_prompt_name
+        prompts = {} if default is None else {default: head.prompts[default]}
+        return imported._replace(head=head.model_copy(update={"prompts": prompts}))
 
     @classmethod
     def build_module(cls, artifact: Artifact) -> torch.nn.Module:
