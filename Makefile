@@ -25,6 +25,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH
 unexport VIRTUAL_ENV
 
+FAMILIES := $(addprefix tests/serve/,test_families.py test_heads_of_families.py test_multi_head.py \
+	tasks/test_fill_mask.py)
+
 .PHONY: help setup setup-dev demo demo-release test test-architectures check chaos bench bench-ops lock clean
 
 help: ## list the targets
@@ -44,7 +47,7 @@ test: $(DEV_READY) ## run all tests, with a real Kafka and Ray; ARGS="-k name" s
 	$(BIN)/python -m pytest $(PARALLEL) -m "not architectures" $(ARGS)
 
 test-architectures: $(DEV_READY) ## compare every supported model family with transformers
-	$(BIN)/python -m pytest tests/serve/test_families.py $(ARGS)
+	$(BIN)/python -m pytest $(FAMILIES) $(ARGS)
 
 check: $(DEV_READY) ## check lint, format, types and imports, and run the fast tests
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,10 +38,19 @@ class HeadOfTask(Protocol):
     head: Head
 
 
+class States(threading.local):
+    """Token vectors (B, T, H) on their way from the encoder to the heads, for each thread.
+
+    Not an attribute of a module: an exporter refuses modules that assign to their own.
+    """
+
+    current: Tensor | None = None
+
+
 class Reused(nn.Module):
     """Stands in for the encoder of a head: returns the states that were computed already."""
 
-    def __init__(self, encoder: Any, states: list[Tensor]) -> None:
+    def __init__(self, encoder: Any, states: States) -> None:
         super().__init__()
         self.pooler = getattr(encoder, "pooler", None)
         # ALBERT's pooler is a plain layer for the first token, with the activation beside it.
@@ -50,7 +60,8 @@ class Reused(nn.Module):
 
     def forward(self, *_: Any, **__: Any) -> BaseModelOutputWithPooling:
         """Return states (B, T, H) and, where the encoder has a pooler, its vectors (B, H)."""
-        (states,) = self._states
+        states = self._states.current
+        assert states is not None  # the encoder was called before the heads
         pooled = None
         if self.activation is not None and self.pooler is not None:
             pooled = self.activation(self.pooler(states[:, 0]))
@@ -66,8 +77,7 @@ class MultiHead(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleList(heads.values())
-        # A list and not an attribute: an exporter refuses a module that assigns to its own.
-        self._states: list[Tensor] = []
+        self._states = States()
         for head in self.heads:
             _replace_encoder(head, self._states)
 
@@ -77,11 +87,11 @@ class MultiHead(nn.Module):
         """Return one tensor for each head, (B, C), (B, H) or (B, T, C), for token ids (B, T)."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
-        self._states.append(output.last_hidden_state)
+        self._states.current = output.last_hidden_state
         try:
             return tuple(head(input_ids, attention_mask) for head in self.heads)
         finally:
-            self._states.clear()
+            self._states.current = None
 
 
 def load_heads(artifact: Artifact, members: Mapping[str, HeadOfTask]) -> MultiHead:
@@ -159,7 +169,7 @@ def _prefix(weights: Mapping[str, Tensor], encoder: Mapping[str, Tensor], place:
     )
 
 
-def _replace_encoder(head: nn.Module, states: list[Tensor]) -> None:
+def _replace_encoder(head: nn.Module, states: States) -> None:
     holder: Any = getattr(head, "model", head)
     name = "encoder" if holder is head else holder.base_model_prefix
     setattr(holder, name, Reused(getattr(holder, name), states))

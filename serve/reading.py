@@ -103,10 +103,13 @@ class Reader:
         document = value.decode("utf-8", "surrogateescape")
         try:
             literals = literal_fields(document)
+            if literals is None:
+                return self._no_object(_kind(json.loads(document, parse_int=float)))
+            return self._read_literals(value, literals)
         except (json.JSONDecodeError, RecursionError) as exc:
             return _undecodable(value, exc)
-        if literals is None:
-            return self._no_object(_kind(json.loads(document, parse_int=float)))
+
+    def _read_literals(self, value: bytes, literals: Mapping[str, str]) -> Reading | Failure:
         identity = literals.get("id", "null")
         used = {f.name: literals[f.name] for f in self._fields if f.name in literals}
         try:
@@ -197,10 +200,10 @@ def _is_blank(text: str) -> bool:
 
 
 def _mended(value: Any) -> Any:
-    """Return a text without half surrogate pairs, also within a list."""
-    if isinstance(value, str):
-        return HALF_SURROGATE.sub("\ufffd", value)
-    return [_mended(item) for item in value] if isinstance(value, list) else value
+    """Return a text, or the texts of a list, without half surrogate pairs."""
+    if isinstance(value, list):
+        return [_mended(item) if isinstance(item, str) else item for item in value]
+    return HALF_SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _is_written_so(literal: bytes, value: bytes) -> bool:

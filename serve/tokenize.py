@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ TEXT_TOO_SHORT = "Truncation error"
 # Pre-tokenisers after which no token spans a blank.
 DIVIDES_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 
-
 CUT = Division()
+Whole = Callable[[str], Encoding]
+"""Returns the encoding of a text that is not cut; remembers those of one call."""
 
 
 class TextTokenizer:
@@ -81,8 +82,8 @@ class TextTokenizer:
 
         The work per text is bounded by the model's limit, unless its tokens may span blanks: a
         long text that will be cut is first cut before a blank, and a longer part is tried only if
-        that part had too few tokens. Its first tokens are those of the whole text. A long pair is
-        tokenised whole once.
+        that part had too few tokens. Its first tokens are those of the whole text. A text of long
+        pairs is first tokenised whole, once even where it is in several.
 
         Args:
             passages: Shape (N,); any characters.
@@ -92,8 +93,9 @@ class TextTokenizer:
         """
         limit = min(division.max_length or self.max_length, self.max_length)
         characters = limit * CHARACTERS_PER_TOKEN
-        parts = [self._part(passage, characters, division) for passage in passages]
-        encodings = self._encoded_batch(parts, limit, division)
+        whole = cache(self._whole)
+        parts = [self._part(passage, characters, division, whole=whole) for passage in passages]
+        encodings = self._encoded_batch(parts, limit, division, whole=whole)
         divided = [self._divided(one, limit, division) for one in encodings]
         for index, passage in enumerate(passages):
             longer, part = characters, parts[index]
@@ -101,8 +103,8 @@ class TextTokenizer:
                 # Multiplies the limit, not the length of the part: the last blank may be at the
                 # same position within four times as much, and the loop would never end.
                 longer *= 4
-                part = self._part(passage, longer, division)
-                (again,) = self._encoded_batch([part], limit, division)
+                part = self._part(passage, longer, division, whole=whole)
+                (again,) = self._encoded_batch([part], limit, division, whole=whole)
                 divided[index] = self._divided(again, limit, division)
         return divided
 
@@ -135,16 +137,18 @@ class TextTokenizer:
         share = 4 if division.truncation == "longest_first" else 2
         return min(division.stride, available // share)
 
-    def _part(self, passage: Passage, characters: int, division: Division) -> Passage:
+    def _part(
+        self, passage: Passage, characters: int, division: Division, *, whole: Whole
+    ) -> Passage:
         """Return a passage without most of what would be cut anyway."""
         text, pair = passage
         if division.windows or max(len(text), len(pair or "")) <= characters:
             return passage
         if pair is not None:
-            return self._part_of_pair(text, pair)
+            return self._part_of_pair(text, pair, whole=whole)
         return Passage(_cut(text, characters)) if self._may_cut else passage
 
-    def _part_of_pair(self, text: str, pair: str) -> Passage:
+    def _part_of_pair(self, text: str, pair: str, *, whole: Whole) -> Passage:
         """Return the beginnings of two texts that are cut to the same tokens as the texts.
 
         The library computes each part of one text with each part of the other: millions for two
@@ -153,20 +157,24 @@ class TextTokenizer:
         if self._settings.truncation_side == "left":
             return Passage(text, pair)
         texts = [text, pair]
-        whole = self._untruncated.encode_batch(texts, add_special_tokens=False)
-        first_is_longer = len(whole[0]) > len(whole[1])
+        encodings = [*map(whole, texts)]
+        first_is_longer = len(encodings[0]) > len(encodings[1])
         beginnings = [
             _beginning(one, encoding, self.max_length * (3 if is_longer else 2))
             for one, encoding, is_longer in zip(
-                texts, whole, (first_is_longer, not first_is_longer), strict=True
+                texts, encodings, (first_is_longer, not first_is_longer), strict=True
             )
         ]
-        again = self._untruncated.encode_batch(beginnings, add_special_tokens=False)
+        again = [*map(whole, beginnings)]
         same = (len(again[0]) > len(again[1])) is first_is_longer and all(
             one.ids[: self.max_length] == other.ids[: self.max_length]
-            for one, other in zip(whole, again, strict=True)
+            for one, other in zip(encodings, again, strict=True)
         )
         return Passage(*(beginnings if same else texts))
+
+    def _whole(self, text: str) -> Encoding:
+        """Return the encoding of a text that is not cut, without special tokens."""
+        return self._untruncated.encode(text, add_special_tokens=False)
 
     @cached_property
     def _untruncated(self) -> Tokenizer:
@@ -176,10 +184,10 @@ class TextTokenizer:
         return made
 
     def _encoded_batch(
-        self, passages: Sequence[Passage], limit: int, division: Division
+        self, passages: Sequence[Passage], limit: int, division: Division, *, whole: Whole
     ) -> list[Encoding | Failure]:
         """Return the encodings, or why a passage has none."""
-        suited = [self._suited(passage, limit, division) for passage in passages]
+        suited = [self._suited(passage, limit, division, whole=whole) for passage in passages]
         if all(one == division for one in suited):
             try:
                 return self._encode(passages, limit, division)
@@ -208,25 +216,33 @@ class TextTokenizer:
         encode = tokenizer.encode_batch if with_offsets else tokenizer.encode_batch_fast
         return list(encode(inputs))
 
-    def _suited(self, passage: Passage, limit: int, division: Division) -> Division | Failure:
+    def _suited(
+        self, passage: Passage, limit: int, division: Division, *, whole: Whole
+    ) -> Division | Failure:
         """Return a division with which the library can handle a passage, or why there is none.
 
         It panics where windows share more tokens than they have, and its memory ends before the
-        windows of two long texts do.
+        windows of two long texts do, or those of one beside a text that leaves it few tokens.
         """
         longest = max(len(passage.text), len(passage.pair or ""))
         is_long = division.windows or longest > limit * CHARACTERS_PER_TOKEN
         if passage.pair is None or not is_long:
             return division
-        encodings = self._untruncated.encode_batch_fast([*passage], add_special_tokens=False)
-        first, second = map(len, encodings)
+        first, second = len(whole(passage.text)), len(whole(passage.pair))
         available = limit - self.backend.num_special_tokens_to_add(is_pair=True)
         stride = self._stride(limit, division)
         if first + second <= available:
             return division
         if division.truncation != "longest_first":
-            fixed = first if division.truncation == "only_second" else second
-            return division if available - fixed > stride else division._replace(stride=0)
+            fixed, divided = first, second
+            if division.truncation == "only_first":
+                fixed, divided = second, first
+            width = available - fixed
+            if width <= stride:
+                division, stride = division._replace(stride=0), 0
+            is_bounded = width <= 0 or not division.windows
+            windows = 1 if is_bounded else _windows(divided, width, stride)
+            return division if windows <= MAX_WINDOWS else _too_many(windows, limit)
         less = min(first, second, available // 2)
         windows = _windows(min(first, second), less, stride) * _windows(
             max(first, second), available - less, stride
@@ -273,8 +289,9 @@ def _beginning(text: str, encoding: Encoding, tokens: int) -> str:
     """Return a text up to a number of its tokens."""
     if len(encoding) <= tokens:
         return text
-    start: int = encoding.offsets[tokens][0]
-    return text[:start]
+    place = encoding.token_to_chars(tokens)
+    assert place is not None  # a token of the text
+    return text[: place[0]]
 
 
 def _is_cut(windows: list[Encoded] | Failure) -> bool:

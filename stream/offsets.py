@@ -7,7 +7,7 @@ their answers arrive; this preserves the order per key.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Slot:
         self.record = record
         self.version = version
         self.outcome: Outcome | None = None
-        self.outputs: tuple[Output, ...] = ()
+        self.outputs: Sequence[Output] = ()
 
 
 class Prefix(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from serve.contract import Answer, Failure, FailureKind, Outcome, ReplicaInfo, app_name
+from serve.contract import Answer, Failure, FailureKind, Outcome, Part, ReplicaInfo, app_name
 from stream.deadletter import Rejection, dead_letter, fits
 from stream.offsets import Slot
 from stream.records import Output
@@ -43,20 +43,18 @@ class OutputMaker:
         if isinstance(outcome, Answer):
             assert info is not None  # an answer comes from a replica
             outputs = self._results(slot, outcome, attempt, info)
-            too_large = next((output for output in outputs if not self._fits(output)), None)
-            if too_large is None:
+            too_large = [output for output in outputs if not self._fits(output)]
+            if not too_large:
                 slot.outputs = outputs
                 return
             slot.outcome = outcome = Failure(
                 FailureKind.RESULT_TOO_LARGE,
-                f"the result of {len(too_large.value or b'')} bytes exceeds max.message.bytes = "
-                f"{self._limits.output} of topic {too_large.topic}; raise that setting",
+                f"the result of {len(too_large[0].value or b'')} bytes exceeds max.message.bytes = "
+                f"{self._limits.output} of topic {too_large[0].topic}; raise that setting",
             )
-        slot.outputs = (self._dead_letter(slot, outcome, attempt, info, now_ms),)
+        slot.outputs = [self._dead_letter(slot, outcome, attempt, info, now_ms)]
 
-    def _results(
-        self, slot: Slot, answer: Answer, attempt: int, info: ReplicaInfo
-    ) -> tuple[Output, ...]:
+    def _results(self, slot: Slot, answer: Answer, attempt: int, info: ReplicaInfo) -> list[Output]:
         """Return the record of an answer, or one for each of its parts if the pipeline wants so."""
         record = slot.record
         envelope = self._envelopes.get(info)
@@ -71,21 +69,27 @@ class OutputMaker:
             digest=info.digest,
             attempt=attempt,
         )
-        separate = self._settings.output_per_head and answer.parts
-        values = (
-            envelope.wrap(
-                answer,
-                part=part,
-                record_id=id_header(record.headers) if record.headers else None,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp,
+        record_id = id_header(record.headers) if record.headers else None
+        parts: tuple[Part | None, ...] = (None,)
+        if answer.parts and self._settings.output_per_head:
+            parts = answer.parts
+        return [
+            Output(
+                self._settings.output_topic,
+                record.key,
+                envelope.wrap(
+                    answer,
+                    part=part,
+                    record_id=record_id,
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    timestamp_ms=record.timestamp,
+                ),
+                headers,
             )
-            for part in (answer.parts if separate else (None,))
-        )
-        topic = self._settings.output_topic
-        return tuple(Output(topic, record.key, value, headers) for value in values)
+            for part in parts
+        ]
 
     def _fits(self, output: Output) -> bool:
         # Computing the exact size is expensive, and most records are far below the limit.

@@ -343,9 +343,10 @@ class Envelope:
     """
 
     def __init__(self, task: str, model: str, version: str) -> None:
-        names = (orjson.dumps(model), orjson.dumps(version))
-        self._version = b',"model":%b,"version":%b' % names
-        self._task = orjson.dumps(task)
+        self._version = b',"model":%b,"version":%b' % (orjson.dumps(model), orjson.dumps(version))
+        start = b',"task":%b%b' % (orjson.dumps(task), self._version)
+        self._of_one = b'%b,"result":' % start
+        self._of_heads = b'%b,"results":' % start
         self._model = ("bertstream-model", f"{model}@{version}".encode())
 
     def wrap(
@@ -374,20 +375,17 @@ class Envelope:
             identity = answer.id
         else:
             identity = orjson.dumps(f"{topic}/{partition}/{offset}")
-        if part is not None:
-            task, result = orjson.dumps(part.task), part.result
-            name = b',"head":%b,"result"' % orjson.dumps(part.head)
+        if part is None:
+            constant, result = self._of_heads if answer.parts else self._of_one, answer.result
         else:
-            task, result = self._task, answer.result
-            name = b',"results"' if answer.parts else b',"result"'
+            names = (orjson.dumps(part.task), self._version, orjson.dumps(part.head))
+            constant, result = b',"task":%b%b,"head":%b,"result":' % names, part.result
         return (
-            b'{"id":%b,"task":%b%b%b:%b,"truncated":%b,"source":'
+            b'{"id":%b%b%b,"truncated":%b,"source":'
             b'{"topic":%b,"partition":%d,"offset":%d,"timestamp":%d}}'
         ) % (
             identity,
-            task,
-            self._version,
-            name,
+            constant,
             result,
             b"true" if answer.truncated else b"false",
             orjson.dumps(topic),

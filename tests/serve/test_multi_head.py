@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,18 @@ def test_encoder_computes_once_and_is_stored_once(tmp_path: Path) -> None:
     assert len(calls) == 1
     heads = sum(file.stat().st_size for file in (combined.path / HEADS_DIR).rglob("*.safetensors"))
     assert heads < (combined.path / "model.safetensors").stat().st_size / 100
+
+
+def test_threads_do_not_mix_their_texts(tmp_path: Path) -> None:
+    alone = heads_of(tiny_config(), TASKS[:2], tmp_path)
+    module = build_module(
+        combine({name: one.path for name, one in alone.items()}, tmp_path / "combined")
+    )
+    batches = [torch.randint(1, 1_000, (1 + n % 3, 3 + n)) for n in range(40)]
+    expected = [module(ids, torch.ones_like(ids)) for ids in batches]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda ids: module(ids, torch.ones_like(ids)), batches))
+
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)

@@ -21,6 +21,7 @@ PAIR = (Input("text"), Input("text_pair", optional=True))
 TWO = (Input("question"), Input("context"))
 LIST = (Input("query"), Input("texts", kind="texts"))
 LABELS = (Input("text"), Input("labels", kind="texts", optional=True))
+LIST_OF_TEXTS = (Input("text", kind="texts"),)
 
 
 def read(
@@ -138,6 +139,22 @@ def test_text_may_lie_in_any_field() -> None:
 def test_nul_characters_are_text() -> None:
     assert read(b"a\0b", TEXT) == Reading(("a\0b",), None)
     assert read(b'{"text": "a\\u0000b"}', JSON) == Reading(("a\0b",), None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"x": NaN, "text": %b}',
+        b'{"x": NaN, "text": ["a", %b]}',
+        b'{"x": NaN, "text": "a", "id": %b}',
+        b'{"x": NaN, "y": %b}',
+        b"[NaN, %b]",
+    ],
+)
+def test_any_depth_is_read_or_refused(value: bytes) -> None:
+    for levels in range(1100):
+        outcome = read(value % (b"[" * levels + b"1" + b"]" * levels), JSON, LIST_OF_TEXTS)
+        assert isinstance(outcome, Reading) or outcome.message
 
 
 @given(st.binary(max_size=200), st.sampled_from([JSON, TEXT]))

@@ -349,6 +349,41 @@ def test_two_long_texts_do_not_fill_the_memory(piece: str, side: str) -> None:
             assert "at most 256 are computed" in windows.message
 
 
+@pytest.mark.parametrize("truncation", ["only_first", "only_second"])
+def test_windows_with_few_tokens_are_counted_before_they_are_made(truncation: Truncation) -> None:
+    tokenizer = packaged_tokenizer(256)
+    texts = ["word " * 252, "day " * 100_000]
+    if truncation == "only_first":
+        texts.reverse()
+    start = time.perf_counter()
+    # As many windows of 256 tokens as the text has tokens would fill 8 GB.
+    (failure,) = tokenizer.divide([Passage(*texts)], Division(windows=True, truncation=truncation))
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.TOO_LONG
+    assert "100000 windows of 256 tokens" in failure.message
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(("context", "windows"), [(MAX_WINDOWS, MAX_WINDOWS), (257, None)])
+def test_most_windows_of_a_text_beside_another_are_computed(
+    context: int, windows: int | None
+) -> None:
+    passage = Passage("a b c d", "day " * context)
+    (found,) = SHORT.divide([passage], Division(windows=True, truncation="only_second"))
+    assert (None if isinstance(found, Failure) else len(found)) == windows
+
+
+def test_text_of_many_pairs_is_tokenised_once() -> None:
+    tokenizer = packaged_tokenizer(64)
+    passages = [Passage("day " * (MEGABYTE // 4), f"label {n}") for n in range(100)]
+    start = time.perf_counter()
+    found = tokenizer.divide(passages, Division(truncation="only_first"))
+
+    assert not any(isinstance(windows, Failure) for windows in found)
+    assert time.perf_counter() - start < 20
+
+
 def test_length_of_windows_may_be_set_below_the_model_limit() -> None:
     windows = windows_of(WHOLE, Passage("a b c d e f"), Division(windows=True, max_length=5))
     assert [words(WHOLE, window) for window in windows] == [
