@@ -6,8 +6,9 @@ All tolerances of the project are in this file, except those that a policy sets.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -53,34 +54,34 @@ def cosine(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return max(-1.0, min(1.0, dot / norms))
 
 
-class Agreement(Protocol):
+class Agreement(ABC):
     """Whether two results of one task are the same answer; results are parsed JSON."""
 
+    @abstractmethod
     def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
         """Describe how a model's answer differs from the expected one; None where it does not."""
-        ...
 
+    @abstractmethod
     def same_best(self, found: Any, expected: Any, tolerance: Tolerance) -> bool:
         """Return whether the best answer is the expected one; either of two near ones is."""
-        ...
 
+    @abstractmethod
     def same_for_people(self, before: Any, after: Any) -> bool:
         """Return whether two versions give the same answer with about the same scores.
 
         Retraining moves every score a little.
         """
-        ...
 
+    @abstractmethod
     def answer(self, result: Any) -> str:
         """Return the answer without its scores, for people and for comparison by a gate."""
-        ...
 
-    def cosine(self, found: Any, expected: Any) -> float | None:
+    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
         """Return the cosine of two embeddings; None where results are not embeddings."""
-        ...
+        return None
 
 
-class ScoredLabels:
+class ScoredLabels(Agreement):
     """Results such as ``[{"label": "good", "score": 0.9}, ...]``, best first.
 
     The scores of a regression have any size; tolerances grow with them.
@@ -124,12 +125,8 @@ class ScoredLabels:
             return f"{result[0]['label']} {result[0]['score']:.1f}"
         return str(result[0]["label"]) if result else "nothing"
 
-    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
-        """Return None: there is no embedding."""
-        return None
 
-
-class Embedding:
+class Embedding(Agreement):
     """Results such as ``[0.0123, ...]``: one vector; or ``{"vectors": [...], ...}``: several."""
 
     def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
@@ -159,7 +156,7 @@ class Embedding:
         return cosine(_numbers(found), _numbers(expected))
 
 
-class Structure:
+class Structure(Agreement):
     """Results of any shape: the same structure and texts, with scores that are nearly equal.
 
     The answer is everything but the numbers that are not whole: entities with their places, the
@@ -184,12 +181,8 @@ class Structure:
         """Return all but the scores as JSON; see ``Agreement``."""
         return orjson.dumps(_without_scores(result)).decode()
 
-    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
-        """Return None: there is no embedding."""
-        return None
 
-
-class ScoreList:
+class ScoreList(Agreement):
     """Results such as ``[0.91, 0.13]``: one score for each text that was given."""
 
     def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
@@ -210,10 +203,6 @@ class ScoreList:
     def answer(self, result: Any) -> str:
         """Return the position of the highest score; see ``Agreement``."""
         return f"text {max(range(len(result)), key=result.__getitem__)}" if result else "nothing"
-
-    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
-        """Return None: there is no embedding."""
-        return None
 
 
 def _numbers(result: Any) -> list[float]:

@@ -63,7 +63,8 @@ class Answer(NamedTuple):
         result: JSON of the ``result`` field, in the format of the task's Hugging Face pipeline.
         id: JSON of the input's ``id`` field; None where the input has none.
         label: The best label, for telemetry; None for tasks without labels.
-        confidence: Score of the best label in 0..1; None for tasks without labels.
+        confidence: Score of the best label, answer or text in 0..1; None where scores have no such
+            bounds, or there is none.
         tokens: Tokens that the model processed, special tokens included.
         truncated: Whether the text exceeded the model's limit and was cut.
         parts: Results of the heads of a multi-task model, which ``result`` has by name; empty for

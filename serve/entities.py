@@ -90,12 +90,9 @@ def tokens_of(text: str, windows: Sequence[Window]) -> Tokens:
     """Return all tokens of a text, each once, from the window in which it has most context.
 
     Args:
-        windows: Windows of the text, in the order of the text or in the reverse order, as those of
-            a tokeniser that cuts on the left; with encodings, and with logits as first output.
+        windows: Windows of the text, in its order; with encodings, and with logits as first output.
     """
     parts = [_without_special(window) for window in windows]
-    if len(parts) > 1 and parts[0].rows[0, 1] > parts[-1].rows[0, 1]:
-        parts.reverse()
     starts = [0]
     for before, after in pairwise(parts):
         starts.append(starts[-1] + len(before.rows) - _common(before.rows, after.rows))

@@ -7,7 +7,7 @@ from pathlib import Path
 from serve.artifact import CONFIG_FILE
 from serve.checkpoint import read_json
 from serve.errors import ArtifactError
-from serve.task import Source
+from serve.task import Head, Source
 
 
 def labels_of(source: Source) -> tuple[str, ...]:
@@ -15,13 +15,14 @@ def labels_of(source: Source) -> tuple[str, ...]:
 
     Raises:
         ArtifactError: A label is repeated, or there is not one for each class. Not retriable.
+        ValidationError: The user gave something other than a list of texts.
     """
     given = source.settings.get("labels")
     config = source.model.config
     if given is None:
         found = tuple(str(config.id2label[index]) for index in range(config.num_labels))
     else:
-        found = tuple(given)
+        found = Head.model_validate({"labels": given}).labels
     if len(found) != config.num_labels:
         raise ArtifactError(
             f"{len(found)} labels were given, but the model has {config.num_labels} classes; "

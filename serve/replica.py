@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -48,7 +47,7 @@ WARM_UP_WORDS = (6, 30, 126)
 # it. Single texts do not wait for others, so their shapes up to this many tokens are warmed up.
 WARM_UP_SINGLES = 64
 LEAST_TOKENS = 3
-# Code that a compiled graph contains, besides that of its task.
+# Code that a compiled graph contains, besides that of the tasks.
 MODULE_FILES = ("module.py", "pooling.py", "multi_head.py", "decoder.py")
 
 # For example only zero-width characters, where the tokeniser adds no special tokens.
@@ -289,9 +288,9 @@ def _cache_dir(path: Path) -> Path | None:
 
 def _compiled_name(artifact: Artifact) -> str:
     """Return a hash of what the compiled graph depends on: the model and the module's code."""
-    task = sys.modules[task_type(artifact.card.task).__module__]
-    own = [Path(__file__).with_name(name) for name in MODULE_FILES]
-    files = [*own, Path(str(task.__file__))]
+    here = Path(__file__).parent
+    # The files of all tasks, as a multi-task model has modules of several.
+    files = [*map(here.joinpath, MODULE_FILES), *sorted(here.glob("tasks/*.py"))]
     versions = f"{version('torch')} {version('transformers')}".encode()
     parts = [artifact.digest.encode(), versions, *(file.read_bytes() for file in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()

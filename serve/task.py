@@ -135,7 +135,8 @@ class Prediction(NamedTuple):
     Attributes:
         result: JSON in the format of the task's Hugging Face pipeline.
         label: The best label; None for tasks without labels.
-        confidence: Score of the best label in 0..1; None for tasks without labels.
+        confidence: Score of the best label, answer or text in 0..1; None where scores have no such
+            bounds, or there is none.
         parts: Results of the heads of a multi-task model; empty for any other.
     """
 

@@ -69,7 +69,7 @@ def judge_card(policy: Policy, candidate: ModelCard, live: ModelCard | None) -> 
 
 def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | None) -> GateResult:
     name = f"metric {gate.name}"
-    found = _figure(candidate, gate.name)
+    found = _metric_of(candidate, gate.name)
     evidence: dict[str, Any] = gate.model_dump(exclude_none=True)
     if found is None:
         known = ", ".join(metric.name for metric in candidate.metrics) or "no metrics at all"
@@ -82,7 +82,7 @@ def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | Non
             f"{gate.direction} is: correct one of them."
         )
         return GateResult(name, False, sentence, evidence)
-    before = _figure(live, gate.name) if live is not None else None
+    before = _metric_of(live, gate.name) if live is not None else None
     if before is not None:
         evidence["live"] = before.value
     parts = [_against_bound(gate, found), _against_live(gate, found, live, before)]
@@ -91,7 +91,7 @@ def _metric_result(gate: MetricGate, candidate: ModelCard, live: ModelCard | Non
     return GateResult(name, all(passed for passed, _ in found_parts), sentence, evidence)
 
 
-def _figure(card: ModelCard, name: str) -> Metric | None:
+def _metric_of(card: ModelCard, name: str) -> Metric | None:
     return next((metric for metric in card.metrics if metric.name == name), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -23,9 +23,6 @@ from ops.cli.terminal import (
 from ops.config.state_dir import DEFAULT_FILE
 from ops.errors import ConfigError, OpsError
 from serve.contract import Answer, AppName, CallOptions, LongText, Outcome
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(

@@ -119,7 +119,7 @@ class FeatureExtraction(Task[EmbeddingHead, FeatureParameters]):
         return embedder(artifact)
 
     def check(self, parameters: FeatureParameters) -> None:
-        """Refuse a prompt or dimensions that the model does not have; see ``Task``."""
+        """Refuse a prompt that the model does not have, and quantised tokens; see ``Task``."""
         prompt = self._prompt(parameters)
         head = self.head
         if head.pooling.skip and prompt != head.prompt(None):

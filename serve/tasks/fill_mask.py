@@ -19,7 +19,6 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from serve.agreement import ScoredLabels, Tolerance
-from serve.artifact import Artifact
 from serve.contract import Failure, FailureKind
 from serve.decoder import (
     Decoder,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
 
+    from serve.artifact import Artifact
     from serve.tokenize import TextTokenizer
 
 # Masks whose logits are computed at once: with 250,000 tokens they take 16 MB.

@@ -19,6 +19,7 @@ from pydantic import (
 
 from serve.agreement import Agreement, Embedding, ScoredLabels, Structure, Tolerance
 from serve.contract import Failure, Part
+from serve.embedding import EmbeddingHead
 from serve.errors import ArtifactError
 from serve.parameters import checked_parameters
 from serve.registry import task_type
@@ -29,6 +30,7 @@ from serve.task import (
     ImportedHead,
     Input,
     Parameters,
+    Passage,
     Prediction,
     Source,
     Task,
@@ -80,10 +82,14 @@ class MultiTaskHead(Head):
     heads: Mapping[str, SharedHead] = Field(min_length=2)
 
     @model_validator(mode="after")
-    def _names_are_plain(self) -> Self:
-        for name in self.heads:
+    def _is_consistent(self) -> Self:
+        for name, member in self.heads.items():
             if not re.fullmatch(NAME_PATTERN, name):
                 raise ValueError(f"the name {name!r} must have only lower case, digits and hyphens")
+            if isinstance(member.head, EmbeddingHead) and member.head.pooling.mode == "last-k":
+                raise ValueError(f"the head {name!r} pools several layers, but gets only the last")
+            task = task_type(member.task)(member.head, precision="f32")
+            _require_plain(name, task, task.parameters_type())
         return self
 
 
@@ -99,7 +105,7 @@ class MultiTaskParameters(Parameters):
     heads: Mapping[str, Mapping[str, Any]] = {}
 
 
-class ByHead:
+class ByHead(Agreement):
     """Results such as ``{"topic": [...], "names": [...]}``; heads are compared one by one."""
 
     def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
@@ -129,10 +135,6 @@ class ByHead:
     def answer(self, result: Any) -> str:
         """Return the answer of each head; see ``Agreement``."""
         return ", ".join(f"{name}: {_of_shape(one).answer(one)}" for name, one in result.items())
-
-    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
-        """Return None: the result is not one embedding."""
-        return None
 
 
 class MultiTask(Task[MultiTaskHead, MultiTaskParameters]):
@@ -195,12 +197,13 @@ class MultiTask(Task[MultiTaskHead, MultiTaskParameters]):
         return {"heads": {name: task.golden_parameters() for name, task in self._tasks.items()}}
 
     def check(self, parameters: MultiTaskParameters) -> None:
-        """Refuse heads that the model does not have; see ``Task``."""
+        """Refuse heads that the model does not have, and prompts; see ``Task``."""
         for name in (*(parameters.only or ()), *parameters.heads):
             if name not in self._tasks:
                 known = ", ".join(self._tasks)
                 raise ValueError(f"there is no head {name!r}; the model has {known}")
-        self._checked(parameters)
+        for name, own in self._checked(parameters).items():
+            _require_plain(name, self._tasks[name], own)
 
     def predictions(
         self, computed: Sequence[Computed], parameters: MultiTaskParameters
@@ -221,6 +224,16 @@ class MultiTask(Task[MultiTaskHead, MultiTaskParameters]):
             name: checked_parameters(task, parameters.heads.get(name, {}))
             for name, task in self._tasks.items()
         }
+
+
+def _require_plain(name: str, task: Task[Any, Any], parameters: Any) -> None:
+    """Refuse a head that reads anything but the text, as all heads read the same tokens."""
+    others = (None,) * (len(task.inputs) - 1)
+    if task.passages(("a", *others), parameters) != [Passage("a")]:
+        raise ValueError(
+            f"the head {name!r} has a prompt before the text, but all heads read the same tokens; "
+            "leave it out"
+        )
 
 
 def _part(record: Computed, place: int) -> Computed:
@@ -246,7 +259,7 @@ def _joined(heads: Mapping[str, str], made: Sequence[Prediction | Failure]) -> P
 def _of_shape(result: Any) -> Agreement:
     """Return how results of a shape are compared: labels, an embedding, or anything else."""
     if isinstance(result, list) and result:
-        if all(isinstance(item, float) for item in result):
+        if all(isinstance(item, int | float) for item in result):
             return Embedding()
         if isinstance(result[0], dict) and result[0].keys() == {"label", "score"}:
             return ScoredLabels()

@@ -5,6 +5,7 @@ C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -153,7 +154,7 @@ class TextClassification(Task[ClassificationHead, ClassificationParameters]):
         order = np.argsort(-scores, axis=1, kind="stable")[:, :kept]  # (N, K)
         ranked = np.take_along_axis(scores, order, axis=1)
         rows = zip(order.tolist(), ranked.tolist(), strict=True)
-        return [self._prediction(*row, thresholds, parameters.top_k) for row in rows]
+        return [self._prediction(*row, thresholds, parameters) for row in rows]
 
     def _scores(self, logits: NDArray[np.float64], function: str | None) -> NDArray[np.float64]:
         of_type = {"single_label": "softmax", "multi_label": "sigmoid", "regression": "none"}
@@ -170,19 +171,21 @@ class TextClassification(Task[ClassificationHead, ClassificationParameters]):
         classes: list[int],
         scores: list[float],
         thresholds: Mapping[str, float],
-        top_k: int | None,
+        parameters: ClassificationParameters,
     ) -> Prediction:
         found: list[ScoredLabel] = []
         for index, score in zip(classes, scores, strict=True):
             label = self.head.labels[index]
-            if not thresholds or score >= thresholds.get(label, 0.0):
+            if score >= thresholds.get(label, -math.inf):
                 found.append({"label": label, "score": score})
-            if len(found) == top_k:
+            if len(found) == parameters.top_k:
                 break
         result = orjson.dumps(found)
         if not found or self.head.problem_type == "regression":
             return Prediction(result)
-        return Prediction(result, found[0]["label"], found[0]["score"])
+        # The model's own numbers are unbounded, which a confidence is not.
+        is_bounded = parameters.function_to_apply != "none"
+        return Prediction(result, found[0]["label"], found[0]["score"] if is_bounded else None)
 
 
 def require_thresholds(

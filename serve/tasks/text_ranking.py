@@ -14,7 +14,7 @@ import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from serve.agreement import SAME_SCORE_SHIFT, Tolerance
+from serve.agreement import SAME_SCORE_SHIFT, Agreement, Tolerance
 from serve.contract import Failure
 from serve.errors import ArtifactError
 from serve.scores import sigmoid
@@ -85,7 +85,7 @@ class RankingParameters(Parameters):
     max_texts: int = Field(default=MAX_TEXTS, ge=1, le=LIMIT_TEXTS)
 
 
-class Ranking:
+class Ranking(Agreement):
     """Agreement of results such as ``[{"index": 1, "score": 0.9}, ...]``, best first.
 
     Compares by index, as texts with nearly equal scores may change places. A text that ``top_k``
@@ -113,10 +113,6 @@ class Ranking:
     def answer(self, result: Any) -> str:
         """Return the position of the best text; see ``Agreement``."""
         return f"text {result[0]['index']}" if result else "nothing"
-
-    def cosine(self, found: Any, expected: Any) -> float | None:  # noqa: ARG002
-        """Return None: there is no embedding."""
-        return None
 
 
 class RankedText(TypedDict, closed=True):

@@ -154,6 +154,8 @@ def divided(
         tokenizer.enable_truncation(limit, stride=stride, direction=side)
     first = tokenizer.encode(text)
     encodings = [first, *first.overflowing]
+    if side == "left":
+        encodings.reverse()  # as TextTokenizer does
     return [
         Window(
             Encoded(np.array(one.ids, dtype=np.int32), encoding=one),

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from serve.errors import ArtifactError
 from serve.labels import labels_of, require_numbered
@@ -36,6 +37,12 @@ def test_labels_that_the_user_gives_replace_them() -> None:
 def test_labels_that_do_not_fit_the_classes_are_refused(source: Source, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         labels_of(source)
+
+
+@pytest.mark.parametrize("given", ["xy", 2, [1, 2], {"x": 0, "y": 1}])
+def test_labels_that_are_not_a_list_of_texts_are_refused(given: object) -> None:
+    with pytest.raises(ValidationError, match="labels"):
+        labels_of(source_of("a", "b", labels=given))
 
 
 def check(directory: Path, **config: object) -> None:

@@ -6,16 +6,19 @@ from typing import Any, Literal
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from serve.agreement import TOLERANCES
 from serve.artifact import Artifact
 from serve.combining import combine
 from serve.contract import Answer, CallOptions, Failure, FailureKind
+from serve.embedding import EmbeddingHead, Pooling
 from serve.errors import ParametersRefused
 from serve.parameters import require_options
 from serve.replica import Replica
 from serve.settings import EngineSettings, ModelSettings
-from serve.tasks.multi_task import ByHead
+from serve.tasks.multi_task import ByHead, MultiTaskHead, SharedHead
+from serve.tasks.text_classification import ClassificationHead
 from tests.serve.heads import heads_of
 from tests.serve.tiny import TEXTS, tiny_config
 
@@ -23,6 +26,10 @@ pytestmark = pytest.mark.model
 
 TASKS = ("text-classification", "token-classification", "feature-extraction")
 NAMES = ("topic", "names", "vector")
+TOPIC = SharedHead(
+    task="text-classification",
+    head=ClassificationHead(labels=("a", "b"), problem_type="single_label"),
+)
 VALUES = [text.encode() for text in TEXTS]
 TEXT = CallOptions(format="text")
 
@@ -102,9 +109,10 @@ def test_parameters_belong_to_a_head(models: Models) -> None:
         ({"only": ["topics"]}, "there is no head 'topics'; the model has topic, names, vector"),
         ({"heads": {"mood": {}}}, "there is no head 'mood'"),
         ({"heads": {"topic": {"topk": 1}}}, "there is no topk; did you mean top_k"),
+        ({"heads": {"vector": {"prompt": "A "}}}, "the head 'vector' has a prompt before the text"),
     ],
 )
-def test_head_that_the_model_lacks_is_refused(
+def test_parameters_that_the_model_lacks_are_refused(
     models: Models, parameters: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ParametersRefused, match=message):
@@ -117,6 +125,27 @@ def test_record_without_text_fails_alone(models: Models) -> None:
     assert isinstance(first, Answer)
     assert isinstance(second, Failure)
     assert second.kind is FailureKind.NO_TEXT
+
+
+def test_head_that_needs_more_than_the_last_states_is_refused() -> None:
+    several = EmbeddingHead(pooling=Pooling(mode="last-k"))
+    with pytest.raises(ValidationError, match="the head 'vector' pools several layers"):
+        MultiTaskHead(
+            heads={"topic": TOPIC, "vector": SharedHead(task="feature-extraction", head=several)}
+        )
+
+
+def test_head_with_a_prompt_cannot_share_the_tokens() -> None:
+    prompts = {"query": "Q: ", "none": ""}
+
+    def vector(default: str | None) -> SharedHead:
+        head = EmbeddingHead(pooling=Pooling(), prompts=prompts, default_prompt_name=default)
+        return SharedHead(task="feature-extraction", head=head)
+
+    for default in (None, "none"):
+        MultiTaskHead(heads={"topic": TOPIC, "vector": vector(default)})
+    with pytest.raises(ValidationError, match="the head 'vector' has a prompt before the text"):
+        MultiTaskHead(heads={"topic": TOPIC, "vector": vector("query")})
 
 
 def test_results_are_compared_head_by_head() -> None:

@@ -96,6 +96,14 @@ def test_numbers_of_a_regression_are_unbounded_and_no_confidence() -> None:
     assert (prediction.label, prediction.confidence) == (None, None)
 
 
+@pytest.mark.parametrize("problem_type", ["single_label", "multi_label"])
+def test_numbers_as_they_are_have_a_label_and_no_confidence(problem_type: ProblemType) -> None:
+    prediction = predictions(task(problem_type), LOGITS * 100, function_to_apply="none")[0]
+
+    assert scores(prediction) == {"positive": 200.0, "negative": 50.0, "neutral": -100.0}
+    assert (prediction.label, prediction.confidence) == ("positive", None)
+
+
 def test_top_k_are_the_best() -> None:
     many = task("single_label", labels=[f"label {n}" for n in range(12_000)])
     logits = np.zeros((2, 12_000), dtype=np.float32)
@@ -158,6 +166,8 @@ def test_label_below_its_threshold_is_left_out() -> None:
     assert list(scores(strict)) == ["negative", "neutral"]
     assert (strict.label, strict.confidence) == ("negative", 0.6225)
     assert len(scores(predictions(of_card, LOGITS, thresholds={})[0])) == 3
+    numbers = predictions(of_card, LOGITS, thresholds={"negative": 0.9}, function_to_apply="none")
+    assert list(scores(numbers[0])) == ["positive", "neutral"]
 
 
 def test_threshold_that_is_reached_exactly_is_enough() -> None:
