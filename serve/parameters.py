@@ -15,6 +15,14 @@ from serve.reading import reads_plain_text
 from serve.registry import task_type
 from serve.task import Task
 
+# What pydantic calls a tuple or a dictionary, for people who write JSON or YAML.
+SHAPES = {
+    "tuple_type": 'a list, such as ["a", "b"]',
+    "dict_type": 'an object, such as {"a": 1}',
+    "mapping_type": 'an object, such as {"a": 1}',
+    "model_type": 'an object, such as {"a": 1}',
+}
+
 
 def checked_parameters(task: Task[Any, Any], parameters: Mapping[str, Any]) -> Any:
     """Return the parameters of a task, with defaults.
@@ -59,6 +67,8 @@ def fault_of_settings(error: ValidationError, known: Iterable[str]) -> str:
     if first["type"] == "extra_forbidden":
         return f"there is no {place}; {suggestion(place, list(known))}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in SHAPES:
+        message = f"must be {SHAPES[first['type']]}, not {first['input']!r}"
     return f"{place}: {message}" if place else message
 
 

@@ -474,8 +474,12 @@ def schemas() -> dict[str, bytes]:
 
 
 def write_schemas() -> None:
-    """Write the JSON Schemas to the directory ``SCHEMAS``."""
-    for name, schema in schemas().items():
+    """Write the JSON Schemas to the directory ``SCHEMAS``, and delete those of removed records."""
+    made = schemas()
+    for file in SCHEMAS.rglob("*.json"):
+        if file.relative_to(SCHEMAS).as_posix() not in made:
+            file.unlink()
+    for name, schema in made.items():
         file = SCHEMAS / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(schema)

@@ -100,6 +100,7 @@ def spans(text: str) -> list[str]:
 def section(text: str, heading: str) -> str:
     """A section of Markdown, without its heading, down to the next of its level or above."""
     level = heading.split(" ")[0]
+    assert f"\n{heading}\n" in text, f"add the section {heading}"
     start = text.index(f"\n{heading}\n") + len(heading) + 2
     end = re.search(rf"^#{{1,{len(level)}}} ", text[start:], re.MULTILINE)
     return text[start : start + end.start() if end else len(text)]

@@ -26,7 +26,7 @@ from serve.contract import Answer, AppName, CallOptions, LongText, Outcome
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model directory, or a served NAME[@VERSION].")],
+    model: Annotated[str, typer.Argument(help="A model directory, or a served NAME\\[@VERSION].")],
     texts: Annotated[list[str] | None, typer.Argument(help="Default: lines of stdin.")] = None,
     records: Annotated[
         bool, typer.Option("--records", help="Each is a JSON object with the task's inputs.")
@@ -162,7 +162,8 @@ def answer_text(text: str, outcome: Outcome) -> str:
 
 def _answer(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Answer):
-        return {"result": orjson.Fragment(outcome.result)}
+        cut = {"truncated": True} if outcome.truncated else {}
+        return {"result": orjson.Fragment(outcome.result)} | cut
     return {"error": outcome.kind, "message": outcome.message}
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stream.settings import KafkaSettings
 
 Format = Literal["json", "text"]
+# Headers of a dead letter that explain it.
+REASONS = ("bertstream.errors.kind", "bertstream.errors.message")
 
 
 def produce(
@@ -200,7 +202,8 @@ def as_text(record: Record) -> str:
     key = "-" if record.key is None else _text(record.key)
     value = "null" if record.value is None else _text(record.value)
     damaged = f"  damaged: {record.headers.fault}" if isinstance(record.headers, Damaged) else ""
-    return f"{record.partition}/{record.offset}  {key}  {value}{damaged}"
+    reason = "".join(f"  {_text(content)}" for name, content in record.headers if name in REASONS)
+    return f"{record.partition}/{record.offset}  {key}  {value}{reason}{damaged}"
 
 
 def _json_or_text(value: bytes) -> orjson.Fragment | str | None:

@@ -114,3 +114,9 @@ def test_suggestion_is_the_nearest_name_or_all() -> None:
     assert suggestion("lable", ["label", "score"]) == "did you mean label?"
     assert suggestion("zzz", ["label", "score"]) == "there are label, score"
     assert suggestion("zzz", []) == "there are none"
+
+
+def test_wrong_shape_is_explained_without_words_of_python() -> None:
+    classification = TextClassification(MULTI, precision="f32")
+    with pytest.raises(ParametersRefused, match=r"thresholds: must be an object, .*, not 'good'"):
+        checked_parameters(classification, {"thresholds": "good"})

@@ -39,6 +39,12 @@ def test_bytes_that_are_not_utf8_are_shown() -> None:
     assert json.loads(answer_line(0, "caf\udce9", FAILURE))["text"] == "caf\\xe9"
 
 
+def test_text_that_was_cut_is_flagged() -> None:
+    cut = ANSWER._replace(truncated=True)
+    assert json.loads(answer_line(0, "fine day", cut))["truncated"] is True
+    assert "truncated" not in json.loads(answer_line(0, "fine day", ANSWER))
+
+
 def test_people_see_text_and_result() -> None:
     assert answer_text("fine day", ANSWER) == 'fine day\n  [{"label":"a","score":0.50}]'
 

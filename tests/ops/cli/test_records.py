@@ -113,3 +113,12 @@ def test_headers_are_pairs_in_their_order() -> None:
 def test_text_shows_place_key_and_value() -> None:
     assert as_text(Seen(b"hello")) == "2/7  k  hello"
     assert as_text(Seen(None, key=None)) == "2/7  -  null"
+
+
+def test_text_of_a_dead_letter_has_the_reason() -> None:
+    headers = [
+        ("trace", b"1"),
+        ("bertstream.errors.kind", b"no-text"),
+        ("bertstream.errors.message", b"send it"),
+    ]
+    assert as_text(Seen(b"{}", headers=headers)) == "2/7  k  {}  no-text  send it"
