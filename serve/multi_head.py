@@ -133,8 +133,8 @@ def write_head(source: Artifact, encoder: Mapping[str, Tensor], folder: Path) ->
         elif not torch.equal(shared, tensor):
             raise ArtifactError(
                 f"{source.path}: {key} differs from the encoder of the first model; heads share an "
-                "encoder only if it was frozen while they were trained: train with --freeze encoder, "
-                "or import this head from the directory of the first model"
+                "encoder only if it was frozen while they were trained: train with --freeze "
+                "encoder, or import this head from the directory of the first model"
             )
     folder.mkdir(parents=True)
     shutil.copyfile(source.path / CONFIG_FILE, folder / CONFIG_FILE)
