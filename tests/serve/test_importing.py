@@ -81,7 +81,7 @@ def test_fields_of_the_head_replace_those_of_the_source(
     for wrong, message in (
         ({"label": ["a", "b"]}, "text-classification: there is no label; did you mean labels?"),
         ({"problem_type": "ordinal"}, "problem_type: Input should be 'single_label'"),
-        ({"labels": 2}, "text-classification: labels: Input should be a valid tuple"),
+        ({"labels": 2}, 'text-classification: labels: must be a list, such as ["a", "b"], not 2'),
         ({"pooling": {}}, "text-classification: there is no pooling; there are labels"),
     ):
         with pytest.raises(ArtifactError) as caught:
