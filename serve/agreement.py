@@ -211,6 +211,36 @@ def _numbers(result: Any) -> list[float]:
     return [number for vector in vectors for number in vector if isinstance(number, int | float)]
 
 
+class Ranking(Agreement):
+    """Results such as ``[{"index": 1, "score": 0.9}, ...]``, best first.
+
+    Compares by index, as texts with nearly equal scores may change places. A text that ``top_k``
+    cut off counts with the lowest score that is left. Scores without an activation may have any
+    size, so tolerances grow with the largest.
+    """
+
+    def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
+        """Compare the score of every expected text; see ``Agreement``."""
+        if len(found) != len(expected):
+            return f"it has {len(found)} texts, expected {len(expected)}"
+        return _score_difference(found, expected, tolerance.score * _largest(expected))
+
+    def same_best(self, found: Any, expected: Any, tolerance: Tolerance) -> bool:
+        """Compare the best text; see ``Agreement``."""
+        least = expected[0]["score"] - 2 * tolerance.score * _largest(expected)
+        return bool(_by_index(expected).get(found[0]["index"], -math.inf) >= least)
+
+    def same_for_people(self, before: Any, after: Any) -> bool:
+        """Compare the best text and all scores; see ``Agreement``."""
+        if self.answer(before) != self.answer(after) or len(before) != len(after):
+            return False
+        return _score_difference(after, before, SAME_SCORE_SHIFT * _largest(before)) is None
+
+    def answer(self, result: Any) -> str:
+        """Return the position of the best text; see ``Agreement``."""
+        return f"text {result[0]['index']}" if result else "nothing"
+
+
 def _size(score: float) -> float:
     return max(1.0, abs(score))
 
@@ -257,3 +287,21 @@ def _without_scores(result: Any) -> Any:
     if isinstance(result, list):
         return [_without_scores(item) for item in result if not isinstance(item, float)]
     return result
+
+
+def _by_index(ranking: list[dict[str, Any]]) -> dict[int, float]:
+    return {item["index"]: item["score"] for item in ranking}
+
+
+def _largest(ranking: list[dict[str, Any]]) -> float:
+    return max([1.0, *(abs(score) for score in _by_index(ranking).values())])
+
+
+def _score_difference(found: Any, expected: Any, allowed: float) -> str | None:
+    scores = _by_index(found)
+    lowest = min(scores.values(), default=0.0)
+    for index, wanted in _by_index(expected).items():
+        score = scores.get(index, lowest)
+        if abs(score - wanted) > allowed:
+            return f"text {index} scores {score}, expected {wanted}"
+    return None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serve.scores import softmax
 from serve.task import Window
+from serve.windows import own_tokens, shared_tokens
 
 Scheme = Literal["bio", "bioes", "io"]
 WordStrategy = Literal["first", "average", "max"]
@@ -95,7 +96,7 @@ def tokens_of(text: str, windows: Sequence[Window]) -> Tokens:
     parts = [_without_special(window) for window in windows]
     starts = [0]
     for before, after in pairwise(parts):
-        starts.append(starts[-1] + len(before.rows) - _common(before.rows, after.rows))
+        starts.append(starts[-1] + len(before.rows) - shared_tokens(before.rows, after.rows))
     rows, logits = _joined(parts, starts)
     return Tokens(
         text=text,
@@ -188,22 +189,8 @@ def _divided(label: str) -> tuple[str, str]:
 
 
 def _without_special(window: Window) -> _Part:
-    encoding = window.encoded.encoding
-    assert encoding is not None  # the task needs offsets
-    kept = np.flatnonzero(np.array(encoding.special_tokens_mask) == 0)
-    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    rows = np.column_stack([window.encoded.ids, offsets])[kept]
-    return _Part(rows, window.outputs[0][kept], int(kept[0]) if len(kept) else 0)
-
-
-def _common(before: NDArray[np.int64], after: NDArray[np.int64]) -> int:
-    """Return the number of tokens at the end of a window with which the next one begins."""
-    # Offsets alone are not enough: the tokens of one character may share them.
-    for start in np.flatnonzero((before == after[0]).all(axis=1)).tolist():
-        length = len(before) - start
-        if np.array_equal(before[start:], after[:length]):
-            return length
-    return 0
+    places, rows = own_tokens(window)
+    return _Part(rows, window.outputs[0][places], int(places[0]) if len(places) else 0)
 
 
 def _joined(

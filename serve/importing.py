@@ -23,13 +23,14 @@ from serve.engine.padding import pad
 from serve.engine.protocol import Item
 from serve.errors import ArtifactError
 from serve.golden_texts import GoldenText, add_golden
+from serve.labels import require_numbered
 from serve.module import build_module, load_pretrained
 from serve.output import new_directory, require_free
 from serve.parameters import fault_of_settings
 from serve.registry import task_type
 from serve.sentence_import import TextPreparation, text_preparation, transformer_directory
 from serve.sources import locate
-from serve.task import ImportedHead, Passage, Source, Task
+from serve.task import ImportedHead, LabelledHead, Passage, Source, Task
 from serve.tokenize import TextTokenizer
 from serve.tokenizer_import import (
     build_tokenizer,
@@ -82,6 +83,8 @@ def import_model(
     for folder in {directory, network}:
         require_downloaded(folder)
     chosen.check_source(network, settings)
+    if issubclass(chosen.head_type, LabelledHead) and settings.get("labels") is None:
+        require_numbered(network)
     model = load_pretrained(getattr(transformers, chosen.model_class), network)
     # Other tasks read texts as in transformers' own pipelines.
     reading = TextPreparation()

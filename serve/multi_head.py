@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel
@@ -145,8 +146,6 @@ def write_head(source: Artifact, encoder: Mapping[str, Tensor], folder: Path) ->
 
 def _write_whole(folder: Path, encoder: Mapping[str, Tensor], out: Path) -> None:
     """Write the directory of one head's model, encoder included."""
-    from safetensors import safe_open
-
     with library(folder, "cannot be read; combine the models again"):
         for file in folder.iterdir():
             if file.name != WEIGHTS_FILE:

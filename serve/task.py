@@ -12,10 +12,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+)
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from typing_extensions import TypedDict
 
 from serve.agreement import Agreement
@@ -32,6 +43,9 @@ if TYPE_CHECKING:
 # The same text in another batch has other padding and another order of sums. With these decimals
 # nearly all scores stay identical; with one more, every seventh in bf16 would not.
 SCORE_DECIMALS = {"f32": 4, "f16": 3, "bf16": 2}
+MAX_TEXTS = 1_000
+"""Default number of texts of a record of a task that has a list of them."""
+TextLimit = Annotated[int, Field(ge=1, le=10_000)]
 
 Values = tuple[str | tuple[str, ...] | None, ...]
 """Inputs of one record, in the order of the task's ``inputs``; None for an absent optional one."""
@@ -61,6 +75,22 @@ class Head(Settings):
     """
 
     labels: tuple[str, ...] = ()
+
+
+class LabelledHead(Head):
+    """Head with a label for each class of the model.
+
+    An import refuses a source whose configuration does not number them clearly, unless the user
+    gives the labels.
+    """
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if not self.labels:
+            raise ValueError("labels must not be empty")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels must differ from each other")
+        return self
 
 
 class Parameters(Settings):

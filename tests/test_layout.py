@@ -18,6 +18,7 @@ ELSEWHERE = {
     "serve/pooling.py": "tests/serve/test_module.py",
     "serve/probe_texts.py": "tests/serve/test_tokenizer_import.py",
     "serve/settings.py": "tests/test_docs.py",
+    "serve/windows.py": "tests/serve/test_entities.py",
     "stream/app.py": "tests/e2e/test_platform.py",
     "stream/backoff.py": "tests/integration/test_start.py",
     "stream/errors.py": "tests/test_errors.py",

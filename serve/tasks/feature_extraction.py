@@ -29,6 +29,7 @@ from serve.task import (
     Values,
     merged,
 )
+from serve.windows import own_tokens, shared_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -153,15 +154,14 @@ class FeatureExtraction(Task[EmbeddingHead, FeatureParameters]):
         windows = record.windows[0]
         tokens: list[str] = []
         vectors: list[NDArray[np.float32]] = []
-        before: list[tuple[int, tuple[int, int]]] = []
-        for number, (encoded, (states,)) in enumerate(windows):
-            encoding = encoded.encoding
+        before: NDArray[np.int64] | None = None
+        for number, window in enumerate(windows, start=1):
+            encoding, (states,) = window.encoded.encoding, window.outputs
             assert encoding is not None
-            places = [at for at, special in enumerate(encoding.special_tokens_mask) if not special]
-            own = [(encoding.ids[at], encoding.offsets[at]) for at in places]
+            places, own = own_tokens(window)
             # Special tokens of the first window begin the text, those of the last end it.
-            start = places[_shared(before, own)] if number else 0
-            stop = places[-1] + 1 if number + 1 < len(windows) else len(encoding.ids)
+            start = 0 if before is None else int(places[shared_tokens(before, own)])
+            stop = int(places[-1]) + 1 if number < len(windows) else len(encoding.ids)
             tokens += encoding.tokens[start:stop]
             vectors.append(states[start:stop])
             before = own
@@ -173,12 +173,6 @@ class FeatureExtraction(Task[EmbeddingHead, FeatureParameters]):
         if parameters.prompt is not None:
             return parameters.prompt
         return self.head.prompt(parameters.prompt_name)
-
-
-def _shared(before: Sequence[object], own: Sequence[object]) -> int:
-    """Return the number of tokens that a window has in common with the one before."""
-    most = min(len(before), len(own))
-    return next(n for n in range(most, -1, -1) if before[len(before) - n :] == own[:n])
 
 
 def normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from serve.contract import Failure
 from serve.embedding import EmbeddingHead
 from serve.errors import ArtifactError
 from serve.task import (
+    MAX_TEXTS,
     Computed,
     ImportedHead,
     Input,
@@ -26,6 +27,7 @@ from serve.task import (
     Prediction,
     Source,
     Task,
+    TextLimit,
     Values,
     merged,
     too_many,
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 
 # Names that sentence-transformers gives the prompts of the two sides.
 QUERY, DOCUMENT = "query", "document"
-MAX_TEXTS = 1_000
-LIMIT_TEXTS = 10_000
 
 
 class SimilarityParameters(Parameters):
@@ -58,7 +58,7 @@ class SimilarityParameters(Parameters):
     query_prompt_name: str | None = None
     text_prompt_name: str | None = None
     dimensions: int | None = Field(default=None, ge=1)
-    max_texts: int = Field(default=MAX_TEXTS, ge=1, le=LIMIT_TEXTS)
+    max_texts: TextLimit = MAX_TEXTS
 
 
 class SentenceSimilarity(Task[EmbeddingHead, SimilarityParameters]):
@@ -160,10 +160,9 @@ def _prompts(head: EmbeddingHead, parameters: SimilarityParameters) -> tuple[str
 
 def _require_one_prompt(source: Source, head: EmbeddingHead) -> None:
     """Refuse several prompts where the pooling skips their tokens: it skips a fixed number."""
-    from serve.sentence_import import source_pooling
+    from serve.sentence_import import skips_prompts
 
-    pooling, _ = source_pooling(source.directory, prompt_tokens=1)
-    if not pooling.skip:
+    if not skips_prompts(source.directory):
         return
     default = head.prompt(None)
     # Without a default, a prompt that a pipeline names later would be pooled unnoticed.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -17,13 +16,13 @@ from pydantic import Field, model_validator
 
 from serve.agreement import ScoredLabels
 from serve.contract import Failure
-from serve.labels import labels_of, require_numbered
+from serve.labels import labels_of
 from serve.scores import sigmoid, softmax
 from serve.task import (
     Computed,
-    Head,
     ImportedHead,
     Input,
+    LabelledHead,
     Parameters,
     Prediction,
     ScoredLabel,
@@ -47,7 +46,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
 }
 
 
-class ClassificationHead(Head):
+class ClassificationHead(LabelledHead):
     """Head of a text classifier.
 
     Attributes:
@@ -61,11 +60,7 @@ class ClassificationHead(Head):
     thresholds: Mapping[str, Threshold] = {}
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if not self.labels:
-            raise ValueError("labels must not be empty")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels must differ from each other")
+    def _thresholds_fit(self) -> Self:
         require_thresholds(self.thresholds, self.labels, self.problem_type)
         return self
 
@@ -105,12 +100,6 @@ class TextClassification(Task[ClassificationHead, ClassificationParameters]):
     result_type = list[ScoredLabel]
     reads_pairs = True
     shares_pass = True
-
-    @classmethod
-    def check_source(cls, network: Path, settings: Mapping[str, Any]) -> None:
-        """Refuse labels that are not clearly numbered; see ``Task``."""
-        if settings.get("labels") is None:
-            require_numbered(network)
 
     @classmethod
     def import_head(cls, source: Source) -> ImportedHead:

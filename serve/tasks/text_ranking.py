@@ -14,11 +14,12 @@ import orjson
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from serve.agreement import SAME_SCORE_SHIFT, Agreement, Tolerance
+from serve.agreement import Ranking
 from serve.contract import Failure
 from serve.errors import ArtifactError
 from serve.scores import sigmoid
 from serve.task import (
+    MAX_TEXTS,
     Computed,
     Division,
     Head,
@@ -29,6 +30,7 @@ from serve.task import (
     Prediction,
     Source,
     Task,
+    TextLimit,
     Values,
     merged,
     too_many,
@@ -52,8 +54,6 @@ ONLY_VALUES: Mapping[str, Any] = {
     "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
     "module_output_name": "scores",
 }
-MAX_TEXTS = 1_000
-LIMIT_TEXTS = 10_000
 
 
 class RankingHead(Head):
@@ -82,37 +82,7 @@ class RankingParameters(Parameters):
     activation: ScoreFunction | None = None
     top_k: int | None = Field(default=None, ge=1)
     return_documents: bool = False
-    max_texts: int = Field(default=MAX_TEXTS, ge=1, le=LIMIT_TEXTS)
-
-
-class Ranking(Agreement):
-    """Agreement of results such as ``[{"index": 1, "score": 0.9}, ...]``, best first.
-
-    Compares by index, as texts with nearly equal scores may change places. A text that ``top_k``
-    cut off counts with the lowest score that is left. Scores without an activation may have any
-    size, so tolerances grow with the largest.
-    """
-
-    def difference(self, found: Any, expected: Any, tolerance: Tolerance) -> str | None:
-        """Compare the score of every expected text; see ``Agreement``."""
-        if len(found) != len(expected):
-            return f"it has {len(found)} texts, expected {len(expected)}"
-        return _difference(found, expected, tolerance.score * _size(expected))
-
-    def same_best(self, found: Any, expected: Any, tolerance: Tolerance) -> bool:
-        """Compare the best text; see ``Agreement``."""
-        least = expected[0]["score"] - 2 * tolerance.score * _size(expected)
-        return bool(_scores(expected).get(found[0]["index"], -np.inf) >= least)
-
-    def same_for_people(self, before: Any, after: Any) -> bool:
-        """Compare the best text and all scores; see ``Agreement``."""
-        if self.answer(before) != self.answer(after) or len(before) != len(after):
-            return False
-        return _difference(after, before, SAME_SCORE_SHIFT * _size(before)) is None
-
-    def answer(self, result: Any) -> str:
-        """Return the position of the best text; see ``Agreement``."""
-        return f"text {result[0]['index']}" if result else "nothing"
+    max_texts: TextLimit = MAX_TEXTS
 
 
 class RankedText(TypedDict, closed=True):
@@ -307,21 +277,3 @@ def _activation(file: Path, path: Any) -> ScoreFunction:
             "supported; choose another model, or set activation to sigmoid or none yourself"
         )
     return ACTIVATIONS[path]
-
-
-def _scores(result: list[dict[str, Any]]) -> dict[int, float]:
-    return {item["index"]: item["score"] for item in result}
-
-
-def _size(result: list[dict[str, Any]]) -> float:
-    return max([1.0, *(abs(score) for score in _scores(result).values())])
-
-
-def _difference(found: Any, expected: Any, allowed: float) -> str | None:
-    scores = _scores(found)
-    lowest = min(scores.values(), default=0.0)
-    for index, wanted in _scores(expected).items():
-        score = scores.get(index, lowest)
-        if abs(score - wanted) > allowed:
-            return f"text {index} scores {score}, expected {wanted}"
-    return None

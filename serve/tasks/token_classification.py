@@ -5,14 +5,12 @@ C classes, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import orjson
-from pydantic import model_validator
 from typing_extensions import TypedDict
 
 from serve.agreement import Structure
@@ -29,8 +27,8 @@ from serve.entities import (
     tokens_of,
     word_spans,
 )
-from serve.labels import labels_of, require_numbered
-from serve.task import Computed, Head, ImportedHead, Parameters, Prediction, Source, Task
+from serve.labels import labels_of
+from serve.task import Computed, ImportedHead, LabelledHead, Parameters, Prediction, Source, Task
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from serve.tokenize import TextTokenizer
 
 
-class TokenHead(Head):
+class TokenHead(LabelledHead):
     """Head of a token classifier.
 
     Attributes:
@@ -53,14 +51,6 @@ class TokenHead(Head):
 
     scheme: Scheme
     unk_token_id: int | None = None
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if not self.labels:
-            raise ValueError("labels must not be empty")
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels must differ from each other")
-        return self
 
 
 class TokenParameters(Parameters):
@@ -173,12 +163,6 @@ class TokenClassification(Task[TokenHead, TokenParameters]):
         task = super().open(artifact, tokenizer, precision=precision)
         task._wording = Wording(tokenizer.backend, task.head.unk_token_id)
         return task
-
-    @classmethod
-    def check_source(cls, network: Path, settings: Mapping[str, Any]) -> None:
-        """Refuse labels that are not clearly numbered; see ``Task``."""
-        if settings.get("labels") is None:
-            require_numbered(network)
 
     @classmethod
     def import_head(cls, source: Source) -> ImportedHead:

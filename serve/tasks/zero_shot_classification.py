@@ -7,7 +7,7 @@ C classes of the model, L candidate labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -20,13 +20,13 @@ from typing_extensions import TypedDict
 from serve.agreement import ScoredLabels, Tolerance
 from serve.contract import Failure, FailureKind
 from serve.errors import ArtifactError
-from serve.labels import labels_of, require_numbered
+from serve.labels import labels_of
 from serve.scores import softmax
 from serve.task import (
     Computed,
-    Head,
     ImportedHead,
     Input,
+    LabelledHead,
     Parameters,
     Passage,
     Prediction,
@@ -62,7 +62,7 @@ Label = Annotated[str, StringConstraints(pattern=r"\S")]
 Labels = Annotated[tuple[Label, ...], BeforeValidator(_separated), Field(min_length=1)]
 
 
-class ZeroShotHead(Head):
+class ZeroShotHead(LabelledHead):
     """Head of a model that decides whether one text entails another.
 
     Attributes:
@@ -170,12 +170,6 @@ class ZeroShotClassification(Task[ZeroShotHead, ZeroShotParameters]):
     result_type = SequenceLabels
     reads_pairs = True
     truncation = "only_first"
-
-    @classmethod
-    def check_source(cls, network: Path, settings: Mapping[str, Any]) -> None:
-        """Refuse labels that are not clearly numbered; see ``Task``."""
-        if settings.get("labels") is None:
-            require_numbered(network)
 
     @classmethod
     def import_head(cls, source: Source) -> ImportedHead:

@@ -256,7 +256,7 @@ class Ledger:
         return found
 
     def dead_letters(self, count: int) -> list[Received]:
-        """Wait for so many dead letters, and read that there are no more."""
+        """Wait for ``count`` dead letters, and read that there are no more."""
         found: list[Received] = []
 
         def have() -> bool:

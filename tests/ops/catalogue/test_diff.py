@@ -89,7 +89,7 @@ def test_name_that_only_looks_like_an_end_is_a_metric() -> None:
     assert [change.name for change in changes] == ["recall_low"]
 
 
-def test_labels_that_came_went_or_moved_are_told() -> None:
+def test_labels_that_came_went_or_moved_are_reported() -> None:
     diff = compare(described(), described(labels=("bad", "mixed"))).labels
     assert diff is not None
     assert (diff.added, diff.removed) == (("mixed",), ("good",))
@@ -99,7 +99,7 @@ def test_labels_that_came_went_or_moved_are_told() -> None:
     assert (moved.added, moved.removed) == ((), ())
 
 
-def test_keys_of_config_and_card_are_told_by_their_path() -> None:
+def test_keys_of_config_and_card_are_reported_by_their_path() -> None:
     before = described(config={"hidden_size": 32, "rope": {"theta": 1, "kind": "a"}, "gone": 1})
     after = described(
         config={"hidden_size": 32, "rope": {"theta": 2, "kind": "a"}, "id2label": {"0": "x"}},
@@ -113,17 +113,17 @@ def test_keys_of_config_and_card_are_told_by_their_path() -> None:
     )
 
 
-def test_size_is_told() -> None:
+def test_size_is_reported() -> None:
     assert compare(described(size_bytes=5), described(size_bytes=7)).size_bytes == (5, 7)
 
 
-def test_fields_of_the_head_are_told_but_not_its_labels_again() -> None:
+def test_fields_of_the_head_are_reported_but_not_its_labels_again() -> None:
     pooled = [
         described(task="feature-extraction", head={"pooling": {"mode": mode}})
         for mode in ("mean", "cls")
     ]
-    told = tuple(map(astuple, compare(*pooled).config))
-    assert told == (("card.head.pooling.mode", "mean", "cls"),)
+    found = tuple(map(astuple, compare(*pooled).config))
+    assert found == (("card.head.pooling.mode", "mean", "cls"),)
 
     assert compare(described(), described(labels=("good", "bad"))).config == ()
 
@@ -168,8 +168,8 @@ def test_golden_answers_differ_by_more_than_training_again_makes(
     golden = differing(before, after).golden
 
     assert golden.compared == 1
-    told = tuple(map(astuple, golden.differing))
-    assert told == ((("t", before, after),) if differ else ())
+    found = tuple(map(astuple, golden.differing))
+    assert found == ((("t", before, after),) if differ else ())
 
 
 def test_golden_texts_of_one_side_are_counted() -> None:

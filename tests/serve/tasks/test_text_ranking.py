@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from serve.agreement import TOLERANCES
+from serve.agreement import TOLERANCES, Ranking
 from serve.artifact import Artifact
 from serve.contract import Answer, CallOptions, Failure, FailureKind, Outcome
 from serve.errors import ArtifactError, ParametersRefused
@@ -19,7 +19,7 @@ from serve.parameters import checked_parameters
 from serve.settings import EngineSettings, ModelSettings
 from serve.sources import locate
 from serve.task import Computed, Encoded, Passage, Prediction, Window
-from serve.tasks.text_ranking import Ranking, RankingHead, RankingParameters, TextRanking
+from serve.tasks.text_ranking import RankingHead, RankingParameters, TextRanking
 from tests.serve.tiny import TEXTS, MakeSource
 
 QUERY = "How long does the battery last?"
